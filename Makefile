@@ -1,0 +1,36 @@
+# Targets: make demo (see it work), make test (all checks), make lint, make clean. No network is used after the install.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+# Ultralytics must neither fetch nor install anything unasked, nor touch the user's own settings.
+export YOLO_OFFLINE = 1
+export YOLO_AUTOINSTALL = false
+export YOLO_CONFIG_DIR = $(abspath $(VENV))/config
+export MPLBACKEND = Agg
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: demo test lint clean
+.DEFAULT_GOAL := test
+
+$(STAMP): pyproject.toml packaging/optisar_yolo_boot.pth packaging/optisar_yolo_boot.start
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,export]'
+	mkdir -p $(YOLO_CONFIG_DIR)
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/optisar demo
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf build dist demo runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,7 @@
+"""Lets ``python -m optisar_yolo`` stand for the command ``optisar``."""
+
+import sys
+
+from optisar_yolo.cli import main
+
+sys.exit(main())

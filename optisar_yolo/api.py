@@ -1,0 +1,187 @@
+"""What a user holds: the model, and a picture encoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ultralytics.engine.model import Model
+from ultralytics.engine.results import Results
+from ultralytics.utils import DEFAULT_CFG_DICT, RANK
+
+from optisar_yolo.checkpoint import CheckpointError, find_weights, load_shared, save_shared
+from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data.textbank import TextBank
+from optisar_yolo.engine.predict import GroundingPredictor, answer, as_results, canvases, sentences
+from optisar_yolo.engine.train import GroundingTrainer
+from optisar_yolo.engine.val import GroundingValidator, checked_bank
+from optisar_yolo.nn.model import GroundingModel
+from optisar_yolo.plugin import config_keys
+
+DEFAULT_CONF = 0.05  # below it a sentence gets no box, unless the caller sets conf
+
+
+class OptiSAR(Model):
+    """A grounding model with ultralytics' interface: ``train``, ``val``, ``predict`` and ``export``.
+
+    Args:
+        model: Model YAML (``optisar++n.yaml``), checkpoint (``best.pt``) or shared weights (``optisar++n-pocket.safetensors``, by
+            bare name if it travels with the package).
+        task: Only ``None`` and ``"detect"``: ultralytics' name of the family.
+        verbose: Log the layers of a new model.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: A file that cannot be used.
+
+    Example:
+        >>> from optisar_yolo import OptiSAR
+        >>> OptiSAR("optisar++n-pocket.safetensors").predict("port.jpg", text="the SAR ship in the upper left")
+    """
+
+    def __init__(self, model: Any = "optisar++.yaml", task: str | None = None, verbose: bool = False) -> None:
+        if isinstance(model, Path):
+            model = str(model)
+        with config_keys():
+            super().__init__(
+                model=model, task=task or (None if isinstance(model, Model) else "detect"), verbose=verbose
+            )
+        self._bank: TextBank | None = None
+
+    @property
+    def task_map(self) -> dict[str, dict[str, Any]]:
+        """Our classes for ultralytics' modes."""
+        return {
+            "detect": {
+                "model": GroundingModel,
+                "trainer": GroundingTrainer,
+                "validator": GroundingValidator,
+                "predictor": GroundingPredictor,
+            }
+        }
+
+    def _new(self, cfg: str, task: str | None = None, model: Any = None, verbose: bool = False) -> None:
+        self.cfg = self.model_name = cfg
+        self.task = "detect"
+        self.model = GroundingModel(cfg, verbose=verbose and RANK == -1)
+        self.overrides |= {"model": cfg, "task": self.task}
+        self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
+        self.model.task = self.task
+
+    def _load(self, weights: str, task: str | None = None) -> None:
+        path = find_weights(weights)
+        if path.suffix == ".safetensors":
+            self.model = load_shared(path)
+            self.ckpt = {"model": self.model}
+            self.task = "detect"
+            self.overrides = {"imgsz": self.model.args["imgsz"], "model": str(path), "task": self.task}
+            self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
+            self.ckpt_path = self.model_name = str(path)
+            return
+        super()._load(str(path), task)
+        if not isinstance(self.model, GroundingModel):
+            raise CheckpointError(f"{path}: not a checkpoint of an OptiSAR model; open it with ultralytics' YOLO")
+
+    @config_keys()
+    def train(self, trainer: Any = None, **kwargs: Any) -> Any:
+        """Train; keys are ultralytics' and those of ``optisar help``. Returns the metrics of the best epoch."""
+        return super().train(trainer, **kwargs)
+
+    @config_keys()
+    def val(self, validator: Any = None, **kwargs: Any) -> Any:
+        """Validate on a split of a card. Returns :class:`~optisar_yolo.engine.metrics.GroundingMetrics`."""
+        return super().val(validator, **kwargs)
+
+    @config_keys()
+    def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
+        """Ask sentences of pictures.
+
+        Args:
+            source: File, folder, URL, array, PIL picture, tensor, or a list of them, as ultralytics takes them.
+            stream: Return a generator.
+            predictor: Another predictor class.
+            **kwargs: ``text`` (a sentence or a list of them), ``conf``, ``topk``, ``imgsz``, ``save`` and ultralytics' other keys.
+
+        Returns:
+            One ``Results`` per picture: ``boxes.cls`` is the index of the sentence, ``names[cls]`` the sentence.
+
+        Raises:
+            ValueError: No usable sentence.
+        """
+        kwargs.setdefault("conf", DEFAULT_CONF)
+        kwargs["text"] = sentences(kwargs.get("text"))  # before anything is loaded
+        if stream:
+            return self._stream(source, predictor, kwargs)
+        return super().predict(source, stream, predictor, **kwargs)
+
+    def _stream(self, source: Any, predictor: Any, kwargs: dict[str, Any]) -> Any:
+        with config_keys():  # open until the last picture
+            yield from super().predict(source, True, predictor, **kwargs)
+
+    def encode(self, source: Any, imgsz: int | None = None) -> Scene:
+        """Encode a picture once, to ask it many sentences.
+
+        Args:
+            source: File, array (BGR) or PIL picture.
+            imgsz: Long side in the network; that of training by default.
+
+        Returns:
+            The scene.
+        """
+        self._check_is_pytorch_model()
+        if self._bank is None:
+            self._bank = checked_bank(self.model, self.overrides.get("text_weights"), None)
+        image = read_image(source)
+        return Scene(
+            self.model,
+            self._bank,
+            image,
+            int(imgsz or self.overrides.get("imgsz") or 640),
+            str(source)[:200] if isinstance(source, (str, Path)) else "image0.jpg",
+        )
+
+    def save_shared(self, path: str | Path, **info: Any) -> Path:
+        """Write the weights as safetensors, for sharing (see :func:`optisar_yolo.checkpoint.save_shared`)."""
+        self._check_is_pytorch_model()
+        return save_shared(self.model, path, info)
+
+
+class Scene:
+    """A picture encoded once.
+
+    Args:
+        model: The network.
+        bank: Its text encoder.
+        image: Picture uint8 [h, w, 3] BGR.
+        imgsz: Long side in the network.
+        path: Name shown in results.
+    """
+
+    def __init__(self, model: GroundingModel, bank: TextBank, image: np.ndarray, imgsz: int, path: str = "") -> None:
+        self.model, self.bank, self.image, self.path = model.eval(), bank, image, path
+        self.device = next(model.parameters()).device
+        x, extent = canvases([image], imgsz)
+        self.canvas = (x.shape[2], x.shape[3])
+        with torch.inference_mode():
+            self.encoded = model.encode(x.to(self.device), extent.to(self.device))
+
+    def ground(self, text: str | Sequence[str], conf: float = DEFAULT_CONF, topk: int = 1) -> Results:
+        """Ask sentences.
+
+        Args:
+            text: A sentence or several.
+            conf: Least confidence of a box.
+            topk: Boxes per sentence.
+
+        Returns:
+            Ultralytics' results.
+        """
+        texts = sentences(text)
+        size = (self.image.shape[1], self.image.shape[0])
+        with torch.inference_mode():
+            features = self.bank(texts).to(self.device)
+            found = answer(self.model, self.encoded, features, self.canvas, [size], topk)[0]
+        return as_results(found, self.image, self.path, texts, conf)

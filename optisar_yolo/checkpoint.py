@@ -1,0 +1,122 @@
+"""Checkpoints: ``.pt`` for resuming, as ultralytics writes them, and ``.safetensors`` for sharing, loaded without executing anything."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from ultralytics.nn.tasks import load_checkpoint
+
+from optisar_yolo import __version__
+from optisar_yolo.identify import MARK
+from optisar_yolo.nn.model import GroundingModel
+
+FORMAT = 1  # of the shared file; raised when a reader of the old one could not read it
+BUNDLED = Path(__file__).parent / "weights"
+
+
+class CheckpointError(ValueError):
+    """A weights file that cannot be used; the message names it and the remedy."""
+
+
+def find_weights(name: str | Path) -> Path:
+    """Resolve a weights file: a path, or the bare name of one that travels with the package.
+
+    Raises:
+        FileNotFoundError: Neither exists; the message lists the packaged ones.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if len(path.parts) == 1 and (BUNDLED / path.name).is_file():
+        return BUNDLED / path.name
+    known = ", ".join(sorted(p.name for p in BUNDLED.glob("*.safetensors"))) or "none"
+    raise FileNotFoundError(f"weights '{name}' not found, neither as a file nor among the packaged ones ({known})")
+
+
+def load_model(weights: str | Path) -> GroundingModel:
+    """Load a grounding model from ``.pt`` or ``.safetensors``.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: The file is damaged, of another version or of another kind of model.
+    """
+    path = find_weights(weights)
+    if path.suffix == ".safetensors":
+        return load_shared(path)
+    model, _ = load_checkpoint(path)
+    if not isinstance(model, GroundingModel):
+        raise CheckpointError(
+            f"{path}: a checkpoint of {type(model).__name__}, not of an OptiSAR model; use yolo for it"
+        )
+    return model
+
+
+def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | None = None) -> Path:
+    """Write weights for sharing: half precision tensors, and the network description in the file's metadata.
+
+    Args:
+        model: A trained model.
+        path: Where to; ends in ``.safetensors``.
+        info: More metadata, such as data and figures.
+
+    Returns:
+        The path.
+    """
+    path = Path(path)
+    tensors = {
+        k: v.half().contiguous() if v.is_floating_point() else v.contiguous() for k, v in model.state_dict().items()
+    }
+    args = model.args if isinstance(model.args, dict) else vars(model.args)
+    meta = {
+        "format": FORMAT,
+        "version": __version__,
+        "yaml": model.yaml,
+        "names": {str(k): v for k, v in model.names.items()},
+        "text_model": model.text_model,
+        "text_fingerprint": model.text_fingerprint,
+        "imgsz": args.get("imgsz", 640),
+        **(info or {}),
+    }
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={MARK: json.dumps(meta)})
+    os.replace(partial, path)
+    return path
+
+
+def load_shared(path: str | Path) -> GroundingModel:
+    """Read a file of :func:`save_shared`.
+
+    Raises:
+        CheckpointError: Damaged, not ours, or of a later format.
+    """
+    try:
+        with safe_open(path, framework="pt") as f:
+            meta = json.loads((f.metadata() or {}).get(MARK, "null"))
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: damaged or incomplete ({error}); copy or download it again") from error
+    if not isinstance(meta, dict):
+        raise CheckpointError(
+            f"{path}: a safetensors file without OptiSAR metadata; give weights written by optisar-yolo"
+        )
+    if meta.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: written in format {meta.get('format')} by version {meta.get('version')}, this is version {__version__} "
+            f"with format {FORMAT}; update optisar-yolo"
+        )
+    model = GroundingModel(meta["yaml"], verbose=False)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: tensors do not fit the network described in the file ({error})") from error
+    model.names = {int(k): v for k, v in meta["names"].items()}
+    model.text_model, model.text_fingerprint = meta["text_model"], meta["text_fingerprint"]
+    model.args = {"imgsz": meta["imgsz"], "task": "detect", "model": str(Path(path).name)}
+    model.task = "detect"
+    model.pt_path = str(path)
+    return model.float().eval()

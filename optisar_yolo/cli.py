@@ -1,0 +1,203 @@
+"""The ``optisar`` command: the grammar of ``yolo``, with our models as defaults and a few verbs of its own.
+
+``optisar train data=optsar.yaml`` is ``yolo train model=optisar++.yaml data=optsar.yaml``. The command switches the
+import hook on for itself, so it works where ``OPTISAR_AUTOLOAD=0``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from optisar_yolo import __version__, boot
+from optisar_yolo.settings import SETTINGS
+
+BUILD_MODEL = "optisar++.yaml"
+"""Model of ``optisar train`` where none is named: the network from scratch, scale m."""
+
+BUNDLED_MODEL = "optisar++n-pocket.safetensors"
+"""Model of every other mode where none is named: the weights that come with the package."""
+
+
+TRACEBACK = "OPTISAR_TRACEBACK"
+"""Environment variable: any value shows the whole traceback of an error, for a report."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command of our own.
+
+    Attributes:
+        module: Module that does the work, imported when the verb is used.
+        function: Its function; it takes the ``key=value`` arguments as one dictionary of strings, and may
+            return an exit status.
+        help: One line for the help page.
+    """
+
+    module: str
+    function: str
+    help: str
+
+
+VERBS: dict[str, Verb] = {
+    "demo": Verb("optisar_yolo.demo", "main", "see it work on rendered scenes: validate, ask, train a little"),
+    "params": Verb("optisar_yolo.cli", "params", "parameter counts of the five scales"),
+    "distill": Verb("optisar_yolo.build.distill", "main", "make the small text encoder from a larger one"),
+}
+
+HELP = """\
+optisar {version}: ask an optical or SAR picture for an object in plain words, get its box.
+
+  optisar train    data=optsar.yaml model=optisar++n.yaml epochs=50     scales: optisar++n … optisar++x; plain = m
+  optisar val      model=best.pt data=optsar.yaml split=test            the optical / SAR / all table
+  optisar predict  model=best.pt source=port.jpg text="the SAR ship in the upper left"
+  optisar export   model=best.pt format=onnx
+
+Own commands
+{verbs}
+
+Own arguments, beside those of Ultralytics (optisar cfg lists them)
+{keys}
+
+optisar checks | version | settings | cfg | help do what they do in yolo. Without model=, train starts from
+{build} and every other mode uses {bundled}, which comes with the package."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # some versions of Ultralytics colour the words of their errors
+HELP_WORDS = ("help", "--help", "-help", "-h", "h")
+STOCK_WORDS = ("version", "checks", "settings", "cfg", "copy-cfg", "login", "logout", "solutions")
+"""Commands that Ultralytics answers itself."""
+
+
+class UsageError(Exception):
+    """A command line that means nothing; the message says what to write instead."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        argv: The words after the program's name; by default those of this process.
+
+    Returns:
+        Exit status: 0 done, 1 the input cannot be used, 2 the command line is wrong, 130 interrupted.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0].lower() in HELP_WORDS:
+        print(help_page())
+        return 0
+    try:
+        if args[0] in VERBS:
+            return _run_verb(VERBS[args[0]], args[1:])
+        return _run_stock(args)
+    except UsageError as error:
+        print(f"optisar: {error}\nRun 'optisar help' for the commands.", file=sys.stderr)
+        return 2
+    except (FileNotFoundError, ValueError) as error:  # input that cannot be used: the message is what helps
+        if os.environ.get(TRACEBACK):
+            raise
+        print(f"optisar: {error}\n({TRACEBACK}=1 shows where this was noticed)", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("optisar: interrupted", file=sys.stderr)
+        return 130
+
+
+def help_page() -> str:
+    """Return the text of ``optisar help``."""
+    return HELP.format(
+        version=__version__,
+        build=BUILD_MODEL,
+        bundled=BUNDLED_MODEL,
+        verbs="\n".join(f"  optisar {name:<8} {verb.help}" for name, verb in VERBS.items()),
+        keys="\n".join(
+            f"  {name:<13}{setting.help} (default: {setting.default})" for name, setting in SETTINGS.items()
+        ),
+    )
+
+
+def params(options: dict[str, str]) -> None:
+    """Print the parameter counts of the five scales.
+
+    Args:
+        options: Must be empty; the command has no arguments.
+    """
+    if options:
+        raise UsageError(f"'optisar params' takes no arguments, got '{next(iter(options))}'")
+    from optisar_yolo.nn.model import count_table
+
+    print(count_table())
+
+
+def parse(words: Sequence[str]) -> dict[str, str]:
+    """Turn ``key=value`` words into a dictionary.
+
+    Raises:
+        UsageError: A word without ``=`` or without a value.
+    """
+    options: dict[str, str] = {}
+    for word in words:
+        key, equals, text = word.lstrip("-").partition("=")
+        if not equals or not key.strip() or not text.strip():
+            raise UsageError(f"expected key=value, got '{word}'")
+        options[key.strip()] = text.strip()
+    return options
+
+
+def _run_verb(verb: Verb, words: Sequence[str]) -> int:
+    """Run a command of our own; keys are checked where the module says which it knows (``DEFAULTS``)."""
+    boot.install(force=True)
+    options = parse(words)
+    module = importlib.import_module(verb.module)
+    known = getattr(module, "DEFAULTS", None)
+    if known is not None:
+        for key in options:
+            if key not in known:
+                raise UsageError(f"unknown argument '{key}'{_nearest(key, known)}")
+    return int(getattr(module, verb.function)(options) or 0)
+
+
+def _run_stock(words: list[str]) -> int:
+    """Hand a command line in the grammar of ``yolo`` to Ultralytics."""
+    boot.install(force=True)
+    from ultralytics import cfg
+
+    from optisar_yolo import plugin
+
+    args = plugin.with_packaged_cfg(cfg.merge_equals_args(words))
+    first = args[0].lower().lstrip("-")
+    modes = [word.removeprefix("mode=") for word in args if word.removeprefix("mode=") in cfg.MODES]
+    if first in ("version", "v"):
+        print(f"optisar-yolo {__version__}")
+    elif first == "cfg":
+        print("\n".join(f"{name}: {setting.default}  # {setting.help}" for name, setting in SETTINGS.items()) + "\n")
+    elif not modes and first not in STOCK_WORDS:
+        known = [*cfg.MODES, *VERBS, *STOCK_WORDS, "help"]
+        raise UsageError(f"unknown command '{args[0]}'{_nearest(first, known)}")
+    elif modes and plugin.model_of(args) is None:
+        model = BUILD_MODEL if modes[0] == "train" else BUNDLED_MODEL
+        print(f"optisar: no model= given, using {model}")
+        args.append(f"model={model}")
+
+    # Ultralytics keeps this very list. A program name that ends with 'yolo' makes `predict` save its pictures.
+    before, sys.argv[:] = list(sys.argv), ["optisar-yolo", *args]
+    stock_help, cfg.CLI_HELP_MSG = cfg.CLI_HELP_MSG, ""  # it explains `yolo`
+    try:
+        cfg.entrypoint()
+    except SyntaxError as error:  # what Ultralytics raises for arguments that it does not know
+        raise UsageError(_COLOUR.sub("", str(error)).strip()) from error
+    finally:
+        sys.argv[:] = before
+        cfg.CLI_HELP_MSG = stock_help
+    return 0
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that suggests the nearest known word, or lists them all where none is near."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean '{near[0]}'?" if near else f"; known are {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""Data cards, annotations, pictures and prompts."""

@@ -1,0 +1,92 @@
+"""Pictures on canvases: where a picture lies in the network's input, and the way back for boxes.
+
+The *extent* [left, top, right, bottom] gives the picture's place as shares of the canvas. It carries all there is to know:
+positions in sentences, position codes and boxes refer to the unpadded picture.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+STRIDE = 32  # of the network's coarsest map
+GREY = 114  # YOLO's padding
+
+
+def canvas_for(height: int, width: int, imgsz: int) -> tuple[int, int, int, int]:
+    """The smallest canvas for a picture whose long side becomes imgsz.
+
+    Args:
+        height: Of the picture, pixels.
+        width: Of the picture, pixels.
+        imgsz: Long side in the network, pixels.
+
+    Returns:
+        Height and width of the canvas (multiples of the stride) and of the picture drawn on it.
+    """
+    r = imgsz / max(height, width)
+    h, w = max(round(height * r), 1), max(round(width * r), 1)
+    return -(-h // STRIDE) * STRIDE, -(-w // STRIDE) * STRIDE, h, w
+
+
+def place(
+    img: NDArray[np.uint8], canvas: tuple[int, int], drawn: tuple[int, int], at: tuple[int, int] | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Draw a picture on a grey canvas.
+
+    Args:
+        img: Picture [h, w, 3].
+        canvas: Height and width of the canvas.
+        drawn: Height and width of the picture on it.
+        at: Top and left of the picture on it; centred by default.
+
+    Returns:
+        The canvas [H, W, 3] and the extent [4].
+    """
+    (ch, cw), (h, w) = canvas, drawn
+    top, left = at if at is not None else ((ch - h) // 2, (cw - w) // 2)
+    if img.shape[:2] != (h, w):
+        shrinks = h * w < img.shape[0] * img.shape[1]
+        img = cv2.resize(img, (w, h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[assignment]
+    if (h, w) == (ch, cw):
+        out = img
+    else:
+        out = np.full((ch, cw, 3), GREY, np.uint8)
+        out[top : top + h, left : left + w] = img
+    return out, np.array([left / cw, top / ch, (left + w) / cw, (top + h) / ch], np.float32)
+
+
+def letterbox(
+    img: NDArray[np.uint8], imgsz: int, square: bool = False
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Fit a picture, long side to imgsz, centred on the smallest canvas (or on a square one): canvas and extent."""
+    ch, cw, h, w = canvas_for(*img.shape[:2], imgsz)
+    return place(img, (imgsz, imgsz) if square else (ch, cw), (h, w))
+
+
+def to_canvas(boxes: NDArray[np.float32], size: tuple[int, int], extent: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Boxes [N, 4] xyxy in pixels of a picture of size (width, height) to shares of the canvas."""
+    scale = np.array([extent[2] - extent[0], extent[3] - extent[1]], np.float32) / np.array(size, np.float32)
+    return boxes * np.tile(scale, 2) + np.tile(extent[:2], 2)
+
+
+def to_picture(
+    boxes: NDArray[np.float32], size: tuple[int, int], extent: NDArray[np.float32], canvas: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Boxes [N, 4] xyxy in canvas pixels to pixels of the picture, clipped to it.
+
+    Args:
+        boxes: Boxes on the canvas.
+        size: Width and height of the picture.
+        extent: Of the picture in the canvas.
+        canvas: Height and width of the canvas.
+
+    Returns:
+        Boxes [N, 4] xyxy.
+    """
+    shares = boxes / np.tile(np.array(canvas[::-1], np.float32), 2)
+    scale = np.array(size, np.float32) / np.array([extent[2] - extent[0], extent[3] - extent[1]], np.float32)
+    out = (shares - np.tile(extent[:2], 2)) * np.tile(scale, 2)
+    limit = np.tile(np.array(size, np.float32), 2)
+    return np.clip(out, 0, limit).astype(np.float32)

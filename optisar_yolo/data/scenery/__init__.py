@@ -1,0 +1,1 @@
+"""Procedural optical and SAR scenes with labelled objects."""

@@ -1,0 +1,171 @@
+"""Prediction: sentences asked of pictures, one best box per sentence, or an honest "nothing found"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+from ultralytics.engine.results import Results
+from ultralytics.models.yolo.detect import DetectionPredictor
+from ultralytics.utils import DEFAULT_CFG, LOGGER
+
+from optisar_yolo.data.geometry import letterbox, to_picture
+from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data.textbank import TextBank
+from optisar_yolo.engine.val import ask, checked_bank
+from optisar_yolo.language import clean
+from optisar_yolo.nn.model import Encoded, GroundingModel
+
+CANDIDATES = 100  # anchors per sentence that compete where several boxes are wanted
+OVERLAP = 0.7  # IoU from which two of them are the same object
+
+
+def sentences(text: Any) -> list[str]:
+    """Check and clean what was given as ``text``.
+
+    Args:
+        text: A sentence or several.
+
+    Returns:
+        At least one sentence.
+
+    Raises:
+        ValueError: No sentence, or one that is blank or no string.
+    """
+    if text is None:
+        raise ValueError('predict needs a sentence: text="the ship in the upper left", or a list of sentences')
+    texts = [text] if isinstance(text, str) else list(text)
+    if not texts:
+        raise ValueError("text is an empty list; give at least one sentence")
+    return [clean(t) for t in texts]
+
+
+def canvases(images: list[np.ndarray], imgsz: int) -> tuple[Tensor, Tensor]:
+    """Fit BGR pictures on canvases of one size.
+
+    Args:
+        images: Pictures uint8 [h, w, 3].
+        imgsz: Long side in the network.
+
+    Returns:
+        Pictures [B, 3, H, W] RGB in 0..1 and extents [B, 4]. Pictures of different shapes share a square canvas.
+    """
+    square = len({i.shape for i in images}) > 1
+    placed = [letterbox(i, imgsz, square) for i in images]
+    batch = np.stack([c[..., ::-1].transpose(2, 0, 1) for c, _ in placed])
+    return torch.from_numpy(np.ascontiguousarray(batch)).float() / 255, torch.from_numpy(
+        np.stack([e for _, e in placed])
+    )
+
+
+def answer(
+    model: GroundingModel,
+    scene: Encoded,
+    texts: Tensor,
+    canvas: tuple[int, int],
+    sizes: list[tuple[int, int]],
+    topk: int,
+) -> list[np.ndarray]:
+    """Best boxes of every sentence in every picture.
+
+    Args:
+        model: The network.
+        scene: B encoded pictures.
+        texts: [T, D] features of the sentences.
+        canvas: Height and width of the canvas.
+        sizes: Width and height of each picture.
+        topk: Boxes per sentence.
+
+    Returns:
+        Per picture [n, 6]: xyxy in pixels of the picture, confidence, index of the sentence; best first for each sentence.
+    """
+    b, t = len(sizes), len(texts)
+    rows = torch.arange(b, device=texts.device).repeat_interleave(t)
+    boxes, confs = ask(model, scene, rows, texts.repeat(b, 1), 1 if topk == 1 else CANDIDATES)
+    out = []
+    for i, size in enumerate(sizes):
+        found = []
+        for j in range(t):
+            box, conf = boxes[i * t + j].float(), confs[i * t + j].float()
+            keep = nms(box, conf, OVERLAP)[:topk] if topk > 1 else slice(0, 1)
+            xyxy = to_picture(box[keep].cpu().numpy(), size, scene.extent[i].cpu().numpy(), canvas)
+            n = len(xyxy)
+            found.append(np.concatenate((xyxy, conf[keep].cpu().numpy()[:, None], np.full((n, 1), j, np.float32)), 1))
+        out.append(np.concatenate(found))
+    return out
+
+
+def as_results(
+    found: np.ndarray, image: np.ndarray, path: str, texts: list[str], conf: float, verbose: bool = True
+) -> Results:
+    """Keep confident boxes, and say which sentences got none.
+
+    Args:
+        found: [n, 6] of :func:`answer`.
+        image: The picture, BGR.
+        path: Its name.
+        texts: The sentences.
+        conf: Least confidence.
+        verbose: Log the sentences without a box.
+
+    Returns:
+        Ultralytics' results; ``cls`` is the index of the sentence and ``names[cls]`` the sentence.
+    """
+    kept = found[found[:, 4] >= conf]
+    if verbose:
+        for j, text in enumerate(texts):
+            mine = found[found[:, 5] == j, 4]
+            if not (mine >= conf).any():
+                LOGGER.info(
+                    f'nothing found for "{text}" in {path}: best confidence {mine.max():.3f}, below conf={conf:g}'
+                )
+    return Results(image, path=path, names=dict(enumerate(texts)), boxes=torch.from_numpy(kept.astype(np.float32)))
+
+
+class GroundingPredictor(DetectionPredictor):
+    """Predictor of :class:`~optisar_yolo.nn.model.GroundingModel`; arguments are those of ultralytics' predictor, and ``text``."""
+
+    def __init__(
+        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(cfg, overrides, _callbacks)
+        self.bank: TextBank | None = None
+        self.extent = torch.zeros(0, 4)
+
+    @property
+    def network(self) -> GroundingModel:
+        """The network inside ultralytics' backend."""
+        return self.model.backend.model if hasattr(self.model, "backend") else self.model.model
+
+    def preprocess(self, im: Tensor | list[np.ndarray]) -> Tensor:
+        """Fit pictures on canvases; tensors are taken as they are, [B, 3, H, W] RGB in 0..1."""
+        if isinstance(im, Tensor):
+            self.extent = im.new_tensor([[0.0, 0.0, 1.0, 1.0]]).expand(im.shape[0], 4).to(self.device)
+            return im.to(self.device).float()
+        side = max(self.imgsz) if isinstance(self.imgsz, (list, tuple)) else self.imgsz
+        x, extent = canvases([read_image(i) for i in im], side)
+        self.extent = extent.to(self.device)
+        return x.to(self.device)
+
+    def inference(self, im: Tensor, *args: Any, **kwargs: Any) -> tuple[list[str], Encoded, Tensor]:
+        """Encode the pictures and the sentences."""
+        net = self.network
+        if self.bank is None:
+            self.bank = checked_bank(net, self.args.text_weights, None)
+        texts = sentences(self.args.text)
+        return texts, net.encode(im, self.extent), self.bank(texts).to(self.device)
+
+    def postprocess(self, preds: Any, img: Tensor, orig_imgs: Any, **kwargs: Any) -> list[Results]:
+        """Ask, decode and wrap."""
+        texts, scene, features = preds
+        if isinstance(orig_imgs, Tensor):
+            orig_imgs = [(i.permute(1, 2, 0).flip(-1) * 255).round().byte().cpu().numpy() for i in orig_imgs]
+        sizes = [(i.shape[1], i.shape[0]) for i in orig_imgs]
+        found = answer(self.network, scene, features, tuple(img.shape[2:]), sizes, self.args.topk)
+        return [
+            as_results(f, i, p, texts, self.args.conf, self.args.verbose)
+            for f, i, p in zip(found, orig_imgs, self.batch[0], strict=True)
+        ]

@@ -1,0 +1,180 @@
+"""What a validation leaves to look at: its figures as files, plots, and sheets of the best and worst cases.
+
+Plots are drawn through matplotlib's objects, not pyplot: no window system is needed, and no global state is touched.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from optisar_yolo.engine.cases import Case, choose, table
+from optisar_yolo.engine.metrics import THRESHOLDS, TITLES, GroundingMetrics
+from optisar_yolo.engine.page import Section, write_index
+from optisar_yolo.engine.sheet import batch_sheet, sheet
+from optisar_yolo.files import write_atomic
+
+__all__ = ["Case", "Section", "training_curves", "training_sheet", "write_index", "write_report"]
+
+COLOURS = {"optical": "#1f77b4", "sar": "#d95f02", "all": "#333333"}
+
+
+def write_report(metrics: GroundingMetrics, cases: Sequence[Case], folder: str | Path, count: int = 12) -> list[Path]:
+    """Write the figures (JSON, CSV), all cases (CSV), the plots and the sheets of best and worst cases.
+
+    Args:
+        metrics: The validation's figures.
+        cases: One case per expression, in the order of the metrics; or none, and no cases are listed or drawn.
+        folder: Where to write; made if missing.
+        count: Cases per sheet.
+
+    Returns:
+        The files written: metrics.json, metrics.csv, iou_histogram.png, precision.png, and with cases cases.csv,
+        best.png and worst.png.
+
+    Raises:
+        ValueError: There are cases, but not one per expression.
+        OSError: The folder cannot be written, or the disk is full.
+    """
+    if cases and len(cases) != len(metrics):
+        raise ValueError(f"{len(cases)} cases for {len(metrics)} expressions: give one case per expression")
+    folder = Path(folder)
+    metrics.to_json(folder / "metrics.json")
+    metrics.to_csv(folder / "metrics.csv")
+    files = [folder / "metrics.json", folder / "metrics.csv"]
+    files.append(_save(iou_histogram(metrics), folder / "iou_histogram.png"))
+    files.append(_save(precision_curve(metrics), folder / "precision.png"))
+    if cases:
+        files.append(write_atomic(folder / "cases.csv", table(cases, metrics)))
+        for name, best in (("best", True), ("worst", False)):
+            chosen = choose(cases, list(metrics.column("modality")), count, best)
+            title = f"{'Best' if best else 'Worst'} {len(chosen)} of {len(cases)} expressions"
+            files.append(_save(sheet(chosen, title), folder / f"{name}.png"))
+    return files
+
+
+def iou_histogram(metrics: GroundingMetrics) -> Figure:
+    """Plot how the IoU is distributed in each modality, as shares of its expressions."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    ious, modality = metrics.column("iou").astype(float), metrics.column("modality")
+    edges = np.linspace(0, 1, 21)
+    for name in ("optical", "sar"):
+        own = ious[modality == name]
+        if len(own):
+            share = np.histogram(own, edges)[0] / len(own) * 100
+            label = f"{TITLES.get(name, name)} (n = {len(own)}, mean {100 * own.mean():.1f} %)"
+            axes.stairs(share, edges, fill=True, alpha=0.25, color=COLOURS[name])
+            axes.stairs(share, edges, color=COLOURS[name], linewidth=1.8, label=label)
+    axes.set(xlim=(0, 1), xlabel="IoU of the answer with the true box (no box: 0)", ylabel="share of expressions (%)")
+    return _finish(axes, "IoU of the answers")
+
+
+def precision_curve(metrics: GroundingMetrics) -> Figure:
+    """Plot Pr@t over the threshold t for each modality and all, with the reported thresholds marked."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    ious, modality = metrics.column("iou").astype(float), metrics.column("modality")
+    grid = np.linspace(0.01, 1, 100)  # from above 0: IoU >= 0 holds for any answer
+    for name in ("optical", "sar", "all"):
+        own = ious if name == "all" else ious[modality == name]
+        if len(own):
+            style, label = "--" if name == "all" else "-", TITLES.get(name, name)
+            axes.plot(grid, [100 * (own >= t).mean() for t in grid], style, color=COLOURS[name], lw=1.8, label=label)
+            axes.plot(THRESHOLDS, [100 * (own >= t).mean() for t in THRESHOLDS], "o", markersize=5, color=COLOURS[name])
+    axes.set(xlim=(0, 1), ylim=(0, 102), xlabel="IoU threshold t", ylabel="Pr@t (%)")
+    return _finish(axes, "Share of expressions answered with IoU ≥ t")
+
+
+def training_sheet(batch: dict[str, Any], path: str | Path) -> Path:
+    """Save the first pictures of a training batch with their objects and sentences (see `batch_sheet`), PNG or JPEG."""
+    return _save(batch_sheet(batch), Path(path))
+
+
+def training_curves(record: str | Path, path: str | Path) -> Path:
+    """Save the curves of a training: each loss term, meanIoU and Pr@0.5 over the epochs.
+
+    Args:
+        record: The run's results.csv: a column ``epoch``, and columns ``train/...`` and ``metrics/...``.
+        path: Picture to write.
+
+    Returns:
+        The picture's path.
+
+    Raises:
+        FileNotFoundError: There is no record.
+        ValueError: The record has no rows.
+    """
+    with open(record, newline="", encoding="utf-8") as file:
+        rows = [{k.strip(): _number(v) for k, v in row.items() if k} for row in csv.DictReader(file)]
+    if not rows:
+        raise ValueError(f"{record}: no epochs recorded, so there are no curves to draw")
+    epochs = [row["epoch"] for row in rows]
+    losses = [key for key in rows[0] if key.startswith("train/")]
+    figures = ("meanIoU", "cumIoU", "Pr@0.5", "Pr@0.9")
+    columns = max(len(figures), min(len(losses), 6))
+    lines = math.ceil(len(losses) / columns) + 1
+    height = 2.8 * lines
+    figure = Figure(figsize=(3.4 * columns, height))
+    # Fixed margins in inches: matplotlib's own layout search takes seconds for a dozen panels.
+    figure.subplots_adjust(0.14 / columns, 0.5 / height, 1 - 0.04 / columns, 1 - 0.35 / height, 0.22, 0.42)
+    grid = figure.subplots(lines, columns, squeeze=False)
+    marker = "o" if len(rows) == 1 else ""  # a single point draws no line
+    for axes in grid.ravel():
+        axes.set_axis_off()
+    for axes, key in zip(grid[:-1].ravel(), losses, strict=False):
+        axes.set_axis_on()
+        axes.plot(epochs, [row[key] for row in rows], marker=marker, color=COLOURS["all"])
+        _style(axes, key)
+    for axes, name in zip(grid[-1], figures, strict=False):
+        axes.set_axis_on()
+        for group in ("optical", "sar", "all"):
+            values = [100 * row.get(f"metrics/{name}({group})", math.nan) for row in rows]
+            if np.isfinite(values).any():
+                style = "--" if group == "all" else "-"
+                axes.plot(epochs, values, style, marker=marker, color=COLOURS[group], label=TITLES.get(group, group))
+        _style(axes, f"{name} (%)")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
+    return _save(figure, Path(path))
+
+
+def _number(cell: object) -> float:
+    """Read a cell of a record; an empty one is NaN."""
+    return float(cell) if isinstance(cell, str) and cell.strip() else math.nan
+
+
+def _style(axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("epoch", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _finish(axes: Axes, title: str) -> Figure:
+    """Give a plot its title, grid and legend, or say that there is nothing to show."""
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+    else:
+        axes.text(0.5, 0.5, "no expressions", ha="center", va="center", transform=axes.transAxes)
+    return axes.figure  # type: ignore[return-value]
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    out = io.BytesIO()
+    figure.savefig(out, format=path.suffix[1:] or "png", dpi=110)
+    return write_atomic(path, out.getvalue())

@@ -1,0 +1,285 @@
+"""Training: ultralytics' loop with our data, texts, loss, validator and an exact resume."""
+
+from __future__ import annotations
+
+import os
+import random
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, colorstr
+from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
+
+from optisar_yolo import language, plugin
+from optisar_yolo.data.cards import DataError, load_card
+from optisar_yolo.data.dataset import EpochSampler, EvaluationDataset, GroundingDataset
+from optisar_yolo.data.records import Picture, load_split
+from optisar_yolo.data.textbank import TextBank
+from optisar_yolo.engine.val import GroundingValidator
+from optisar_yolo.nn.model import GroundingModel
+from optisar_yolo.nn.text import load_text_encoder
+
+# Where the user sets no value: the paper's recipe (Sect. V-A), and what keeps captions true instead of stock augmentation.
+TRAIN_DEFAULTS: dict[str, Any] = {
+    "optimizer": "AdamW",  # stock "auto" may pick an optimiser that orthogonalises gates
+    "lr0": 2e-3,
+    "lrf": 0.01,
+    "cos_lr": True,
+    "momentum": 0.9,
+    "weight_decay": 0.025,
+    "warmup_bias_lr": 0.0,
+    "mosaic": 0.0,  # tiles falsify every position
+    "close_mosaic": 0,
+    "hsv_h": 0.0,  # captions name colours
+    "hsv_v": 0.4,  # brightness, contrast and gamma
+    "fliplr": 0.5,  # captions are rewritten
+    "flipud": 0.5,
+    "scale": 0.3,  # the whole picture is drawn smaller, so that positions in it stay true
+    "translate": 0.0,
+    "erasing": 0.0,
+}
+
+if LOCAL_RANK != -1:  # a process started for parallel training: it rebuilds the trainer from this module and our keys
+    plugin.keep_keys()
+
+
+class GroundingTrainer(DetectionTrainer):
+    """Trainer of :class:`~optisar_yolo.nn.model.GroundingModel`; arguments are those of ultralytics' trainer."""
+
+    def __init__(
+        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+    ) -> None:
+        given = dict(overrides or {})
+        if given.get("compile"):
+            raise ValueError("compile=True is not supported: rows of the network depend on the sentences; leave it out")
+        if str(given.get("optimizer", "")).lower() in ("auto", "musgd"):
+            LOGGER.warning(f"optimizer={given['optimizer']} may orthogonalise gates; using AdamW")
+            given["optimizer"] = "AdamW"
+        if not given.get("resume"):
+            given = TRAIN_DEFAULTS | {"nbs": given.get("batch", 16)} | given  # nbs = batch: a step for every batch
+        self.bank: TextBank | None = None
+        super().__init__(cfg, given, _callbacks)
+        self.add_callback("on_train_epoch_start", _tell_epoch)
+
+    def get_dataset(self) -> dict[str, Any]:
+        """Read the card and its splits: what ultralytics calls the data dictionary."""
+        card = load_card(self.args.data)
+        self.card = card
+        seed = self.args.seed
+        self.pictures: dict[str, list[Picture]] = {"train": load_split(card, "train", self.args.fraction or 1.0, seed)}
+        for name in card.include:
+            other = load_card(name)
+            if other.names != card.names:
+                raise DataError(f"{card.path}: includes {other.path}, whose names differ; give both cards the same names")
+            self.pictures["train"] += load_split(other, "train", self.args.fraction or 1.0, seed)
+        if self.args.split not in card.splits:
+            raise ValueError(
+                f"{card.path}: no split '{self.args.split}' to validate on; the card has {', '.join(card.splits)}"
+            )
+        self.pictures[self.args.split] = load_split(card, self.args.split)
+        return {"names": dict(enumerate(card.names)), "nc": len(card.names), "channels": 3} | {
+            s: s for s in card.splits
+        }
+
+    def get_model(
+        self, cfg: str | dict[str, Any] | None = None, weights: nn.Module | None = None, verbose: bool = True
+    ) -> GroundingModel:
+        """Build the model with the text encoder's width, and start it from weights where given."""
+        encoder = load_text_encoder(self.args.text_model, self.args.text_weights)
+        self.bank = TextBank(encoder, self.card.root)
+        model = GroundingModel(cfg or self.args.model, verbose=verbose and RANK == -1, text_dim=encoder.width)
+        if isinstance(weights, GroundingModel):
+            if weights.text_fingerprint and weights.text_fingerprint != encoder.fingerprint:
+                LOGGER.warning(
+                    f"the weights were trained with the text encoder {weights.text_model}, not with {encoder.name}: "
+                    "their words have to be learned again"
+                )
+            model.load(weights)
+        model.text_model, model.text_fingerprint = encoder.name, encoder.fingerprint
+        return model
+
+    def set_model_attributes(self) -> None:
+        """Attach names and hyperparameters, and take mixed precision on a CPU out of the stock loop, which refuses it."""
+        self.model.names = self.data["names"]
+        self.model.args = self.args
+        if self.device.type == "cpu" and self.args.amp == "bf16":
+            self.model.bf16, self.args.amp = True, False
+
+    def set_class_weights(self) -> None:
+        """Sentences have no class frequencies to weigh."""
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Dataset of a split."""
+        if mode == "train":
+            return GroundingDataset(self.pictures["train"], self.card.names, self.args)
+        return EvaluationDataset(self.pictures[img_path], self.args.imgsz)
+
+    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> DataLoader:
+        """Loader of a split; in training its order and samples depend on (seed, epoch, index) alone."""
+        with torch_distributed_zero_first(rank):
+            dataset = self.build_dataset(dataset_path, mode, batch_size)
+        train = mode == "train"
+        workers = self.args.workers if self.device.type != "cpu" else 0
+        return DataLoader(
+            dataset,
+            batch_size=min(batch_size, len(dataset)),
+            sampler=EpochSampler(
+                len(dataset), self.args.seed, rank if train else -1, self.world_size if train else 1, train
+            ),
+            num_workers=workers,
+            collate_fn=dataset.collate,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator().manual_seed(self.args.seed),  # leaves the global generator to the model's noise
+        )
+
+    def _build_train_pipeline(self) -> None:
+        """Loaders and optimiser as the base trainer builds them, and all captions' features."""
+        BaseTrainer._build_train_pipeline(self)  # DetectionTrainer's would count detections per picture
+        assert self.bank is not None
+        texts = {c for pictures in self.pictures.values() for p in pictures for own in p.captions for c in own}
+        mirrored = {language.flip(t, h, v) for t in texts for h, v in ((True, False), (False, True), (True, True))}
+        texts |= {t for t in mirrored if t is not None}
+        texts |= {v.text for t in list(texts) for v in language.swap(t)}
+        self.bank.precompute(sorted(texts))
+        if RANK in {-1, 0}:
+            self.bank.save()
+
+    def build_optimizer(
+        self, model: nn.Module, name: str = "AdamW", *args: Any, **kwargs: Any
+    ) -> torch.optim.Optimizer:
+        """The stock optimiser, with decay on matrices and kernels only: never on gates, scales and temperatures."""
+        optimizer = super().build_optimizer(model, name, *args, **kwargs)
+        groups = {g.get("param_group"): g for g in optimizer.param_groups}
+        if {"weight", "bn"} <= groups.keys():
+            spared = [p for p in groups["weight"]["params"] if p.ndim < 2 or p.shape[0] == 1]
+            groups["weight"]["params"] = [p for p in groups["weight"]["params"] if not (p.ndim < 2 or p.shape[0] == 1)]
+            groups["bn"]["params"] = [*groups["bn"]["params"], *spared]
+        return optimizer
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Move a batch to the device, scale pictures to 0..1 and look up the sentences' features [B, T, D]."""
+        assert self.bank is not None
+        for k, v in batch.items():
+            if isinstance(v, Tensor):
+                batch[k] = v.to(self.device, non_blocking=True)
+        batch["img"] = batch["img"].float() / 255
+        flat = [t for texts in batch["texts"] for t in texts]
+        batch["txt_feats"] = self.bank(flat).to(self.device).view(len(batch["texts"]), -1, self.bank.encoder.width)
+        return batch
+
+    def get_validator(self) -> GroundingValidator:
+        """Validator on the loader of the validation split."""
+        validator = GroundingValidator(
+            self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks
+        )
+        validator.card, validator.pictures, validator.bank = self.card, self.pictures[self.args.split], self.bank
+        return validator
+
+    def label_loss_items(self, loss_items: dict[str, Tensor] | None = None, prefix: str = "train") -> Any:
+        """Names (and values) of the loss terms; validation has none, as it asks one true sentence at a time."""
+        if prefix == "val":
+            return [] if loss_items is None else {}
+        return super().label_loss_items(loss_items, prefix)
+
+    def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
+        """Save augmented pictures with their sentences and boxes."""
+        from optisar_yolo.engine.report import training_sheet
+
+        path = self.save_dir / f"train_batch{ni}.jpg"
+        training_sheet(batch, path)
+        self.on_plot(path)
+
+    def plot_training_labels(self) -> None:
+        """Nothing to plot: stock label plots are of classes."""
+
+    def save_model(self) -> bool:
+        """Save last.pt and best.pt, each replaced in one step, and with them all that an exact resume needs."""
+        targets = {"last": self.last, "best": self.best}
+        partial = {k: p.with_name(p.name + ".partial") for k, p in targets.items()}
+        for p in partial.values():
+            p.unlink(missing_ok=True)
+        try:
+            self.last, self.best = partial["last"], partial["best"]
+            saved = super().save_model()
+        finally:
+            self.last, self.best = targets["last"], targets["best"]
+        checkpoint = torch.load(partial["last"], map_location="cpu", weights_only=False)
+        checkpoint["exact"] = {
+            "model": unwrap_model(self.model).state_dict(),
+            "ema": self.ema.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "bf16": unwrap_model(self.model).bf16,
+            "rng": {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()},
+        }
+        torch.save(checkpoint, partial["last"])
+        for k, p in partial.items():
+            if p.exists():
+                os.replace(p, targets[k])
+        return bool(saved)
+
+    def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
+        """Restore the run: full-precision weights, averages, optimiser and random generators, not just the half-precision ones."""
+        super()._load_checkpoint_state(ckpt)
+        exact = ckpt.get("exact")
+        if exact is None:
+            LOGGER.warning(
+                f"{self.args.model}: without full-precision state; the resumed run will differ from an unbroken one"
+            )
+            return
+        unwrap_model(self.model).load_state_dict(exact["model"])
+        unwrap_model(self.model).bf16 = exact["bf16"]
+        self.ema.ema.load_state_dict(exact["ema"])
+        self.optimizer.load_state_dict(exact["optimizer"])
+        torch.set_rng_state(exact["rng"]["torch"])
+        np.random.set_state(exact["rng"]["numpy"])
+        random.setstate(exact["rng"]["python"])
+
+    def final_eval(self) -> None:
+        """Strip the checkpoints and validate the best one, with plots where they were asked for."""
+        if RANK in {-1, 0}:
+            for path in (self.last, self.best):
+                if path.exists():
+                    _strip(path)
+        if not self.best.exists():
+            return
+        LOGGER.info(f"\nValidating {self.best}...")
+        self.validator.args.plots = self.args.plots
+        self.metrics = self.validator(model=self.best)
+        self.metrics.pop("fitness", None)
+        self.run_callbacks("on_fit_epoch_end")
+
+    def plot_metrics(self) -> None:
+        """Save the curves of losses and figures over the epochs."""
+        from optisar_yolo.engine.report import training_curves
+
+        training_curves(self.csv, self.save_dir / "results.png")
+        self.on_plot(self.save_dir / "results.png")
+
+
+def _tell_epoch(trainer: GroundingTrainer) -> None:
+    """Callback: the sampler learns the epoch that is about to start."""
+    trainer.train_loader.sampler.set_epoch(trainer.epoch)
+
+
+def _strip(path: Path) -> None:
+    """Make a finished checkpoint small: averaged weights in half precision, without optimiser and resume state."""
+    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    if checkpoint.get("ema") is not None:
+        checkpoint["model"] = checkpoint["ema"]
+    for key in ("optimizer", "ema", "updates", "scaler", "exact", "best_fitness"):
+        checkpoint[key] = None
+    checkpoint["epoch"] = -1
+    checkpoint["model"].args = dict(checkpoint["train_args"])
+    for p in checkpoint["model"].half().parameters():
+        p.requires_grad = False
+    partial = path.with_name(path.name + ".partial")
+    torch.save(checkpoint, partial)
+    os.replace(partial, path)
+    LOGGER.info(f"{colorstr('bold', path)}: {path.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,226 @@
+"""Validation: every expression of a split asked of its picture, which is encoded once."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+from ultralytics.engine.validator import BaseValidator
+from ultralytics.utils import LOGGER, RANK, TQDM, callbacks, colorstr
+from ultralytics.utils.torch_utils import select_device, smart_inference_mode, unwrap_model
+
+from optisar_yolo.data.cards import Card, load_card
+from optisar_yolo.data.dataset import EvaluationDataset
+from optisar_yolo.data.geometry import to_picture
+from optisar_yolo.data.records import Picture, load_split
+from optisar_yolo.data.textbank import TextBank
+from optisar_yolo.engine.cases import Case
+from optisar_yolo.engine.metrics import GroundingMetrics, is_hard
+from optisar_yolo.nn.model import Encoded, GroundingModel
+from optisar_yolo.nn.text import load_text_encoder
+
+QUERY_BATCH = 16  # sentences that run through the text-guided rows at once: bounds memory, not the answer
+
+
+def checked_bank(model: GroundingModel, weights: str | Path | None, directory: Path | None) -> TextBank:
+    """The text encoder a model was trained with.
+
+    Args:
+        model: The model.
+        weights: The encoder's weights file, where it does not bring its own.
+        directory: Where features are cached.
+
+    Returns:
+        Its bank.
+
+    Raises:
+        ValueError: The encoder found under the name has other weights than the one used in training.
+    """
+    encoder = load_text_encoder(model.text_model or "pocket", weights)
+    if model.text_fingerprint and encoder.fingerprint != model.text_fingerprint:
+        raise ValueError(
+            f"the model was trained with the text encoder {model.text_model} {model.text_fingerprint[:12]}, but the one found "
+            f"is {encoder.fingerprint[:12]}: give the right weights with text_weights=<file>"
+        )
+    return TextBank(encoder, directory)
+
+
+def ask(model: GroundingModel, scene: Encoded, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+    """Ask sentences of encoded pictures, a few at a time.
+
+    Args:
+        model: The network.
+        scene: Encoded pictures.
+        rows: [N] picture of each sentence.
+        texts: [N, D] features of the sentences.
+        k: Anchors per sentence.
+
+    Returns:
+        Boxes [N, k, 4] xyxy on the canvas and confidences [N, k].
+    """
+    boxes, confs = [], []
+    for i in range(0, len(rows), QUERY_BATCH):
+        part = slice(i, i + QUERY_BATCH)
+        b, c = model.head.decode(model.query(scene.rows(rows[part]), texts[part]), k)
+        boxes.append(b[:, 0])
+        confs.append(c[:, 0])
+    return torch.cat(boxes), torch.cat(confs)
+
+
+class GroundingValidator(BaseValidator):
+    """Validator of :class:`~optisar_yolo.nn.model.GroundingModel`; arguments are those of ultralytics' validator."""
+
+    def __init__(
+        self,
+        dataloader: Any = None,
+        save_dir: Path | None = None,
+        args: Any = None,
+        _callbacks: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(dataloader, save_dir, args, _callbacks)
+        self.args.task = "detect"
+        self.metrics = GroundingMetrics(self.save_dir)
+        self.card: Card | None = None
+        self.pictures: list[Picture] = []
+        self.bank: TextBank | None = None
+        self.cases: list[Case] = []
+
+    @smart_inference_mode()
+    def __call__(self, trainer: Any = None, model: Any = None, **_: Any) -> dict[str, float] | None:
+        """Validate a trainer's averaged model, or a given one.
+
+        Args:
+            trainer: The trainer, during training.
+            model: A model or checkpoint file, otherwise.
+
+        Returns:
+            The figures under ``metrics/…`` and ``fitness`` (meanIoU of all); None on ranks above 0.
+        """
+        self.training = trainer is not None
+        net = self._prepare(trainer, model)
+        self.metrics.clear()
+        self.cases.clear()
+        self.run_callbacks("on_val_start")
+        seconds = dict.fromkeys(self.metrics.speed, 0.0)
+        loader = self.dataloader if self.training else self._loader()
+        for i, groups in enumerate(TQDM(loader, desc=f"{'Grounding':>22}", total=len(loader), disable=RANK > 0)):
+            self.batch_i = i
+            self.run_callbacks("on_val_batch_start")
+            for group in groups:
+                self._ground(net, *group, seconds)
+            self.run_callbacks("on_val_batch_end")
+        if RANK > 0:
+            return None
+        self.speed = self.metrics.speed = {k: 1e3 * s / max(len(self.pictures), 1) for k, s in seconds.items()}
+        LOGGER.info(self.metrics.table())
+        if not self.training:
+            self._save()
+        self.run_callbacks("on_val_end")
+        return dict(self.metrics.results_dict)
+
+    def _prepare(self, trainer: Any, model: Any) -> GroundingModel:
+        """Set device, data and texts, and return the network in evaluation mode."""
+        if trainer is not None:
+            self.device = trainer.device
+            return unwrap_model(trainer.ema.ema or trainer.model).float().eval()
+        callbacks.add_integration_callbacks(self)
+        self.device = select_device(self.args.device, verbose=False)
+        if not isinstance(model, GroundingModel):
+            from optisar_yolo.checkpoint import load_model
+
+            model = load_model(model if model is not None else self.args.model)
+        net = model.to(self.device).float().eval()
+        if self.card is None:
+            self.card = load_card(self.args.data)
+            self.pictures = load_split(self.card, self.args.split or "val", self.args.fraction or 1.0, self.args.seed)
+        if self.bank is None:
+            self.bank = checked_bank(net, self.args.text_weights, self.card.root)
+        return net
+
+    def _loader(self) -> DataLoader:
+        dataset = EvaluationDataset(self.pictures, self.args.imgsz)
+        return DataLoader(
+            dataset,
+            batch_size=min(self.args.batch, len(dataset)),
+            num_workers=self.args.workers if self.device.type != "cpu" else 0,
+            collate_fn=dataset.collate,
+        )
+
+    def _ground(
+        self, net: GroundingModel, index: list[int], img: Tensor, extent: Tensor, seconds: dict[str, float]
+    ) -> None:
+        """Ask all expressions of pictures that share a canvas size."""
+        assert self.card is not None and self.bank is not None
+        asked = [
+            (row, obj, n)
+            for row, i in enumerate(index)
+            for obj, captions in enumerate(self.pictures[i].captions)
+            for n in range(len(captions))
+        ]
+        if not asked:
+            return
+        start = time.perf_counter()
+        texts = self.bank([self.pictures[index[row]].captions[obj][n] for row, obj, n in asked]).to(self.device)
+        x = img.to(self.device).float() / 255
+        ready = time.perf_counter()
+        scene = net.encode(x, extent.to(self.device))
+        boxes, conf = ask(net, scene, torch.tensor([row for row, _, _ in asked], device=self.device), texts)
+        boxes, conf = boxes[:, 0].float().cpu().numpy(), conf[:, 0].float().cpu().numpy()
+        done = time.perf_counter()
+        for row, i in enumerate(index):
+            mine = [j for j, (r, _, _) in enumerate(asked) if r == row]
+            if mine:
+                self._score(
+                    self.pictures[i], [asked[j][1:] for j in mine], boxes[mine], conf[mine], extent[row], img.shape
+                )
+        seconds["preprocess"] += ready - start
+        seconds["inference"] += done - ready
+        seconds["postprocess"] += time.perf_counter() - done
+
+    def _score(
+        self,
+        picture: Picture,
+        asked: list[tuple[int, int]],
+        boxes: NDArray[np.float32],
+        conf: NDArray[np.float32],
+        extent: Tensor,
+        canvas: torch.Size,
+    ) -> None:
+        """Compare a picture's answers with its objects."""
+        assert self.card is not None
+        size = (picture.width, picture.height)
+        pred = to_picture(boxes, size, extent.numpy(), (canvas[2], canvas[3]))
+        objects = [obj for obj, _ in asked]
+        hard = is_hard(picture.categories)
+        iou = self.metrics.update(
+            pred,
+            picture.boxes[objects],
+            size,
+            picture.modality,
+            [self.card.names[picture.categories[o]] for o in objects],
+            conf,
+            [bool(hard[o]) for o in objects],
+            [picture.kinds[o][n] for o, n in asked],
+        )
+        for j, (o, n) in enumerate(asked):
+            self.cases.append(
+                Case(picture.path, picture.captions[o][n], picture.boxes[o], pred[j], float(conf[j]), float(iou[j]))
+            )
+
+    def _save(self) -> None:
+        """Write table, record and, where asked for, plots."""
+        self.metrics.to_json(self.save_dir / "metrics.json")
+        self.metrics.to_csv(self.save_dir / "metrics.csv")
+        if self.args.plots:
+            from optisar_yolo.engine.report import write_report
+
+            for path in write_report(self.metrics, self.cases, self.save_dir):
+                self.on_plot(path)
+        speed = ", ".join(f"{v:.1f} ms {k}" for k, v in self.speed.items() if v)
+        LOGGER.info(f"Speed: {speed} per picture. Results saved to {colorstr('bold', self.save_dir)}")

@@ -1,0 +1,214 @@
+"""Contrastive grounding head with a position code and a region-aware auxiliary branch.
+
+OptiSAR-Net++, Sect. III-C (Eq. 4) and III-D (Eq. 8-9). Deviations from the authors' release: YOLOE's visual-prompt part,
+which the release carries and never uses, is left out; the region branch runs in training only; a position code is added to
+the region embedding, because a convolution sees where it is only through its zero padding.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from ultralytics.nn.modules.block import Residual, SwiGLUFFN
+from ultralytics.nn.modules.conv import Conv, DWConv
+from ultralytics.nn.modules.head import Detect
+from ultralytics.utils.tal import dist2bbox, make_anchors
+
+OCTAVES = (
+    2  # sines and cosines of pi*x and 2*pi*x: enough to tell thirds of a picture apart, too few to memorise places
+)
+POSITION_CHANNELS = 2 + 4 * OCTAVES
+
+
+def unpadded_grid(h: int, w: int, extent: Tensor) -> Tensor:
+    """Coordinates of map cells in the unpadded picture.
+
+    Args:
+        h: Rows of the map.
+        w: Columns of the map.
+        extent: [B, 4] left, top, right and bottom of the picture as shares of the padded canvas.
+
+    Returns:
+        [B, 2, h, w]: x and y of each cell's centre, 0 to 1 inside the picture, outside that range in the padding.
+    """
+    x = (torch.arange(w, device=extent.device, dtype=extent.dtype) + 0.5) / w
+    y = (torch.arange(h, device=extent.device, dtype=extent.dtype) + 0.5) / h
+    left, top, right, bottom = extent.unbind(1)
+    x = (x[None] - left[:, None]) / (right - left)[:, None]  # [B, w]
+    y = (y[None] - top[:, None]) / (bottom - top)[:, None]  # [B, h]
+    return torch.stack((x[:, None].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)), 1)
+
+
+def position_code(h: int, w: int, extent: Tensor) -> Tensor:
+    """Normalised x and y with their first sines and cosines: [B, POSITION_CHANNELS, h, w]."""
+    p = unpadded_grid(h, w, extent).clamp(0, 1) * 2 - 1
+    waves = [f(p * (math.pi * 2**k)) for k in range(OCTAVES) for f in (torch.sin, torch.cos)]
+    return torch.cat((p, *waves), 1)
+
+
+def region_labels(h: int, w: int, extent: Tensor, rows: int, cols: int) -> Tensor:
+    """Eq. 8: the grid cell of the unpadded picture in which each map cell falls, row * cols + col; -1 in the padding: [B, h, w]."""
+    x, y = unpadded_grid(h, w, extent).unbind(1)
+    label = (y * rows).floor() * cols + (x * cols).floor()
+    inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
+    return torch.where(inside, label, torch.full_like(label, -1)).long()
+
+
+class ContrastiveHead(nn.Module):
+    """Score of text t at a cell: exp(scale) * <BN(e), t> + bias (Eq. 4), without ever forming the embedding map e.
+
+    e = W f + b is linear in the c features f of a cell, so its mean and variance follow from those of f (c x c numbers), and
+    the score is <W' t', f> with normalisation and text folded into one small vector per text. The same numbers as with a D-channel
+    map and a BatchNorm on it, at c / D of the work, in training and in inference.
+
+    Args:
+        c: Channels of f.
+        dim: Width D of embeddings and texts.
+    """
+
+    def __init__(self, c: int, dim: int) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(c, dim, 1)
+        self.norm = nn.BatchNorm2d(dim)
+        self.logit_scale = nn.Parameter(torch.tensor(-1.0))
+        self.bias = nn.Parameter(torch.tensor([-10.0]))  # replaced by bias_init once strides are known
+
+    def statistics(self, f: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance [D] of the embedding: of this batch in training (and into the running ones), else the running ones."""
+        norm = self.norm
+        if not self.training:
+            return norm.running_mean, norm.running_var
+        x = f.float().transpose(0, 1).flatten(1)  # [c, n]
+        centre = x.mean(1, keepdim=True)
+        covariance = (x - centre) @ (x - centre).T / x.shape[1]  # [c, c]
+        mean = (weight @ centre)[:, 0] + self.embed.bias.float()
+        var = ((weight @ covariance) * weight).sum(1)
+        with torch.no_grad():
+            unbiased = var * (x.shape[1] / max(x.shape[1] - 1, 1))
+            norm.running_mean.lerp_(mean, norm.momentum)
+            norm.running_var.lerp_(unbiased, norm.momentum)
+            norm.num_batches_tracked += 1
+        return mean, var
+
+    def forward(self, f: Tensor, text: Tensor) -> Tensor:
+        """Features [B, c, H, W] and unit texts [B, T, D] to logits [B, T, H * W]."""
+        with torch.autocast(f.device.type, enabled=False):  # small tensors whose rounding would reach every score
+            weight = self.embed.weight.float().flatten(1)  # [D, c]
+            mean, var = self.statistics(f, weight)
+            gain = self.norm.weight / (var + self.norm.eps).sqrt()  # [D]
+            text = text.float()
+            folded = (text * gain) @ weight * self.logit_scale.exp()  # [B, T, c]
+            offset = text @ ((self.embed.bias - mean) * gain + self.norm.bias)  # [B, T]
+            offset = offset * self.logit_scale.exp() + self.bias
+        return torch.baddbmm(offset.unsqueeze(-1).to(f.dtype), folded.to(f.dtype), f.flatten(2))
+
+
+class GroundingDetect(Detect):
+    """Boxes as YOLO11 (DFL), class branch as text-matched region embeddings.
+
+    Args:
+        nc: Nominal number of classes, which only sets the score's starting bias.
+        text_dim: Width D of a text feature.
+        region_rows: Cells per side of the region grid at stride 8; half of it at the other strides.
+        position: Add the position code to the region embedding.
+        reg_max: Bins of the box distribution.
+        ch: Channels of the three levels.
+    """
+
+    def __init__(
+        self,
+        nc: int = 80,
+        text_dim: int = 512,
+        region_rows: int = 4,
+        position: bool = True,
+        reg_max: int = 16,
+        ch: tuple[int, ...] = (),
+    ) -> None:
+        super().__init__(nc, reg_max, False, ch)
+        self.text_dim = text_dim
+        c3 = ch[0]
+        self.cv3 = nn.ModuleList(
+            nn.Sequential(
+                nn.Sequential(DWConv(x, x, 3), Conv(x, c3, 1)),
+                nn.Sequential(DWConv(c3, c3, 3), Conv(c3, c3, 1)),
+            )
+            for x in ch
+        )
+        # the position code enters as more input channels of the linear embedding: the same as a 1x1 map of its own, added to it
+        self.position = position
+        self.cv4 = nn.ModuleList(ContrastiveHead(c3 + POSITION_CHANNELS * position, text_dim) for _ in ch)
+        self.adapter = Residual(SwiGLUFFN(text_dim, text_dim))
+        self.grids = [region_rows] + [max(region_rows // 2, 1)] * (len(ch) - 1)
+        self.regions = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(text_dim, c3, 1), nn.ReLU(inplace=True), nn.Conv2d(c3, g * g, 1))
+            for g in self.grids
+        )
+
+    def adapt(self, text: Tensor) -> Tensor:
+        """Encoder's features [B, T, D] to the unit texts [B, T, D] that guide and score share."""
+        return F.normalize(self.adapter(text), dim=-1)
+
+    def forward(self, x: list[Tensor], text: Tensor, extent: Tensor | None = None) -> dict[str, Any]:  # type: ignore[override]
+        """Run the head.
+
+        Args:
+            x: Maps of the levels, [B, C_i, H_i, W_i].
+            text: Adapted texts [B, T, D].
+            extent: [B, 4] of the unpadded picture in the canvas; all of it by default.
+
+        Returns:
+            boxes [B, 4 * reg_max, A], scores (logits) [B, T, A], feats, and, in training, regions (list of [B, cells, H_i, W_i]).
+        """
+        b = x[0].shape[0]
+        if extent is None:
+            extent = x[0].new_tensor([0.0, 0.0, 1.0, 1.0]).expand(b, 4)
+        boxes, scores, regions = [], [], []
+        for i, f in enumerate(x):
+            e = self.cv3[i](f)
+            if self.position:
+                e = torch.cat((e, position_code(f.shape[2], f.shape[3], extent).to(e.dtype)), 1)
+            boxes.append(self.cv2[i](f).flatten(2))
+            scores.append(self.cv4[i](e, text))
+            if self.training:
+                regions.append(self._region(i, e))
+        return {"boxes": torch.cat(boxes, 2), "scores": torch.cat(scores, 2), "feats": x, "regions": regions}
+
+    def _region(self, i: int, f: Tensor) -> Tensor:
+        """Region logits [B, cells, H, W] of a level's embedding; the first 1x1 layer is merged with the linear embedding."""
+        embed, (first, act, last) = self.cv4[i].embed, self.regions[i]
+        weight = first.weight.flatten(1) @ embed.weight.flatten(1)  # [hidden, c]
+        bias = first.weight.flatten(1) @ embed.bias + first.bias
+        return last(act(F.conv2d(f, weight[..., None, None], bias)))
+
+    def decode(self, preds: dict[str, Any], k: int = 1) -> tuple[Tensor, Tensor]:
+        """Best k anchors of each text, over all levels.
+
+        Args:
+            preds: The head's output.
+            k: Anchors per text; only these are decoded.
+
+        Returns:
+            Boxes [B, T, k, 4] as xyxy canvas pixels and confidences [B, T, k], best first.
+        """
+        scores, dist = preds["scores"], preds["boxes"]
+        anchors, strides = make_anchors(preds["feats"], self.stride, 0.5)  # [A, 2], [A, 1]
+        best, index = scores.topk(min(k, scores.shape[2]), dim=2)
+        b, t, k = index.shape
+        flat = index.flatten(1)  # [B, T*k]
+        d = dist.gather(2, flat[:, None].expand(-1, dist.shape[1], -1)).float()  # [B, 4*reg_max, T*k]
+        d = d.view(b, 4, self.reg_max, -1).softmax(2)
+        d = (
+            (d * torch.arange(self.reg_max, device=d.device, dtype=d.dtype)[:, None]).sum(2).transpose(1, 2)
+        )  # [B, T*k, 4]
+        boxes = dist2bbox(d, anchors[flat], xywh=False) * strides[flat]
+        return boxes.view(b, t, k, 4), best.float().sigmoid()
+
+    def bias_init(self) -> None:
+        """Start boxes and scores as YOLO does: about 5 objects of nc classes in a 640 px picture."""
+        for box, head, stride in zip(self.cv2, self.cv4, self.stride, strict=True):
+            box[-1].bias.data[:] = 2.0
+            head.bias.data[:] = math.log(5 / self.nc / (640 / float(stride)) ** 2)

@@ -1,0 +1,110 @@
+"""The training loss: box (CIoU) + DFL + BCE over texts + region grid + load balance.
+
+OptiSAR-Net++, Sect. III-C "Training Objective" and Eq. 8-9. Objects are assigned to anchors by YOLO's task-aligned rule with
+the object's own sentence as its class; the classification target is then the object's whole row of truth over the T
+sentences, so that one object can answer several sentences (its own and "an optical ship") and doubtful pairs are left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from ultralytics.utils.loss import v8DetectionLoss
+from ultralytics.utils.tal import make_anchors
+
+from optisar_yolo.nn.head import region_labels
+
+FOREGROUND_WEIGHT = 2.0  # of assigned cells in the region loss, Eq. 9
+
+
+class GroundingLoss(v8DetectionLoss):
+    """Criterion of :class:`~optisar_yolo.nn.model.GroundingModel`; gains come from ``model.args`` (box, cls, dfl, region, moe).
+
+    Args:
+        model: The model, not wrapped for parallel training.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model, tal_topk=10)
+        self.model = [model]  # in a list: a plain attribute would be taken for a submodule when the model is pickled
+        self.grids = model.head.grids
+
+    def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute the loss.
+
+        Args:
+            preds: The head's output for B pictures and T texts.
+            batch: ``batch_idx`` [N], ``cls`` [N] (column of the object's own sentence), ``bboxes`` [N, 4] (xywh, shares of the
+                canvas), ``targets`` [N, T] (1 true, 0 false, -1 leave out) and ``extent`` [B, 4].
+
+        Returns:
+            The five terms with their gains, times B, and the same per picture, by name.
+        """
+        with torch.autocast(preds["scores"].device.type, enabled=False):
+            scores = preds["scores"].float().transpose(1, 2).contiguous()  # [B, A, T]
+            dist = preds["boxes"].float().transpose(1, 2).contiguous()  # [B, A, 4 * reg_max]
+            b, _, t = scores.shape
+            anchors, strides = make_anchors(preds["feats"], self.stride, 0.5)
+            anchors, strides = anchors.float(), strides.float()
+            canvas = (
+                torch.tensor(preds["feats"][0].shape[2:], device=scores.device, dtype=torch.float32) * self.stride[0]
+            )
+            rows = self._padded(batch, b, canvas)  # [B, n, 5 + T]
+            labels, boxes, truth = rows[..., :1], rows[..., 1:5], rows[..., 5:]
+            predicted = self.bbox_decode(anchors, dist)  # [B, A, 4], in cells
+
+            self.assigner.num_classes = t
+            _, target_boxes, aligned, foreground, index = self.assigner(
+                scores.detach().sigmoid(),
+                predicted.detach() * strides,
+                anchors * strides,
+                labels,
+                boxes,
+                boxes.sum(2, keepdim=True) > 0,
+            )
+            # one-hot alignment -> weight of each anchor, spread over the row of truth of its object
+            weight = aligned.sum(-1, keepdim=True)  # [B, A, 1]
+            total = weight.sum().clamp(min=1)
+            keep = torch.ones_like(scores)
+            target = torch.zeros_like(scores)
+            if truth.shape[1]:
+                of_anchor = truth.gather(1, index.unsqueeze(-1).expand(-1, -1, t))  # [B, A, T]
+                keep = torch.where(foreground.unsqueeze(-1) & (of_anchor < 0), 0.0, 1.0)
+                target = of_anchor.clamp(min=0) * weight
+            classification = (F.binary_cross_entropy_with_logits(scores, target, reduction="none") * keep).sum() / total
+            box, dfl = self.bbox_loss(
+                dist, predicted, anchors, target_boxes / strides, weight, total, foreground, canvas, strides
+            )
+            terms = {
+                "box_loss": box * self.hyp.box,
+                "cls_loss": classification * self.hyp.cls,
+                "dfl_loss": dfl * self.hyp.dfl,
+                "region_loss": self._region(preds["regions"], foreground, batch["extent"].float()) * self.hyp.region,
+                "moe_loss": self.model[0].balance() * self.hyp.moe,
+            }
+        return torch.stack(list(terms.values())) * b, {k: v.detach() for k, v in terms.items()}
+
+    def _padded(self, batch: dict[str, Any], b: int, canvas: Tensor) -> Tensor:
+        """Objects per picture, padded with zeros: own column, xyxy in canvas pixels, row of truth: [B, n, 5 + T]."""
+        flat = torch.cat(
+            (batch["batch_idx"].view(-1, 1), batch["cls"].view(-1, 1), batch["bboxes"], batch["targets"]), 1
+        ).float()
+        return self.preprocess(flat.to(self.device), b, scale_tensor=canvas[[1, 0, 1, 0]])
+
+    def _region(self, maps: list[Tensor], foreground: Tensor, extent: Tensor) -> Tensor:
+        """Eq. 9: weighted cross-entropy of the grid cells, mean over levels; cells in the padding do not count."""
+        if not maps:
+            return extent.new_zeros(())
+        losses, start = [], 0
+        for m, g in zip(maps, self.grids, strict=True):
+            _, _, h, w = m.shape
+            label = region_labels(h, w, extent, g, g)
+            weight = 1 + (FOREGROUND_WEIGHT - 1) * foreground[:, start : start + h * w].view(-1, h, w).float()
+            weight = weight * (label >= 0)
+            start += h * w
+            ce = F.cross_entropy(m.float(), label.clamp(min=0), reduction="none")
+            losses.append((ce * weight).sum() / weight.sum().clamp(min=1))
+        return torch.stack(losses).mean()

@@ -1,0 +1,213 @@
+"""The grounding network: a picture encoded once, then one row of the neck and head per sentence.
+
+OptiSAR-Net++, Sect. III and Fig. 2. Deviations are listed in the files of the parts (``plmoe.py``, ``tgdf.py``, ``head.py``). Here:
+guide and score see the same adapted text, in training as in inference, and each sentence has its own row of the text-guided
+neck, so that the answer to one sentence does not depend on the others.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import initialize_weights
+
+from optisar_yolo.nn.build import load_model_yaml, parse_rows
+from optisar_yolo.nn.head import GroundingDetect
+from optisar_yolo.nn.plmoe import MoEBlock
+from optisar_yolo.nn.tgdf import TGDFSSA
+
+SCALES = "nsmlx"
+
+
+class Encoded(NamedTuple):
+    """What of pictures no sentence touches: the maps needed by the text-guided rows, by row number, each [B, C, H, W]."""
+
+    maps: dict[int, Tensor]
+    first: Tensor  # the shared part of the first text-guided row
+    extent: Tensor  # [B, 4] of the unpadded pictures in the canvas
+
+    def rows(self, index: Tensor) -> Encoded:
+        """Pick (and repeat) pictures: index [N] of pictures gives N rows."""
+        return Encoded({k: v[index] for k, v in self.maps.items()}, self.first[index], self.extent[index])
+
+
+class GroundingModel(DetectionModel):
+    """OptiSAR-Net++ as an ultralytics detection model.
+
+    Args:
+        cfg: Model YAML (path or bare name) or its content.
+        ch: Channels of the picture.
+        nc: Ignored but for its place in ultralytics' signature: sentences take the place of classes.
+        verbose: Log a summary.
+        text_dim: Width of the text features; the YAML's by default.
+    """
+
+    def __init__(
+        self,
+        cfg: str | Path | dict[str, Any] = "optisar++.yaml",
+        ch: int = 3,
+        nc: int | None = None,
+        verbose: bool = True,
+        text_dim: int | None = None,
+    ) -> None:
+        nn.Module.__init__(self)  # DetectionModel.__init__ would parse the rows with the stock parser
+        self.yaml = dict(cfg) if isinstance(cfg, dict) else load_model_yaml(cfg)
+        if text_dim is not None:
+            self.yaml["text_dim"] = int(text_dim)
+        self.yaml["channels"] = ch
+        self.model, self.save = parse_rows(self.yaml, ch)
+        self.names = {0: "object"}
+        self.nc = 1
+        self.inplace = True
+        self.bf16 = False  # train under bfloat16 on a CPU (on a GPU ultralytics' own mixed precision does it)
+        self.text_model = ""  # name and fingerprint of the encoder the model was trained with
+        self.text_fingerprint = ""
+        self.head.inplace = True
+        self.guided = [m.i for m in self.model if isinstance(m, TGDFSSA)]
+        self.eval()
+        with torch.no_grad():
+            side = 256
+            f = self.head_inputs(self.encode(torch.zeros(1, ch, side, side)), torch.zeros(1, 1, self.text_dim))
+        self.stride = self.head.stride = torch.tensor([side / m.shape[-2] for m in f])
+        self.train()
+        self.head.bias_init()
+        initialize_weights(self)
+        if verbose:
+            self.info()
+            LOGGER.info("")
+
+    @property
+    def head(self) -> GroundingDetect:
+        """The last row."""
+        return self.model[-1]
+
+    @property
+    def text_dim(self) -> int:
+        """Width D of the text features."""
+        return self.head.text_dim
+
+    def _run(self, start: int, stop: int, x: Tensor, y: dict[int, Tensor], text: Tensor | None) -> Tensor:
+        """Run rows start to stop - 1, keeping in y the outputs that later rows use."""
+        for m in self.model[start:stop]:
+            if m.f != -1:
+                x = y[m.f] if isinstance(m.f, int) else [x if j == -1 else y[j] for j in m.f]
+            x = m(x, text) if isinstance(m, TGDFSSA) else m(x)
+            if m.i in self.save:
+                y[m.i] = x
+        return x
+
+    def encode(self, img: Tensor, extent: Tensor | None = None) -> Encoded:
+        """Run all that no sentence touches.
+
+        Args:
+            img: Pictures [B, 3, H, W] in 0..1, H and W multiples of 32.
+            extent: [B, 4] of the unpadded pictures in the canvas; all of it by default.
+
+        Returns:
+            The encoded pictures.
+        """
+        y: dict[int, Tensor] = {}
+        first = self.guided[0]
+        x = self._run(0, first, img, y, None)
+        needed = {j for m in self.model[first:] for j in (m.f if isinstance(m.f, list) else [m.f])}
+        if extent is None:
+            extent = x.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(img.shape[0], 4)
+        return Encoded({k: v for k, v in y.items() if k in needed}, self.model[first].shared(x), extent)
+
+    def head_inputs(self, scene: Encoded, guide: Tensor) -> list[Tensor]:
+        """Run the text-guided rows: scene of B rows and adapted guide [B, 1, D] to the maps P3-P5."""
+        y = dict(scene.maps)
+        first = self.guided[0]
+        x = y[first] = self.model[first].guided(scene.first, guide)
+        self._run(first + 1, len(self.model) - 1, x, y, guide)
+        return [y[j] for j in self.head.f]
+
+    def query(self, scene: Encoded, text: Tensor) -> dict[str, Any]:
+        """Ask each row of a scene its own sentence.
+
+        Args:
+            scene: Encoded pictures, B rows (repeat a picture's row for each of its sentences).
+            text: Encoder's features [B, D], one sentence per row.
+
+        Returns:
+            The head's output with T = 1.
+        """
+        t = self.head.adapt(text[:, None])
+        return self.head(self.head_inputs(scene, t), t, scene.extent)
+
+    def predict(  # type: ignore[override]
+        self, x: Tensor, text: Tensor | None = None, extent: Tensor | None = None, guide: Tensor | None = None, **_: Any
+    ) -> dict[str, Any]:
+        """Score texts against pictures.
+
+        Args:
+            x: Pictures [B, 3, H, W] in 0..1.
+            text: Encoder's features [B, T, D].
+            extent: [B, 4] of the unpadded pictures.
+            guide: [B] index of the text that guides each picture's neck while all T are scored (training). Without it each
+                text guides its own row: the result has B rows and T texts as if each had been asked alone.
+
+        Returns:
+            boxes [B, 4 * reg_max, A] (with ``guide``) or [B * T, 4 * reg_max, A], scores accordingly [B, T, A] or [B * T, 1, A],
+            feats, regions.
+        """
+        if text is None:  # ultralytics probes a model with a bare picture to count operations and strides
+            text = x.new_zeros(x.shape[0], 1, self.text_dim)
+        scene = self.encode(x, extent)
+        if guide is None:
+            b, t, d = text.shape
+            index = torch.arange(b, device=x.device).repeat_interleave(t)
+            return self.query(scene if t == 1 else scene.rows(index), text.reshape(b * t, d))
+        adapted = self.head.adapt(text)
+        chosen = adapted[torch.arange(len(guide), device=x.device), guide][:, None]  # [B, 1, D]
+        return self.head(self.head_inputs(scene, chosen), adapted, scene.extent)
+
+    def loss(self, batch: dict[str, Any], preds: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a training batch (see :class:`optisar_yolo.nn.loss.GroundingLoss`)."""
+        if getattr(self, "criterion", None) is None:
+            self.criterion = self.init_criterion()
+        if preds is None:
+            img = batch["img"]
+            with torch.autocast(img.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+                preds = self.predict(img, batch["txt_feats"], batch["extent"], batch["guide"])
+        return self.criterion(preds, batch)
+
+    def init_criterion(self) -> Any:
+        """The training loss."""
+        from optisar_yolo.nn.loss import GroundingLoss
+
+        return GroundingLoss(self)
+
+    def balance(self) -> Tensor:
+        """Sum of the mixtures' load-balance losses of the last training forward."""
+        terms = [m.balance for m in self.modules() if isinstance(m, MoEBlock) and m.balance is not None]
+        return torch.stack(terms).sum() if terms else next(self.parameters()).new_zeros(())
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to one training step."""
+        for m in self.modules():
+            if isinstance(m, MoEBlock):
+                m.balance = m.gates = None
+        return self.__dict__ | {"criterion": None}
+
+
+def count_table() -> str:
+    """Trainable parameters of the five scales, at the text width of the packaged encoder and of MobileCLIP2-B."""
+    lines = ["scale   text_dim=384   text_dim=512   (trainable parameters)"]
+    for s in SCALES:
+        counts = [
+            sum(
+                p.numel()
+                for n, p in GroundingModel(f"optisar++{s}.yaml", verbose=False, text_dim=d).named_parameters()
+                if ".dfl." not in n
+            )
+            for d in (384, 512)
+        ]
+        lines.append(f"{s:<5}" + "".join(f"{c / 1e6:13.2f} M" for c in counts))
+    return "\n".join(lines)

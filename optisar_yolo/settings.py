@@ -1,0 +1,116 @@
+"""The configuration keys that OptiSAR-Net++ adds to those of Ultralytics, with their defaults and checks."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class SettingError(ValueError):
+    """A configuration value that cannot be used; the message names the key, the value and what is accepted."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One configuration key.
+
+    Attributes:
+        default: Value where the user gives none.
+        kind: ``"int"``, ``"float"``, ``"name"`` (a non-empty string), ``"file"`` (a path) or ``"texts"`` (a sentence or
+            several).
+        help: One line for ``optisar help``.
+        low: Smallest accepted number.
+        high: Largest accepted number; ``None``: no limit.
+    """
+
+    default: Any
+    kind: str
+    help: str
+    low: float = 0
+    high: float | None = None
+
+
+SETTINGS: dict[str, Setting] = {
+    "text_model": Setting("pocket", "name", "text encoder: pocket, mobileclip2:b or sbert:<name or folder>"),
+    "text_weights": Setting(None, "file", "weights file of the text encoder, where it does not bring its own"),
+    "prompts": Setting(20, "int", "training: sentences per picture, right and wrong ones together", low=1),
+    "neg_ratio": Setting(
+        0.5, "float", "training: reworded wrong sentences per right one (at least one where possible)"
+    ),
+    "reword": Setting(0.0, "float", "training: share of the right sentences that are said in other words", high=1),
+    "describe": Setting(
+        0.5, "float", "training: share of the objects that get an expression derived from the boxes", high=1
+    ),
+    "region": Setting(1.0, "float", "gain of the region loss"),
+    "moe": Setting(1.5, "float", "gain of the expert-balance loss"),
+    "text": Setting(None, "texts", "predict: a sentence, or a list of them"),
+    "topk": Setting(1, "int", "predict: boxes per sentence", low=1),
+}
+
+OPTISAR_DEFAULTS: dict[str, Any] = {name: setting.default for name, setting in SETTINGS.items()}
+"""Key to default value."""
+
+
+def check(values: MutableMapping[str, Any]) -> None:
+    """Check our keys in a configuration; other keys are left alone, missing ones are not added.
+
+    Whole numbers written as floats (``topk=2.0``) become ints in place, as Ultralytics does for its own keys.
+
+    Args:
+        values: Configuration, key to value.
+
+    Raises:
+        SettingError: A value of a wrong type or out of range.
+    """
+    for name, setting in SETTINGS.items():
+        if name in values:
+            values[name] = _checked(name, values[name], setting)
+
+
+def _checked(name: str, value: Any, setting: Setting) -> Any:
+    """Return the value in its final type, or raise."""
+    if value is None and setting.default is None:
+        return None
+    if setting.kind == "int" and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not _fits(value, setting):
+        raise SettingError(
+            f"'{name}={value}' is not valid: {_accepted(setting)}, for example {_example(name, setting)}"
+        )
+    return value
+
+
+def _fits(value: Any, setting: Setting) -> bool:
+    """Tell whether a value has the setting's type and range."""
+    if setting.kind in ("int", "float"):
+        types = int if setting.kind == "int" else (int, float)
+        if isinstance(value, bool) or not isinstance(value, types):
+            return False
+        # NaN fails the first comparison, as it should.
+        return setting.low <= value and (setting.high is None or value <= setting.high)
+    if setting.kind == "texts":
+        # What the sentences say (empty, too long) is the text encoder's to judge.
+        return isinstance(value, str) or (isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value))
+    if setting.kind == "file":
+        return isinstance(value, Path) or (isinstance(value, str) and bool(value.strip()))
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _accepted(setting: Setting) -> str:
+    """Say what a setting accepts."""
+    if setting.kind in ("int", "float"):
+        number = "a whole number" if setting.kind == "int" else "a number"
+        return f"it must be {number} " + (
+            f"of at least {setting.low:g}" if setting.high is None else f"from {setting.low:g} to {setting.high:g}"
+        )
+    if setting.kind == "texts":
+        return "it must be a sentence in quotes or a list of sentences"
+    return "it must be a file name" if setting.kind == "file" else "it must be a name"
+
+
+def _example(name: str, setting: Setting) -> str:
+    """Return an accepted way to write the setting."""
+    samples = {"texts": 'text="the ship at the top"', "file": f"{name}=weights.pt"}
+    return samples.get(setting.kind, f"{name}={setting.default}")

@@ -1,0 +1,40 @@
+"""Fixtures shared by all tests, and the settings that must stand before ultralytics is imported."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+os.environ["YOLO_OFFLINE"] = "1"
+os.environ["YOLO_AUTOINSTALL"] = "false"
+# A folder of its own keeps the tests from reading or changing the user's ultralytics settings.
+_SETTINGS = tempfile.mkdtemp(prefix="optisar-tests-")
+os.environ["YOLO_CONFIG_DIR"] = _SETTINGS
+atexit.register(shutil.rmtree, _SETTINGS, ignore_errors=True)
+sys.path.insert(0, str(Path(__file__).parent))  # for make_tiny
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from make_tiny import make  # noqa: E402
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the card of a tiny data set in the released layout; do not write into its folder."""
+    return make(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def optsar_real() -> Path:
+    """Return the folder of real optical and SAR pictures beside the checkout; skip the test where there is none."""
+    root = REPOSITORY.parent / "shared" / "data" / "optsar-real"
+    if not (root / "train.json").is_file():
+        pytest.skip(f"real pictures are not part of the repository, and {root} does not exist")
+    return root

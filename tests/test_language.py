@@ -1,0 +1,304 @@
+"""Words: cleaning, exchanging, mirroring, reading, re-saying, and truth against boxes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optisar_yolo.language import KINDS, Scene, clean, describe, flip, parse, reword, swap, true_of
+from optisar_yolo.wording import NOUNS, agree
+
+SIZE = (600.0, 300.0)
+
+
+def _benchmark() -> ModuleType:
+    """Load benchmarks/reworded.py, which is a program and no part of the package."""
+    path = Path(__file__).parents[1] / "benchmarks/reworded.py"
+    spec = importlib.util.spec_from_file_location("reworded", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+REWORDED = _benchmark()
+# Words that training texts never use, so that the benchmark can.
+RESERVED = "|".join(REWORDED.RESERVED)
+PLACES = st.sampled_from(
+    "in the middle|on the left side|on the right side|at the top|at the bottom|in the upper left corner"
+    "|in the upper right corner|in the lower left corner|in the lower right corner".split("|")
+)
+NOUN = st.sampled_from([n for n, others in NOUNS.items() if others])
+MODALITY = st.sampled_from(["", "SAR ", "optical "])
+SIZED = st.sampled_from(["", "small ", "big "])
+FRAME = st.sampled_from(["The {}", "A {}", "There is a {}"])
+
+
+def _sentence(frame: str, sized: str, modality: str, noun: str, place: str) -> str:
+    return agree(frame.format(f"{sized}{modality}{noun} {place} of the image"))
+
+
+POSITIONS = st.builds(_sentence, FRAME, SIZED, MODALITY, NOUN, PLACES)
+EXTREMES = st.builds(
+    lambda words, modality, noun: words.format(modality + noun),
+    st.sampled_from(
+        [
+            "The leftmost {}",
+            "The rightmost {}",
+            "The {} closest to the top of the image",
+            "The largest {}",
+            "The smallest {}",
+        ]
+    ),
+    MODALITY,
+    NOUN,
+)
+RELATIONS = st.builds(
+    lambda a, rel, b: f"The {a} {rel} the {b}",
+    NOUN,
+    st.sampled_from(["to the right of", "to the left of", "above", "below"]),
+    NOUN,
+)
+CAPTIONS = POSITIONS | EXTREMES | RELATIONS
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@pytest.mark.parametrize("bad", [None, 3, b"ship", "", "  ", "\t\n", "\u200b", ["ship"]])
+def test_clean_refuses_what_says_nothing(bad: object) -> None:
+    with pytest.raises(ValueError, match="an expression must"):
+        clean(bad)
+
+
+def test_clean_keeps_the_words() -> None:
+    assert clean("  the\tship\n at\x00 the  top\u200b ") == "the ship at the top"
+
+
+def test_swap_matches_whole_words_only() -> None:
+    assert swap("A bright ship along the coastline") == []
+    assert swap("the topaz freighter, leftover and stopped") == []
+
+
+def test_swap_gives_the_kinds_asked_for() -> None:
+    text = "The small red SAR ship in the upper left corner of the image"
+    found = {kind: {v.text for v in swap(text, [kind])} for kind in KINDS}
+    assert "The small red SAR ship in the lower left corner of the image" in found["orientation"]
+    assert "The small red SAR ship in the middle of the image" in found["orientation"]
+    assert found["modality"] == {"The small red optical ship in the upper left corner of the image"}
+    assert found["size"] == {"The big red SAR ship in the upper left corner of the image"}
+    assert "The small green SAR ship in the upper left corner of the image" in found["colour"]
+    assert found["number"] == found["relation"] == set()
+    with pytest.raises(ValueError, match="unknown kinds"):
+        swap(text, ["shape"])
+
+
+@pytest.mark.parametrize(
+    ("caption", "variant", "kind"),
+    [
+        ("A SAR ship at the top of the image", "An optical ship at the top of the image", "modality"),
+        ("An optical bridge", "A SAR bridge", "modality"),
+        ("Optical ships", "SAR ships", "modality"),
+        ("an upper right tank", "a lower right tank", "orientation"),
+        (
+            "The airplane closest to the bottom of the image",
+            "The airplane closest to the left of the image",
+            "orientation",
+        ),
+        ("The Leftmost car", "The Rightmost car", "orientation"),
+        ("The largest tank", "The smallest tank", "size"),
+        ("A red car", "An orange car", "colour"),
+        ("the two ships", "the three ships", "number"),
+        ("The ship above the bridge", "The ship to the left of the bridge", "relation"),
+        ("The ship is on the left of the bridge", "The ship is on the right of the bridge", "relation"),
+        ("the ship inside the harbor", "the ship outside the harbor", "relation"),
+    ],
+)
+def test_swap_examples(caption: str, variant: str, kind: str) -> None:
+    assert (variant, kind) in swap(caption)
+
+
+@settings(max_examples=150, deadline=None)
+@given(CAPTIONS)
+def test_a_swap_changes_one_phrase_and_the_meaning(caption: str) -> None:
+    for text, kind in swap(caption):
+        assert text != caption
+        a, b = parse(caption), parse(text)
+        changed = {f for f in a.__dataclass_fields__ if getattr(a, f) != getattr(b, f)} - {"definite"}
+        wanted = {"orientation": {"place", "extreme"}, "modality": {"modality"}, "size": {"size", "extreme"}}
+        assert len(changed) == 1 and changed <= wanted.get(kind, {"relation"}), (caption, text)
+
+
+@pytest.mark.parametrize(
+    ("caption", "horizontal", "vertical", "both"),
+    [
+        ("the right", "the left", "the right", "the left"),
+        ("In the Upper left", "In the Upper right", "In the Lower left", "In the Lower right"),
+        ("The plane farthest left in the photo", "The plane farthest right in the photo",
+         "The plane farthest left in the photo", "The plane farthest right in the photo"),
+        ("An upper-left tank", "An upper-right tank", "A lower-left tank", "A lower-right tank"),
+        ("northeast of the pier", "northwest of the pier", "southeast of the pier", "southwest of the pier"),
+        ("the south-western quay", "the south-eastern quay", "the north-western quay", "the north-eastern quay"),
+        ("ship above the pier to the LEFT OF it", "ship above the pier to the RIGHT OF it",
+         "ship below the pier to the LEFT OF it", "ship below the pier to the RIGHT OF it"),
+        ("a bright ship along the coast", *["a bright ship along the coast"] * 3),
+        ("a ship going clockwise", None, None, "a ship going clockwise"),
+        ("an L-shaped pier", None, None, "an L-shaped pier"),
+        ("a right angle", None, "a right angle", None),
+        ("the car that left the lot", None, "the car that left the lot", None),
+        ("the bridge over the river", "the bridge over the river", None, None),
+    ],
+)  # fmt: skip
+def test_flip_examples(caption: str, horizontal: str | None, vertical: str | None, both: str | None) -> None:
+    assert flip(caption, horizontal=True) == horizontal
+    assert flip(caption, vertical=True) == vertical
+    assert flip(caption, horizontal=True, vertical=True) == both
+    assert flip(caption) == caption
+
+
+@settings(max_examples=150, deadline=None)
+@given(CAPTIONS, st.booleans(), st.booleans(), SEEDS)
+def test_flip_twice_is_the_same_sentence(caption: str, horizontal: bool, vertical: bool, seed: int) -> None:
+    for text in (caption, reword(caption, np.random.default_rng(seed))):
+        once = flip(text, horizontal, vertical)
+        assert once is not None
+        assert flip(once, horizontal, vertical) == text
+        step = flip(text, horizontal)
+        assert step is not None and flip(step, False, vertical) == once
+
+
+@settings(max_examples=300, deadline=None)
+@given(CAPTIONS, SEEDS)
+def test_reword_keeps_the_meaning_and_the_reserved_words_out(caption: str, seed: int) -> None:
+    text = reword(caption, np.random.default_rng(seed))
+    a, b = parse(caption), parse(text)
+    for claim in ("category", "modality", "size", "place", "extreme", "relation", "reference", "rest"):
+        assert getattr(a, claim) == getattr(b, claim), (caption, text)
+    assert not re.search(rf"\b(?:{RESERVED})\b", text, re.IGNORECASE), text
+    assert {v.kind for v in swap(caption)} == {v.kind for v in swap(text)}, (caption, text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(CAPTIONS, SEEDS)
+def test_the_reworded_benchmark_uses_new_words_and_keeps_its_claims(caption: str, seed: int) -> None:
+    text = REWORDED.reword(caption, np.random.default_rng(seed))
+    assert re.search(rf"\b(?:{RESERVED})\b", text, re.IGNORECASE)
+    said = parse(caption)
+    if said.place and said.place[0] in ("left", "right"):
+        assert said.place[0] in text and {"left": "right", "right": "left"}[said.place[0]] not in text
+    if said.place and said.place[1] in ("top", "bottom"):
+        assert ("uppermost" in text) == (said.place[1] == "top") and ("lowermost" in text) == (
+            said.place[1] == "bottom"
+        )
+    if said.modality:
+        assert ("radar" in text) == (said.modality == "sar")
+    with pytest.raises(ValueError, match="without a pattern"):
+        REWORDED.reword("The rusty ship with two cranes", np.random.default_rng(0))
+
+
+def test_reword_says_it_differently_and_leaves_alone_what_it_cannot_read() -> None:
+    rng = np.random.default_rng(0)
+    said = {reword("The SAR ship in the upper left corner of the image", rng) for _ in range(200)}
+    assert len(said) > 100
+    assert reword("The rusty ship with two cranes", rng) == "The rusty ship with two cranes"
+
+
+def _box(x: float, y: float, w: float = 30, h: float = 20) -> list[float]:
+    return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+
+
+@pytest.mark.parametrize(
+    ("caption", "verdict"),
+    [
+        ("The ship in the upper left corner of the image", True),
+        ("the vessel at the top left", True),
+        ("The ship in the lower left corner of the image", False),
+        ("The ship in the middle of the image", False),
+        ("The ship on the left side of the image", None),  # loosely true
+        ("The ship on the right side of the image", False),
+        ("The leftmost ship", True),
+        ("The rightmost ship", False),
+        ("The ship closest to the top of the image", True),
+        ("The largest ship", False),
+        ("A small ship in the upper left corner", True),
+        ("A big ship in the upper left corner", False),
+        ("The white ship in the upper left corner", None),
+        ("The white ship in the lower right corner", False),
+        ("The ship to the left of the bridge", None),
+        ("A ship", None),
+    ],
+)
+def test_true_of(caption: str, verdict: bool | None) -> None:
+    boxes = np.array([_box(60, 40), _box(300, 150, 60, 40), _box(550, 250)])
+    assert true_of(caption, boxes[0], boxes, SIZE) is verdict
+    assert true_of(caption, boxes[0], boxes[1:], SIZE) is verdict  # the box itself may be missing among the others
+
+
+def test_scene_knows_categories_modalities_and_relations() -> None:
+    boxes = np.array([_box(100, 150), _box(400, 150), _box(250, 160)])
+    scene = Scene(boxes, ["optical ship", "optical ship", "optical bridge"], SIZE)
+    assert scene.verdicts("The ship to the left of the bridge") == [True, False, False]
+    assert scene.verdicts("The optical bridge") == [False, False, True]
+    assert scene.false_of_all("The SAR bridge") and not scene.false_of_all("The bridge")
+    assert scene.false_of_all("The airplane in the middle of the image")
+    assert not scene.false_of_all("The largest ship")  # both are of one size: nobody can say
+    with pytest.raises(ValueError, match="one name per box"):
+        Scene(boxes, ["optical ship"], SIZE)
+    with pytest.raises(ValueError, match="positive"):
+        Scene(boxes, None, (0, 300))
+
+
+@st.composite
+def pictures(draw: st.DrawFn) -> tuple[np.ndarray, list[str], tuple[float, float]]:
+    """Random boxes of a few categories."""
+    rng = np.random.default_rng(draw(SEEDS))
+    n = draw(st.integers(1, 12))
+    w, h = float(rng.integers(200, 800)), float(rng.integers(200, 800))
+    centre, half = rng.uniform(0.05, 0.95, (n, 2)), rng.uniform(0.01, 0.05, (n, 2)) * rng.choice([1, 3], (n, 1))
+    boxes = np.concatenate([centre - half, centre + half], axis=1).clip(0, 1) * [w, h, w, h]
+    names = rng.choice(["optical airplane", "optical T junction", "optical harbor"], n).tolist()
+    return boxes, names, (w, h)
+
+
+@settings(max_examples=150, deadline=None)
+@given(pictures(), SEEDS)
+def test_described_means_this_object_alone_also_mirrored_and_reworded(
+    picture: tuple[np.ndarray, list[str], tuple[float, float]], seed: int
+) -> None:
+    boxes, names, size = picture
+    rng = np.random.default_rng(seed)
+    scene = Scene(boxes, names, size)
+    mirrored = Scene(np.stack([size[0] - boxes[:, 2], boxes[:, 1], size[0] - boxes[:, 0], boxes[:, 3]], 1), names, size)
+    for i in range(len(boxes)):
+        for text in describe(i, boxes, names, size, rng):
+            assert scene.singles_out(text, i), text
+            assert scene.singles_out(reword(text, rng), i), text
+            turned = flip(text, horizontal=True)
+            assert turned is not None and mirrored.singles_out(turned, i), (text, turned)
+
+
+def test_every_real_expression_is_true_of_its_box(optsar_real: Path) -> None:
+    content = json.loads((optsar_real / "train.json").read_text())
+    names = {c["id"]: c["name"] for c in content["categories"]}
+    images = {i["id"]: i for i in content["images"]}
+    scenes: dict[int, Scene] = {}
+    for a in content["annotations"]:
+        image = images[a["image_id"]]
+        w, h = image["width"], image["height"]
+        if a["image_id"] not in scenes:
+            label = (optsar_real / "labels/train" / image["file_name"].replace(".jpg", ".txt")).read_text().split()
+            rows = np.array(label, float).reshape(-1, 5)
+            boxes = np.concatenate([rows[:, 1:3] - rows[:, 3:] / 2, rows[:, 1:3] + rows[:, 3:] / 2], 1) * [w, h, w, h]
+            scenes[a["image_id"]] = Scene(boxes, [names[int(c)] for c in rows[:, 0]], (w, h))
+        scene = scenes[a["image_id"]]
+        x, y, bw, bh = a["bbox"]
+        gaps = np.abs(scene.boxes - [x, y, x + bw, y + bh]).max(axis=1)
+        index = int(gaps.argmin())
+        assert gaps[index] < 1.5
+        assert scene.verdict(a["caption"], index) is True, a

@@ -1,0 +1,331 @@
+"""The import hook, the touches of Ultralytics, and that stock models do not notice them."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+from safetensors.torch import save_file
+from ultralytics import YOLO
+from ultralytics import cfg as ultralytics_cfg
+from ultralytics.engine.model import Model
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, DEFAULT_CFG_PATH, YAML
+
+from optisar_yolo import boot, identify, plugin, settings
+from optisar_yolo.nn.head import GroundingDetect
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def run_python(code: str, *options: str, **env: str) -> str:
+    """Run code in a new interpreter that finds the package; return the last line it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **env}
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code], capture_output=True, text=True, env=environment, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]  # Ultralytics may speak before, about its settings
+
+
+@pytest.fixture
+def stub_api(monkeypatch):
+    """Put a recording class in the place of OptiSAR: these tests are about who is called, not about the network."""
+    calls = []
+
+    class OptiSAR(Model):
+        def __init__(self, model="optisar++.yaml", task=None, verbose=False):
+            torch.nn.Module.__init__(self)
+            self.task = task or "detect"
+            calls.append(("init", str(model)))
+
+        def predict(self, **kwargs):
+            calls.append(("predict", kwargs))
+            calls.append(("args", vars(ultralytics_cfg.get_cfg(overrides=kwargs))))
+
+    module = ModuleType("optisar_yolo.api")
+    module.OptiSAR = OptiSAR
+    module.calls = calls
+    monkeypatch.setitem(sys.modules, "optisar_yolo.api", module)
+    return module
+
+
+# the hook
+
+
+def test_boot_loads_next_to_nothing():
+    """What costs time at every start of Python is what the hook loads; `-S` leaves out what other packages bring."""
+    list_modules = "import sys, json, os; {}; print(json.dumps(sorted(sys.modules)))"
+    bare = set(json.loads(run_python(list_modules.format("pass"), "-S")))
+    hooked = set(json.loads(run_python(list_modules.format("import optisar_yolo.boot"), "-S")))
+    assert hooked - bare == {"optisar_yolo", "optisar_yolo.boot"}
+
+
+def test_hook_touches_on_import_unless_switched_off():
+    code = (
+        "import optisar_yolo.boot, sys; assert 'ultralytics' not in sys.modules; import ultralytics.cfg as c;"
+        "print(hasattr(c.entrypoint, '__optisar__'), type(c.__spec__.loader).__name__)"
+    )
+    assert run_python(code).split() == ["True", "SourceFileLoader"]
+    assert run_python(code, OPTISAR_AUTOLOAD="0").split()[0] == "False"
+
+
+def test_hook_applies_at_once_where_ultralytics_came_first_and_only_once():
+    # The switch holds back a start-up file that this environment may have installed.
+    code = (
+        "import os, sys, ultralytics.cfg as c; stock = c.entrypoint; del os.environ['OPTISAR_AUTOLOAD'];"
+        "from optisar_yolo import boot; boot.install(); first = c.entrypoint;"
+        "boot.install(); boot.start(); boot.install(force=True);"
+        "print(first is c.entrypoint, getattr(first, '__wrapped__', None) is stock,"
+        " sum(isinstance(f, boot.Finder) for f in sys.meta_path))"
+    )
+    assert run_python(code, OPTISAR_AUTOLOAD="0").split() == ["True", "True", "1"]
+
+
+def test_start_up_line_survives_a_missing_or_broken_package(tmp_path):
+    line = (REPOSITORY / "packaging" / "optisar_yolo_boot.pth").read_text()
+    assert line.startswith("import ") and line.count("\n") == 1
+    assert run_python(line + "print('alive')", "-S", PYTHONPATH=str(tmp_path)).strip() == "alive"
+    entry = (REPOSITORY / "packaging" / "optisar_yolo_boot.start").read_text().strip()
+    assert entry == "optisar_yolo.boot:start" and callable(boot.start)
+
+
+def test_unfitting_ultralytics_is_left_alone_with_a_warning(tmp_path):
+    (tmp_path / "ultralytics").mkdir()
+    (tmp_path / "ultralytics" / "__init__.py").touch()
+    (tmp_path / "ultralytics" / "cfg.py").write_text("x = 1\n")
+    code = (
+        "import warnings, optisar_yolo.boot\n"
+        "with warnings.catch_warnings(record=True) as seen:\n"
+        "    warnings.simplefilter('always')\n"
+        "    import ultralytics.cfg\n"
+        "print(ultralytics.cfg.x, len(seen), 'ultralytics>=' in str(seen[0].message))"
+    )
+    env = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+    assert run_python(code, PYTHONPATH=env).split() == ["1", "1", "True"]
+
+
+# configuration keys
+
+
+def test_keys_exist_only_inside_the_block():
+    stock = set(YAML.load(DEFAULT_CFG_PATH))
+    ours = set(settings.OPTISAR_DEFAULTS)
+    assert not stock & ours and set(DEFAULT_CFG_DICT) == stock
+    with plugin.config_keys():
+        with plugin.config_keys():
+            assert set(DEFAULT_CFG_DICT) == set(vars(DEFAULT_CFG)) == stock | ours
+        args = ultralytics_cfg.get_cfg(overrides={"prompts": 8.0})
+        assert (args.prompts, args.text_model) == (8, "pocket")
+    assert list(DEFAULT_CFG_DICT) == list(vars(DEFAULT_CFG)) == list(YAML.load(DEFAULT_CFG_PATH))
+    with pytest.raises(SyntaxError, match="prompts"):
+        ultralytics_cfg.get_cfg(overrides={"prompts": 8})
+
+
+def test_keys_leave_when_the_block_fails():
+    @plugin.config_keys()
+    def fail():
+        assert "topk" in DEFAULT_CFG_DICT
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert "topk" not in DEFAULT_CFG_DICT and not plugin.keys_active()
+
+
+def test_keys_can_be_kept_for_a_whole_process():
+    code = (
+        "import gc; from optisar_yolo import plugin; plugin.keep_keys(); gc.collect()\n"
+        "with plugin.config_keys(): pass\n"
+        "from ultralytics.cfg import get_cfg; print(get_cfg(overrides={'topk': 3}).topk)"
+    )
+    assert run_python(code).strip() == "3"
+
+
+def test_a_stock_key_of_the_same_name_stays_stock(monkeypatch):
+    monkeypatch.setitem(DEFAULT_CFG_DICT, "topk", 7)
+    with plugin.config_keys():
+        assert DEFAULT_CFG_DICT["topk"] == 7
+    assert DEFAULT_CFG_DICT["topk"] == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("prompts", 0),
+        ("prompts", 2.5),
+        ("prompts", True),
+        ("neg_ratio", -0.1),
+        ("neg_ratio", float("nan")),
+        ("reword", 1.5),
+        ("moe", "high"),
+        ("text", 5),
+        ("text", ["a ship", 5]),
+        ("topk", None),
+        ("text_model", " "),
+        ("text_weights", 3),
+    ],
+)
+def test_bad_values_are_named(name, value):
+    with plugin.config_keys(), pytest.raises(settings.SettingError, match=f"'{name}=.*for example {name}="):
+        ultralytics_cfg.get_cfg(overrides={name: value})
+
+
+def test_every_default_is_valid():
+    values = dict(settings.OPTISAR_DEFAULTS)
+    settings.check(values)
+    assert values == settings.OPTISAR_DEFAULTS
+
+
+# whose model is it
+
+
+def test_packaged_networks_are_ours():
+    files = sorted((REPOSITORY / "cfg" / "models").glob("*.yaml"))
+    assert files and all(identify.is_ours(file) for file in files)
+    assert identify.HEAD == GroundingDetect.__name__
+
+
+@pytest.mark.parametrize(
+    "name", ["optisar++.yaml", "optisar++n.yaml", "optisar++x.pt", "optisar++n", "a/optisar++s.onnx"]
+)
+def test_names_of_ours(name):
+    assert identify.is_ours(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "yolo11n.yaml",
+        "yolo11n.pt",
+        "best.pt",
+        "",
+        None,
+        3,
+        "yoloe-11s.yaml",
+        "optisar++n.engine",
+        "http://x/optisar++.pt",
+    ],
+)
+def test_names_of_others(name):
+    assert not identify.is_ours(name)
+
+
+def test_yaml_is_judged_by_content(tmp_path):
+    ours, theirs = tmp_path / "mine.yaml", tmp_path / "optisar++n.yaml"
+    ours.write_text((REPOSITORY / "cfg" / "models" / "optisar++.yaml").read_text())
+    theirs.write_text("# not GroundingDetect\nhead:\n  - [[16], 1, Detect, [nc]]\n")
+    assert identify.is_ours(ours) and not identify.is_ours(theirs)
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_checkpoint_is_judged_by_its_classes(tmp_path, protocol):
+    ours, theirs = tmp_path / "best.pt", tmp_path / "optisar_yolo.pt"
+    torch.save({"a": "optisar_yolo.x", "model": settings.Setting(1, "int", "")}, ours, pickle_protocol=protocol)
+    torch.save({"project": "optisar_yolo.runs", "w": torch.zeros(3)}, theirs, pickle_protocol=protocol)
+    assert identify.is_ours(ours) and not identify.is_ours(theirs)
+
+
+def test_checkpoint_is_not_unpickled(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "exploded",))
+
+    torch.save({"b": Bomb(), "s": settings.Setting(1, "int", "")}, tmp_path / "best.pt")
+    assert identify.is_ours(tmp_path / "best.pt") and not (tmp_path / "exploded").exists()
+
+
+def test_memo_of_a_pickle_is_followed():
+    """Protocol 4 names a module once and refers back to it afterwards."""
+    twice = pickle.dumps([settings.SettingError, settings.Setting], protocol=4)
+    assert list(identify._modules(twice)) == ["optisar_yolo.settings"] * 2
+
+
+def test_exports_are_judged_by_their_metadata(tmp_path):
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])],
+        "optisar",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+    )
+    for name, key in (("ours", "optisar"), ("theirs", "head")):
+        save_file({"w": torch.zeros(2)}, tmp_path / f"{name}.safetensors", metadata={key: "1", "note": "by optisar"})
+        model = helper.make_model(graph, doc_string="optisar")
+        helper.set_model_props(model, {"note": "by optisar", key: "1" * 300})
+        onnx.save(model, tmp_path / f"{name}.onnx")
+    for suffix in ("safetensors", "onnx"):
+        assert identify.is_ours(tmp_path / f"ours.{suffix}") and not identify.is_ours(tmp_path / f"theirs.{suffix}")
+
+
+@pytest.mark.parametrize("suffix", ["pt", "safetensors", "onnx", "yaml"])
+def test_damaged_files_are_left_to_ultralytics(tmp_path, suffix):
+    for content in (b"", b"\xff" * 40, b"PK\x03\x04optisar_yolo", b"\x7a" + b"optisar" * 9):
+        file = tmp_path / f"optisar.{suffix}"
+        file.write_bytes(content)
+        assert not identify.is_ours(file)
+
+
+# YOLO(...) and yolo
+
+
+def test_yolo_hands_over_ours_and_keeps_stock(stub_api):
+    assert isinstance(YOLO("optisar++n.yaml", verbose=False), stub_api.OptiSAR)
+    first = YOLO(model="optisar++n.yaml")
+    assert isinstance(YOLO(first), stub_api.OptiSAR)
+    assert type(YOLO("yolo11n.yaml")) is YOLO
+    assert [c for c in stub_api.calls if c[0] == "init"][:2] == [("init", "optisar++n.yaml")] * 2
+
+
+def test_touching_twice_wraps_once():
+    before = YOLO.__init__, ultralytics_cfg.entrypoint, ultralytics_cfg.check_cfg
+    boot.install(force=True)
+    assert (YOLO.__init__, ultralytics_cfg.entrypoint, ultralytics_cfg.check_cfg) == before
+    assert not hasattr(before[0].__wrapped__, "__wrapped__")
+
+
+def test_yolo_command_accepts_our_keys_with_our_model(stub_api):
+    ultralytics_cfg.entrypoint("yolo predict model=optisar++n.yaml source=x.png text=ship topk=2")
+    calls = dict(stub_api.calls)
+    assert calls["init"] == "optisar++n.yaml"
+    assert calls["predict"] == {
+        "model": "optisar++n.yaml",
+        "mode": "predict",
+        "source": "x.png",
+        "text": "ship",
+        "topk": 2,
+    }
+    assert calls["args"]["text_model"] == "pocket"
+    assert "text" not in DEFAULT_CFG_DICT
+
+
+def test_yolo_command_takes_the_model_from_a_recipe(stub_api, tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: optisar++s.yaml\nmode: predict\nsource: x.png\ntopk: 3\n")
+    ultralytics_cfg.entrypoint(f"yolo cfg={recipe}")
+    assert dict(stub_api.calls)["predict"]["topk"] == 3
+
+
+@pytest.mark.parametrize("command", ["model=yolo11n.yaml topk=2", "model=optisar++n.yaml topc=2", "topk=2"])
+def test_yolo_command_refuses_keys_that_do_not_belong(stub_api, command):
+    with pytest.raises(SyntaxError, match="top[kc]"):
+        ultralytics_cfg.entrypoint(f"yolo predict source=x.png {command}")
+    assert not plugin.keys_active()
+
+
+def test_command_of_a_subprocess_of_ultralytics_has_the_keys():
+    """`python -m ultralytics.cfg.__init__`, by which Ultralytics starts runs, executes an untouched second copy."""
+    code = (
+        "import sys; sys.orig_argv = [sys.executable, '-m', 'ultralytics.cfg.__init__', 'train'];"
+        "sys.argv = ['-m', 'train', 'model={}']; import optisar_yolo, ultralytics.cfg, ultralytics.utils as u;"
+        "print('topk' in u.DEFAULT_CFG_DICT)"
+    )
+    assert run_python(code.format("optisar++n.yaml")).strip() == "True"
+    assert run_python(code.format("yolo11n.yaml")).strip() == "False"

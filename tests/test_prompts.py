@@ -1,0 +1,158 @@
+"""The prompt list of a picture: size, targets, and that no false sentence may be true."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optisar_yolo.data.prompts import PromptList, PromptSampler, written
+from optisar_yolo.language import Scene, swap
+
+SIZE = (640.0, 480.0)
+POOL = [
+    f"{frame} {m}{noun} {place} of the image"
+    for frame in ("The", "There is a")
+    for m, noun in (
+        ("SAR ", "ship"),
+        ("", "ship"),
+        ("", "harbor"),
+        ("", "storage tank"),
+        ("SAR ", "transmission tower"),
+    )
+    for place in ("in the middle", "on the left side", "at the top", "in the lower right corner")
+] + ["The leftmost ship", "The SAR ship", "A big ship"]
+
+
+def _box(x: float, y: float, w: float = 40, h: float = 30) -> list[float]:
+    return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+
+
+BOXES = np.array([_box(80, 60), _box(320, 240), _box(600, 440), _box(330, 60)])
+NAMES = ["sar ship"] * 4
+CAPTIONS = [
+    ("The SAR ship in the upper left corner of the image", "The leftmost ship"),
+    ("There is a SAR ship in the middle of the image",),
+    ("The rightmost SAR ship",),
+    (),
+]
+
+
+def _draw(seed: int = 0, total: int = 20, **settings: float) -> PromptList:
+    return PromptSampler(POOL, total, **settings)(CAPTIONS, BOXES, NAMES, SIZE, np.random.default_rng(seed))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("total", [4, 8, 20, 60])
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_exactly_so_many_different_sentences(total: int, share: float) -> None:
+    for seed in range(10):
+        prompts = _draw(seed, total, reword_share=share)
+        assert len(prompts.texts) == len(set(prompts.texts)) == len(prompts.kinds) == total
+        assert prompts.targets.shape == (4, total) and prompts.targets.dtype == np.float32
+        assert set(np.unique(prompts.targets)) <= {-1.0, 0.0, 1.0}
+        assert (prompts.targets == 1).any(axis=1).all()
+
+
+def test_same_state_same_list() -> None:
+    a, b, c = _draw(3), _draw(3), _draw(4)
+    assert a.texts == b.texts and (a.targets == b.targets).all()
+    assert a.texts != c.texts
+
+
+def test_targets_of_own_expressions_and_of_the_category() -> None:
+    prompts = _draw()
+    by_kind = {k: [i for i, kind in enumerate(prompts.kinds) if kind == k] for k in prompts.kinds}
+    for i in by_kind["positive"]:
+        owner = next(n for n, texts in enumerate(CAPTIONS) if prompts.texts[i] in texts)
+        assert prompts.targets[owner, i] == 1 and (prompts.targets[:, i] == 1).sum() == 1
+    assert len(by_kind["positive"]) == 3
+    (category,) = by_kind["category"]  # for the ship without a sentence, and true of all
+    assert (prompts.targets[:, category] == 1).all() and "ship" in prompts.texts[category]
+    without = _draw(category_prompts=False)
+    assert "category" not in without.kinds and not (without.targets[3] == 1).any()
+
+
+def test_a_sentence_true_of_two_objects_is_left_out_for_the_second() -> None:
+    boxes = np.array([_box(80, 60), _box(110, 120)])  # both in the upper left
+    captions = [("The ship in the upper left corner of the image",), ()]
+    prompts = PromptSampler(POOL)(captions, boxes, NAMES[:2], SIZE, np.random.default_rng(0))
+    assert prompts.targets[:, 0].tolist() == [1, -1]
+
+
+def test_every_positive_gets_a_variant_and_the_ratio_is_kept() -> None:
+    for ratio, count in ((0.0, 3), (0.5, 3), (2.0, 6)):
+        prompts = _draw(neg_ratio=ratio)
+        variants = [t for t, k in zip(prompts.texts, prompts.kinds, strict=True) if k == "swap"]
+        assert len(variants) == count
+        for text in prompts.texts[:3]:
+            assert {v.text for v in swap(text)} & set(variants)
+
+
+def test_place_is_swapped_more_often_than_modality() -> None:
+    kinds = {"orientation": 0, "modality": 0}
+    for seed in range(200):
+        prompts = _draw(seed)
+        of = {v.text: v.kind for text in prompts.texts[:3] for v in swap(text)}
+        for text, kind in zip(prompts.texts, prompts.kinds, strict=True):
+            if kind == "swap":
+                kinds[of[text]] += 1
+    assert kinds["orientation"] > kinds["modality"] > 100
+
+
+def test_a_variant_that_means_another_object_is_its_positive() -> None:
+    captions = [("The leftmost ship",), (), ("A SAR ship in the lower right corner of the image",), ()]
+    sampler = PromptSampler(POOL, neg_ratio=4)
+    prompts = sampler(captions, BOXES, NAMES, SIZE, np.random.default_rng(0))
+    column = dict(zip(prompts.texts, prompts.targets.T.tolist(), strict=True))
+    assert column["The rightmost ship"] == [0, 0, 1, 0]
+    assert column["A SAR ship in the upper left corner of the image"] == [1, 0, 0, 0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 25), st.sampled_from([0.0, 0.5]))
+def test_no_negative_may_be_true_of_any_object(seed: int, n: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    centre, half = rng.uniform(0.05, 0.95, (n, 2)), rng.uniform(0.01, 0.1, (n, 2))
+    boxes = np.concatenate([centre - half, centre + half], 1).clip(0, 1) * [*SIZE, *SIZE]
+    names = rng.choice(["sar ship", "sar transmission tower"], n).tolist()
+    scene = Scene(boxes, names, SIZE)
+    captions = [scene.describe(i, rng) if rng.random() < 0.7 else [] for i in range(n)]
+    prompts = PromptSampler(POOL, reword_share=share)(captions, boxes, names, SIZE, rng)
+    assert (prompts.targets == 1).any(axis=1).all() and len(set(prompts.texts)) == 20
+    for i, (text, kind) in enumerate(zip(prompts.texts, prompts.kinds, strict=True)):
+        if kind in ("swap", "other"):
+            assert [v is True for v in scene.verdicts(text)] == (prompts.targets[:, i] == 1).tolist(), text
+            assert None not in scene.verdicts(text) and (kind == "swap" or not prompts.targets[:, i].any()), text
+        elif kind == "positive":
+            assert (prompts.targets[:, i] == 1).any()
+
+
+def test_empty_picture_and_empty_pool() -> None:
+    none = np.zeros((0, 4))
+    prompts = PromptSampler([])([], none, [], SIZE, np.random.default_rng(0))
+    assert len(set(prompts.texts)) == 20 and prompts.targets.shape == (0, 20)
+    prompts = PromptSampler([])(CAPTIONS, BOXES, NAMES, SIZE, np.random.default_rng(0))
+    assert len(set(prompts.texts)) == 20
+
+
+def test_more_expressed_objects_than_half_the_list() -> None:
+    boxes = np.concatenate([BOXES] * 8) + np.arange(32)[:, None]
+    captions = [(f"The ship number {i}",) for i in range(32)]
+    prompts = PromptSampler(POOL)(captions, boxes, ["sar ship"] * 32, SIZE, np.random.default_rng(0))
+    assert prompts.kinds.count("positive") == 10 and (prompts.targets == 1).any(axis=1).all()
+
+
+@pytest.mark.parametrize("bad", [{"total": 1}, {"neg_ratio": -1.0}, {"reword_share": 1.5}])
+def test_bad_settings_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="prompts=|neg_ratio="):
+        PromptSampler(POOL, **bad)  # type: ignore[arg-type]
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(ValueError, match="4 captions, 4 boxes and 3 names"):
+        PromptSampler(POOL)(CAPTIONS, BOXES, NAMES[:3], SIZE, np.random.default_rng(0))
+
+
+def test_written() -> None:
+    assert [written(n) for n in ("sar ship", "optical harbor", "ship")] == ["SAR ship", "optical harbor", "ship"]

@@ -1,0 +1,490 @@
+"""Data cards and annotations: what good input gives, and what every kind of bad input gets."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from make_tiny import COUNTS, NAMES, SIZE
+from ultralytics.utils import LOGGER, SETTINGS
+
+from optisar_yolo import resources
+from optisar_yolo.data import cards
+from optisar_yolo.data.records import DataError, Picture, Skips, load_card, load_split
+
+Edit = Callable[[dict[str, Any]], object]
+
+
+class _Messages(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+@pytest.fixture
+def warnings() -> Iterator[list[str]]:
+    """Collect ultralytics' warnings: its logger does not propagate, so caplog cannot see it."""
+    handler = _Messages()
+    LOGGER.addHandler(handler)
+    yield handler.texts
+    LOGGER.removeHandler(handler)
+
+
+@pytest.fixture
+def copy(tiny: Path, tmp_path: Path) -> Path:
+    """Return the card of a copy of the tiny data set that may be damaged."""
+    shutil.copytree(tiny.parent, tmp_path / "copy")
+    return tmp_path / "copy" / tiny.name
+
+
+def edit(card: Path, change: Edit, split: str = "train") -> None:
+    file = card.parent / f"{split}.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def edit_card(card: Path, **changes: object) -> Path:
+    content = {k: v for k, v in (yaml.safe_load(card.read_text()) | changes).items() if v is not ...}
+    card.write_text(yaml.safe_dump(content))
+    return card
+
+
+def expressions(pictures: list[Picture]) -> int:
+    return sum(len(c) for p in pictures for c in p.captions)
+
+
+# ---- good input
+
+
+def test_tiny_is_read_whole(tiny: Path) -> None:
+    card = load_card(tiny)
+    assert card.names == NAMES and set(card.splits) == set(COUNTS)
+    for split, count in COUNTS.items():
+        skips = Skips()
+        pictures = load_split(card, split, skips=skips)
+        assert not skips.counts
+        assert len(pictures) == count and expressions(pictures) == 2 * count
+        for picture in pictures:
+            n = len(picture.boxes)
+            assert picture.boxes.dtype == np.float32 and picture.boxes.shape == (n, 4)
+            assert picture.categories.dtype == np.int64 and len(picture.categories) == n
+            assert len(picture.captions) == len(picture.kinds) == n
+            assert picture.modality == {"opt_": "optical", "sar_": "sar"}[picture.path.name[:4]]
+            assert (picture.width, picture.height) == SIZE
+            assert cv2.imread(str(picture.path)).shape == (SIZE[1], SIZE[0], 3)
+            # the label file repeats the annotated objects: merged, they are no more than its lines
+            assert n == len((tiny.parent / "labels" / split / f"{picture.path.stem}.txt").read_text().splitlines())
+
+
+def test_boxes_are_where_the_annotation_says(tiny: Path) -> None:
+    note = json.loads((tiny.parent / "train.json").read_text())["annotations"][0]
+    x, y, w, h = note["bbox"]
+    first = load_split(load_card(tiny), "train")[0]
+    assert first.boxes[0].tolist() == [x, y, x + w, y + h]
+    assert first.captions[0] == (note["caption"],) and first.kinds[0] == ("position",)
+
+
+def test_label_boxes_without_annotation_are_added_without_caption(copy: Path) -> None:
+    edit(copy, lambda d: d["annotations"].pop(0))
+    whole = load_split(load_card(copy), "train")
+    shutil.rmtree(copy.parent / "labels")
+    bare = load_split(load_card(copy), "train")
+    assert expressions(whole) == expressions(bare) == 2 * COUNTS["train"] - 1
+    assert len(whole[0].boxes) == 2 and whole[0].captions[1] == ()
+    assert len(bare[0].boxes) == 1
+
+
+def test_same_box_and_category_become_one_object(copy: Path) -> None:
+    def change(d: dict[str, Any]) -> None:
+        d["annotations"].append(d["annotations"][0] | {"id": 900, "caption": "Another   wording", "kind": "unique"})
+        d["annotations"].append(d["annotations"][0] | {"id": 901})
+
+    edit(copy, change)
+    skips = Skips()
+    first = load_split(load_card(copy), "train", skips=skips)[0]
+    assert len(first.boxes) == 2
+    assert first.captions[0][1] == "Another wording" and first.kinds[0] == ("position", "unique")
+    assert skips.counts == {"expression repeated for the same object": 1}
+
+
+def test_category_ids_follow_names_not_numbers(copy: Path) -> None:
+    def change(d: dict[str, Any]) -> None:
+        for record in d["categories"]:
+            record["id"] += 100
+        for record in d["annotations"]:
+            record["category_id"] += 100
+
+    before = load_split(load_card(copy), "train")
+    edit(copy, change)
+    after = load_split(load_card(copy), "train")
+    assert [p.categories.tolist() for p in before] == [p.categories.tolist() for p in after]
+
+
+@pytest.mark.parametrize("drop", ["width", "height"])
+def test_missing_size_is_read_from_the_picture(copy: Path, drop: str) -> None:
+    edit(copy, lambda d: [i.pop(drop) for i in d["images"]])
+    assert {(p.width, p.height) for p in load_split(load_card(copy), "train")} == {SIZE}
+
+
+def test_pictures_may_lie_without_split_folder(copy: Path) -> None:
+    for kind in ("images", "labels"):
+        for file in (copy.parent / kind / "test").iterdir():
+            file.rename(copy.parent / kind / file.name)
+        (copy.parent / kind / "test").rmdir()
+    pictures = load_split(load_card(copy), "test")
+    assert len(pictures) == COUNTS["test"] and sum(len(p.boxes) for p in pictures) > expressions(pictures)
+
+
+def test_fraction_is_seeded_nested_and_keeps_both_modalities(tiny: Path) -> None:
+    card = load_card(tiny)
+
+    def chosen(fraction: float, seed: int = 0) -> list[str]:
+        return [p.path.name for p in load_split(card, "train", fraction, seed)]
+
+    previous: set[str] = set()
+    everything = chosen(1.0)
+    for fraction, count in ((0.05, 2), (1 / 3, 2), (0.5, 4), (2 / 3, 4), (0.9, 6), (1.0, 6)):
+        names = chosen(fraction)
+        assert names == chosen(fraction) and len(names) == count and previous <= set(names)
+        assert names == [n for n in everything if n in names], "the file's order is kept"
+        assert {n[:3] for n in names} == {"opt", "sar"}
+        previous = set(names)
+    assert len({tuple(chosen(0.3, seed)) for seed in range(8)}) > 1
+
+
+@pytest.mark.parametrize("fraction", [0, -0.1, 1.01, float("nan")])
+def test_fraction_out_of_range(tiny: Path, fraction: float) -> None:
+    with pytest.raises(DataError, match="fraction"):
+        load_split(load_card(tiny), "train", fraction)
+
+
+def test_real_set(optsar_real: Path) -> None:
+    names = yaml.safe_load(resources.find("datasets", "optsar").read_text())["names"]
+    card = load_card(
+        {"path": str(optsar_real), "train": "train.json", "val": "val.json", "test": "test.json", "names": names}
+    )
+    for split, count, sentences in (("train", 1250, 2623), ("val", 187, 381), ("test", 358, 730)):
+        skips = Skips()
+        pictures = load_split(card, split, skips=skips)
+        assert (len(pictures), expressions(pictures), skips.counts) == (count, sentences, {})
+    assert [p.modality for p in pictures].count("sar") == 232  # the standard test part of SSDD
+    assert sum(len(p.boxes) for p in pictures) == 1206
+
+
+# ---- cards
+
+
+def test_packaged_card_by_bare_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(SETTINGS, "datasets_dir", str(tmp_path / "nowhere"))
+    for name in ("optsar.yaml", "optsar"):
+        with pytest.raises(DataError, match="(?s)OptSAR-RSVG does not exist.*project page.*datasets_dir"):
+            load_card(name)
+
+
+def test_file_in_working_folder_comes_before_packaged(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy.rename(copy.with_name("optsar.yaml"))
+    monkeypatch.chdir(copy.parent)
+    assert load_card("optsar.yaml").names == NAMES
+
+
+def test_path_under_datasets_dir_and_mapping(copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(SETTINGS, "datasets_dir", str(copy.parent.parent))
+    content = yaml.safe_load(copy.read_text()) | {"path": copy.parent.name}
+    monkeypatch.chdir(copy.parent)
+    card = load_card(content)
+    assert card.root == copy.parent and load_card(card) is card
+    assert len(load_split(card, "val")) == COUNTS["val"]
+
+
+def test_unknown_card_lists_the_packaged_ones() -> None:
+    with pytest.raises(DataError, match="'nonesuch.yaml' not found.*optsar.yaml"):
+        load_card("nonesuch.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("names: [a, b", "not valid YAML"),
+        ("- a\n- b", "mapping of keys"),
+        ("", "mapping of keys"),
+        ("train: train.json", "'names' is missing"),
+        ("train: train.json\nnames: []", "'names' is missing or empty"),
+        ("train: train.json\nnames: {0: sar ship, 2: sar tower}", "0 to 1 without gaps"),
+        ("train: train.json\nnames: [sar ship, 7]", "holds 7"),
+        ("train: train.json\nnames: [sar ship, sar  ship]", "twice"),
+        ("names: [sar ship]", "none of the keys train"),
+        ("train: [a.json]\nnames: [sar ship]", "'train' must be text"),
+        ("path: nowhere\ntrain: a.json\nnames: [sar ship]", "does not exist. Correct"),
+        ("path: nowhere\ntrain: a.json\nnames: [sar ship]\nrender: 3", "'render' must hold"),
+        ("path: nowhere\ntrain: a.json\nnames: [sar ship]\nrender: {seed: 0}", "'render' needs 'train'"),
+    ],
+)
+def test_broken_card(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "card.yaml"
+    file.write_text(text)
+    with pytest.raises(DataError, match=message) as caught:
+        load_card(file)
+    assert str(file) in str(caught.value)
+
+
+def test_card_that_is_a_folder_or_no_text(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a folder, not a data card"):
+        load_card(tmp_path)
+    (tmp_path / "card.yaml").write_bytes(b"names: \xff\xfe")
+    with pytest.raises(DataError, match="UTF-8"):
+        load_card(tmp_path / "card.yaml")
+
+
+def test_unknown_key_is_warned_about(copy: Path, warnings: list[str]) -> None:
+    load_card(edit_card(copy, trian="x.json", nc=3))
+    assert len(warnings) == 1 and "trian" in warnings[0] and "nc" not in warnings[0].split(";")[0]
+
+
+def test_render_is_called_only_for_what_is_missing(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Path, int, dict[str, int]]] = []
+
+    class Renderer:
+        @staticmethod
+        def render(root: Path, seed: int, counts: dict[str, int]) -> None:
+            calls.append((root, seed, counts))
+            shutil.copytree(copy.parent, root, dirs_exist_ok=True)
+
+    monkeypatch.setitem(sys.modules, "optisar_yolo.data.render", Renderer)
+    content = yaml.safe_load(copy.read_text())
+    content |= {"path": str(tmp_path / "drawn"), "render": {"seed": 5, "train": 6, "val": 2, "test": 4}}
+    card = load_card(content)
+    assert calls == [(tmp_path / "drawn", 5, COUNTS)] and len(load_split(card, "train")) == COUNTS["train"]
+    load_card(content)
+    assert len(calls) == 1
+    (tmp_path / "drawn" / "val.json").unlink()
+    load_card(content)
+    assert len(calls) == 2
+
+
+def test_render_that_fails_names_the_folder(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Renderer:
+        @staticmethod
+        def render(root: Path, seed: int, counts: dict[str, int]) -> None:
+            raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setitem(sys.modules, "optisar_yolo.data.render", Renderer)
+    content = yaml.safe_load(copy.read_text())
+    content |= {"path": str(tmp_path / "drawn"), "render": {"train": 6, "val": 2, "test": 4}}
+    with pytest.raises(DataError, match=r"cannot be rendered to .*drawn \(.*Permission denied\); set `path:`"):
+        load_card(content)
+
+
+# ---- annotations that cannot be used at all
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"images": [', "not valid JSON"),
+        ("[]", "no list 'images'"),
+        ('{"images": []}', "no list 'annotations'"),
+        ('{"images": {}, "annotations": []}', "no list 'images'"),
+        ('{"images": [], "annotations": []}', "no usable expression"),
+    ],
+)
+def test_broken_json(copy: Path, content: str, message: str) -> None:
+    (copy.parent / "train.json").write_text(content)
+    with pytest.raises(DataError, match=message) as caught:
+        load_split(load_card(copy), "train")
+    assert "train.json" in str(caught.value)
+
+
+def test_missing_annotation_file_says_where_to_get_it(copy: Path) -> None:
+    (copy.parent / "val.json").unlink()
+    card = load_card(edit_card(copy, download="Ask the authors."))
+    with pytest.raises(DataError, match=r"val\.json: annotation file missing. Ask the authors\."):
+        load_split(card, "val")
+
+
+def test_unknown_split(copy: Path) -> None:
+    card = load_card(edit_card(copy, val=...))
+    with pytest.raises(DataError, match="no split 'val'; the card has train, test"):
+        load_split(card, "val")
+
+
+def test_no_usable_expression_names_the_reasons(copy: Path) -> None:
+    edit(copy, lambda d: [a.update(caption=" ") for a in d["annotations"]])
+    with pytest.raises(DataError, match=r"no usable expression.*12 x empty caption \(annotation id 0; .*\.\.\.\)"):
+        load_split(load_card(copy), "train")
+
+
+def test_image_id_of_two_pictures_is_an_error(copy: Path) -> None:
+    edit(copy, lambda d: d["images"][1].update(id=0))
+    with pytest.raises(DataError, match=r"image id 0 stands for both opt_000000.jpg and sar_000001.jpg"):
+        load_split(load_card(copy), "train")
+
+
+# ---- single bad records: skipped and counted, the rest is read
+
+
+def _all(**values: object) -> Edit:
+    return lambda d: d["annotations"][0].update(values)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem", "lost_captions", "lost_pictures"),
+    [
+        (_all(bbox=[float("nan"), 1, 5, 5]), "box that is not four finite numbers of positive area", 1, 0),
+        (_all(bbox=[1, 1, float("inf"), 5]), "box that is not four finite numbers of positive area", 1, 0),
+        (_all(bbox=[1, 1, 10**400, 5]), "box that is not four finite numbers of positive area", 1, 0),
+        (_all(bbox=[20, 20, -5, 5]), "box that is not four finite numbers of positive area", 1, 0),
+        (_all(bbox=[20, 20, 0, 5]), "box that is not four finite numbers of positive area", 1, 0),
+        (_all(bbox=[20, 20, 5]), "box that is not four finite numbers of positive area", 1, 0),
+        (_all(bbox=None), "box that is not four finite numbers of positive area", 1, 0),
+        (_all(bbox=["1", 1, 5, 5]), "box that is not four finite numbers of positive area", 1, 0),
+        (_all(bbox=[True, 1, 5, 5]), "box that is not four finite numbers of positive area", 1, 0),
+        (_all(bbox=[96, 5, 10, 10]), "box outside its picture", 1, 0),
+        (_all(bbox=[-30, 5, 10, 10]), "box outside its picture", 1, 0),
+        (_all(bbox=[5, 5, 1e-7, 10]), "box outside its picture", 1, 0),
+        (_all(bbox=[-4, 5, 20, 20]), "box partly outside its picture, clipped", 0, 0),
+        (_all(caption=""), "empty caption", 1, 0),
+        (_all(caption=" \t\n"), "empty caption", 1, 0),
+        (_all(caption=None), "caption that is not text", 1, 0),
+        (_all(caption=["The ship"]), "caption that is not text", 1, 0),
+        (_all(caption=7), "caption that is not text", 1, 0),
+        (lambda d: d["annotations"][0].pop("caption"), None, 1, 0),
+        (_all(image_id=999), "annotation without an image", 1, 0),
+        (_all(image_id=None), "annotation without an image", 1, 0),
+        (_all(image_id=[0]), "annotation without an image", 1, 0),
+        (_all(category_id=55, category_name="optical moon"), "unknown category (add it to the card's names)", 1, 0),
+        (_all(category_id=None, category_name=None), "unknown category (add it to the card's names)", 1, 0),
+        (_all(id=1), "annotation id used before (renumber the annotations)", 1, 0),
+        (lambda d: d["annotations"].append("text"), "annotation that is no record", 0, 0),
+        (lambda d: d["images"].append({"id": 77}), "image record without id and file_name", 0, 0),
+        (lambda d: d["images"].append(dict(d["images"][0])), "image listed twice", 0, 0),
+        (lambda d: d["images"][0].update(file_name="gone.jpg"), "picture file missing", 2, 1),
+        (lambda d: d["images"][0].update(file_name="x" * 5000), "picture file missing", 2, 1),
+        (lambda d: d["images"][0].update(file_name="a\0b.jpg"), "picture file missing", 2, 1),
+        (lambda d: d["images"][0].update(file_name=""), "picture file missing", 2, 1),
+    ],
+)
+def test_bad_record_is_skipped_and_counted(
+    copy: Path, warnings: list[str], change: Edit, problem: str | None, lost_captions: int, lost_pictures: int
+) -> None:
+    edit(copy, change)
+    skips = Skips()
+    pictures = load_split(load_card(copy), "train", skips=skips)
+    assert skips.counts == ({problem: 1} if problem else {})
+    assert expressions(pictures) == 2 * COUNTS["train"] - lost_captions
+    assert len(pictures) == COUNTS["train"] - lost_pictures
+    for picture in pictures:
+        x1, y1, x2, y2 = picture.boxes.T
+        assert (x1 >= 0).all() and (y1 >= 0).all() and (x1 < x2).all() and (y1 < y2).all()
+        assert (x2 <= SIZE[0]).all() and (y2 <= SIZE[1]).all()
+    if problem:
+        assert len(warnings) == 1 and problem in warnings[0] and "train.json" in warnings[0]
+
+
+def test_empty_and_unreadable_picture_files(copy: Path) -> None:
+    folder = copy.parent / "images" / "train"
+    (folder / "opt_000000.jpg").write_bytes(b"")
+    (folder / "sar_000001.jpg").write_bytes(b"no picture")
+    edit(copy, lambda d: d["images"][1].pop("width"))
+    skips = Skips()
+    assert len(load_split(load_card(copy), "train", skips=skips)) == COUNTS["train"] - 2
+    assert set(skips.counts) == {
+        "picture file of zero bytes",
+        "picture of unknown size (no width and height, file unreadable)",
+    }
+
+
+def test_modality_from_the_file_name_where_names_have_none(copy: Path) -> None:
+    def change(d: dict[str, Any]) -> None:
+        for category, name in zip(d["categories"], ("airplane", "boat", "ship"), strict=True):
+            category["name"] = name
+        shutil.move(copy.parent / "images/train/opt_000000.jpg", copy.parent / "images/train/photo.jpg")
+        d["images"][0]["file_name"] = "photo.jpg"
+
+    edit(copy, change)
+    skips = Skips()
+    pictures = load_split(load_card(edit_card(copy, names=["airplane", "boat", "ship"])), "train", skips=skips)
+    assert skips.counts == {"picture of unknown modality (neither category nor file name says optical or SAR)": 1}
+    assert [(p.path.name[:3], p.modality) for p in pictures] == [("sar", "sar"), ("opt", "optical")] * 2 + [
+        ("sar", "sar")
+    ]
+
+
+def test_category_of_the_other_modality_is_skipped(copy: Path) -> None:
+    edit(
+        copy, lambda d: d["annotations"][0].update(category_id=2)
+    )  # "sar ship"; its fellow is optical, as is the file name
+    skips = Skips()
+    first = load_split(load_card(copy), "train", skips=skips)[0]
+    assert skips.counts == {"category of the other modality in a picture": 1}
+    assert first.modality == "optical" and sum(map(len, first.captions)) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("0 0.5 0.5", "label line that is not five finite numbers"),
+        ("ship 0.5 0.5 0.1 0.1", "label line that is not five finite numbers"),
+        ("0 nan 0.5 0.1 0.1", "label line that is not five finite numbers"),
+        ("9 0.5 0.5 0.1 0.1", "label line of unknown category"),
+        ("0.5 0.5 0.5 0.1 0.1", "label line of unknown category"),
+        ("-1 0.5 0.5 0.1 0.1", "label line of unknown category"),
+        ("0 0.5 0.5 0 0.1", "box that is not four finite numbers of positive area"),
+        ("0 1.5 0.5 0.1 0.1", "box outside its picture"),
+    ],
+)
+def test_bad_label_line_is_skipped_and_counted(copy: Path, line: str, problem: str) -> None:
+    file = copy.parent / "labels" / "train" / "opt_000000.txt"
+    before = len(load_split(load_card(copy), "train")[0].boxes)
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines, "", lines[-1], line]))  # a repeated line is no second object
+    skips = Skips()
+    assert len(load_split(load_card(copy), "train", skips=skips)[0].boxes) == before
+    assert skips.counts == {problem: 1}
+
+
+# ---- resources
+
+
+def test_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "optsar.yaml" in resources.names("datasets")
+    assert resources.find("datasets", "optsar") == resources.find("datasets", "optsar.yaml")
+    with pytest.raises(ValueError, match="unknown kind"):
+        resources.find("pictures", "a")
+    with pytest.raises(FileNotFoundError, match="optsar.yaml"):
+        resources.find("datasets", "a")
+    # An installed package: the folder is inside, and a neighbour of the same name is another project's.
+    package = tmp_path / "site" / "optisar_yolo"
+    (tmp_path / "site" / "datasets").mkdir(parents=True)
+    package.mkdir()
+    monkeypatch.setattr(resources, "_PACKAGE", package)
+    with pytest.raises(FileNotFoundError, match="reinstall"):
+        resources.find("datasets", "optsar")
+    for folder in ("a", "b"):
+        (package / "cfg" / folder).mkdir(parents=True)
+        (package / "cfg" / folder / "same.yaml").write_text("")
+    assert resources.find("cfg", "a/same") == package / "cfg" / "a" / "same.yaml"
+    with pytest.raises(FileNotFoundError, match="ambiguous"):
+        resources.find("cfg", "same.yaml")
+
+
+def test_card_names_match_the_release(optsar_real: Path) -> None:
+    released = json.loads((optsar_real / "train.json").read_text())["categories"]
+    names = yaml.safe_load(resources.find("datasets", "optsar").read_text())["names"]
+    assert names == {c["id"]: c["name"] for c in released}
+    assert all(cards.modality_of(name) for name in names.values())
