@@ -28,7 +28,8 @@ class OptiSAR(Model):
     """A grounding model with ultralytics' interface: ``train``, ``val``, ``predict`` and ``export``.
 
     Args:
-        model: Model YAML (``optisar++n.yaml``), checkpoint (``best.pt``) or shared weights (``optisar++n-pocket.safetensors``, by
+        model: Model YAML (``optisar++n.yaml``), checkpoint (``best.pt``) or shared weights
+            (``optisar++n-pocket.safetensors``, by
             bare name if it travels with the package).
         task: Only ``None`` and ``"detect"``: ultralytics' name of the family.
         verbose: Log the layers of a new model.
@@ -103,7 +104,8 @@ class OptiSAR(Model):
             source: File, folder, URL, array, PIL picture, tensor, or a list of them, as ultralytics takes them.
             stream: Return a generator.
             predictor: Another predictor class.
-            **kwargs: ``text`` (a sentence or a list of them), ``conf``, ``topk``, ``imgsz``, ``save`` and ultralytics' other keys.
+            **kwargs: ``text`` (a sentence or a list of them), ``conf``, ``topk``, ``imgsz``, ``save`` and
+            ultralytics' other keys.
 
         Returns:
             One ``Results`` per picture: ``boxes.cls`` is the index of the sentence, ``names[cls]`` the sentence.

@@ -1,4 +1,7 @@
-"""Checkpoints: ``.pt`` for resuming, as ultralytics writes them, and ``.safetensors`` for sharing, loaded without executing anything."""
+"""Checkpoints: ``.pt`` for resuming, as ultralytics writes them, and ``.safetensors`` for sharing.
+
+Reading a shared file executes nothing of what is in it.
+"""
 
 from __future__ import annotations
 
@@ -106,8 +109,8 @@ def load_shared(path: str | Path) -> GroundingModel:
         )
     if meta.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: written in format {meta.get('format')} by version {meta.get('version')}, this is version {__version__} "
-            f"with format {FORMAT}; update optisar-yolo"
+            f"{path}: written in format {meta.get('format')} by version {meta.get('version')}, this is version "
+            f"{__version__} with format {FORMAT}; update optisar-yolo"
         )
     model = GroundingModel(meta["yaml"], verbose=False)
     try:

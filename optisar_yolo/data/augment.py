@@ -1,7 +1,9 @@
 """Augmentation that keeps captions true: geometry is changed together with the words, or not at all.
 
-Flips rewrite direction words; a caption that cannot be rewritten is left out for that sample. Zoom draws the whole picture
-smaller, anywhere on the canvas and with a slightly changed aspect: positions in the unpadded picture stay what they are.
+Flips rewrite direction words; a caption that cannot be rewritten is left out for that sample. Zoom draws the whole
+picture
+smaller, anywhere on the canvas and with a slightly changed aspect: positions in the unpadded picture stay what they
+are.
 Hue is never touched (captions name colours); brightness and contrast are.
 """
 
@@ -90,7 +92,7 @@ def zoom(
 
 
 def light(img: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Change brightness, contrast and gamma at random, each by up to a share ``amount`` (0 leaves the picture alone)."""
+    """Change brightness, contrast and gamma at random by up to a share ``amount``; 0 leaves the picture alone."""
     if amount <= 0:
         return img
     gain, gamma, shift = (1 + (rng.random(3) * 2 - 1) * amount * (0.5, 0.5, 0.25)).tolist()

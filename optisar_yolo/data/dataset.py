@@ -25,7 +25,8 @@ CACHE_LIMIT = 4 * 2**30  # bytes of decoded pictures that one process keeps
 class EpochSampler(Sampler[tuple[int, int]]):
     """Shuffled (epoch, index) pairs: reproducible from (seed, epoch), whatever was drawn before.
 
-    The epoch travels with the index so that the samples, too, depend on (seed, epoch, index) alone and not on the number of
+    The epoch travels with the index so that the samples, too, depend on (seed, epoch, index) alone and not on the
+    number of
     workers. Under DDP each rank takes its slice, padded so that all have the same length.
 
     Args:
@@ -97,7 +98,7 @@ class GroundingDataset(Dataset):
     def captions(
         self, picture: Picture, captions: tuple[tuple[str, ...], ...], boxes: NDArray[np.float32], rng: Any
     ) -> list[list[str]]:
-        """What may be said of each object: its own expressions or, for a share of the objects, ones derived from the boxes."""
+        """What may be said of each object: its own expressions or, for a share of them, ones derived from boxes."""
         size = (picture.width, picture.height)
         names = [self.names[c] for c in picture.categories]
         scene = language.Scene(boxes, names, size)
@@ -130,7 +131,7 @@ class GroundingDataset(Dataset):
         names = [self.names[c] for c in picture.categories]
         prompts = self.prompts(self.captions(picture, captions, boxes, rng), boxes, names, size, rng)
         if self.augmented:
-            drawn, at = augment.zoom(a.imgsz, *img.shape[:2], a.scale, rng)
+            drawn, at = augment.zoom(a.imgsz, img.shape[0], img.shape[1], a.scale, rng)
             canvas, extent = place(img, (a.imgsz, a.imgsz), drawn, at)
         else:
             canvas, extent = letterbox(img, a.imgsz, square=True)
@@ -189,7 +190,7 @@ class EvaluationDataset(Dataset):
 
     @staticmethod
     def collate(samples: list[tuple[int, Tensor, Tensor]]) -> list[tuple[list[int], Tensor, Tensor]]:
-        """Group by canvas: pictures of one canvas size run as one batch, and no picture's canvas depends on another's."""
+        """Group by canvas size: a batch for each, and no picture's canvas depends on another picture."""
         groups: dict[torch.Size, list[tuple[int, Tensor, Tensor]]] = {}
         for s in samples:
             groups.setdefault(s[1].shape, []).append(s)

@@ -1,6 +1,7 @@
 """Pictures on canvases: where a picture lies in the network's input, and the way back for boxes.
 
-The *extent* [left, top, right, bottom] gives the picture's place as shares of the canvas. It carries all there is to know:
+The *extent* [left, top, right, bottom] gives the picture's place as shares of the canvas. It carries all there is to
+know:
 positions in sentences, position codes and boxes refer to the unpadded picture.
 """
 
@@ -61,7 +62,7 @@ def letterbox(
     img: NDArray[np.uint8], imgsz: int, square: bool = False
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Fit a picture, long side to imgsz, centred on the smallest canvas (or on a square one): canvas and extent."""
-    ch, cw, h, w = canvas_for(*img.shape[:2], imgsz)
+    ch, cw, h, w = canvas_for(img.shape[0], img.shape[1], imgsz)
     return place(img, (imgsz, imgsz) if square else (ch, cw), (h, w))
 
 

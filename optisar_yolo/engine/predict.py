@@ -80,7 +80,8 @@ def answer(
         topk: Boxes per sentence.
 
     Returns:
-        Per picture [n, 6]: xyxy in pixels of the picture, confidence, index of the sentence; best first for each sentence.
+        Per picture [n, 6]: xyxy in pixels of the picture, confidence, index of the sentence; best first for each
+        sentence.
     """
     b, t = len(sizes), len(texts)
     rows = torch.arange(b, device=texts.device).repeat_interleave(t)
@@ -126,7 +127,7 @@ def as_results(
 
 
 class GroundingPredictor(DetectionPredictor):
-    """Predictor of :class:`~optisar_yolo.nn.model.GroundingModel`; arguments are those of ultralytics' predictor, and ``text``."""
+    """Predictor of our model: arguments are those of ultralytics' predictor, and ``text`` and ``topk``."""
 
     def __init__(
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
@@ -164,7 +165,7 @@ class GroundingPredictor(DetectionPredictor):
         if isinstance(orig_imgs, Tensor):
             orig_imgs = [(i.permute(1, 2, 0).flip(-1) * 255).round().byte().cpu().numpy() for i in orig_imgs]
         sizes = [(i.shape[1], i.shape[0]) for i in orig_imgs]
-        found = answer(self.network, scene, features, tuple(img.shape[2:]), sizes, self.args.topk)
+        found = answer(self.network, scene, features, (img.shape[2], img.shape[3]), sizes, self.args.topk)
         return [
             as_results(f, i, p, texts, self.args.conf, self.args.verbose)
             for f, i, p in zip(found, orig_imgs, self.batch[0], strict=True)

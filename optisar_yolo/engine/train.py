@@ -26,7 +26,8 @@ from optisar_yolo.engine.val import GroundingValidator
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.text import load_text_encoder
 
-# Where the user sets no value: the paper's recipe (Sect. V-A), and what keeps captions true instead of stock augmentation.
+# Where the user sets no value: the paper's recipe (Sect. V-A), and what keeps captions true instead of stock
+# augmentation.
 TRAIN_DEFAULTS: dict[str, Any] = {
     "optimizer": "AdamW",  # stock "auto" may pick an optimiser that orthogonalises gates
     "lr0": 2e-3,
@@ -65,6 +66,8 @@ class GroundingTrainer(DetectionTrainer):
         if not given.get("resume"):
             given = TRAIN_DEFAULTS | {"nbs": given.get("batch", 16)} | given  # nbs = batch: a step for every batch
         self.bank: TextBank | None = None
+        self.last: Path
+        self.best: Path
         super().__init__(cfg, given, _callbacks)
         self.add_callback("on_train_epoch_start", _tell_epoch)
 
@@ -77,7 +80,9 @@ class GroundingTrainer(DetectionTrainer):
         for name in card.include:
             other = load_card(name)
             if other.names != card.names:
-                raise DataError(f"{card.path}: includes {other.path}, whose names differ; give both cards the same names")
+                raise DataError(
+                    f"{card.path}: includes {other.path}, whose names differ; give both cards the same names"
+                )
             self.pictures["train"] += load_split(other, "train", self.args.fraction or 1.0, seed)
         if self.args.split not in card.splits:
             raise ValueError(
@@ -106,7 +111,7 @@ class GroundingTrainer(DetectionTrainer):
         return model
 
     def set_model_attributes(self) -> None:
-        """Attach names and hyperparameters, and take mixed precision on a CPU out of the stock loop, which refuses it."""
+        """Attach names and hyperparameters; bfloat16 on a CPU is ours to do, as the stock loop refuses it."""
         self.model.names = self.data["names"]
         self.model.args = self.args
         if self.device.type == "cpu" and self.args.amp == "bf16":
@@ -201,7 +206,7 @@ class GroundingTrainer(DetectionTrainer):
 
     def save_model(self) -> bool:
         """Save last.pt and best.pt, each replaced in one step, and with them all that an exact resume needs."""
-        targets = {"last": self.last, "best": self.best}
+        targets: dict[str, Path] = {"last": self.last, "best": self.best}
         partial = {k: p.with_name(p.name + ".partial") for k, p in targets.items()}
         for p in partial.values():
             p.unlink(missing_ok=True)
@@ -225,7 +230,7 @@ class GroundingTrainer(DetectionTrainer):
         return bool(saved)
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
-        """Restore the run: full-precision weights, averages, optimiser and random generators, not just the half-precision ones."""
+        """Restore the run in full precision: weights, averages, optimiser and random generators."""
         super()._load_checkpoint_state(ckpt)
         exact = ckpt.get("exact")
         if exact is None:

@@ -45,8 +45,8 @@ def checked_bank(model: GroundingModel, weights: str | Path | None, directory: P
     encoder = load_text_encoder(model.text_model or "pocket", weights)
     if model.text_fingerprint and encoder.fingerprint != model.text_fingerprint:
         raise ValueError(
-            f"the model was trained with the text encoder {model.text_model} {model.text_fingerprint[:12]}, but the one found "
-            f"is {encoder.fingerprint[:12]}: give the right weights with text_weights=<file>"
+            f"the model was trained with the text encoder {model.text_model} {model.text_fingerprint[:12]}, but "
+            f"the one found is {encoder.fingerprint[:12]}: give the right weights with text_weights=<file>"
         )
     return TextBank(encoder, directory)
 
@@ -112,8 +112,8 @@ class GroundingValidator(BaseValidator):
         for i, groups in enumerate(TQDM(loader, desc=f"{'Grounding':>22}", total=len(loader), disable=RANK > 0)):
             self.batch_i = i
             self.run_callbacks("on_val_batch_start")
-            for group in groups:
-                self._ground(net, *group, seconds)
+            for index, img, extent in groups:
+                self._ground(net, index, img, extent, seconds)
             self.run_callbacks("on_val_batch_end")
         if RANK > 0:
             return None
@@ -170,8 +170,8 @@ class GroundingValidator(BaseValidator):
         x = img.to(self.device).float() / 255
         ready = time.perf_counter()
         scene = net.encode(x, extent.to(self.device))
-        boxes, conf = ask(net, scene, torch.tensor([row for row, _, _ in asked], device=self.device), texts)
-        boxes, conf = boxes[:, 0].float().cpu().numpy(), conf[:, 0].float().cpu().numpy()
+        best = ask(net, scene, torch.tensor([row for row, _, _ in asked], device=self.device), texts)
+        boxes, conf = (b[:, 0].float().cpu().numpy() for b in best)
         done = time.perf_counter()
         for row, i in enumerate(index):
             mine = [j for j, (r, _, _) in enumerate(asked) if r == row]

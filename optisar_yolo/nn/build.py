@@ -32,7 +32,7 @@ SCALED = re.compile(
 
 
 def _resolve(path: Path) -> tuple[Path, str | None]:
-    """File and scale letter of a model name: a file of the full name wins over a scale letter, a given path over the packaged files."""
+    """File and scale letter of a model name; the full name wins, then a given path, then packaged files."""
     if path.suffix not in (".yaml", ".yml"):
         path = path.with_name(path.name + ".yaml")
     if path.is_file():
@@ -76,18 +76,22 @@ def parse_rows(description: dict[str, Any], channels: int = 3) -> tuple[nn.Seque
         channels: Of the picture.
 
     Returns:
-        The layers (each with ``i``, ``f``, ``type`` and ``np`` as ultralytics' have) and the sorted rows whose output is used later.
+        The layers (each with ``i``, ``f``, ``type`` and ``np`` as ultralytics' have) and the sorted rows whose output
+        is used later.
 
     Raises:
         ValueError: A row names an unknown block.
     """
     d = deepcopy(description)
     depth, width, max_channels = d["scales"][d["scale"]]
-    outputs, layers, saved = [channels], [], set()
+    outputs: list[int] = [channels]
+    layers: list[nn.Module] = []
+    saved: set[int] = set()
     for i, (source, repeats, name, args) in enumerate(d["backbone"] + d["head"]):
         if name not in BLOCKS:
             raise ValueError(
-                f"{d.get('yaml_file', 'model')}: row {i} names the unknown block '{name}': known are {', '.join(BLOCKS)}"
+                f"{d.get('yaml_file', 'model')}: row {i} names the unknown block '{name}': "
+                f"known are {', '.join(BLOCKS)}"
             )
         block = BLOCKS[name]
         n = max(round(repeats * depth), 1) if repeats > 1 else repeats
@@ -99,7 +103,7 @@ def parse_rows(description: dict[str, Any], channels: int = 3) -> tuple[nn.Seque
             c2 = sum(c1)
         elif block is GroundingDetect:
             c2 = c1[-1]
-            layer = GroundingDetect(d["nc"], d["text_dim"], *args, reg_max=d["reg_max"], ch=tuple(c1))
+            args = [d["nc"], d["text_dim"], *args, d["reg_max"], tuple(c1)]
         else:
             c2 = make_divisible(min(args[0], max_channels) * width, 8)
             args = [c1, c2, *args[1:]]
@@ -109,8 +113,7 @@ def parse_rows(description: dict[str, Any], channels: int = 3) -> tuple[nn.Seque
                 args[3:4] = [True]  # larger scales use the deeper inner block everywhere, as YOLO11 does
             if block is TGDFSSA:
                 args.append(d["text_dim"])
-        if block is not GroundingDetect:
-            layer = block(*args)
+        layer: Any = block(*args)
         if block is SPPF:
             layer.cv1.act = Conv.default_act  # YOLO11's SPPF; newer ultralytics drops this activation
         if i == 0:

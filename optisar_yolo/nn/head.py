@@ -1,7 +1,9 @@
 """Contrastive grounding head with a position code and a region-aware auxiliary branch.
 
-OptiSAR-Net++, Sect. III-C (Eq. 4) and III-D (Eq. 8-9). Deviations from the authors' release: YOLOE's visual-prompt part,
-which the release carries and never uses, is left out; the region branch runs in training only; a position code is added to
+OptiSAR-Net++, Sect. III-C (Eq. 4) and III-D (Eq. 8-9). Deviations from the authors' release: YOLOE's visual-prompt
+part,
+which the release carries and never uses, is left out; the region branch runs in training only; a position code is
+added to
 the region embedding, because a convolution sees where it is only through its zero padding.
 """
 
@@ -51,7 +53,7 @@ def position_code(h: int, w: int, extent: Tensor) -> Tensor:
 
 
 def region_labels(h: int, w: int, extent: Tensor, rows: int, cols: int) -> Tensor:
-    """Eq. 8: the grid cell of the unpadded picture in which each map cell falls, row * cols + col; -1 in the padding: [B, h, w]."""
+    """Eq. 8: grid cell (row * cols + col) of the unpadded picture for each map cell, -1 in the padding: [B, h, w]."""
     x, y = unpadded_grid(h, w, extent).unbind(1)
     label = (y * rows).floor() * cols + (x * cols).floor()
     inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
@@ -61,8 +63,10 @@ def region_labels(h: int, w: int, extent: Tensor, rows: int, cols: int) -> Tenso
 class ContrastiveHead(nn.Module):
     """Score of text t at a cell: exp(scale) * <BN(e), t> + bias (Eq. 4), without ever forming the embedding map e.
 
-    e = W f + b is linear in the c features f of a cell, so its mean and variance follow from those of f (c x c numbers), and
-    the score is <W' t', f> with normalisation and text folded into one small vector per text. The same numbers as with a D-channel
+    e = W f + b is linear in the c features f of a cell, so its mean and variance follow from those of f (c x c
+    numbers), and
+    the score is <W' t', f> with normalisation and text folded into one small vector per text. The same numbers as
+    with a D-channel
     map and a BatchNorm on it, at c / D of the work, in training and in inference.
 
     Args:
@@ -77,15 +81,15 @@ class ContrastiveHead(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(-1.0))
         self.bias = nn.Parameter(torch.tensor([-10.0]))  # replaced by bias_init once strides are known
 
-    def statistics(self, f: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance [D] of the embedding: of this batch in training (and into the running ones), else the running ones."""
-        norm = self.norm
+    def statistics(self, f: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance [D] of the embedding: this batch's in training, which the running ones follow."""
+        norm: Any = self.norm
         if not self.training:
             return norm.running_mean, norm.running_var
         x = f.float().transpose(0, 1).flatten(1)  # [c, n]
         centre = x.mean(1, keepdim=True)
         covariance = (x - centre) @ (x - centre).T / x.shape[1]  # [c, c]
-        mean = (weight @ centre)[:, 0] + self.embed.bias.float()
+        mean = (weight @ centre)[:, 0] + bias
         var = ((weight @ covariance) * weight).sum(1)
         with torch.no_grad():
             unbiased = var * (x.shape[1] / max(x.shape[1] - 1, 1))
@@ -98,13 +102,14 @@ class ContrastiveHead(nn.Module):
         """Features [B, c, H, W] and unit texts [B, T, D] to logits [B, T, H * W]."""
         with torch.autocast(f.device.type, enabled=False):  # small tensors whose rounding would reach every score
             weight = self.embed.weight.float().flatten(1)  # [D, c]
-            mean, var = self.statistics(f, weight)
+            bias: Any = self.embed.bias
+            mean, var = self.statistics(f, weight, bias)
             gain = self.norm.weight / (var + self.norm.eps).sqrt()  # [D]
             text = text.float()
             folded = (text * gain) @ weight * self.logit_scale.exp()  # [B, T, c]
-            offset = text @ ((self.embed.bias - mean) * gain + self.norm.bias)  # [B, T]
+            offset = text @ ((bias - mean) * gain + self.norm.bias)  # [B, T]
             offset = offset * self.logit_scale.exp() + self.bias
-        return torch.baddbmm(offset.unsqueeze(-1).to(f.dtype), folded.to(f.dtype), f.flatten(2))
+            return torch.baddbmm(offset.unsqueeze(-1), folded, f.float().flatten(2))
 
 
 class GroundingDetect(Detect):
@@ -138,7 +143,8 @@ class GroundingDetect(Detect):
             )
             for x in ch
         )
-        # the position code enters as more input channels of the linear embedding: the same as a 1x1 map of its own, added to it
+        # the position code enters as more input channels of the linear embedding: the same as a 1x1 map of its own,
+        # added to it
         self.position = position
         self.cv4 = nn.ModuleList(ContrastiveHead(c3 + POSITION_CHANNELS * position, text_dim) for _ in ch)
         self.adapter = Residual(SwiGLUFFN(text_dim, text_dim))
@@ -161,7 +167,8 @@ class GroundingDetect(Detect):
             extent: [B, 4] of the unpadded picture in the canvas; all of it by default.
 
         Returns:
-            boxes [B, 4 * reg_max, A], scores (logits) [B, T, A], feats, and, in training, regions (list of [B, cells, H_i, W_i]).
+            boxes [B, 4 * reg_max, A], scores (logits) [B, T, A], feats, and, in training, regions (list of [B, cells,
+            H_i, W_i]).
         """
         b = x[0].shape[0]
         if extent is None:
@@ -178,8 +185,10 @@ class GroundingDetect(Detect):
         return {"boxes": torch.cat(boxes, 2), "scores": torch.cat(scores, 2), "feats": x, "regions": regions}
 
     def _region(self, i: int, f: Tensor) -> Tensor:
-        """Region logits [B, cells, H, W] of a level's embedding; the first 1x1 layer is merged with the linear embedding."""
-        embed, (first, act, last) = self.cv4[i].embed, self.regions[i]
+        """Region logits [B, cells, H, W] of a level; the first 1x1 layer is merged with the linear embedding."""
+        contrastive: Any = self.cv4[i]
+        layers: Any = self.regions[i]
+        embed, (first, act, last) = contrastive.embed, layers
         weight = first.weight.flatten(1) @ embed.weight.flatten(1)  # [hidden, c]
         bias = first.weight.flatten(1) @ embed.bias + first.bias
         return last(act(F.conv2d(f, weight[..., None, None], bias)))
@@ -209,6 +218,8 @@ class GroundingDetect(Detect):
 
     def bias_init(self) -> None:
         """Start boxes and scores as YOLO does: about 5 objects of nc classes in a 640 px picture."""
+        box: Any
+        head: Any
         for box, head, stride in zip(self.cv2, self.cv4, self.stride, strict=True):
             box[-1].bias.data[:] = 2.0
             head.bias.data[:] = math.log(5 / self.nc / (640 / float(stride)) ** 2)

@@ -1,8 +1,10 @@
 """The training loss: box (CIoU) + DFL + BCE over texts + region grid + load balance.
 
-OptiSAR-Net++, Sect. III-C "Training Objective" and Eq. 8-9. Objects are assigned to anchors by YOLO's task-aligned rule with
+OptiSAR-Net++, Sect. III-C "Training Objective" and Eq. 8-9. Objects are assigned to anchors by YOLO's task-aligned
+rule with
 the object's own sentence as its class; the classification target is then the object's whole row of truth over the T
-sentences, so that one object can answer several sentences (its own and "an optical ship") and doubtful pairs are left out.
+sentences, so that one object can answer several sentences (its own and "an optical ship") and doubtful pairs are left
+out.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ FOREGROUND_WEIGHT = 2.0  # of assigned cells in the region loss, Eq. 9
 
 
 class GroundingLoss(v8DetectionLoss):
-    """Criterion of :class:`~optisar_yolo.nn.model.GroundingModel`; gains come from ``model.args`` (box, cls, dfl, region, moe).
+    """Criterion of our model; gains come from ``model.args`` (box, cls, dfl, region, moe).
 
     Args:
         model: The model, not wrapped for parallel training.
@@ -37,7 +39,8 @@ class GroundingLoss(v8DetectionLoss):
 
         Args:
             preds: The head's output for B pictures and T texts.
-            batch: ``batch_idx`` [N], ``cls`` [N] (column of the object's own sentence), ``bboxes`` [N, 4] (xywh, shares of the
+            batch: ``batch_idx`` [N], ``cls`` [N] (column of the object's own sentence), ``bboxes`` [N, 4] (xywh,
+                shares of the
                 canvas), ``targets`` [N, T] (1 true, 0 false, -1 leave out) and ``extent`` [B, 4].
 
         Returns:

@@ -1,7 +1,9 @@
 """The grounding network: a picture encoded once, then one row of the neck and head per sentence.
 
-OptiSAR-Net++, Sect. III and Fig. 2. Deviations are listed in the files of the parts (``plmoe.py``, ``tgdf.py``, ``head.py``). Here:
-guide and score see the same adapted text, in training as in inference, and each sentence has its own row of the text-guided
+OptiSAR-Net++, Sect. III and Fig. 2. Deviations are listed in the files of the parts (``plmoe.py``, ``tgdf.py``,
+``head.py``). Here:
+guide and score see the same adapted text, in training as in inference, and each sentence has its own row of the
+text-guided
 neck, so that the answer to one sentence does not depend on the others.
 """
 
@@ -26,7 +28,7 @@ SCALES = "nsmlx"
 
 
 class Encoded(NamedTuple):
-    """What of pictures no sentence touches: the maps needed by the text-guided rows, by row number, each [B, C, H, W]."""
+    """What of B pictures no sentence touches: maps [B, C, H, W] that text-guided rows need, by row number."""
 
     maps: dict[int, Tensor]
     first: Tensor  # the shared part of the first text-guided row
@@ -69,7 +71,7 @@ class GroundingModel(DetectionModel):
         self.text_model = ""  # name and fingerprint of the encoder the model was trained with
         self.text_fingerprint = ""
         self.head.inplace = True
-        self.guided = [m.i for m in self.model if isinstance(m, TGDFSSA)]
+        self.guided: list[int] = [i for i, m in enumerate(self.model) if isinstance(m, TGDFSSA)]
         self.eval()
         with torch.no_grad():
             side = 256
@@ -85,15 +87,18 @@ class GroundingModel(DetectionModel):
     @property
     def head(self) -> GroundingDetect:
         """The last row."""
-        return self.model[-1]
+        head = self.model[-1]
+        assert isinstance(head, GroundingDetect)
+        return head
 
     @property
     def text_dim(self) -> int:
         """Width D of the text features."""
         return self.head.text_dim
 
-    def _run(self, start: int, stop: int, x: Tensor, y: dict[int, Tensor], text: Tensor | None) -> Tensor:
+    def _run(self, start: int, stop: int, x: Any, y: dict[int, Tensor], text: Tensor | None) -> Tensor:
         """Run rows start to stop - 1, keeping in y the outputs that later rows use."""
+        m: Any
         for m in self.model[start:stop]:
             if m.f != -1:
                 x = y[m.f] if isinstance(m.f, int) else [x if j == -1 else y[j] for j in m.f]
@@ -115,16 +120,19 @@ class GroundingModel(DetectionModel):
         y: dict[int, Tensor] = {}
         first = self.guided[0]
         x = self._run(0, first, img, y, None)
-        needed = {j for m in self.model[first:] for j in (m.f if isinstance(m.f, list) else [m.f])}
+        rows: Any = self.model[first:]
+        needed = {j for m in rows for j in (m.f if isinstance(m.f, list) else [m.f])}
         if extent is None:
             extent = x.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(img.shape[0], 4)
-        return Encoded({k: v for k, v in y.items() if k in needed}, self.model[first].shared(x), extent)
+        fusion: Any = self.model[first]
+        return Encoded({k: v for k, v in y.items() if k in needed}, fusion.shared(x), extent)
 
     def head_inputs(self, scene: Encoded, guide: Tensor) -> list[Tensor]:
         """Run the text-guided rows: scene of B rows and adapted guide [B, 1, D] to the maps P3-P5."""
         y = dict(scene.maps)
         first = self.guided[0]
-        x = y[first] = self.model[first].guided(scene.first, guide)
+        fusion: Any = self.model[first]
+        x = y[first] = fusion.guided(scene.first, guide)
         self._run(first + 1, len(self.model) - 1, x, y, guide)
         return [y[j] for j in self.head.f]
 
@@ -150,11 +158,13 @@ class GroundingModel(DetectionModel):
             x: Pictures [B, 3, H, W] in 0..1.
             text: Encoder's features [B, T, D].
             extent: [B, 4] of the unpadded pictures.
-            guide: [B] index of the text that guides each picture's neck while all T are scored (training). Without it each
+            guide: [B] index of the text that guides each picture's neck while all T are scored (training). Without it
+                each
                 text guides its own row: the result has B rows and T texts as if each had been asked alone.
 
         Returns:
-            boxes [B, 4 * reg_max, A] (with ``guide``) or [B * T, 4 * reg_max, A], scores accordingly [B, T, A] or [B * T, 1, A],
+            boxes [B, 4 * reg_max, A] (with ``guide``) or [B * T, 4 * reg_max, A], scores accordingly [B, T, A] or [B
+            * T, 1, A],
             feats, regions.
         """
         if text is None:  # ultralytics probes a model with a bare picture to count operations and strides

@@ -2,10 +2,12 @@
 
 OptiSAR-Net++, Sect. III-B, Eq. 1-3. Deviations from the authors' release, which this module can still reproduce:
 
-* the dual adaptive attention stays in the residual (``daa_residual=True``), as the paper's "progressive feature refinement
+* the dual adaptive attention stays in the residual (``daa_residual=True``), as the paper's "progressive feature
+  refinement
   and residual connection" says; the release drops it;
 * the adapters are of low rank (8); the release uses 256, more than its own channel counts;
-* the patch is a constant p x p and the map is padded when p does not divide it; the release falls back to smaller patches.
+* the patch is a constant p x p and the map is padded when p does not divide it; the release falls back to smaller
+  patches.
 """
 
 from __future__ import annotations
@@ -97,7 +99,8 @@ class PatchConv(nn.Module):
     """A 3x3 convolution that sees only its own p x p patch, as one dense p x p map of stride p.
 
     A zero-padded 3x3 convolution inside a patch of p x p pixels is linear in those p*p pixels, so the whole map is one
-    convolution of kernel p and stride p with p*p*c_out outputs, then a pixel shuffle. Exact, and far faster than looping over patches.
+    convolution of kernel p and stride p with p*p*c_out outputs, then a pixel shuffle. Exact, and far faster than
+    looping over patches.
 
     Args:
         c1: Input channels.
@@ -112,6 +115,8 @@ class PatchConv(nn.Module):
         self.patch = patch
         out, into = torch.arange(patch)[:, None], torch.arange(patch)[None]
         tap = into - out + 1  # kernel tap that carries input pixel `into` to output pixel `out`, along one axis
+        self.tap: Tensor
+        self.near: Tensor
         self.register_buffer("tap", tap.clamp(0, 2), persistent=False)
         self.register_buffer("near", ((tap >= 0) & (tap <= 2)).float(), persistent=False)
 
@@ -148,7 +153,8 @@ class LowRankExperts(nn.Module):
         self.patch, self.rank = patch, rank
         self.conv1, self.norm1 = PatchConv(c, hidden, patch), nn.BatchNorm2d(hidden)
         self.conv2, self.norm2 = PatchConv(hidden, c, patch), nn.BatchNorm2d(c)
-        # after each convolution: down A [E*r, C'] and up B [C', E*r]; B starts at zero: all experts start as the shared one
+        # after each convolution: down A [E*r, C'] and up B [C', E*r]; B starts at zero: all experts start as the
+        # shared one
         self.down1, self.up1 = _pair(hidden, experts * rank)
         self.down2, self.up2 = _pair(c, experts * rank)
         self.gamma = nn.Parameter(torch.tensor([0.1]))

@@ -4,8 +4,10 @@ OptiSAR-Net++, Sect. III-D, Eq. 5-7. Deviations from the authors' release:
 
 * both gates start at 1, not 0: at (0, 0) each gate's gradient is multiplied by the other, so the release's text never
   reaches the pyramid (``gate_init=0`` reproduces it);
-* the guide is one sentence per row of the batch, the same in training and inference. Eq. 5's maximum over several texts is
-  kept for completeness (T > 1), but it makes the answer to one query depend on the others, so the model never asks for it.
+* the guide is one sentence per row of the batch, the same in training and inference. Eq. 5's maximum over several
+  texts is
+  kept for completeness (T > 1), but it makes the answer to one query depend on the others, so the model never asks
+  for it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ def shuffle(x: Tensor, groups: int) -> Tensor:
 
 
 class SpatialShuffleAttention(nn.Module):
-    """Shuffle channels and let each half of a group gate the other: one by its average, one by its maximum (SSA of OptiSAR-Net).
+    """Shuffle channels and let the halves of a group gate each other by average and maximum (SSA of OptiSAR-Net).
 
     The two halves gate each other crosswise and the closing shuffle runs over all channels, as in the authors' release.
 
