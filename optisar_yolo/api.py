@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ultralytics.cfg import get_cfg
 from ultralytics.engine.model import Model
 from ultralytics.engine.results import Results
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
@@ -15,6 +16,8 @@ from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 from optisar_yolo.checkpoint import CheckpointError, find_weights, load_shared, save_shared
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.textbank import TextBank
+from optisar_yolo.engine.export import run_export
+from optisar_yolo.engine.onnx import OnnxModel
 from optisar_yolo.engine.predict import GroundingPredictor, answer, as_results, canvases, sentences
 from optisar_yolo.engine.train import GroundingTrainer
 from optisar_yolo.engine.val import GroundingValidator, checked_bank
@@ -30,7 +33,7 @@ class OptiSAR(Model):
     Args:
         model: Model YAML (``optisar++n.yaml``), checkpoint (``best.pt``) or shared weights
             (``optisar++n-pocket.safetensors``, by
-            bare name if it travels with the package).
+            bare name if it travels with the package). An export (``best.onnx``) can ``predict`` and ``val``.
         task: Only ``None`` and ``"detect"``: ultralytics' name of the family.
         verbose: Log the layers of a new model.
 
@@ -42,6 +45,9 @@ class OptiSAR(Model):
         >>> from optisar_yolo import OptiSAR
         >>> OptiSAR("optisar++n-pocket.safetensors").predict("port.jpg", text="the SAR ship in the upper left")
     """
+
+    model: Any  # GroundingModel, or OnnxModel where an export is open
+    ckpt: Any
 
     def __init__(self, model: Any = "optisar++.yaml", task: str | None = None, verbose: bool = False) -> None:
         if isinstance(model, Path):
@@ -80,6 +86,11 @@ class OptiSAR(Model):
             self.task = "detect"
             self.overrides = {"imgsz": self.model.args["imgsz"], "model": str(path), "task": self.task}
             self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
+            self.ckpt_path = self.model_name = str(path)
+            return
+        if path.suffix.lower() == ".onnx":
+            self.model, self.ckpt, self.task = OnnxModel(path), None, "detect"
+            self.overrides = {"imgsz": self.model.imgsz, "model": str(path), "task": self.task}
             self.ckpt_path = self.model_name = str(path)
             return
         super()._load(str(path), task)
@@ -122,6 +133,25 @@ class OptiSAR(Model):
     def _stream(self, source: Any, predictor: Any, kwargs: dict[str, Any]) -> Any:
         with config_keys():  # open until the last picture
             yield from super().predict(source, True, predictor, **kwargs)
+
+    @config_keys()
+    def export(self, **kwargs: Any) -> str:
+        """Write the network for use without PyTorch (see :mod:`optisar_yolo.engine.onnx` for inputs and outputs).
+
+        Args:
+            **kwargs: ``format`` (only ``"onnx"``, the default), ``imgsz`` and ``opset``.
+
+        Returns:
+            Path of the file, beside the weights.
+
+        Raises:
+            ValueError: Another format or an option that an export cannot have.
+            MissingExtraError: The packages of the extra ``export`` are not installed.
+        """
+        self._check_is_pytorch_model()
+        custom = {"format": "onnx", "imgsz": self.overrides.get("imgsz") or 640, "data": None, "device": None}
+        args = get_cfg(overrides={**self.overrides, **custom, **kwargs, "mode": "export"})
+        return run_export(self.model, args, self.ckpt_path)
 
     def encode(self, source: Any, imgsz: int | None = None) -> Scene:
         """Encode a picture once, to ask it many sentences.

@@ -104,6 +104,9 @@ def touch_cfg(module: Any) -> None:
         args = with_packaged_cfg(module.merge_equals_args(argv[1:]))
         if not is_ours(model_of(args)):
             return stock_entrypoint(debug)
+        words = [word.lstrip("-") for word in args]
+        if {"export", "mode=export"} & set(words) and not any(word.startswith("format=") for word in words):
+            args.append("format=onnx")  # stock's default is a format that holds pictures alone
         before, module.ARGV = module.ARGV, [*argv[:1], *args]
         try:
             with config_keys():

@@ -11,10 +11,13 @@ from torchvision.ops import nms
 from ultralytics.engine.results import Results
 from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, LOGGER
+from ultralytics.utils.torch_utils import select_device
 
 from optisar_yolo.data.geometry import letterbox, to_picture
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.textbank import TextBank
+from optisar_yolo.engine.draw import GroundingResults
+from optisar_yolo.engine.onnx import OnnxModel, Pictures
 from optisar_yolo.engine.val import ask, checked_bank
 from optisar_yolo.language import clean
 from optisar_yolo.nn.model import Encoded, GroundingModel
@@ -62,8 +65,8 @@ def canvases(images: list[np.ndarray], imgsz: int) -> tuple[Tensor, Tensor]:
 
 
 def answer(
-    model: GroundingModel,
-    scene: Encoded,
+    model: GroundingModel | OnnxModel,
+    scene: Encoded | Pictures,
     texts: Tensor,
     canvas: tuple[int, int],
     sizes: list[tuple[int, int]],
@@ -123,7 +126,8 @@ def as_results(
                 LOGGER.info(
                     f'nothing found for "{text}" in {path}: best confidence {mine.max():.3f}, below conf={conf:g}'
                 )
-    return Results(image, path=path, names=dict(enumerate(texts)), boxes=torch.from_numpy(kept.astype(np.float32)))
+    boxes = torch.from_numpy(kept.astype(np.float32))
+    return GroundingResults(image, path=path, names=dict(enumerate(texts)), boxes=boxes)
 
 
 class GroundingPredictor(DetectionPredictor):
@@ -136,9 +140,19 @@ class GroundingPredictor(DetectionPredictor):
         self.bank: TextBank | None = None
         self.extent = torch.zeros(0, 4)
 
+    def setup_model(self, model: Any, verbose: bool = True) -> None:
+        """Take an exported network as it is; ultralytics wraps the others."""
+        if not isinstance(model, OnnxModel):
+            super().setup_model(model, verbose)
+            return
+        self.model = model.to(select_device(self.args.device, verbose=verbose))
+        self.device = torch.device("cpu")  # where ONNX Runtime takes and leaves its arrays
+
     @property
-    def network(self) -> GroundingModel:
+    def network(self) -> GroundingModel | OnnxModel:
         """The network inside ultralytics' backend."""
+        if isinstance(self.model, OnnxModel):
+            return self.model
         return self.model.backend.model if hasattr(self.model, "backend") else self.model.model
 
     def preprocess(self, im: Tensor | list[np.ndarray]) -> Tensor:
@@ -151,7 +165,7 @@ class GroundingPredictor(DetectionPredictor):
         self.extent = extent.to(self.device)
         return x.to(self.device)
 
-    def inference(self, im: Tensor, *args: Any, **kwargs: Any) -> tuple[list[str], Encoded, Tensor]:
+    def inference(self, im: Tensor, *args: Any, **kwargs: Any) -> tuple[list[str], Encoded | Pictures, Tensor]:
         """Encode the pictures and the sentences."""
         net = self.network
         if self.bank is None:

@@ -22,13 +22,14 @@ from optisar_yolo.data.records import Picture, load_split
 from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.cases import Case
 from optisar_yolo.engine.metrics import GroundingMetrics, is_hard
+from optisar_yolo.engine.onnx import OnnxModel, Pictures
 from optisar_yolo.nn.model import Encoded, GroundingModel
 from optisar_yolo.nn.text import load_text_encoder
 
 QUERY_BATCH = 16  # sentences that run through the text-guided rows at once: bounds memory, not the answer
 
 
-def checked_bank(model: GroundingModel, weights: str | Path | None, directory: Path | None) -> TextBank:
+def checked_bank(model: GroundingModel | OnnxModel, weights: str | Path | None, directory: Path | None) -> TextBank:
     """The text encoder a model was trained with.
 
     Args:
@@ -51,7 +52,9 @@ def checked_bank(model: GroundingModel, weights: str | Path | None, directory: P
     return TextBank(encoder, directory)
 
 
-def ask(model: GroundingModel, scene: Encoded, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+def ask(
+    model: GroundingModel | OnnxModel, scene: Encoded | Pictures, rows: Tensor, texts: Tensor, k: int = 1
+) -> tuple[Tensor, Tensor]:
     """Ask sentences of encoded pictures, a few at a time.
 
     Args:
@@ -64,6 +67,10 @@ def ask(model: GroundingModel, scene: Encoded, rows: Tensor, texts: Tensor, k: i
     Returns:
         Boxes [N, k, 4] xyxy on the canvas and confidences [N, k].
     """
+    if isinstance(model, OnnxModel):
+        assert isinstance(scene, Pictures)
+        return model.ask(scene, rows, texts, k)
+    assert isinstance(scene, Encoded)
     boxes, confs = [], []
     for i in range(0, len(rows), QUERY_BATCH):
         part = slice(i, i + QUERY_BATCH)
@@ -124,18 +131,22 @@ class GroundingValidator(BaseValidator):
         self.run_callbacks("on_val_end")
         return dict(self.metrics.results_dict)
 
-    def _prepare(self, trainer: Any, model: Any) -> GroundingModel:
+    def _prepare(self, trainer: Any, model: Any) -> GroundingModel | OnnxModel:
         """Set device, data and texts, and return the network in evaluation mode."""
         if trainer is not None:
             self.device = trainer.device
             return unwrap_model(trainer.ema.ema or trainer.model).float().eval()
         callbacks.add_integration_callbacks(self)
         self.device = select_device(self.args.device, verbose=False)
-        if not isinstance(model, GroundingModel):
+        if not isinstance(model, (GroundingModel, OnnxModel)):
             from optisar_yolo.checkpoint import load_model
 
             model = load_model(model if model is not None else self.args.model)
-        net = model.to(self.device).float().eval()
+        if isinstance(model, OnnxModel):
+            net: GroundingModel | OnnxModel = model.to(self.device)
+            self.device = torch.device("cpu")  # where ONNX Runtime takes and leaves its arrays
+        else:
+            net = model.to(self.device).float().eval()
         if self.card is None:
             self.card = load_card(self.args.data)
             self.pictures = load_split(self.card, self.args.split or "val", self.args.fraction or 1.0, self.args.seed)
@@ -153,7 +164,7 @@ class GroundingValidator(BaseValidator):
         )
 
     def _ground(
-        self, net: GroundingModel, index: list[int], img: Tensor, extent: Tensor, seconds: dict[str, float]
+        self, net: GroundingModel | OnnxModel, index: list[int], img: Tensor, extent: Tensor, seconds: dict[str, float]
     ) -> None:
         """Ask all expressions of pictures that share a canvas size."""
         assert self.card is not None and self.bank is not None

@@ -194,6 +194,20 @@ class GroundingModel(DetectionModel):
 
         return GroundingLoss(self)
 
+    def load(self, weights: Any, verbose: bool = True) -> None:
+        """Take over the tensors of another model that fit by name and shape (there are no classes to map).
+
+        Args:
+            weights: A model, or a checkpoint dictionary with one under ``model``.
+            verbose: Log how many fitted.
+        """
+        source = weights["model"] if isinstance(weights, dict) else weights
+        own = self.state_dict()
+        fitting = {k: v for k, v in source.float().state_dict().items() if k in own and own[k].shape == v.shape}
+        self.load_state_dict(fitting, strict=False)
+        if verbose:
+            LOGGER.info(f"Transferred {len(fitting)}/{len(own)} items from pretrained weights")
+
     def balance(self) -> Tensor:
         """Sum of the mixtures' load-balance losses of the last training forward."""
         terms = [m.balance for m in self.modules() if isinstance(m, MoEBlock) and m.balance is not None]

@@ -1,0 +1,283 @@
+"""Export to ONNX: the file answers as the network does, alone and through the package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import REPOSITORY
+from torch import nn
+from ultralytics import YOLO
+
+from optisar_yolo import OptiSAR, identify
+from optisar_yolo.checkpoint import CheckpointError
+from optisar_yolo.cli import main as cli
+from optisar_yolo.engine import export
+from optisar_yolo.engine import onnx as runtime
+from optisar_yolo.nn.model import GroundingModel
+from optisar_yolo.nn.text import load_text_encoder
+
+TEXTS = ["The SAR ship in the upper left corner of the image", "the airplane at the bottom", "the small ship"]
+WIDE = (320, 192)  # width, height: pads nothing at imgsz=320
+
+
+def lively() -> GroundingModel:
+    """A network in which every part counts: no gate, scale or statistic is at its start, and scores are spread."""
+    torch.manual_seed(3)
+    encoder = load_text_encoder("pocket")
+    model = GroundingModel("optisar++n.yaml", verbose=False, text_dim=encoder.width)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if ".dfl." in name:
+                continue
+            if "gate" in name and p.ndim == 4 or "scale" in name or "gamma" in name:
+                p.uniform_(0.5, 1.5)
+            elif p.ndim > 1 and not p.any():  # the experts' zero maps, the attention's weights
+                p.normal_(0, 0.2)
+            elif p.ndim == 1:
+                p.add_(torch.empty_like(p).uniform_(-0.2, 0.2))
+        for m in model.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.momentum = 0.5
+        model.train()
+        for _ in range(4):  # statistics that belong to the weights
+            text = F.normalize(torch.randn(2, 3, model.text_dim), dim=-1)
+            model.predict(torch.rand(2, 3, 128, 160), text, guide=torch.tensor([0, 1]))
+        for box, score in zip(model.head.cv2, model.head.cv4, strict=True):
+            box[-1].weight.normal_(0, 0.3)
+            score.bias.fill_(-1.0)
+    model.text_model, model.text_fingerprint = encoder.name, encoder.fingerprint
+    model.args = {"imgsz": 320}
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> GroundingModel:
+    return lively()
+
+
+@pytest.fixture(scope="module")
+def files(model, tmp_path_factory):
+    """The same network as shared weights (half precision, so loaded back) and as their export."""
+    folder = tmp_path_factory.mktemp("export")
+    weights = OptiSAR.save_shared(OptiSARHolder(model), folder / "optisar-small.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)  # a branch or size frozen into the graph
+        path = OptiSAR(weights).export(imgsz=320)
+    return weights, path
+
+
+class OptiSARHolder:
+    """As much of an OptiSAR as saving needs."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def _check_is_pytorch_model(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def eager(files) -> GroundingModel:
+    return OptiSAR(files[0]).model
+
+
+@pytest.fixture(scope="module")
+def session(files):
+    return onnxruntime.InferenceSession(files[1], providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("picture") / "port.png"
+    rng = np.random.default_rng(0)
+    image = cv2.resize(rng.integers(0, 255, (12, 25, 3), np.uint8), (250, 120), interpolation=cv2.INTER_NEAREST)
+    cv2.imwrite(str(path), image)
+    return path
+
+
+def inputs(b, t, height, width, dim, seed=0, extent=(0.0, 0.1, 1.0, 0.8)):
+    g = torch.Generator().manual_seed(seed)
+    text = F.normalize(torch.randn(b, t, dim, generator=g), dim=-1)
+    return torch.rand(b, 3, height, width, generator=g), text, torch.tensor([extent]).repeat(b, 1)
+
+
+def run(session, images, text, extent):
+    return session.run(["boxes", "conf"], {"images": images.numpy(), "text": text.numpy(), "extent": extent.numpy()})
+
+
+@pytest.mark.parametrize(
+    ("b", "t", "height", "width"), [(1, 1, 256, 256), (2, 3, 192, 320), (3, 2, 224, 160), (1, 7, 160, 96)]
+)
+def test_equals_the_network(eager, session, b, t, height, width):
+    x = inputs(b, t, height, width, eager.text_dim)
+    with torch.inference_mode():
+        preds = eager.predict(x[0], x[1], x[2])
+        boxes, conf = eager.head.decode(preds)
+    assert preds["scores"].std() > 0.1  # something to tell apart
+    found_boxes, found_conf = run(session, *x)
+    assert found_boxes.shape == (b, t, 4) and found_conf.shape == (b, t)
+    np.testing.assert_allclose(found_conf.reshape(-1), conf[:, 0, 0], rtol=1e-4)
+    np.testing.assert_allclose(found_boxes.reshape(-1, 4), boxes[:, 0, 0], atol=1e-2)
+
+
+def test_inputs_matter_and_sentences_do_not_disturb_each_other(eager, session):
+    images, text, extent = inputs(2, 4, 160, 224, eager.text_dim)
+    boxes, conf = run(session, images, text, extent)
+    assert len(np.unique(conf)) == conf.size
+    for i in range(2):
+        for j in range(4):
+            one = run(session, images[i : i + 1], text[i : i + 1, j : j + 1], extent[i : i + 1])
+            np.testing.assert_allclose(one[0][0, 0], boxes[i, j], atol=1e-2)
+            np.testing.assert_allclose(one[1][0, 0], conf[i, j], rtol=1e-4)
+    moved = run(session, images, text, torch.tensor([[0.2, 0.0, 0.9, 1.0]]).repeat(2, 1))
+    assert np.abs(moved[1] - conf).max() > 1e-3
+
+
+def test_the_file_says_what_it_is(files, session, eager):
+    graph = onnx.load(files[1])
+    onnx.checker.check_model(graph)
+    meta = json.loads(session.get_modelmeta().custom_metadata_map["optisar"])
+    assert meta["imgsz"] == 320 and meta["stride"] == 32 and meta["text_dim"] == eager.text_dim
+    assert meta["text_model"] == eager.text_model and meta["text_fingerprint"] == eager.text_fingerprint
+    assert meta["names"] == {"0": "object"} and meta["version"]
+    shapes = {v.name: v.shape for v in (*session.get_inputs(), *session.get_outputs())}
+    assert shapes == {
+        "images": ["batch", 3, "height", "width"],
+        "text": ["batch", "texts", eager.text_dim],
+        "extent": ["batch", 4],
+        "boxes": ["batch", "texts", 4],
+        "conf": ["batch", "texts"],
+    }
+    assert [v.doc_string for v in graph.graph.input] == list(runtime.INPUTS.values())
+    assert identify.is_ours(files[1])
+
+
+def test_predict_as_the_network_does(files, picture):
+    ask = {"text": TEXTS, "conf": 0.0, "verbose": False, "device": "cpu"}
+    expected = OptiSAR(files[0]).predict(picture, **ask)[0]
+    opened = YOLO(files[1])  # handed over
+    assert type(opened) is OptiSAR
+    found = opened.predict(picture, **ask)[0]
+    assert found.names == expected.names and len(found.boxes) == len(TEXTS)
+    assert found.boxes.xyxy.numpy() == pytest.approx(expected.boxes.xyxy.numpy(), abs=2e-2)
+    assert found.boxes.conf.numpy() == pytest.approx(expected.boxes.conf.numpy(), rel=1e-4)
+    many = opened.predict([cv2.imread(str(picture)), np.zeros((90, 60, 3), np.uint8)], **ask)
+    assert [len(r.boxes) for r in many] == [len(TEXTS)] * 2
+    with pytest.raises(ValueError, match="topk=1"):
+        opened.predict(picture, topk=3, **ask)
+    with pytest.raises(TypeError, match="PyTorch"):
+        opened.export()
+
+
+def test_more_sentences_than_one_run_takes(files, session, eager, monkeypatch):
+    images, text, extent = inputs(2, 5, 96, 96, eager.text_dim)
+    boxes, conf = run(session, images, text, extent)
+    monkeypatch.setattr(runtime, "TEXT_BATCH", 2)
+    opened = runtime.OnnxModel(files[1])
+    rows = torch.tensor([1, 0] * 5)  # any order
+    order = [(int(r), n // 2) for n, r in enumerate(rows)]
+    asked = torch.stack([text[i, j] for i, j in order])
+    b, c = opened.ask(opened.encode(images, extent), rows, asked)
+    assert b[:, 0].numpy() == pytest.approx(np.stack([boxes[i, j] for i, j in order]), abs=1e-2)
+    assert c[:, 0].numpy() == pytest.approx(np.array([conf[i, j] for i, j in order]), rel=1e-4)
+
+
+def test_val_as_the_network_does(files, tiny, tmp_path):
+    options = {
+        "data": str(tiny),
+        "split": "test",
+        "imgsz": 96,
+        "device": "cpu",
+        "plots": False,
+        "project": str(tmp_path),
+    }
+    expected, found = (OptiSAR(f).val(**options, batch=2).results_dict for f in files)
+    assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_example_without_pytorch(files, picture, tmp_path):
+    assert len((REPOSITORY / "examples" / "onnx_only.py").read_text(encoding="utf-8").splitlines()) <= 50
+    np.save(tmp_path / "text.npy", load_text_encoder("pocket").encode(TEXTS).numpy())
+    code = (
+        "import runpy, sys; sys.modules['torch'] = None; del sys.argv[0]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, REPOSITORY / "examples" / "onnx_only.py", files[1], picture]
+    done = subprocess.run([*command, tmp_path / "text.npy"], capture_output=True, text=True, check=True)
+    rows = np.array([[float(v) for v in line.split()] for line in done.stdout.splitlines()])
+    expected = OptiSAR(files[0]).predict(picture, text=TEXTS, conf=0.0, verbose=False, device="cpu")[0].boxes
+    assert rows[:, :4] == pytest.approx(expected.xyxy.numpy(), abs=3e-2)
+    assert rows[:, 4] == pytest.approx(expected.conf.numpy(), abs=1e-4)
+
+
+# what it refuses
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"format": "torchscript"}, "format=onnx"),
+        ({"format": "engine"}, "format=engine is not supported"),
+        ({"half": True}, "32 bits"),
+        ({"quantize": 8}, "32 bits"),
+        ({"nms": True}, "one box per sentence"),
+    ],
+)
+def test_refusals(files, options, words):
+    with pytest.raises(ValueError, match=words):
+        OptiSAR(files[0]).export(**options)
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_missing_packages_are_named_not_installed(model, tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=r"pip install 'optisar-yolo\[export\]'") as error:
+        export.export_onnx(model, tmp_path / "x.onnx")
+    assert isinstance(error.value, ValueError)  # what `optisar` reports in one line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_differs_is_not_written(model, tmp_path, monkeypatch):
+    (tmp_path / "x.onnx").write_bytes(b"before")
+    answers = export.Answers.forward
+    in_trace = torch.onnx.is_in_onnx_export
+    monkeypatch.setattr(export.Answers, "forward", lambda *a: [v * (0.5 if in_trace() else 1.0) for v in answers(*a)])
+    with pytest.raises(export.ExportError, match="no file was written"):
+        export.export_onnx(model, tmp_path / "x.onnx")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.onnx", b"before")]
+
+
+def test_files_that_are_not_exports(files, tmp_path):
+    with pytest.raises(FileNotFoundError):
+        OptiSAR(tmp_path / "optisar-none.onnx")
+    content = open(files[1], "rb").read()
+    (tmp_path / "cut.onnx").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="damaged"):
+        OptiSAR(tmp_path / "cut.onnx")
+    graph = onnx.load(files[1])
+    onnx.helper.set_model_props(graph, {"optisar": json.dumps({"format": 99, "version": "9.0"})})
+    onnx.save(graph, tmp_path / "later.onnx")
+    with pytest.raises(CheckpointError, match="update optisar-yolo"):
+        OptiSAR(tmp_path / "later.onnx")
+
+
+def test_command_line(files, tmp_path, monkeypatch, capsys):
+    copy = tmp_path / "best.safetensors"
+    copy.write_bytes(files[0].read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert cli(["export", f"model={copy}", "imgsz=128"]) == 0  # onnx where no format is given
+    assert runtime.OnnxModel(copy.with_suffix(".onnx")).imgsz == 128
+    assert cli(["export", f"model={copy}", "format=openvino"]) == 1
+    assert "format=onnx" in capsys.readouterr().err
+    assert cli(["export", "model=optisar++n.yaml"]) == 0  # a network without a file of its own: into the working folder
+    assert identify.is_ours(tmp_path / "optisar++n.onnx")

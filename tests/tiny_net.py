@@ -1,0 +1,91 @@
+"""A small network with the batch it trains on, for the tests of the network's parts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+from optisar_yolo.nn.model import GroundingModel
+from optisar_yolo.settings import OPTISAR_DEFAULTS
+
+WIDTH = 48  # of the text features: small, and no multiple of what the network is built of
+
+
+def network(seed: int = 0, alive: bool = True, scale: str = "n", text_dim: int = WIDTH) -> GroundingModel:
+    """Build a network with random weights.
+
+    Args:
+        seed: Of the weights.
+        alive: Move every parameter and running statistic off its start, so that nothing is zero and no part idles.
+        scale: One of n, s, m, l and x.
+        text_dim: Width of a text feature.
+    """
+    torch.manual_seed(seed)
+    model = GroundingModel(f"optisar++{scale}.yaml", verbose=False, text_dim=text_dim)
+    model.args = SimpleNamespace(**DEFAULT_CFG_DICT | OPTISAR_DEFAULTS)
+    if alive:
+        shake(model)
+    return model
+
+
+def shake(module: torch.nn.Module) -> None:
+    """Add noise to all parameters and running statistics."""
+    with torch.no_grad():
+        for p in module.parameters():
+            if p.requires_grad:
+                p += 0.05 * torch.randn_like(p)
+        for name, buffer in module.named_buffers():
+            if name.endswith("running_mean"):
+                buffer += 0.1 * torch.randn_like(buffer)
+            elif name.endswith("running_var"):
+                buffer *= 0.5 + torch.rand_like(buffer)
+
+
+def unit(*shape: int) -> Tensor:
+    """Random vectors of length 1."""
+    return F.normalize(torch.randn(*shape), dim=-1)
+
+
+def training_batch(
+    b: int = 4, side: int = 96, t: int = 5, text_dim: int = WIDTH, sizes: tuple[float, ...] = (0.2, 0.3)
+) -> dict[str, Any]:
+    """A batch as the data set collates it: b square pictures, each with objects of the given sizes (shares), and t texts.
+
+    The last picture is padded: it covers the upper three quarters of its canvas.
+    """
+    objects = len(sizes)
+    n = b * objects
+    extent = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(b, 1)
+    extent[-1, 3] = 0.75
+    size = torch.tensor(sizes).repeat(b)[:, None] * (0.9 + 0.2 * torch.rand(n, 2))
+    centre = size / 2 + (1 - size).clamp(min=0) * torch.rand(n, 2) * 0.7
+    own = torch.arange(n) % objects
+    targets = F.one_hot(own, t).float()
+    return {
+        "img": torch.rand(b, 3, side, side),
+        "extent": extent,
+        "bboxes": torch.cat((centre, size), 1),
+        "cls": own.float(),
+        "targets": targets,
+        "batch_idx": torch.arange(b).repeat_interleave(objects).float(),
+        "txt_feats": unit(b, t, text_dim),
+        "guide": torch.zeros(b, dtype=torch.long),
+    }
+
+
+def train_step(model: GroundingModel, batch: dict[str, Any], rate: float = 0.01) -> dict[str, Tensor]:
+    """Compute the gradients of one batch, and take a step of plain descent along them; the terms of the loss."""
+    model.train()
+    model.zero_grad()
+    loss, terms = model.loss(batch)
+    loss.sum().backward()
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.grad is not None:
+                p -= rate * p.grad / (1 + p.grad.norm())
+    return terms
