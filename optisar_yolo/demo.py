@@ -41,7 +41,9 @@ def main(options: dict[str, str]) -> None:
     fresh.train(data=settings["data"], project=str(out), name="train", exist_ok=True, **TRAIN)
 
     sections = [
-        Section("Sentences and answers", "Bundled weights; each sentence is asked on its own, one best box each.", "", asked),
+        Section(
+            "Sentences and answers", "Bundled weights; each sentence is asked on its own, one best box each.", "", asked
+        ),
         Section(
             "Validation on rendered scenes",
             "Every expression of the procedural test split. Figures on rendered scenes say little about real pictures.",

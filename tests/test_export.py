@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from torch import nn
 from ultralytics import YOLO
 
 from optisar_yolo import OptiSAR, identify
-from optisar_yolo.checkpoint import CheckpointError
+from optisar_yolo.checkpoint import BUNDLED, CheckpointError, save_shared
 from optisar_yolo.cli import main as cli
 from optisar_yolo.engine import export
 from optisar_yolo.engine import onnx as runtime
@@ -27,7 +28,15 @@ from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.text import load_text_encoder
 
 TEXTS = ["The SAR ship in the upper left corner of the image", "the airplane at the bottom", "the small ship"]
-WIDE = (320, 192)  # width, height: pads nothing at imgsz=320
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Small graphs lose more to threads that wait for each other than they win."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def lively() -> GroundingModel:
@@ -61,7 +70,7 @@ def lively() -> GroundingModel:
 
 
 @pytest.fixture(scope="module")
-def model() -> GroundingModel:
+def model(one_thread) -> GroundingModel:
     return lively()
 
 
@@ -69,21 +78,11 @@ def model() -> GroundingModel:
 def files(model, tmp_path_factory):
     """The same network as shared weights (half precision, so loaded back) and as their export."""
     folder = tmp_path_factory.mktemp("export")
-    weights = OptiSAR.save_shared(OptiSARHolder(model), folder / "optisar-small.safetensors")
+    weights = save_shared(model, folder / "optisar-small.safetensors")
     with warnings.catch_warnings():
         warnings.simplefilter("error", torch.jit.TracerWarning)  # a branch or size frozen into the graph
         path = OptiSAR(weights).export(imgsz=320)
     return weights, path
-
-
-class OptiSARHolder:
-    """As much of an OptiSAR as saving needs."""
-
-    def __init__(self, model):
-        self.model = model
-
-    def _check_is_pytorch_model(self):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -279,5 +278,9 @@ def test_command_line(files, tmp_path, monkeypatch, capsys):
     assert runtime.OnnxModel(copy.with_suffix(".onnx")).imgsz == 128
     assert cli(["export", f"model={copy}", "format=openvino"]) == 1
     assert "format=onnx" in capsys.readouterr().err
-    assert cli(["export", "model=optisar++n.yaml"]) == 0  # a network without a file of its own: into the working folder
-    assert identify.is_ours(tmp_path / "optisar++n.onnx")
+
+
+def test_where_the_file_goes(model, tmp_path):
+    assert export.target_of(model, str(tmp_path / "best.pt")) == tmp_path / "best.onnx"
+    assert export.target_of(model, str(BUNDLED / "optisar++n-pocket.safetensors")) == Path("optisar++n-pocket.onnx")
+    assert export.target_of(model, None) == Path("optisar++n.onnx")

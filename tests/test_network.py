@@ -79,9 +79,7 @@ def test_rows_shared_with_yolo11_are_the_same_layers(scale):
     for row in (0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13):
         assert type(ours[row]) is type(stock[row]), row
         assert ours[row].f == stock[row].f, row
-        shapes, expected = (
-            {k: tuple(v.shape) for k, v in m[row].state_dict().items()} for m in (ours, stock)
-        )
+        shapes, expected = ({k: tuple(v.shape) for k, v in m[row].state_dict().items()} for m in (ours, stock))
         assert shapes == expected, f"row {row}"
     assert isinstance(ours[8], PLMoE) and isinstance(stock[8], C3k2)
     assert [i for i, m in enumerate(ours) if isinstance(m, TGDFSSA)] == [16, 19, 22]

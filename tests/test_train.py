@@ -52,10 +52,24 @@ def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_weights_figures_and_pictures(trained: Path) -> None:
     assert {p.name for p in (trained / "weights").iterdir()} == {"best.pt", "last.pt"}
-    for name in ("args.yaml", "results.csv", "results.png", "metrics.json", "metrics.csv", "best.png", "train_batch0.jpg"):
+    for name in (
+        "args.yaml",
+        "results.csv",
+        "results.png",
+        "metrics.json",
+        "metrics.csv",
+        "best.png",
+        "train_batch0.jpg",
+    ):
         assert (trained / name).stat().st_size > 0, name
     header = (trained / "results.csv").read_text().splitlines()[0]
-    for column in ("train/box_loss", "train/region_loss", "train/moe_loss", "metrics/meanIoU(all)", "metrics/Pr@0.5(sar)"):
+    for column in (
+        "train/box_loss",
+        "train/region_loss",
+        "train/moe_loss",
+        "metrics/meanIoU(all)",
+        "metrics/Pr@0.5(sar)",
+    ):
         assert column in header
 
 

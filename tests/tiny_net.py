@@ -89,3 +89,15 @@ def train_step(model: GroundingModel, batch: dict[str, Any], rate: float = 0.01)
             if p.grad is not None:
                 p -= rate * p.grad / (1 + p.grad.norm())
     return terms
+
+
+def settle(model: GroundingModel, side: int = 128) -> GroundingModel:
+    """Set running statistics as training would, so that in evaluation, too, answers depend on picture and sentence."""
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for m in norms:
+        m.momentum = 1.0
+    with torch.no_grad():
+        model.train().predict(torch.rand(8, 3, side, side), unit(8, 1, model.text_dim))
+    for m in norms:
+        m.momentum = 0.03
+    return model.eval()

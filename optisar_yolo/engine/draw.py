@@ -77,7 +77,9 @@ def draw(image: np.ndarray, boxes: np.ndarray, sentences: dict[int, str]) -> Ima
     picture = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
     scale = max(MIN_WIDTH / picture.width, 1.0)
     if scale > 1:
-        picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
+        picture = picture.resize(
+            (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC
+        )
     size = max(round(min(picture.size) / 28), 11)
     font = ImageFont.load_default(size)
     best = {j: max((float(b[4]) for b in boxes if int(b[5]) == j), default=None) for j in sentences}

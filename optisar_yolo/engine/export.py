@@ -114,7 +114,7 @@ def export_onnx(model: GroundingModel, path: str | Path, imgsz: Any = 640, opset
         OSError: The folder cannot be written.
     """
     onnx, ort = need("onnx"), need("onnxruntime")
-    net = Answers(copy.deepcopy(model).cpu().float().eval())
+    net = Answers(copy.deepcopy(model).cpu().float()).eval()  # all of it: PyTorch's exporter restores the mode
     stride = int(model.stride.max())
     long_side = check_imgsz(imgsz, stride=stride, min_dim=1)
     graph = onnx.load_from_string(_trace(net, stride, opset or OPSET))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.ops import nms
+from ultralytics.data.loaders import LoadImagesAndVideos
 from ultralytics.engine.results import Results
 from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import select_device
 
+from optisar_yolo.data.cards import DataError
 from optisar_yolo.data.geometry import letterbox, to_picture
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.textbank import TextBank
@@ -40,6 +45,8 @@ def sentences(text: Any) -> list[str]:
     """
     if text is None:
         raise ValueError('predict needs a sentence: text="the ship in the upper left", or a list of sentences')
+    if not isinstance(text, Iterable):
+        raise ValueError(f"text must be a sentence or a list of them, got {type(text).__name__}: {text!r}")
     texts = [text] if isinstance(text, str) else list(text)
     if not texts:
         raise ValueError("text is an empty list; give at least one sentence")
@@ -130,6 +137,61 @@ def as_results(
     return GroundingResults(image, path=path, names=dict(enumerate(texts)), boxes=boxes)
 
 
+class PictureFiles(LoadImagesAndVideos):
+    """Ultralytics' loader of files, but pictures are read as in training, at any depth and channel count.
+
+    A file that cannot be read is skipped and named, one of many; where nothing at all can be read, that is an error.
+    """
+
+    def __next__(self) -> tuple[list[str], list[np.ndarray], list[str]]:
+        """Read the next batch: paths, pictures uint8 [h, w, 3] BGR and log lines.
+
+        Raises:
+            DataError: None of the files is a picture.
+        """
+        paths: list[str] = []
+        images: list[np.ndarray] = []
+        lines: list[str] = []
+        self.mode = "image"
+        while self.count < self.ni and len(images) < self.bs:
+            path = self.files[self.count]
+            self.count += 1
+            try:
+                images.append(read_image(path))
+            except DataError as error:
+                self.unread = getattr(self, "unread", 0) + 1
+                if self.unread == self.nf:
+                    raise
+                LOGGER.warning(f"skipped: {error}")
+                continue
+            paths.append(path)
+            lines.append(f"image {self.count}/{self.nf} {path}: ")
+        return (paths, images, lines) if images else super().__next__()  # videos, or the end
+
+
+def opened(source: Any) -> tuple[Any, list[str]]:
+    """Read what is given as pictures or as a list, and leave other sources to Ultralytics.
+
+    Args:
+        source: As given to ``predict``.
+
+    Returns:
+        A list of pictures uint8 [h, w, 3] BGR and their names, or the source itself and no names.
+
+    Raises:
+        DataError: One of them is no picture.
+    """
+    single = isinstance(source, (np.ndarray, Image.Image))
+    if not single and not isinstance(source, (list, tuple)):
+        return source, []
+    images, names = [], []
+    for i, item in enumerate([source] if single else source):
+        is_file = isinstance(item, (str, Path)) and "://" not in str(item)
+        images.append(read_image(item) if is_file or isinstance(item, (np.ndarray, Image.Image)) else item)
+        names.append(str(item) if isinstance(item, (str, Path)) else getattr(item, "filename", "") or f"image{i}.jpg")
+    return images, names
+
+
 class GroundingPredictor(DetectionPredictor):
     """Predictor of our model: arguments are those of ultralytics' predictor, and ``text`` and ``topk``."""
 
@@ -154,6 +216,15 @@ class GroundingPredictor(DetectionPredictor):
         if isinstance(self.model, OnnxModel):
             return self.model
         return self.model.backend.model if hasattr(self.model, "backend") else self.model.model
+
+    def setup_source(self, source: Any, stride: int | None = None) -> None:
+        """Open the source; Ultralytics' own reading would keep the high byte of 16-bit pictures only."""
+        source, names = opened(source)
+        super().setup_source(source, stride)
+        if names:
+            self.dataset.paths = names
+        elif type(self.dataset) is LoadImagesAndVideos:
+            self.dataset.__class__ = PictureFiles
 
     def preprocess(self, im: Tensor | list[np.ndarray]) -> Tensor:
         """Fit pictures on canvases; tensors are taken as they are, [B, 3, H, W] RGB in 0..1."""

@@ -26,6 +26,7 @@ from optisar_yolo.engine.onnx import OnnxModel, Pictures
 from optisar_yolo.nn.model import Encoded, GroundingModel
 from optisar_yolo.nn.text import load_text_encoder
 
+SECTIONS = ("modality", "difficulty", "kind", "category")  # of the table after a validation of its own
 QUERY_BATCH = 16  # sentences that run through the text-guided rows at once: bounds memory, not the answer
 
 
@@ -125,7 +126,7 @@ class GroundingValidator(BaseValidator):
         if RANK > 0:
             return None
         self.speed = self.metrics.speed = {k: 1e3 * s / max(len(self.pictures), 1) for k, s in seconds.items()}
-        LOGGER.info(self.metrics.table())
+        LOGGER.info(self.metrics.table() if self.training else self.metrics.table(SECTIONS))
         if not self.training:
             self._save()
         self.run_callbacks("on_val_end")

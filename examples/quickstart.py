@@ -1,0 +1,10 @@
+"""Ask a picture a question: a rendered airport, one sentence, one box."""
+
+from optisar_yolo import OptiSAR
+from optisar_yolo.data.render import draw
+
+picture = draw(seed=0, split="test", number=12)["img"]  # or a file name, a folder, a URL, an array
+model = OptiSAR("optisar++n-pocket.safetensors")  # comes with the package
+answer = model.predict(picture, text="The optical airplane closest to the bottom of the image")[0]
+print(answer.boxes.xyxy, answer.boxes.conf, answer.names)
+answer.save("answer.png")

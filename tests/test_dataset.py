@@ -1,0 +1,215 @@
+"""Training and validation samples: what a batch holds, and that it depends on seed, epoch and index alone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from optisar_yolo import language
+from optisar_yolo.data import dataset as module
+from optisar_yolo.data.dataset import EpochSampler, EvaluationDataset, GroundingDataset
+from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data.records import load_card, load_split
+
+PROMPTS = 9
+
+
+def settings_of(**changes):
+    base = {
+        "imgsz": 64, "seed": 3, "fliplr": 0.5, "flipud": 0.5, "scale": 0.3, "hsv_v": 0.4, "prompts": PROMPTS,
+        "neg_ratio": 0.5, "reword": 0.0, "describe": 0.5,
+    }  # fmt: skip
+    return SimpleNamespace(**base | changes)
+
+
+@pytest.fixture(scope="module")
+def card(tiny):
+    return load_card(tiny)
+
+
+@pytest.fixture(scope="module")
+def pictures(card):
+    return load_split(card, "train")
+
+
+@pytest.fixture(scope="module")
+def samples(card, pictures):
+    """Two epochs of augmented samples, with their (epoch, index)."""
+    data = GroundingDataset(pictures, card.names, settings_of())
+    return {(e, i): data[e, i] for e in range(2) for i in range(len(pictures))}
+
+
+def same(a, b):
+    """Tell whether two samples hold the same."""
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) if torch.is_tensor(a[k]) else a[k] == b[k] for k in a)
+
+
+# order
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 50), st.integers(1, 5), st.integers(0, 9), st.integers(0, 9))
+def test_ranks_share_an_epoch(n, world, seed, epoch):
+    """All samples are drawn, each rank gets as many, and only the padding is drawn twice."""
+    ranks = []
+    for rank in range(world):
+        sampler = EpochSampler(n, seed, rank, world)
+        sampler.set_epoch(epoch)
+        drawn = list(sampler)
+        assert len(drawn) == len(sampler) and all(e == epoch for e, _ in drawn)
+        ranks.append([i for _, i in drawn])
+    every = sum(ranks, [])
+    assert set(every) == set(range(n)) and len({len(r) for r in ranks}) == 1
+    assert len(every) - n < world
+    if n % world == 0:
+        assert len(set(every)) == len(every)
+
+
+def order(epoch, seed=0, n=40):
+    sampler = EpochSampler(n, seed)
+    sampler.set_epoch(epoch)
+    return [i for _, i in sampler]
+
+
+def test_order_follows_from_seed_and_epoch():
+    assert order(1) == order(1) != order(2)
+    assert order(1) != order(1, seed=1)
+    sampler = EpochSampler(40, 0)
+    for epoch in (5, 0, 1):
+        sampler.set_epoch(epoch)
+        assert [i for _, i in sampler] == order(epoch)  # whatever was drawn before
+
+
+def test_without_shuffling_the_order_is_that_of_the_pictures():
+    assert list(EpochSampler(3, 7, shuffle=False)) == [(0, 0), (0, 1), (0, 2)]
+
+
+# samples
+
+
+def test_samples_are_of_the_fixed_form(samples, pictures):
+    for (_, i), s in samples.items():
+        n = len(pictures[i].boxes)
+        assert s["img"].shape == (3, 64, 64) and s["img"].dtype == torch.uint8
+        assert s["bboxes"].shape == (n, 4) and s["cls"].shape == (n,) and s["targets"].shape == (n, PROMPTS)
+        assert len(s["texts"]) == len(set(s["texts"])) == PROMPTS
+        assert set(s["targets"].unique().tolist()) <= {-1.0, 0.0, 1.0}
+        assert s["im_file"] == str(pictures[i].path)
+
+
+def test_own_column_of_every_object_is_true(samples):
+    for s in samples.values():
+        own = s["targets"][torch.arange(len(s["cls"])), s["cls"].long()]
+        assert (own == 1).all()
+        assert (s["targets"][:, s["guide"]] == 1).any()  # the neck is guided by a sentence with an answer
+
+
+def test_false_sentences_are_false(samples, card, pictures):
+    """Against the boxes as they lie in the sample: flips would show as true sentences taught as false."""
+    false = true = 0
+    for (_, i), s in samples.items():
+        picture = pictures[i]
+        x, y, w, h = s["bboxes"].T.numpy()
+        left, top, right, bottom = s["extent"].numpy()
+        boxes = np.stack((x - w / 2 - left, y - h / 2 - top, x + w / 2 - left, y + h / 2 - top), 1)
+        scale = np.tile([picture.width / (right - left), picture.height / (bottom - top)], 2)
+        scene = language.Scene(
+            (boxes * scale).astype(np.float32),
+            [card.names[c] for c in picture.categories],
+            (picture.width, picture.height),
+        )
+        for t, text in enumerate(s["texts"]):
+            for verdict, target in zip(scene.verdicts(text), s["targets"][:, t].tolist(), strict=True):
+                assert not (verdict is True and target == 0), text
+                assert not (verdict is False and target == 1), text
+                false += verdict is False and target == 0
+                true += verdict is True and target == 1
+    assert false > 50 and true > 10
+
+
+def test_boxes_lie_on_what_is_drawn(samples, pictures):
+    """In the optical ships' pictures the objects are the only bright ones."""
+    checked = 0
+    for (_, i), s in samples.items():
+        if "opt" not in pictures[i].path.name or pictures[i].categories[0] != 1:
+            continue
+        # extent's inside is compared with itself: light changes all of it alike
+        img = s["img"].float().mean(0)
+        for x, y, w, h in (s["bboxes"] * 64).tolist():
+            assert img[int(y), int(x)] > img[:, :].median() or w < 4
+            inside = img[int(y - h / 4) : int(y + h / 4) + 1, int(x - w / 4) : int(x + w / 4) + 1]
+            assert inside.min() > img.median()
+            checked += 1
+    assert checked
+
+
+def test_epochs_differ_and_repeat(card, pictures, samples):
+    again = GroundingDataset(pictures, card.names, settings_of())
+    for key in reversed(samples):  # in another order, from a fresh data set
+        assert same(again[key], samples[key])
+    assert not any(same(samples[0, i], samples[1, i]) for i in range(len(pictures)))
+    other = GroundingDataset(pictures, card.names, settings_of(seed=4))
+    assert not same(other[0, 0], samples[0, 0])
+
+
+def test_workers_change_nothing(card, pictures):
+    batches = []
+    for workers in (0, 2):
+        data = GroundingDataset(pictures, card.names, settings_of())
+        sampler = EpochSampler(len(data), seed=3)
+        sampler.set_epoch(1)
+        loader = DataLoader(data, 2, sampler=sampler, num_workers=workers, collate_fn=data.collate)
+        batches.append(list(loader))
+    assert len(batches[0]) == 3
+    assert all(same(a, b) for a, b in zip(*batches, strict=True))
+
+
+def test_without_augmentation_pictures_are_letterboxed(card, pictures):
+    data = GroundingDataset(pictures, card.names, settings_of(describe=0), augmented=False)
+    first, later = data[0, 0], data[5, 0]
+    assert torch.equal(first["img"], later["img"]) and torch.equal(first["bboxes"], later["bboxes"])
+    left, top, right, bottom = first["extent"].tolist()
+    assert (left, right) == (0, 1) and bottom - top == pytest.approx(2 / 3, abs=0.02)  # pictures are 96 x 64
+    assert set(pictures[0].captions[0]) <= set(first["texts"])
+
+
+def test_batch_tells_whose_objects_are_whose(samples):
+    chosen = [samples[0, i] for i in (0, 1, 2)]
+    batch = GroundingDataset.collate(chosen)
+    assert batch["img"].shape == (3, 3, 64, 64) and batch["extent"].shape == (3, 4)
+    counts = [len(s["cls"]) for s in chosen]
+    assert batch["batch_idx"].tolist() == sum(([float(i)] * n for i, n in enumerate(counts)), [])
+    assert batch["targets"].shape == (sum(counts), PROMPTS) and len(batch["texts"]) == 3
+    assert batch["guide"].tolist() == [s["guide"] for s in chosen]
+
+
+def test_pictures_are_read_once_and_small(card, pictures, monkeypatch):
+    read = []
+    monkeypatch.setattr(module, "read_image", lambda path: read.append(path) or read_image(path))
+    data = GroundingDataset(pictures, card.names, settings_of())
+    before = data.load(0).copy()
+    _ = data[0, 0], data[1, 0]
+    assert len(read) == 1 and np.array_equal(data.load(0), before)  # and augmentation leaves the cached one alone
+    assert before.shape == (43, 64, 3)
+    monkeypatch.setattr(module, "CACHE_LIMIT", 0)
+    data = GroundingDataset(pictures, card.names, settings_of())
+    data.load(0), data.load(0)
+    assert len(read) == 3
+
+
+def test_evaluation_groups_pictures_by_canvas(card):
+    pictures = load_split(card, "test")
+    data = EvaluationDataset(pictures, 128)
+    index, canvas, extent = data[0]
+    assert index == 0 and canvas.shape == (3, 96, 128) and canvas.dtype == torch.uint8 and extent.shape == (4,)
+    assert torch.equal(data[(7, 0)][1], canvas)  # an epoch may come along
+    tall = (1, torch.zeros(3, 128, 64, dtype=torch.uint8), extent)
+    groups = data.collate([data[0], tall, data[2]])
+    assert [g[0] for g in groups] == [[0, 2], [1]]
+    assert groups[0][1].shape == (2, 3, 96, 128) and torch.equal(groups[0][1][0], canvas)
