@@ -1,7 +1,6 @@
 """Ask an exported network, with onnxruntime, numpy and OpenCV: `python onnx_only.py best.onnx port.jpg ship.npy`.
 
 `ship.npy` holds features of sentences, float32 [T, D], made once on any machine that has optisar-yolo:
-
     from optisar_yolo.nn.text import load_text_encoder
     numpy.save("ship.npy", load_text_encoder("pocket").encode(["the SAR ship in the upper left"]).numpy())
 """
@@ -18,8 +17,7 @@ def main(network: str, picture: str, features: str) -> None:
     """Print one line per sentence: its box as x1 y1 x2 y2 in pixels of the picture, and the confidence."""
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     meta = json.loads(session.get_modelmeta().custom_metadata_map["optisar"])
-    text = np.load(features).astype(np.float32)
-    image = cv2.imread(picture)
+    text, image = np.load(features).astype(np.float32), cv2.imread(picture)
     if image is None or text.ndim != 2 or text.shape[1] != meta["text_dim"]:
         sys.exit(f"need a picture and features [T, {meta['text_dim']}] of the encoder {meta['text_model']}")
     # Fit the picture on a grey canvas: long side as in training, height and width multiples of the stride.
@@ -33,8 +31,7 @@ def main(network: str, picture: str, features: str) -> None:
     images = np.ascontiguousarray(canvas[None, :, :, ::-1].transpose(0, 3, 1, 2), np.float32) / 255
     extent = np.array([[left / width, top / height, (left + w) / width, (top + h) / height]], np.float32)
     boxes, conf = session.run(["boxes", "conf"], {"images": images, "text": text[None], "extent": extent})
-    limit = np.array([w, h, w, h], np.float32)
-    shares = np.clip(boxes[0] - [left, top, left, top], 0, limit) / limit
+    shares = np.clip((boxes[0] - [left, top, left, top]) / [w, h, w, h], 0, 1)
     for box, c in zip(shares * np.tile(image.shape[1::-1], 2), conf[0], strict=True):
         print(*(f"{v:.2f}" for v in box), f"{c:.4f}")
 

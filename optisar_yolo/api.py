@@ -13,7 +13,7 @@ from ultralytics.engine.model import Model
 from ultralytics.engine.results import Results
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 
-from optisar_yolo.checkpoint import CheckpointError, find_weights, load_shared, save_shared
+from optisar_yolo.checkpoint import CheckpointError, find_weights, load_shared, readable, save_shared
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.export import run_export
@@ -93,7 +93,8 @@ class OptiSAR(Model):
             self.overrides = {"imgsz": self.model.imgsz, "model": str(path), "task": self.task}
             self.ckpt_path = self.model_name = str(path)
             return
-        super()._load(str(path), task)
+        with readable(path):
+            super()._load(str(path), task)
         if not isinstance(self.model, GroundingModel):
             raise CheckpointError(f"{path}: not a checkpoint of an OptiSAR model; open it with ultralytics' YOLO")
 

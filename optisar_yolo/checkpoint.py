@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,20 @@ def find_weights(name: str | Path) -> Path:
     raise FileNotFoundError(f"weights '{name}' not found, neither as a file nor among the packaged ones ({known})")
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn the several kinds of errors that a broken ``.pt`` file raises into one that names the file.
+
+    Raises:
+        CheckpointError: The file cannot be unpacked.
+    """
+    try:
+        yield
+    except (OSError, EOFError, RuntimeError, TypeError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: damaged or incomplete ({reason}); copy or download it again") from error
+
+
 def load_model(weights: str | Path) -> GroundingModel:
     """Load a grounding model from ``.pt`` or ``.safetensors``.
 
@@ -51,7 +68,8 @@ def load_model(weights: str | Path) -> GroundingModel:
     path = find_weights(weights)
     if path.suffix == ".safetensors":
         return load_shared(path)
-    model, _ = load_checkpoint(path)
+    with readable(path):
+        model, _ = load_checkpoint(path)
     if not isinstance(model, GroundingModel):
         raise CheckpointError(
             f"{path}: a checkpoint of {type(model).__name__}, not of an OptiSAR model; use yolo for it"
@@ -112,6 +130,9 @@ def load_shared(path: str | Path) -> GroundingModel:
             f"{path}: written in format {meta.get('format')} by version {meta.get('version')}, this is version "
             f"{__version__} with format {FORMAT}; update optisar-yolo"
         )
+    missing = [k for k in ("yaml", "names", "text_model", "text_fingerprint", "imgsz") if k not in meta]
+    if missing:
+        raise CheckpointError(f"{path}: metadata without {', '.join(missing)}; copy or download it again")
     model = GroundingModel(meta["yaml"], verbose=False)
     try:
         model.load_state_dict(tensors)

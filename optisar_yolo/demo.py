@@ -1,4 +1,4 @@
-"""`optisar demo`: see it work on rendered scenes, without data or network: validate, ask, train a little, look at the page."""
+"""`optisar demo`: see it work on rendered scenes, without data or network: validate, ask, train a little, look."""
 
 from __future__ import annotations
 

@@ -201,11 +201,11 @@ def test_val_as_the_network_does(files, tiny, tmp_path):
         "project": str(tmp_path),
     }
     expected, found = (OptiSAR(f).val(**options, batch=2).results_dict for f in files)
-    assert found == pytest.approx(expected, abs=1e-3)
+    assert any(expected.values()) and found == pytest.approx(expected, abs=1e-3)
 
 
 def test_example_without_pytorch(files, picture, tmp_path):
-    assert len((REPOSITORY / "examples" / "onnx_only.py").read_text(encoding="utf-8").splitlines()) <= 50
+    assert len((REPOSITORY / "examples" / "onnx_only.py").read_text(encoding="utf-8").splitlines()) <= 40
     np.save(tmp_path / "text.npy", load_text_encoder("pocket").encode(TEXTS).numpy())
     code = (
         "import runpy, sys; sys.modules['torch'] = None; del sys.argv[0]; "

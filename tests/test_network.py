@@ -128,7 +128,7 @@ def test_plain_name_is_scale_m():
 
 
 def test_gradients_reach_every_parameter():
-    """From the real start: zero-initialised maps block what lies behind them in the first step, so the third is looked at."""
+    """From the real start; zero-initialised maps block what lies behind them in the first step, so the third counts."""
     torch.manual_seed(0)
     model = network(alive=False)
     # Boxes start 15 cells wide. Started at 3 cells, objects of that size at each stride bring all levels into play.
@@ -157,7 +157,7 @@ def test_gates_and_guide_learn_from_the_first_step():
 
 @pytest.mark.parametrize("alive", [False, True], ids=["start", "later"])
 def test_texts_change_the_pyramid(scene, alive):
-    """From the start: batch statistics are used, because with the initial running ones an untrained network is all but 0."""
+    """From the start: there on batch statistics, since on the initial running ones a network is all but 0."""
     model = network(alive=alive).train(not alive)
     img, extent, text = scene
     pyramids = []

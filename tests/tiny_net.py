@@ -54,7 +54,7 @@ def unit(*shape: int) -> Tensor:
 def training_batch(
     b: int = 4, side: int = 96, t: int = 5, text_dim: int = WIDTH, sizes: tuple[float, ...] = (0.2, 0.3)
 ) -> dict[str, Any]:
-    """A batch as the data set collates it: b square pictures, each with objects of the given sizes (shares), and t texts.
+    """A batch as the data set collates it: b square pictures with objects of the given sizes (shares), and t texts.
 
     The last picture is padded: it covers the upper three quarters of its canvas.
     """
@@ -92,12 +92,20 @@ def train_step(model: GroundingModel, batch: dict[str, Any], rate: float = 0.01)
 
 
 def settle(model: GroundingModel, side: int = 128) -> GroundingModel:
-    """Set running statistics as training would, so that in evaluation, too, answers depend on picture and sentence."""
+    """Set running statistics as training would, so that in evaluation, too, answers depend on picture and sentence.
+
+    Boxes then are about 3 cells wide and confidences spread around 0.3.
+    """
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for m in norms:
         m.momentum = 1.0
+    smooth = F.interpolate(torch.rand(16, 3, 6, 8), (side // 2, side), mode="bicubic").clamp(0, 1)
     with torch.no_grad():
-        model.train().predict(torch.rand(8, 3, side, side), unit(8, 1, model.text_dim))
+        model.train().predict(smooth, unit(16, 1, model.text_dim))
+        for head, box in zip(model.head.cv4, model.head.cv2, strict=True):
+            head.bias.fill_(-1.0)
+            box[-1].weight.mul_(20)
+            box[-1].bias.copy_(-0.5 * torch.arange(16.0).repeat(4))
     for m in norms:
         m.momentum = 0.03
     return model.eval()

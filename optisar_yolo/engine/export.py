@@ -124,7 +124,7 @@ def export_onnx(model: GroundingModel, path: str | Path, imgsz: Any = 640, opset
         "format": FORMAT,
         "version": __version__,
         "names": {str(k): v for k, v in model.names.items()},
-        "text_model": model.text_model or "pocket",
+        "text_model": model.text_model or "pocket",  # what an untrained network is asked with too
         "text_fingerprint": model.text_fingerprint,
         "text_dim": model.text_dim,
         "imgsz": long_side if isinstance(long_side, int) else max(long_side),

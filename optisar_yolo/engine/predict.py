@@ -100,11 +100,14 @@ def answer(
     for i, size in enumerate(sizes):
         found = []
         for j in range(t):
-            box, conf = boxes[i * t + j].float(), confs[i * t + j].float()
-            keep = nms(box, conf, OVERLAP)[:topk] if topk > 1 else slice(0, 1)
-            xyxy = to_picture(box[keep].cpu().numpy(), size, scene.extent[i].cpu().numpy(), canvas)
-            n = len(xyxy)
-            found.append(np.concatenate((xyxy, conf[keep].cpu().numpy()[:, None], np.full((n, 1), j, np.float32)), 1))
+            box, conf = boxes[i * t + j].float().cpu().numpy(), confs[i * t + j].float().cpu()
+            xyxy = to_picture(box, size, scene.extent[i].cpu().numpy(), canvas)
+            # clipped first: boxes that differ outside the picture alone are one answer, not two
+            keep = nms(torch.from_numpy(xyxy), conf, OVERLAP)[:topk] if topk > 1 else torch.tensor([0])
+            n = len(keep)
+            found.append(
+                np.concatenate((xyxy[keep.numpy()], conf[keep].numpy()[:, None], np.full((n, 1), j, np.float32)), 1)
+            )
         out.append(np.concatenate(found))
     return out
 

@@ -1,0 +1,353 @@
+"""Prediction through the API: what comes back, every kind of source, and what bad input gets."""
+
+from __future__ import annotations
+
+import logging
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_net import settle
+from torchvision.ops import box_iou
+from ultralytics.engine.results import Results
+from ultralytics.utils import LOGGER
+
+from optisar_yolo import OptiSAR
+from optisar_yolo.data.cards import DataError
+from optisar_yolo.engine.predict import OVERLAP, sentences
+from optisar_yolo.nn.text import load_text_encoder
+
+TEXTS = ["The ship in the upper left", "the airplane at the bottom"]
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Random weights, but answers that depend on picture and sentence."""
+    torch.manual_seed(0)
+    model = OptiSAR("optisar++n.yaml")
+    settle(model.model)
+    model.overrides |= {"imgsz": SIZE, "save": False, "verbose": False}
+    return model
+
+
+@pytest.fixture
+def picture():
+    """A picture with structure, BGR, wider than high."""
+    rng = np.random.default_rng(0)
+    return cv2.resize(rng.integers(0, 256, (6, 10, 3), np.uint8), (100, 60), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture
+def log(caplog):
+    """What Ultralytics' logger says; it does not pass its records on by itself."""
+    LOGGER.addHandler(caplog.handler)
+    caplog.set_level(logging.INFO)
+    yield caplog
+    LOGGER.removeHandler(caplog.handler)
+
+
+def ask(model, source, text=TEXTS, conf=0.0, **kwargs):
+    return model.predict(source, text=text, conf=conf, **kwargs)
+
+
+def close(a, b):
+    """Compare two results: the predictor's network is fused, which rounds otherwise."""
+    torch.testing.assert_close(a.boxes.data, b.boxes.data, rtol=1e-3, atol=1e-2)
+
+
+# what comes back
+
+
+def test_results_name_the_sentences(model, picture):
+    (result,) = ask(model, picture)
+    assert isinstance(result, Results)
+    assert result.names == dict(enumerate(TEXTS))
+    assert result.boxes.cls.tolist() == [0, 1] and result.boxes.xyxy.shape == (2, 4)
+    assert ((result.boxes.conf > 0) & (result.boxes.conf < 1)).all()
+    x1, y1, x2, y2 = result.boxes.xyxy.T
+    assert (x1 >= 0).all() and (y1 >= 0).all() and (x2 <= 100).all() and (y2 <= 60).all()
+    assert (x1 < x2).all() and (y1 < y2).all()
+    assert np.array_equal(result.orig_img, picture) and result.orig_shape == (60, 100)
+
+
+def test_answers_depend_on_picture_and_sentence(model, picture):
+    (result,), (mirrored,) = ask(model, picture), ask(model, picture[:, ::-1])
+    assert not torch.allclose(result.boxes.conf, mirrored.boxes.conf, rtol=1e-3)
+    assert not torch.allclose(result.boxes.data[0, 4], result.boxes.data[1, 4], rtol=1e-3)
+
+
+def test_one_sentence_alone(model, picture):
+    (alone,) = ask(model, picture, text=TEXTS[1])
+    assert alone.names == {0: TEXTS[1]} and len(alone.boxes) == 1
+    torch.testing.assert_close(alone.boxes.data[0, :5], ask(model, picture)[0].boxes.data[1, :5], rtol=1e-3, atol=1e-2)
+
+
+def test_many_sentences_equal_each_alone(model, picture):
+    """More than run through the network at once."""
+    texts = [f"the ship number {i}" for i in range(19)]
+    (together,) = ask(model, picture, text=texts)
+    assert together.boxes.cls.tolist() == list(range(19))
+    for i in (0, 16, 18):
+        (alone,) = ask(model, picture, text=texts[i])
+        torch.testing.assert_close(together.boxes.data[i, :5], alone.boxes.data[0, :5], rtol=1e-3, atol=1e-2)
+
+
+def test_sentences_are_cleaned(model, picture):
+    assert ask(model, picture, text="  the \n ship ")[0].names == {0: "the ship"}
+
+
+def test_topk_gives_several_boxes_that_do_not_overlap(model, picture):
+    (one,), (four,) = ask(model, picture), ask(model, picture, topk=4)
+    for t in range(2):
+        mine = four.boxes[four.boxes.cls == t]
+        assert 1 < len(mine) <= 4
+        assert (mine.conf.diff() <= 0).all()
+        torch.testing.assert_close(mine.data[0], one.boxes.data[t])
+        assert (box_iou(mine.xyxy, mine.xyxy).fill_diagonal_(0) <= OVERLAP + 1e-5).all()
+
+
+def test_confidence_filters_and_says_so(model, picture, log):
+    conf = ask(model, picture)[0].boxes.conf
+    between = float(conf.mean())
+    (result,) = ask(model, picture, conf=between, verbose=True)
+    kept, lost = int(conf.argmax()), int(conf.argmin())
+    assert result.boxes.cls.tolist() == [kept] and len(result.names) == 2
+    said = [r.getMessage() for r in log.records if "nothing found" in r.getMessage()]
+    assert f'nothing found for "{TEXTS[lost]}" in image0.jpg: best confidence {conf[lost]:.3f}' in "\n".join(said)
+    assert not any(TEXTS[kept] in line for line in said)
+
+
+def test_nothing_found_at_all(model, picture):
+    (result,) = ask(model, picture, conf=0.9999)
+    assert len(result.boxes) == 0 and result.boxes.data.shape == (0, 6) and result.names[0] == TEXTS[0]
+
+
+def test_confidence_default_lets_doubtful_boxes_through(model, picture):
+    conf = ask(model, picture)[0].boxes.conf
+    (result,) = model.predict(picture, text=TEXTS)
+    assert len(result.boxes) == int((conf >= 0.05).sum()) > 0
+
+
+# sources
+
+
+def write(path, image):
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+@pytest.mark.parametrize("kind", [str, lambda p: p], ids=["str", "Path"])
+def test_file(model, picture, tmp_path, kind):
+    path = write(tmp_path / "port.png", picture)
+    (result,) = ask(model, kind(path))
+    close(result, ask(model, picture)[0])
+    assert result.path == str(path)
+
+
+def test_folder(model, picture, tmp_path):
+    for name, image in (("b.png", picture[:40]), ("a.png", picture), ("c.png", picture[..., 0])):
+        write(tmp_path / name, image)
+    (tmp_path / "notes.md").write_text("no picture")
+    results = ask(model, tmp_path)
+    assert [r.path.rsplit("/", 1)[-1] for r in results] == ["a.png", "b.png", "c.png"]
+    for result, image in zip(results, (picture, picture[:40], picture[..., 0]), strict=True):
+        close(result, ask(model, image)[0])
+
+
+def test_stream_gives_the_same_one_by_one(model, picture, tmp_path):
+    for name in "ab":
+        write(tmp_path / f"{name}.png", picture)
+    stream = ask(model, tmp_path, stream=True)
+    assert not isinstance(stream, list)
+    results = list(stream)
+    assert len(results) == 2
+    close(results[0], ask(model, picture)[0])
+
+
+def test_pil_picture(model, picture):
+    close(ask(model, Image.fromarray(picture[..., ::-1]))[0], ask(model, picture)[0])
+
+
+def test_list_of_equal_sizes_equals_each_alone(model, picture):
+    other = np.ascontiguousarray(picture[::-1])
+    results = ask(model, [picture, Image.fromarray(other[..., ::-1])])
+    close(results[0], ask(model, picture)[0])
+    close(results[1], ask(model, other)[0])
+
+
+def test_list_of_mixed_sizes_and_kinds(model, picture, tmp_path):
+    path = write(tmp_path / "port.png", picture)
+    results = ask(model, [path, picture[:30], Image.fromarray(picture[:, :50, 0]), str(path)])
+    assert [r.orig_shape for r in results] == [(60, 100), (30, 100), (60, 50), (60, 100)]
+    assert [r.path for r in results] == [str(path), "image1.jpg", "image2.jpg", str(path)]
+    torch.testing.assert_close(results[0].boxes.data, results[3].boxes.data)
+    for r in results:
+        h, w = r.orig_shape
+        assert (r.boxes.xyxy >= 0).all() and (r.boxes.xyxy <= torch.tensor([w, h, w, h])).all()
+
+
+def test_tensor(model):
+    """As it is, without letterbox: RGB in 0..1, sides multiples of 32."""
+    torch.manual_seed(0)
+    x = torch.randint(0, 256, (2, 3, 32, 64)).float() / 255
+    results = ask(model, x)
+    assert [r.orig_shape for r in results] == [(32, 64)] * 2
+    for i in range(2):
+        image = (x[i].permute(1, 2, 0).numpy()[..., ::-1] * 255).round().astype(np.uint8)
+        assert np.array_equal(results[i].orig_img, image)
+        close(results[i], ask(model, image)[0])  # an array of that size needs no letterbox either
+
+
+def grey(picture):
+    return picture[..., 0]
+
+
+SAME = {  # other ways to hold a grey picture
+    "two dimensions": lambda g: g,
+    "one channel": lambda g: g[..., None],
+    "four channels": lambda g: np.dstack((g, g, g, np.full_like(g, 7))),
+    "float of 0 to 1": lambda g: (g / 255).astype(np.float32),
+    "double": lambda g: g / 255,
+    "whole numbers as floats": lambda g: g.astype(np.float64),
+    "PIL L": lambda g: Image.fromarray(g),
+    "PIL RGBA": lambda g: Image.fromarray(np.dstack((g, g, g, np.full_like(g, 7)))),
+}
+
+
+@pytest.mark.parametrize("form", SAME)
+def test_forms_of_one_picture(model, picture, form):
+    expected = ask(model, grey(picture)[..., None].repeat(3, 2))[0]
+    (result,) = ask(model, SAME[form](grey(picture)))
+    close(result, expected)
+    assert result.orig_img.dtype == np.uint8 and result.orig_img.shape == (60, 100, 3)
+
+
+def test_sixteen_bits_are_used(model, picture, tmp_path):
+    """Eleven bits of sixteen, as many satellites give: the high byte alone would be all but black."""
+    deep = grey(picture).astype(np.uint16) * 8
+    file = write(tmp_path / "deep.png", deep)
+    by_kind = [ask(model, s)[0] for s in (deep, file, [file], tmp_path, Image.fromarray(deep))]
+    assert by_kind[0].orig_img.max() == 255
+    for result in by_kind[1:]:
+        close(result, by_kind[0])
+        assert np.array_equal(result.orig_img, by_kind[0].orig_img)
+    (dark,) = ask(model, (deep >> 8).astype(np.uint8))
+    assert not torch.allclose(dark.boxes.conf, by_kind[0].boxes.conf, rtol=1e-3)
+
+
+def test_float_tiff_file(model, picture, tmp_path):
+    values = grey(picture).astype(np.float32) * 7 - 100
+    close(ask(model, write(tmp_path / "sar.tif", values))[0], ask(model, values)[0])
+
+
+# encoded once
+
+
+def test_scene_equals_predict(model, picture, tmp_path):
+    scene = model.encode(picture)
+    close(scene.ground(TEXTS, conf=0), ask(model, picture)[0])
+    second = scene.ground(TEXTS[1], conf=0)
+    torch.testing.assert_close(second.boxes.data[0, :5], ask(model, picture)[0].boxes.data[1, :5], rtol=1e-3, atol=1e-2)
+    assert second.names == {0: TEXTS[1]}
+    close(scene.ground(TEXTS, conf=0, topk=3), ask(model, picture, topk=3)[0])
+    path = write(tmp_path / "deep.png", grey(picture).astype(np.uint16) * 8)
+    result = model.encode(str(path)).ground(TEXTS, conf=0)
+    close(result, ask(model, path)[0])
+    assert result.path == str(path)
+
+
+def test_scene_encodes_once(model, picture, monkeypatch):
+    scene = model.encode(picture, imgsz=96)
+    assert scene.canvas == (64, 96)
+    monkeypatch.setattr(type(model.model), "encode", None)
+    assert len(scene.ground(TEXTS, conf=0).boxes) == 2
+    assert len(scene.ground(TEXTS, conf=0.9999).boxes) == 0
+
+
+# bad input
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "predict needs a sentence"),
+        ("", "must say something"),
+        ("  \n", "must say something"),
+        ([], "empty list"),
+        (["a ship", ""], "must say something"),
+        ([3], "must be a string, got int: 3"),
+        (["a ship", None], "must be a string"),
+        (5, "a sentence or a list of them, got int: 5"),
+    ],
+)
+def test_sentences_that_are_none(model, picture, text, says):
+    with pytest.raises(ValueError, match=says):
+        sentences(text)
+    with pytest.raises(ValueError, match=says):
+        model.predict(picture, text=text)
+    scene = model.encode(picture)
+    with pytest.raises(ValueError, match=says):
+        scene.ground(text)
+
+
+def test_missing_text(model, picture):
+    with pytest.raises(ValueError, match='text="the ship in the upper left"'):
+        model.predict(picture)
+    with pytest.raises(ValueError, match="predict needs a sentence"):
+        model.predict(picture, stream=True)
+
+
+@pytest.mark.parametrize(("content", "says"), [(b"", "zero bytes"), (b"no picture", "not a picture")])
+@pytest.mark.parametrize("form", [str, lambda p: [p]], ids=["file", "list"])
+def test_unreadable_picture(model, tmp_path, content, says, form):
+    path = tmp_path / "broken.jpg"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"broken\.jpg: .*{says}"):
+        ask(model, form(path))
+    with pytest.raises(DataError, match=rf"broken\.jpg: .*{says}"):
+        model.encode(path)
+
+
+def test_unreadable_picture_among_others_is_skipped_and_named(model, picture, tmp_path, log):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    write(tmp_path / "b.png", picture)
+    (tmp_path / "c.jpg").write_bytes(b"no picture")
+    for batch in (1, 8):
+        log.clear()
+        results = ask(model, tmp_path, batch=batch)
+        assert [r.path.rsplit("/", 1)[-1] for r in results] == ["b.png"]
+        said = " ".join(r.getMessage() for r in log.records)
+        assert "a.jpg: picture file of zero bytes" in said and "c.jpg: not a picture" in said
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(DataError, match=r"c\.jpg"):
+        ask(model, tmp_path)
+
+
+def test_missing_file(model, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent\.jpg"):
+        ask(model, str(tmp_path / "absent.jpg"))
+    with pytest.raises(DataError, match=r"absent\.jpg"):
+        ask(model, [str(tmp_path / "absent.jpg")])
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 30), (20, 30, 2), (0, 30, 3), (2, 20, 30, 3)])
+def test_arrays_that_are_no_picture(model, shape):
+    with pytest.raises(DataError, match="expected height x width"):
+        ask(model, np.zeros(shape, np.uint8))
+
+
+def test_picture_without_values(model):
+    with pytest.raises(DataError, match="without a finite value"):
+        ask(model, np.full((20, 30, 3), np.nan))
+
+
+def test_model_of_another_text_encoder_is_refused(picture):
+    model = OptiSAR("optisar++n.yaml")
+    model.model.text_model, model.model.text_fingerprint = "pocket", "0" * 64
+    with pytest.raises(ValueError, match="000000000000.*text_weights="):
+        ask(model, picture)
+    with pytest.raises(ValueError, match=load_text_encoder("pocket").fingerprint[:12]):
+        model.encode(picture)
