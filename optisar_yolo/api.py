@@ -18,7 +18,7 @@ from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.export import run_export
 from optisar_yolo.engine.onnx import OnnxModel
-from optisar_yolo.engine.predict import GroundingPredictor, answer, as_results, canvases, sentences
+from optisar_yolo.engine.predict import GroundingPredictor, answer, as_results, canvas, sentences
 from optisar_yolo.engine.train import GroundingTrainer
 from optisar_yolo.engine.val import GroundingValidator, checked_bank
 from optisar_yolo.nn.model import GroundingModel
@@ -196,10 +196,10 @@ class Scene:
     def __init__(self, model: GroundingModel, bank: TextBank, image: np.ndarray, imgsz: int, path: str = "") -> None:
         self.model, self.bank, self.image, self.path = model.eval(), bank, image, path
         self.device = next(model.parameters()).device
-        x, extent = canvases([image], imgsz)
+        x, extent = (t[None].to(self.device) for t in canvas(image, imgsz))
         self.canvas = (x.shape[2], x.shape[3])
         with torch.inference_mode():
-            self.encoded = model.encode(x.to(self.device), extent.to(self.device))
+            self.encoded = model.encode(x, extent)
 
     def ground(self, text: str | Sequence[str], conf: float = DEFAULT_CONF, topk: int = 1) -> Results:
         """Ask sentences.

@@ -28,7 +28,7 @@ def batch():
 
 
 def predictions(model, batch):
-    """Answers in the network's form, open to gradients: doubtful scores, boxes 3 cells wide (about right at stride 8)."""
+    """Answers in the network's form, open to gradients: doubtful scores, boxes 3 cells wide (right for stride 8)."""
     with torch.no_grad():
         preds = model.predict(batch["img"], batch["txt_feats"], batch["extent"], batch["guide"])
     preds["scores"] = torch.randn_like(preds["scores"]) - 3

@@ -351,3 +351,13 @@ def test_model_of_another_text_encoder_is_refused(picture):
         ask(model, picture)
     with pytest.raises(ValueError, match=load_text_encoder("pocket").fingerprint[:12]):
         model.encode(picture)
+
+
+def test_pictures_of_other_sizes_in_the_list_change_nothing(model: OptiSAR) -> None:
+    rng = np.random.default_rng(3)
+    pictures = [rng.integers(0, 255, (h, w, 3), dtype=np.uint8) for h, w in ((60, 90), (90, 60), (64, 64), (60, 90))]
+    together = model.predict(pictures, text="the ship at the top", imgsz=96, conf=0.0, verbose=False)
+    for picture, result in zip(pictures, together, strict=True):
+        alone = model.predict(picture, text="the ship at the top", imgsz=96, conf=0.0, verbose=False)[0]
+        gap = (result.boxes.data - alone.boxes.data).abs()[0]
+        assert gap[:4].max() < 0.1 and gap[4] < 1e-4  # pixels: rounding of batched sums, not another canvas

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.ops import nms
 from ultralytics.data.loaders import LoadImagesAndVideos
@@ -17,12 +15,13 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import select_device
 
-from optisar_yolo.data.cards import DataError
+from optisar_yolo.data.dataset import EvaluationDataset
 from optisar_yolo.data.geometry import letterbox, to_picture
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.draw import GroundingResults
 from optisar_yolo.engine.onnx import OnnxModel, Pictures
+from optisar_yolo.engine.sources import PictureFiles, opened
 from optisar_yolo.engine.val import ask, checked_bank
 from optisar_yolo.language import clean
 from optisar_yolo.nn.model import Encoded, GroundingModel
@@ -53,22 +52,19 @@ def sentences(text: Any) -> list[str]:
     return [clean(t) for t in texts]
 
 
-def canvases(images: list[np.ndarray], imgsz: int) -> tuple[Tensor, Tensor]:
-    """Fit BGR pictures on canvases of one size.
+def canvas(image: np.ndarray, imgsz: int) -> tuple[Tensor, Tensor]:
+    """Fit a picture on the smallest canvas, whatever the other pictures are.
 
     Args:
-        images: Pictures uint8 [h, w, 3].
+        image: Picture uint8 [h, w, 3] BGR.
         imgsz: Long side in the network.
 
     Returns:
-        Pictures [B, 3, H, W] RGB in 0..1 and extents [B, 4]. Pictures of different shapes share a square canvas.
+        Picture [3, H, W] RGB in 0..1 and extent [4].
     """
-    square = len({i.shape for i in images}) > 1
-    placed = [letterbox(i, imgsz, square) for i in images]
-    batch = np.stack([c[..., ::-1].transpose(2, 0, 1) for c, _ in placed])
-    return torch.from_numpy(np.ascontiguousarray(batch)).float() / 255, torch.from_numpy(
-        np.stack([e for _, e in placed])
-    )
+    placed, extent = letterbox(image, imgsz)
+    rgb = np.ascontiguousarray(placed[..., ::-1].transpose(2, 0, 1))
+    return torch.from_numpy(rgb).float() / 255, torch.from_numpy(extent)
 
 
 def answer(
@@ -140,61 +136,6 @@ def as_results(
     return GroundingResults(image, path=path, names=dict(enumerate(texts)), boxes=boxes)
 
 
-class PictureFiles(LoadImagesAndVideos):
-    """Ultralytics' loader of files, but pictures are read as in training, at any depth and channel count.
-
-    A file that cannot be read is skipped and named, one of many; where nothing at all can be read, that is an error.
-    """
-
-    def __next__(self) -> tuple[list[str], list[np.ndarray], list[str]]:
-        """Read the next batch: paths, pictures uint8 [h, w, 3] BGR and log lines.
-
-        Raises:
-            DataError: None of the files is a picture.
-        """
-        paths: list[str] = []
-        images: list[np.ndarray] = []
-        lines: list[str] = []
-        self.mode = "image"
-        while self.count < self.ni and len(images) < self.bs:
-            path = self.files[self.count]
-            self.count += 1
-            try:
-                images.append(read_image(path))
-            except DataError as error:
-                self.unread = getattr(self, "unread", 0) + 1
-                if self.unread == self.nf:
-                    raise
-                LOGGER.warning(f"skipped: {error}")
-                continue
-            paths.append(path)
-            lines.append(f"image {self.count}/{self.nf} {path}: ")
-        return (paths, images, lines) if images else super().__next__()  # videos, or the end
-
-
-def opened(source: Any) -> tuple[Any, list[str]]:
-    """Read what is given as pictures or as a list, and leave other sources to Ultralytics.
-
-    Args:
-        source: As given to ``predict``.
-
-    Returns:
-        A list of pictures uint8 [h, w, 3] BGR and their names, or the source itself and no names.
-
-    Raises:
-        DataError: One of them is no picture.
-    """
-    single = isinstance(source, (np.ndarray, Image.Image))
-    if not single and not isinstance(source, (list, tuple)):
-        return source, []
-    images, names = [], []
-    for i, item in enumerate([source] if single else source):
-        is_file = isinstance(item, (str, Path)) and "://" not in str(item)
-        images.append(read_image(item) if is_file or isinstance(item, (np.ndarray, Image.Image)) else item)
-        names.append(str(item) if isinstance(item, (str, Path)) else getattr(item, "filename", "") or f"image{i}.jpg")
-    return images, names
-
-
 class GroundingPredictor(DetectionPredictor):
     """Predictor of our model: arguments are those of ultralytics' predictor, and ``text`` and ``topk``."""
 
@@ -203,7 +144,7 @@ class GroundingPredictor(DetectionPredictor):
     ) -> None:
         super().__init__(cfg, overrides, _callbacks)
         self.bank: TextBank | None = None
-        self.extent = torch.zeros(0, 4)
+        self.groups: list[tuple[list[int], Tensor, Tensor]] = []
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
         """Take an exported network as it is; ultralytics wraps the others."""
@@ -230,31 +171,36 @@ class GroundingPredictor(DetectionPredictor):
             self.dataset.__class__ = PictureFiles
 
     def preprocess(self, im: Tensor | list[np.ndarray]) -> Tensor:
-        """Fit pictures on canvases; tensors are taken as they are, [B, 3, H, W] RGB in 0..1."""
+        """Fit pictures on canvases, in groups of one size; tensors are taken as they are, [B, 3, H, W] RGB in 0..1."""
         if isinstance(im, Tensor):
-            self.extent = im.new_tensor([[0.0, 0.0, 1.0, 1.0]]).expand(im.shape[0], 4).to(self.device)
-            return im.to(self.device).float()
-        side = max(self.imgsz) if isinstance(self.imgsz, (list, tuple)) else self.imgsz
-        x, extent = canvases([read_image(i) for i in im], side)
-        self.extent = extent.to(self.device)
-        return x.to(self.device)
+            extent = im.new_tensor([[0.0, 0.0, 1.0, 1.0]]).expand(im.shape[0], 4)
+            self.groups = [(list(range(len(im))), im.to(self.device).float(), extent.to(self.device))]
+        else:
+            side = max(self.imgsz) if isinstance(self.imgsz, (list, tuple)) else self.imgsz
+            placed = [(i, *canvas(read_image(p), side)) for i, p in enumerate(im)]
+            groups = EvaluationDataset.collate(placed)
+            self.groups = [(index, x.to(self.device), extent.to(self.device)) for index, x, extent in groups]
+        return self.groups[0][1]  # ultralytics reads its size for the log
 
-    def inference(self, im: Tensor, *args: Any, **kwargs: Any) -> tuple[list[str], Encoded | Pictures, Tensor]:
-        """Encode the pictures and the sentences."""
+    def inference(self, im: Tensor, *args: Any, **kwargs: Any) -> tuple[list[str], Tensor, list[Encoded | Pictures]]:
+        """Encode the sentences, and each group of pictures."""
         net = self.network
         if self.bank is None:
             self.bank = checked_bank(net, self.args.text_weights, None)
         texts = sentences(self.args.text)
-        return texts, net.encode(im, self.extent), self.bank(texts).to(self.device)
+        return texts, self.bank(texts).to(self.device), [net.encode(x, extent) for _, x, extent in self.groups]
 
     def postprocess(self, preds: Any, img: Tensor, orig_imgs: Any, **kwargs: Any) -> list[Results]:
         """Ask, decode and wrap."""
-        texts, scene, features = preds
+        texts, features, scenes = preds
         if isinstance(orig_imgs, Tensor):
             orig_imgs = [(i.permute(1, 2, 0).flip(-1) * 255).round().byte().cpu().numpy() for i in orig_imgs]
-        sizes = [(i.shape[1], i.shape[0]) for i in orig_imgs]
-        found = answer(self.network, scene, features, (img.shape[2], img.shape[3]), sizes, self.args.topk)
+        found: dict[int, np.ndarray] = {}
+        for (index, x, _), scene in zip(self.groups, scenes, strict=True):
+            sizes = [(orig_imgs[i].shape[1], orig_imgs[i].shape[0]) for i in index]
+            answers = answer(self.network, scene, features, (x.shape[2], x.shape[3]), sizes, self.args.topk)
+            found.update(zip(index, answers, strict=True))
         return [
-            as_results(f, i, p, texts, self.args.conf, self.args.verbose)
-            for f, i, p in zip(found, orig_imgs, self.batch[0], strict=True)
+            as_results(found[i], image, path, texts, self.args.conf, self.args.verbose)
+            for i, (image, path) in enumerate(zip(orig_imgs, self.batch[0], strict=True))
         ]
