@@ -68,7 +68,7 @@ def _ask(model: OptiSAR, pictures: list[Picture], out: Path, count: int) -> list
     drawn = []
     for picture in chosen:
         texts = [c for own in picture.captions for c in own][:3]
-        texts += [v.text for v in swap(texts[0])[:1]]
+        texts += [v.text for v in swap(texts[0]) if v.text not in texts][:1]
         scene = model.encode(picture.path)
         boxes = scene.ground(texts).boxes.data.cpu().numpy()
         path = out / f"ask_{picture.path.stem}.png"

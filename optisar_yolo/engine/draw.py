@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from ultralytics.engine.results import Results
@@ -13,6 +14,7 @@ from ultralytics.engine.results import Results
 PALETTE = ("#ffb000", "#00c2ff", "#ff4f9a", "#66e36f", "#b28dff", "#ff7a3d", "#f5f56a", "#5ce0c8")  # on dark and light
 LEGEND = "#16202c"
 NOTHING = "#8c98a6"
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # matplotlib brings it; most scripts
 MIN_WIDTH = 320  # pixels; smaller pictures are enlarged, so that sentences can be read
 
 
@@ -81,12 +83,12 @@ def draw(image: np.ndarray, boxes: np.ndarray, sentences: dict[int, str]) -> Ima
             (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC
         )
     size = max(round(min(picture.size) / 28), 11)
-    font = ImageFont.load_default(size)
+    font = ImageFont.truetype(FONT, size)
     best = {j: max((float(b[4]) for b in boxes if int(b[5]) == j), default=None) for j in sentences}
     lines: list[tuple[int, str]] = []
-    per_line = max(int((picture.width - 3 * size) / (0.52 * size)), 12)
+    per_line = max(int((picture.width - 3 * size) / (0.55 * size)), 12)
     for j, text in sentences.items():
-        said = f"{text}  –  " + ("nothing found" if best[j] is None else f"{best[j]:.2f}")
+        said = f"{text}: " + ("nothing found" if best[j] is None else f"{best[j]:.2f}")
         wrapped = textwrap.wrap(said, per_line)
         lines += [(j, wrapped[0]), *((-1 - j, w) for w in wrapped[1:])]
     step = round(size * 1.5)
