@@ -43,6 +43,7 @@ SETTINGS: dict[str, Setting] = {
     "describe": Setting(
         0.5, "float", "training: share of the objects that get an expression derived from the boxes", high=1
     ),
+    "choice": Setting(0.0, "float", "gain of the choice loss: the best anchor of a sentence is one of its own"),
     "region": Setting(1.0, "float", "gain of the region loss"),
     "moe": Setting(1.5, "float", "gain of the expert-balance loss"),
     "text": Setting(None, "texts", "predict: a sentence, or a list of them"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from tiny_net import network, train_step, training_batch
@@ -9,9 +11,9 @@ from torchvision.ops import box_iou
 from ultralytics.utils.tal import make_anchors
 
 from optisar_yolo.nn.head import region_labels
-from optisar_yolo.nn.loss import FOREGROUND_WEIGHT, GroundingLoss
+from optisar_yolo.nn.loss import FOREGROUND_WEIGHT, GroundingLoss, choice_loss
 
-TERMS = ["box_loss", "cls_loss", "dfl_loss", "region_loss", "moe_loss"]
+TERMS = ["box_loss", "cls_loss", "dfl_loss", "choice_loss", "region_loss", "moe_loss"]
 
 
 @pytest.fixture(scope="module")
@@ -67,20 +69,44 @@ def without(batch, pictures):
     return batch | {k: batch[k][keep] for k in ("batch_idx", "cls", "bboxes", "targets")}
 
 
+def with_choice(model):
+    """The criterion with the choice term on, which is off by default."""
+    criterion = GroundingLoss(model)
+    criterion.hyp = type(model.args)(**vars(model.args) | {"choice": 0.5})
+    return criterion
+
+
+def test_choice_is_a_softmax_over_all_anchors_that_are_not_in_doubt():
+    scores = torch.tensor([[1.0, 5.0], [2.0, 0.0], [0.5, 0.0], [9.0, 0.0]])[None].requires_grad_()  # [1, 4, 2]
+    chosen = torch.zeros(1, 4, 2, dtype=torch.bool)
+    chosen[0, :2, 0] = True  # the second sentence has no anchor and does not count
+    keep = torch.ones(1, 4, 2)
+    keep[0, 3, 0] = 0
+    loss = choice_loss(scores, chosen, keep)
+    p = torch.tensor([1.0, 2.0, 0.5]).softmax(0)
+    assert float(loss) == pytest.approx(-math.log(float(p[0] + p[1])), rel=1e-5)
+    gradient = torch.autograd.grad(loss, scores)[0][0]
+    assert gradient[2, 0] > 0 > gradient[1, 0] and gradient[3, 0] == 0 and not gradient[:, 1].any()
+    assert choice_loss(scores, torch.zeros_like(chosen), keep) == 0
+
+
 def test_terms_are_named_finite_and_add_up(model, batch):
-    total, terms = model.loss(batch)
+    preds = predictions(model, batch)
+    total, terms = with_choice(model)(preds, batch)
     assert list(terms) == TERMS
     assert all(v.isfinite() and v > 0 and not v.requires_grad for v in terms.values())
     assert float(total.detach().sum()) == pytest.approx(4 * sum(map(float, terms.values())), rel=1e-5)
     torch.testing.assert_close(total.detach(), 4 * torch.stack(list(terms.values())))
 
 
-@pytest.mark.parametrize(("gain", "term"), [("box", 0), ("cls", 1), ("dfl", 2), ("region", 3), ("moe", 4)])
+@pytest.mark.parametrize(
+    ("gain", "term"), [("box", 0), ("cls", 1), ("dfl", 2), ("choice", 3), ("region", 4), ("moe", 5)]
+)
 def test_every_gain_scales_its_own_term(model, batch, gain, term):
     preds = predictions(model, batch)
-    before = torch.stack(list(GroundingLoss(model)(preds, batch)[1].values()))
-    criterion = GroundingLoss(model)
-    criterion.hyp = type(model.args)(**vars(model.args) | {gain: 3 * getattr(model.args, gain)})
+    criterion = with_choice(model)
+    before = torch.stack(list(criterion(preds, batch)[1].values()))
+    setattr(criterion.hyp, gain, 3 * getattr(criterion.hyp, gain))
     after = torch.stack(list(criterion(preds, batch)[1].values()))
     expected = before.clone()
     expected[term] *= 3

@@ -1,4 +1,4 @@
-"""The training loss: box (CIoU) + DFL + BCE over texts + region grid + load balance.
+"""The training loss: box (CIoU) + DFL + BCE over texts + choice of anchor + region grid + load balance.
 
 OptiSAR-Net++, Sect. III-C "Training Objective" and Eq. 8-9. Objects are assigned to anchors by YOLO's task-aligned
 rule with
@@ -22,8 +22,31 @@ from optisar_yolo.nn.head import region_labels
 FOREGROUND_WEIGHT = 2.0  # of assigned cells in the region loss, Eq. 9
 
 
+def choice_loss(scores: Tensor, chosen: Tensor, keep: Tensor) -> Tensor:
+    """How surely the best anchor of a sentence is one of its own: cross-entropy over all anchors of the picture.
+
+    Binary cross-entropy judges each anchor by itself, but the answer is the one best anchor: "the leftmost ship" is
+    wrong as soon as another ship scores higher, however good the scores are. Not in the paper.
+
+    Args:
+        scores: Logits [B, A, T].
+        chosen: [B, A, T], 1 where an anchor is assigned to an object that the sentence means.
+        keep: [B, A, T], 0 for anchors that may or may not be meant.
+
+    Returns:
+        Mean over the sentences with at least one anchor; 0 where there is none.
+    """
+    lowest = torch.finfo(scores.dtype).min
+    asked = chosen.any(1)  # [B, T]
+    if not asked.any():
+        return scores.new_zeros(())
+    everything = scores.masked_fill(keep == 0, lowest).logsumexp(1)
+    own = scores.masked_fill(~chosen, lowest).logsumexp(1)
+    return (everything - own)[asked].mean()
+
+
 class GroundingLoss(v8DetectionLoss):
-    """Criterion of our model; gains come from ``model.args`` (box, cls, dfl, region, moe).
+    """Criterion of our model; gains come from ``model.args`` (box, cls, dfl, choice, region, moe).
 
     Args:
         model: The model, not wrapped for parallel training.
@@ -44,7 +67,7 @@ class GroundingLoss(v8DetectionLoss):
                 canvas), ``targets`` [N, T] (1 true, 0 false, -1 leave out) and ``extent`` [B, 4].
 
         Returns:
-            The five terms with their gains, times B, and the same per picture, by name.
+            The six terms with their gains, times B, and the same per picture, by name.
         """
         with torch.autocast(preds["scores"].device.type, enabled=False):
             scores = preds["scores"].float().transpose(1, 2).contiguous()  # [B, A, T]
@@ -73,10 +96,12 @@ class GroundingLoss(v8DetectionLoss):
             total = weight.sum().clamp(min=1)
             keep = torch.ones_like(scores)
             target = torch.zeros_like(scores)
+            chosen = torch.zeros_like(scores, dtype=torch.bool)
             if truth.shape[1]:
                 of_anchor = truth.gather(1, index.unsqueeze(-1).expand(-1, -1, t))  # [B, A, T]
                 keep = torch.where(foreground.unsqueeze(-1) & (of_anchor < 0), 0.0, 1.0)
                 target = of_anchor.clamp(min=0) * weight
+                chosen = foreground.unsqueeze(-1) & (of_anchor > 0)
             classification = (F.binary_cross_entropy_with_logits(scores, target, reduction="none") * keep).sum() / total
             box, dfl = self.bbox_loss(
                 dist, predicted, anchors, target_boxes / strides, weight, total, foreground, canvas, strides
@@ -85,6 +110,7 @@ class GroundingLoss(v8DetectionLoss):
                 "box_loss": box * self.hyp.box,
                 "cls_loss": classification * self.hyp.cls,
                 "dfl_loss": dfl * self.hyp.dfl,
+                "choice_loss": choice_loss(scores, chosen, keep) * self.hyp.choice,
                 "region_loss": self._region(preds["regions"], foreground, batch["extent"].float()) * self.hyp.region,
                 "moe_loss": self.model[0].balance() * self.hyp.moe,
             }
