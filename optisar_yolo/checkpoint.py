@@ -105,6 +105,7 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
     }
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, metadata={MARK: json.dumps(meta)})
+    partial.chmod(0o644)  # the library writes files for the owner alone; these are for sharing
     os.replace(partial, path)
     return path
 
