@@ -6,7 +6,6 @@ Reading a shared file executes nothing of what is in it.
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from ultralytics.nn.tasks import load_checkpoint
 
 from optisar_yolo import __version__
+from optisar_yolo.files import write_atomic
 from optisar_yolo.identify import MARK
 from optisar_yolo.nn.model import GroundingModel
 
@@ -103,11 +103,7 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
         "imgsz": args.get("imgsz", 640),
         **(info or {}),
     }
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={MARK: json.dumps(meta)})
-    partial.chmod(0o644)  # the library writes files for the owner alone; these are for sharing
-    os.replace(partial, path)
-    return path
+    return write_atomic(path, save(tensors, metadata={MARK: json.dumps(meta)}))
 
 
 def load_shared(path: str | Path) -> GroundingModel:

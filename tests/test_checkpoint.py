@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -76,14 +77,15 @@ def test_shared_file_is_replaced_as_a_whole(model, shared, tmp_path, monkeypatch
     path = tmp_path / "mine.safetensors"
     path.write_bytes(shared.read_bytes())
 
-    def full(tensors, file, metadata):
-        file.write_bytes(b"half")
+    def full(descriptor):
+        os.ftruncate(descriptor, 4)  # as much as there was room for
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr("optisar_yolo.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         save_shared(model, path)
     assert path.read_bytes() == shared.read_bytes()
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("kept", [0, 4, 200, 0.5, -1])

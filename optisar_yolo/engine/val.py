@@ -227,12 +227,13 @@ class GroundingValidator(BaseValidator):
 
     def _save(self) -> None:
         """Write table, record and, where asked for, plots."""
-        self.metrics.to_json(self.save_dir / "metrics.json")
-        self.metrics.to_csv(self.save_dir / "metrics.csv")
         if self.args.plots:
             from optisar_yolo.engine.report import write_report
 
             for path in write_report(self.metrics, self.cases, self.save_dir):
                 self.on_plot(path)
+        else:
+            self.metrics.to_json(self.save_dir / "metrics.json")
+            self.metrics.to_csv(self.save_dir / "metrics.csv")
         speed = ", ".join(f"{v:.1f} ms {k}" for k, v in self.speed.items() if v)
         LOGGER.info(f"Speed: {speed} per picture. Results saved to {colorstr('bold', self.save_dir)}")
