@@ -23,6 +23,7 @@ class Setting:
         help: One line for ``optisar help``.
         low: Smallest accepted number.
         high: Largest accepted number; ``None``: no limit.
+        choices: Accepted names; empty: any.
     """
 
     default: Any
@@ -30,6 +31,7 @@ class Setting:
     help: str
     low: float = 0
     high: float | None = None
+    choices: tuple[str, ...] = ()
 
 
 SETTINGS: dict[str, Setting] = {
@@ -39,11 +41,26 @@ SETTINGS: dict[str, Setting] = {
     "neg_ratio": Setting(
         0.5, "float", "training: reworded wrong sentences per right one (at least one where possible)"
     ),
+    "negatives": Setting(
+        "proven",
+        "name",
+        "training: wrong sentences are proven wrong by the boxes (proven), drawn from other pictures unchecked (random), "
+        "or made as the authors' release makes them (released); the last two are there for comparison",
+        choices=("proven", "random", "released"),
+    ),
+    "guide": Setting(
+        "positive",
+        "name",
+        "training: the fusion is guided by one right sentence of the picture (positive), by any one (any), or by all "
+        "together (union, as the authors train)",
+        choices=("positive", "any", "union"),
+    ),
     "reword": Setting(0.0, "float", "training: share of the right sentences that are said in other words", high=1),
     "describe": Setting(
         0.5, "float", "training: share of the objects that get an expression derived from the boxes", high=1
     ),
     "choice": Setting(0.0, "float", "gain of the choice loss: the best anchor of a sentence is one of its own"),
+    "compare": Setting(1.0, "float", "gain of the comparison loss, where the model compares candidates"),
     "region": Setting(1.0, "float", "gain of the region loss"),
     "moe": Setting(1.5, "float", "gain of the expert-balance loss"),
     "text": Setting(None, "texts", "predict: a sentence, or a list of them"),
@@ -96,7 +113,7 @@ def _fits(value: Any, setting: Setting) -> bool:
         return isinstance(value, str) or (isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value))
     if setting.kind == "file":
         return isinstance(value, Path) or (isinstance(value, str) and bool(value.strip()))
-    return isinstance(value, str) and bool(value.strip())
+    return isinstance(value, str) and bool(value.strip()) and (not setting.choices or value in setting.choices)
 
 
 def _accepted(setting: Setting) -> str:
@@ -106,6 +123,8 @@ def _accepted(setting: Setting) -> str:
         return f"it must be {number} " + (
             f"of at least {setting.low:g}" if setting.high is None else f"from {setting.low:g} to {setting.high:g}"
         )
+    if setting.choices:
+        return f"it must be one of {', '.join(setting.choices)}"
     if setting.kind == "texts":
         return "it must be a sentence in quotes or a list of sentences"
     return "it must be a file name" if setting.kind == "file" else "it must be a name"

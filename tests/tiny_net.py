@@ -10,13 +10,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from optisar_yolo.nn.build import load_model_yaml
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.settings import OPTISAR_DEFAULTS
 
 WIDTH = 48  # of the text features: small, and no multiple of what the network is built of
 
 
-def network(seed: int = 0, alive: bool = True, scale: str = "n", text_dim: int = WIDTH) -> GroundingModel:
+def network(
+    seed: int = 0, alive: bool = True, scale: str = "n", text_dim: int = WIDTH, kind: str = "", compare: int | None = None
+) -> GroundingModel:
     """Build a network with random weights.
 
     Args:
@@ -24,9 +27,14 @@ def network(seed: int = 0, alive: bool = True, scale: str = "n", text_dim: int =
         alive: Move every parameter and running statistic off its start, so that nothing is zero and no part idles.
         scale: One of n, s, m, l and x.
         text_dim: Width of a text feature.
+        kind: Of the model's YAML: "", "-baseline" or "-released".
+        compare: Candidates that the head compares; as in the YAML by default.
     """
     torch.manual_seed(seed)
-    model = GroundingModel(f"optisar++{scale}.yaml", verbose=False, text_dim=text_dim)
+    description = load_model_yaml(f"optisar++{scale}{kind}.yaml")
+    if compare is not None:
+        description["head"][-1][3] = [*description["head"][-1][3][:2], compare]
+    model = GroundingModel(description, verbose=False, text_dim=text_dim)
     model.args = SimpleNamespace(**DEFAULT_CFG_DICT | OPTISAR_DEFAULTS)
     if alive:
         shake(model)

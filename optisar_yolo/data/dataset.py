@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -16,8 +16,9 @@ from optisar_yolo import language
 from optisar_yolo.data import augment
 from optisar_yolo.data.geometry import letterbox, place, to_canvas
 from optisar_yolo.data.pixels import read_image
-from optisar_yolo.data.prompts import PromptSampler
+from optisar_yolo.data.prompts import PromptList, PromptSampler
 from optisar_yolo.data.records import Picture
+from optisar_yolo.data.unchecked import UncheckedSampler
 
 CACHE_LIMIT = 4 * 2**30  # bytes of decoded pictures that one process keeps
 
@@ -73,7 +74,11 @@ class GroundingDataset(Dataset):
     def __init__(self, pictures: Sequence[Picture], names: Sequence[str], args: Any, augmented: bool = True) -> None:
         self.pictures, self.names, self.args, self.augmented = list(pictures), tuple(names), args, augmented
         pool = [c for p in self.pictures for texts in p.captions for c in texts]
-        self.prompts = PromptSampler(pool, total=args.prompts, neg_ratio=args.neg_ratio, reword_share=args.reword)
+        self.prompts: Callable[..., PromptList]
+        if args.negatives == "proven":
+            self.prompts = PromptSampler(pool, total=args.prompts, neg_ratio=args.neg_ratio, reword_share=args.reword)
+        else:
+            self.prompts = UncheckedSampler(pool, args.prompts, args.neg_ratio, args.negatives == "released")
         self.cache: dict[int, NDArray[np.uint8]] = {}
         self.cached = 0
 
@@ -147,9 +152,17 @@ class GroundingDataset(Dataset):
             "cls": torch.from_numpy(own.astype(np.float32)).view(-1),
             "targets": torch.from_numpy(targets.astype(np.float32)),
             "texts": prompts.texts,
-            "guide": int(asked[rng.integers(len(asked))]) if len(asked) else int(rng.integers(len(prompts.texts))),
+            "guide": self._guide(asked, len(prompts.texts), rng),
             "im_file": str(picture.path),
         }
+
+    def _guide(self, asked: NDArray[np.intp], total: int, rng: np.random.Generator) -> int:
+        """Draw the sentence that guides the neck, of the right ones ``asked`` or of all; -1 for all together."""
+        if self.args.guide == "union":
+            return -1
+        if self.args.guide == "any" or not len(asked):
+            return int(rng.integers(total))
+        return int(asked[rng.integers(len(asked))])
 
     @staticmethod
     def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def parse_rows(description: dict[str, Any], channels: int = 3) -> tuple[nn.Seque
             c2 = sum(c1)
         elif block is GroundingDetect:
             c2 = c1[-1]
-            args = [d["nc"], d["text_dim"], *args, d["reg_max"], tuple(c1)]
+            args = [d["nc"], d["text_dim"], tuple(c1), d["reg_max"], *args]
         else:
             c2 = make_divisible(min(args[0], max_channels) * width, 8)
             args = [c1, c2, *args[1:]]
@@ -112,7 +112,7 @@ def parse_rows(description: dict[str, Any], channels: int = 3) -> tuple[nn.Seque
             if block is C3k2 and d["scale"] in "mlx":
                 args[3:4] = [True]  # larger scales use the deeper inner block everywhere, as YOLO11 does
             if block is TGDFSSA:
-                args.append(d["text_dim"])
+                args.insert(3, d["text_dim"])
         layer: Any = block(*args)
         if block is SPPF:
             layer.cv1.act = Conv.default_act  # YOLO11's SPPF; newer ultralytics drops this activation

@@ -20,6 +20,8 @@ from ultralytics.nn.modules.conv import Conv, DWConv
 from ultralytics.nn.modules.head import Detect
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
+from optisar_yolo.nn.compare import SUPPRESSED, CandidateComparison, Candidates, local_maxima
+
 OCTAVES = (
     2  # sines and cosines of pi*x and 2*pi*x: enough to tell thirds of a picture apart, too few to memorise places
 )
@@ -118,20 +120,22 @@ class GroundingDetect(Detect):
     Args:
         nc: Nominal number of classes, which only sets the score's starting bias.
         text_dim: Width D of a text feature.
+        ch: Channels of the three levels.
+        reg_max: Bins of the box distribution.
         region_rows: Cells per side of the region grid at stride 8; half of it at the other strides.
         position: Add the position code to the region embedding.
-        reg_max: Bins of the box distribution.
-        ch: Channels of the three levels.
+        compare: Candidates per sentence that are compared with each other before one is chosen; 0 for none.
     """
 
     def __init__(
         self,
         nc: int = 80,
         text_dim: int = 512,
+        ch: tuple[int, ...] = (),
+        reg_max: int = 16,
         region_rows: int = 4,
         position: bool = True,
-        reg_max: int = 16,
-        ch: tuple[int, ...] = (),
+        compare: int = 0,
     ) -> None:
         super().__init__(nc, reg_max, False, ch)
         self.text_dim = text_dim
@@ -147,6 +151,7 @@ class GroundingDetect(Detect):
         # added to it
         self.position = position
         self.cv4 = nn.ModuleList(ContrastiveHead(c3 + POSITION_CHANNELS * position, text_dim) for _ in ch)
+        self.compare = CandidateComparison(c3 + POSITION_CHANNELS * position, text_dim, compare) if compare else None
         self.adapter = Residual(SwiGLUFFN(text_dim, text_dim))
         self.grids = [region_rows] + [max(region_rows // 2, 1)] * (len(ch) - 1)
         self.regions = nn.ModuleList(
@@ -168,12 +173,13 @@ class GroundingDetect(Detect):
 
         Returns:
             boxes [B, 4 * reg_max, A], scores (logits) [B, T, A], feats, and, in training, regions (list of [B, cells,
-            H_i, W_i]).
+            H_i, W_i]) and candidates (where they are compared; otherwise in scores, for all that follows, only the
+            candidates can be chosen).
         """
         b = x[0].shape[0]
         if extent is None:
             extent = x[0].new_tensor([0.0, 0.0, 1.0, 1.0]).expand(b, 4)
-        boxes, scores, regions = [], [], []
+        boxes, scores, regions, cells = [], [], [], []
         for i, f in enumerate(x):
             e = self.cv3[i](f)
             if self.position:
@@ -182,7 +188,44 @@ class GroundingDetect(Detect):
             scores.append(self.cv4[i](e, text))
             if self.training:
                 regions.append(self._region(i, e))
-        return {"boxes": torch.cat(boxes, 2), "scores": torch.cat(scores, 2), "feats": x, "regions": regions}
+            if self.compare is not None:
+                cells.append(e.flatten(2))
+        preds = {"boxes": torch.cat(boxes, 2), "scores": torch.cat(scores, 2), "feats": x, "regions": regions}
+        if self.compare is not None:
+            found = self._compared(preds, torch.cat(cells, 2), text, extent)
+            if self.training:
+                preds["candidates"] = found
+            else:
+                chosen = torch.full_like(preds["scores"], SUPPRESSED)
+                preds["scores"] = chosen.scatter(2, found.index, found.logits.to(chosen.dtype))
+        return preds
+
+    def _compared(self, preds: dict[str, Any], cells: Tensor, text: Tensor, extent: Tensor) -> Candidates:
+        """Compare the candidates of each sentence; cells are the region embeddings' inputs [B, c, A]."""
+        assert self.compare is not None
+        with torch.autocast(cells.device.type, enabled=False):
+            scores = preds["scores"].float()
+            index = local_maxima(scores.detach(), [f.shape[2:] for f in preds["feats"]], self.compare.candidates)
+            b, t, k = index.shape
+            flat = index.flatten(1)  # [B, T*K]
+            boxes = self._boxes(preds["boxes"].detach(), preds["feats"], flat)  # [B, T*K, 4]
+            h, w = (preds["feats"][0].shape[i] * self.stride[0] for i in (2, 3))
+            left, top, right, bottom = extent[:, None].float().unbind(-1)  # [B, 1]
+            size = torch.stack(((right - left) * w, (bottom - top) * h), -1)  # [B, 1, 2], pixels
+            centre = ((boxes[..., :2] + boxes[..., 2:]) / 2 - torch.stack((left * w, top * h), -1)) / size
+            shares = ((boxes[..., 2:] - boxes[..., :2]) / size).clamp(min=1e-3).log()
+            geometry = torch.cat((centre, shares), -1).view(b, t, k, 4)
+            feature = cells.float().gather(2, flat[:, None].expand(-1, cells.shape[1], -1)).transpose(1, 2)
+            logits = self.compare(feature.reshape(b, t, k, -1), geometry, scores.gather(2, index), text.float())
+            return Candidates(index, boxes.view(b, t, k, 4), logits)
+
+    def _boxes(self, dist: Tensor, feats: list[Tensor], index: Tensor) -> Tensor:
+        """Decode some anchors: dist [B, 4 * reg_max, A] and index [B, N] to xyxy canvas pixels [B, N, 4]."""
+        anchors, strides = make_anchors(feats, self.stride, 0.5)  # [A, 2], [A, 1]
+        d = dist.gather(2, index[:, None].expand(-1, dist.shape[1], -1)).float()  # [B, 4 * reg_max, N]
+        d = d.view(d.shape[0], 4, self.reg_max, -1).softmax(2)
+        d = (d * torch.arange(self.reg_max, device=d.device, dtype=d.dtype)[:, None]).sum(2).transpose(1, 2)
+        return dist2bbox(d, anchors[index], xywh=False) * strides[index]
 
     def _region(self, i: int, f: Tensor) -> Tensor:
         """Region logits [B, cells, H, W] of a level; the first 1x1 layer is merged with the linear embedding."""
@@ -203,17 +246,9 @@ class GroundingDetect(Detect):
         Returns:
             Boxes [B, T, k, 4] as xyxy canvas pixels and confidences [B, T, k], best first.
         """
-        scores, dist = preds["scores"], preds["boxes"]
-        anchors, strides = make_anchors(preds["feats"], self.stride, 0.5)  # [A, 2], [A, 1]
-        best, index = scores.topk(min(k, scores.shape[2]), dim=2)
+        best, index = preds["scores"].topk(min(k, preds["scores"].shape[2]), dim=2)
         b, t, k = index.shape
-        flat = index.flatten(1)  # [B, T*k]
-        d = dist.gather(2, flat[:, None].expand(-1, dist.shape[1], -1)).float()  # [B, 4*reg_max, T*k]
-        d = d.view(b, 4, self.reg_max, -1).softmax(2)
-        d = (
-            (d * torch.arange(self.reg_max, device=d.device, dtype=d.dtype)[:, None]).sum(2).transpose(1, 2)
-        )  # [B, T*k, 4]
-        boxes = dist2bbox(d, anchors[flat], xywh=False) * strides[flat]
+        boxes = self._boxes(preds["boxes"], preds["feats"], index.flatten(1))
         return boxes.view(b, t, k, 4), best.float().sigmoid()
 
     def bias_init(self) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.tal import make_anchors
 
+from optisar_yolo.nn.compare import comparison_loss
 from optisar_yolo.nn.head import region_labels
 
 FOREGROUND_WEIGHT = 2.0  # of assigned cells in the region loss, Eq. 9
@@ -46,7 +47,7 @@ def choice_loss(scores: Tensor, chosen: Tensor, keep: Tensor) -> Tensor:
 
 
 class GroundingLoss(v8DetectionLoss):
-    """Criterion of our model; gains come from ``model.args`` (box, cls, dfl, choice, region, moe).
+    """Criterion of our model; gains come from ``model.args`` (box, cls, dfl, choice, compare, region, moe).
 
     Args:
         model: The model, not wrapped for parallel training.
@@ -67,7 +68,7 @@ class GroundingLoss(v8DetectionLoss):
                 canvas), ``targets`` [N, T] (1 true, 0 false, -1 leave out) and ``extent`` [B, 4].
 
         Returns:
-            The six terms with their gains, times B, and the same per picture, by name.
+            The terms (six, seven where candidates are compared) with their gains, times B, and the same per picture, by name.
         """
         with torch.autocast(preds["scores"].device.type, enabled=False):
             scores = preds["scores"].float().transpose(1, 2).contiguous()  # [B, A, T]
@@ -114,6 +115,8 @@ class GroundingLoss(v8DetectionLoss):
                 "region_loss": self._region(preds["regions"], foreground, batch["extent"].float()) * self.hyp.region,
                 "moe_loss": self.model[0].balance() * self.hyp.moe,
             }
+            if "candidates" in preds:
+                terms["compare_loss"] = comparison_loss(preds["candidates"], boxes, truth) * self.hyp.compare
         return torch.stack(list(terms.values())) * b, {k: v.detach() for k, v in terms.items()}
 
     def _padded(self, batch: dict[str, Any], b: int, canvas: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Encoded(NamedTuple):
     """What of B pictures no sentence touches: maps [B, C, H, W] that text-guided rows need, by row number."""
 
     maps: dict[int, Tensor]
-    first: Tensor  # the shared part of the first text-guided row
+    first: Tensor  # the shared part of the first text-guided row; the last map of a network without such rows
     extent: Tensor  # [B, 4] of the unpadded pictures in the canvas
 
     def rows(self, index: Tensor) -> Encoded:
@@ -118,22 +118,23 @@ class GroundingModel(DetectionModel):
             The encoded pictures.
         """
         y: dict[int, Tensor] = {}
-        first = self.guided[0]
+        first = self.guided[0] if self.guided else len(self.model) - 1
         x = self._run(0, first, img, y, None)
         rows: Any = self.model[first:]
         needed = {j for m in rows for j in (m.f if isinstance(m.f, list) else [m.f])}
         if extent is None:
             extent = x.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(img.shape[0], 4)
         fusion: Any = self.model[first]
-        return Encoded({k: v for k, v in y.items() if k in needed}, fusion.shared(x), extent)
+        return Encoded({k: v for k, v in y.items() if k in needed}, fusion.shared(x) if self.guided else x, extent)
 
     def head_inputs(self, scene: Encoded, guide: Tensor) -> list[Tensor]:
-        """Run the text-guided rows: scene of B rows and adapted guide [B, 1, D] to the maps P3-P5."""
+        """Run the text-guided rows: scene of B rows and adapted guide [B, T, D] (T = 1) to the maps P3-P5."""
         y = dict(scene.maps)
-        first = self.guided[0]
-        fusion: Any = self.model[first]
-        x = y[first] = fusion.guided(scene.first, guide)
-        self._run(first + 1, len(self.model) - 1, x, y, guide)
+        if self.guided:
+            first = self.guided[0]
+            fusion: Any = self.model[first]
+            x = y[first] = fusion.guided(scene.first, guide)
+            self._run(first + 1, len(self.model) - 1, x, y, guide)
         return [y[j] for j in self.head.f]
 
     def query(self, scene: Encoded, text: Tensor) -> dict[str, Any]:
@@ -158,9 +159,9 @@ class GroundingModel(DetectionModel):
             x: Pictures [B, 3, H, W] in 0..1.
             text: Encoder's features [B, T, D].
             extent: [B, 4] of the unpadded pictures.
-            guide: [B] index of the text that guides each picture's neck while all T are scored (training). Without it
-                each
-                text guides its own row: the result has B rows and T texts as if each had been asked alone.
+            guide: [B] index of the text that guides each picture's neck while all T are scored (training); -1: all
+                T together (Eq. 5's maximum, as the authors train). Without it each text guides its own row: the
+                result has B rows and T texts as if each had been asked alone.
 
         Returns:
             boxes [B, 4 * reg_max, A] (with ``guide``) or [B * T, 4 * reg_max, A], scores accordingly [B, T, A] or [B
@@ -175,7 +176,8 @@ class GroundingModel(DetectionModel):
             index = torch.arange(b, device=x.device).repeat_interleave(t)
             return self.query(scene if t == 1 else scene.rows(index), text.reshape(b * t, d))
         adapted = self.head.adapt(text)
-        chosen = adapted[torch.arange(len(guide), device=x.device), guide][:, None]  # [B, 1, D]
+        union = bool((guide < 0).any())
+        chosen = adapted if union else adapted[torch.arange(len(guide), device=x.device), guide][:, None]  # [B, 1, D]
         return self.head(self.head_inputs(scene, chosen), adapted, scene.extent)
 
     def loss(self, batch: dict[str, Any], preds: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,0 +1,98 @@
+"""The variants of the ablation: models, settings, and what each is there to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+Edit = Callable[[dict[str, Any]], None]
+HEAD = 12  # index of the head row among the rows of "head"
+FUSION = (5, 8, 11)  # likewise of the fusion rows
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train.
+
+    Attributes:
+        note: What it is, for the table.
+        model: Packaged model YAML it starts from.
+        settings: Arguments of the training.
+        edits: Changes to the model's description.
+    """
+
+    note: str
+    model: str = "optisar++.yaml"
+    settings: dict[str, Any] = field(default_factory=dict)
+    edits: tuple[Edit, ...] = ()
+
+
+def head(**arguments: Any) -> Edit:  # noqa: ANN401
+    """Set arguments of the head: region_rows, position, compare."""
+
+    def edit(model: dict[str, Any]) -> None:
+        row = model["head"][HEAD]
+        now = dict(zip(("region_rows", "position", "compare"), [*row[3], *[4, True, 0][len(row[3]) :]], strict=True))
+        row[3] = list((now | arguments).values())
+
+    return edit
+
+
+def with_experts(model: dict[str, Any]) -> None:
+    """PL-MoE in row 8."""
+    model["backbone"][8] = [-1, 2, "PLMoE", [1024, 8, 2, 8, 2]]
+
+
+def without_experts(model: dict[str, Any]) -> None:
+    """YOLO11's block in row 8."""
+    model["backbone"][8] = [-1, 2, "C3k2", [1024, True]]
+
+
+def without_fusion(model: dict[str, Any]) -> None:
+    """YOLO11's blocks in rows 16, 19 and 22: no text reaches the pyramid."""
+    for row, arguments in zip(FUSION, ([256, False], [512, False], [1024, True]), strict=True):
+        model["head"][row] = [-1, 2, "C3k2", arguments]
+
+
+def closed_gates(model: dict[str, Any]) -> None:
+    """Both gates at 0, where the release starts and stays: the same blocks without a text in them."""
+    for row in FUSION:
+        model["head"][row][3] = [model["head"][row][3][0], 256, 4, 32, 0.0]
+
+
+OURS: dict[str, Any] = {"neg_ratio": 1.5, "reword": 0.3, "describe": 0.5, "choice": 0.5}
+PLAIN: dict[str, Any] = {"reword": 0.0, "describe": 0.0, "choice": 0.0}  # the captions as they are, the paper's losses
+PAPER: dict[str, Any] = PLAIN | {"neg_ratio": 0.5}
+RELEASED: dict[str, Any] = PAPER | {
+    "negatives": "released", "guide": "union", "rewrite": False, "fliplr": 0.5, "flipud": 0.0, "mosaic": 1.0,
+    "close_mosaic": 1, "hsv_h": 0.015, "hsv_s": 0.7, "hsv_v": 0.4, "scale": 0.5,
+}  # fmt: skip
+
+
+VARIANTS: dict[str, Variant] = {
+    "released": Variant("the release: gates 0, its sampling, flips and mosaic that falsify captions",
+                        "optisar++-released.yaml", RELEASED),
+    "baseline": Variant("YOLOE's recipe: no experts, no fusion, random negatives; captions follow the picture",
+                        "optisar++-baseline.yaml", PLAIN | {"negatives": "random", "region": 0.0}),
+    "adversarial": Variant("baseline + adversarial negatives, proven (ratio 0.5)",
+                           "optisar++-baseline.yaml", PAPER | {"region": 0.0}),
+    "experts": Variant("adversarial + PL-MoE", "optisar++-baseline.yaml", PAPER | {"region": 0.0}, (with_experts,)),
+    "paper": Variant("experts + TGDF-SSA + region head: the paper's method, made to work",
+                     "optisar++.yaml", PAPER, (head(position=False, compare=0),)),
+    "ours": Variant("all of it", settings=OURS),
+    "no-position": Variant("ours without the position code", settings=OURS, edits=(head(position=False),)),
+    "no-choice": Variant("ours without the choice loss", settings=OURS | {"choice": 0.0}),
+    "no-describe": Variant("ours without expressions derived from boxes", settings=OURS | {"describe": 0.0}),
+    "no-reword": Variant("ours without rewording", settings=OURS | {"reword": 0.0}),
+    "ratio-0.5": Variant("ours with the paper's ratio of adversarial negatives", settings=OURS | {"neg_ratio": 0.5}),
+    "random-negatives": Variant("ours with random negatives only", settings=OURS | {"negatives": "random"}),
+    "false-captions": Variant("ours, but flips leave the captions as they are", settings=OURS | {"rewrite": False}),
+    "no-experts": Variant("ours without PL-MoE", settings=OURS, edits=(without_experts,)),
+    "no-fusion": Variant("ours without TGDF-SSA", settings=OURS, edits=(without_fusion,)),
+    "closed-gates": Variant("ours with both gates at 0: TGDF-SSA without text", settings=OURS, edits=(closed_gates,)),
+    "guide-any": Variant("ours, the fusion guided by any sentence of the list", settings=OURS | {"guide": "any"}),
+    "guide-union": Variant("ours, the fusion guided by all sentences at once", settings=OURS | {"guide": "union"}),
+    "no-region": Variant("ours without the region loss", settings=OURS | {"region": 0.0}),
+    "compare": Variant("ours with candidates compared", settings=OURS, edits=(head(compare=24),)),
+}  # fmt: skip

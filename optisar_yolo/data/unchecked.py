@@ -1,0 +1,81 @@
+"""Prompt lists that nobody checks against the boxes: what our own sampling is compared with.
+
+``random`` is the recipe of open-vocabulary detectors (YOLOE): the sentences of the picture's objects and sentences of
+other pictures. ``released`` is that of the authors' public release, with what is wrong in it: exchanged words are found
+as parts of words ("bright" becomes "bleft"), radar and optical are never exchanged, a picture with one sentence gets no
+exchanged one, and a sentence that is true of the picture may be taught as false.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from optisar_yolo.data.prompts import PromptList
+
+FREQUENT = 200  # sentences that fill up a list of the release: the most frequent ones of the training set
+_EXCHANGES = (
+    ("upper left", "upper right"), ("upper right", "upper left"), ("lower left", "lower right"),
+    ("lower right", "lower left"), ("leftmost", "rightmost"), ("rightmost", "leftmost"), ("left", "right"),
+    ("right", "left"), ("top", "bottom"), ("bottom", "top"), ("above", "below"), ("below", "above"),
+    ("middle", "corner"), ("large", "small"), ("small", "large"), ("big", "tiny"), ("long", "short"),
+)  # fmt: skip
+
+
+def exchange(text: str) -> list[str]:
+    """Variants of a sentence with one string of letters exchanged, wherever it stands."""
+    return list(dict.fromkeys(text.replace(old, new, 1) for old, new in _EXCHANGES if old in text))
+
+
+class UncheckedSampler:
+    """Draws a `PromptList` without looking at the boxes.
+
+    Args:
+        pool: Captions of the training set, repeats allowed.
+        total: Number of sentences T.
+        neg_ratio: Exchanged variants per sentence of the picture, rounded down (``released``).
+        released: The release's recipe instead of random sentences alone.
+
+    Raises:
+        ValueError: No captions to draw from.
+    """
+
+    def __init__(self, pool: Sequence[str], total: int = 20, neg_ratio: float = 0.5, released: bool = False) -> None:
+        if not pool:
+            raise ValueError("negatives=random and negatives=released draw on the captions of the set, which has none")
+        self.total, self.neg_ratio, self.released = total, neg_ratio, released
+        self.pool = list(pool)
+        if released:
+            self.pool = [text for text, _ in Counter(self.pool).most_common(FREQUENT)]
+
+    def __call__(
+        self,
+        captions: Sequence[Sequence[str]],
+        boxes: np.ndarray,
+        names: Sequence[str],
+        size: tuple[float, float],
+        rng: np.random.Generator,
+    ) -> PromptList:
+        """Draw the sentences of one picture; arguments and result as of ``PromptSampler``."""
+        chosen: dict[str, list[int]] = {}
+        for n in rng.permutation(len(captions)).tolist():
+            if len(captions[n]) and len(chosen) < self.total - 1:
+                chosen.setdefault(captions[n][int(rng.integers(len(captions[n])))], []).append(n)
+        texts = list(chosen)
+        kinds = ["positive"] * len(texts)
+        if self.released:
+            wanted = min(int(self.neg_ratio * len(texts)), self.total - len(texts))
+            variants = [v for text in chosen for v in exchange(text)]
+            for i in rng.permutation(len(variants))[:wanted].tolist():
+                texts.append(variants[i])
+                kinds.append("swap")
+        others = self.pool if self.released else [t for t in self.pool if t not in chosen] or self.pool
+        while len(texts) < self.total:
+            texts.append(others[int(rng.integers(len(others)))])
+            kinds.append("other")
+        targets = np.zeros((len(names), self.total), np.float32)
+        for column, text in enumerate(chosen):
+            targets[chosen[text], column] = 1
+        return PromptList(texts, targets, kinds)

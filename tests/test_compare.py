@@ -1,0 +1,127 @@
+"""Comparison of candidates: which anchors are candidates, what is compared, and that it can learn an extreme."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_net import network, settle, train_step, training_batch, unit
+
+from optisar_yolo.nn.compare import (
+    SUPPRESSED,
+    CandidateComparison,
+    Candidates,
+    comparison_loss,
+    local_maxima,
+    pair_features,
+)
+
+
+def test_candidates_are_the_maxima_of_each_level():
+    """Two peaks on the fine level and one on the coarse one come first, best first; their neighbours do not."""
+    torch.manual_seed(0)
+    shapes = [(6, 6), (3, 3)]
+    scores = torch.rand(1, 2, 45) * 0.1 - 5
+    scores[0, 0, 7] = 2.0
+    scores[0, 0, 8] = 1.9  # beside the peak
+    scores[0, 0, 33] = 1.0
+    scores[0, 0, 36 + 4] = 1.5
+    found = local_maxima(scores, shapes, 4)
+    assert found.shape == (1, 2, 4)
+    assert found[0, 0, :3].tolist() == [7, 40, 33]
+    assert 8 not in found[0, 0].tolist()
+    assert local_maxima(scores, shapes, 1000).shape == (1, 2, 45)
+
+
+def test_pairs_are_compared_from_both_sides():
+    """Gaps change their sign with the direction; a box overlaps itself wholly and a far one not at all."""
+    geometry = torch.tensor([[[[0.2, 0.5, -2.0, -2.0], [0.8, 0.5, -2.0, -1.0], [0.2, 0.5, -2.0, -2.0]]]])
+    pairs = pair_features(geometry)
+    assert pairs.shape == (1, 1, 3, 3, 7)
+    assert torch.allclose(pairs[..., :6], -pairs[..., :6].transpose(2, 3))
+    overlap = pairs[0, 0, :, :, 6]
+    assert overlap[0, 0] == pytest.approx(1, abs=1e-3) and overlap[0, 2] == pytest.approx(1, abs=1e-3)
+    assert overlap[0, 1] == 0
+
+
+def test_a_new_comparison_changes_nothing():
+    """Before training the answer is that of the same network without a comparison."""
+    plain = settle(network(alive=False))
+    comparing = network(alive=False, compare=8).eval()
+    missing = comparing.load_state_dict(plain.state_dict(), strict=False)
+    assert all("compare" in k for k in missing.missing_keys) and not missing.unexpected_keys
+    img, text = torch.rand(2, 3, 96, 96), unit(2, 3, plain.text_dim)
+    with torch.no_grad():
+        before, after = (m.head.decode(m.predict(img, text)) for m in (plain, comparing))
+    assert torch.allclose(before[0], after[0], atol=1e-3) and torch.allclose(before[1], after[1], atol=1e-6)
+
+
+def test_only_candidates_are_chosen_and_one_by_one_equals_together():
+    """In evaluation all other anchors are out, and a picture's answer does not depend on its batch."""
+    model = settle(network(compare=8))
+    img, text = torch.rand(3, 3, 96, 96), unit(3, 2, model.text_dim)
+    with torch.no_grad():
+        together = model.predict(img, text)
+        assert ((together["scores"] > SUPPRESSED).sum(-1) == 8).all()
+        alone = [model.head.decode(model.predict(img[i : i + 1], text[i : i + 1])) for i in range(3)]
+    boxes, conf = model.head.decode(together)
+    assert torch.allclose(boxes, torch.cat([b for b, _ in alone]), atol=0.05)
+    assert torch.allclose(conf, torch.cat([c for _, c in alone]), atol=1e-4)
+
+
+def test_loss_reaches_the_comparison():
+    """A training step has a term for it, and gradients arrive in all its weights, the zero-initialised ones too."""
+    torch.manual_seed(0)
+    model = network(compare=12)
+    terms = train_step(model, training_batch(), rate=0.0)
+    assert terms["compare_loss"] > 0
+    comparison = model.head.compare
+    assert comparison is not None
+    for name, p in comparison.named_parameters():
+        assert p.grad is not None and p.grad.abs().sum() > 0, name
+    assert "compare_loss" not in train_step(network(), training_batch(), rate=0.0)
+
+
+def candidates(logits: list[float]) -> Candidates:
+    """One sentence's candidates: on the first object, on the second one, on nothing."""
+    boxes = torch.tensor([[[[0.0, 0, 10, 10], [50.0, 50, 60, 60], [80.0, 0, 90, 10]]]])
+    return Candidates(torch.arange(3).view(1, 1, 3), boxes, torch.tensor([[logits]], requires_grad=True))
+
+
+def test_loss_prefers_the_object_meant():
+    """Lower when the right candidate leads; doubtful objects get no gradient; without a right one all sink."""
+    boxes = torch.tensor([[[0.0, 0, 10, 10], [50.0, 50, 60, 60], [0.0, 0, 0, 0]]])
+
+    def loss(logits: list[float], truth: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
+        found = candidates(logits)
+        value = comparison_loss(found, boxes, torch.tensor(truth).view(1, 3, 1))
+        value.backward()
+        return value.detach(), found.logits.grad[0, 0]
+
+    assert loss([2.0, -2, -2], [1.0, 0, 0])[0] < loss([-2.0, 2, -2], [1.0, 0, 0])[0]
+    gradient = loss([0.0, 0, 0], [1.0, -1, 0])[1]
+    assert gradient[0] < 0 and gradient[1] == 0 and gradient[2] > 0
+    assert (loss([0.0, 0, 0], [0.0, 0, 0])[1] > 0).all()
+    empty = comparison_loss(candidates([0.0, 0, 0]), torch.zeros(1, 0, 4), torch.zeros(1, 0, 1))
+    assert empty > 0
+
+
+def test_it_can_learn_an_extreme():
+    """Trained on random boxes with equal scores, it finds the leftmost or the largest one, as the sentence says."""
+    torch.manual_seed(0)
+    words = unit(2, 16)
+    net = CandidateComparison(4, 16, candidates=6, width=24)
+    rate = torch.optim.Adam(net.parameters(), 5e-3)
+
+    def draw(n: int) -> tuple[torch.Tensor, ...]:
+        geometry = torch.cat((torch.rand(n, 2, 6, 2), -1 - 2 * torch.rand(n, 2, 6, 2)), -1)
+        best = torch.stack((geometry[:, 0, :, 0].argmin(-1), geometry[:, 1, :, 2:].sum(-1).argmax(-1)), 1)
+        return torch.zeros(n, 2, 6, 4), geometry, torch.zeros(n, 2, 6), words.expand(n, 2, 16), best
+
+    for _ in range(200):
+        *given, best = draw(64)
+        loss = torch.nn.functional.cross_entropy(net(*given).flatten(0, 1), best.flatten())
+        rate.zero_grad()
+        loss.backward()
+        rate.step()
+    *given, best = draw(500)
+    assert (net(*given).argmax(-1) == best).float().mean(0).min() > 0.85
