@@ -1,9 +1,10 @@
 """The one home of direction, size, modality and colour words.
 
-Here: exchanging one word (`swap`, for adversarial negatives) and mirroring a caption with its picture (`flip`). The
-vocabulary and its reading are in `optisar_yolo.wording`, saying a caption otherwise in `optisar_yolo.rewording`, truth
-against boxes in `optisar_yolo.meaning`; all public names can be imported from here. Words are matched as whole words,
-the longest phrase first ("bright" and "along" hold no direction); letter case is kept and a/an follows the new word.
+Here: exchanging one word (`swap`, for adversarial negatives), leaving the place out (`strip_position`) and finding
+colours (`has_colour`). The vocabulary and its reading are in `optisar_yolo.wording`, mirroring and turning a caption
+with its picture in `optisar_yolo.turning`, saying it otherwise in `optisar_yolo.rewording`, truth against boxes in
+`optisar_yolo.meaning`; all public names can be imported from here. Words are matched as whole words, the longest phrase
+first ("bright" and "along" hold no direction); letter case is kept and a/an follows the new word.
 """
 
 from __future__ import annotations
@@ -13,13 +14,29 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from optisar_yolo.meaning import CELLS, Scene, describe, true_of
+from optisar_yolo.meaning import Scene, describe, true_of
 from optisar_yolo.rewording import reword
-from optisar_yolo.wording import EXTREME, PLACE, RELATION, Meaning, clean, noun_of, parse, read_place
+from optisar_yolo.turning import IDIOM, flip, rotate90, rotate180
+from optisar_yolo.wording import (
+    ATTRIBUTES,
+    CELLS,
+    EXTREME,
+    NOUN_WORDS,
+    OF_PICTURE,
+    PLACE,
+    RELATION,
+    Meaning,
+    clean,
+    dress,
+    noun_of,
+    parse,
+    put,
+    read_place,
+)
 
 __all__ = [
-    "KINDS", "Meaning", "Scene", "Variant", "clean", "describe", "flip", "noun_of", "parse", "reword", "swap",
-    "true_of",
+    "KINDS", "Meaning", "Scene", "Variant", "clean", "describe", "flip", "has_colour", "noun_of", "parse", "reword",
+    "rotate90", "rotate180", "strip_position", "swap", "true_of",
 ]  # fmt: skip
 
 KINDS = ("orientation", "modality", "size", "colour", "number", "relation")
@@ -50,64 +67,26 @@ _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "inside": ("relation", ("outside",)), "outside": ("relation", ("inside",)),
     "in front of": ("relation", ("behind",)), "behind": ("relation", ("in front of",)),
 }  # fmt: skip
-_WORD = re.compile(r"\b(" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r")\b(?!-)", re.IGNORECASE)
+# "a little smaller": no size of its own
+_WORD = re.compile(
+    r"\b(" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r")\b(?!-| (?:smaller|bigger|larger)\b)", re.IGNORECASE
+)
 _LOOKUP = {w.lower(): v for w, v in _WORDS.items()}
-
-# Directions that are none: "right angle", "left the harbor", "right next to".
-_NO_DIRECTION = (
-    r"right[- ]angle[ds]?"
-    r"|(?<!the )(?<!furthest )(?<!farthest )right (?:next to|beside|above|below|behind|before|away|now)"
-    r"|(?:has|have|had|having) left|(?<!the )left (?:the|a|an|behind|over)"
-)
-_IDIOM = re.compile(rf"\b(?:{_NO_DIRECTION})\b", re.IGNORECASE)
-# What a mirror changes in a way no word exchange can say (one mirror only; two make a rotation and keep it).
-_CHIRAL = re.compile(
-    r"\b(?:(?:counter|anti)?-?clockwise|[a-z][- ]shaped?|(?:left|right)[- ](?:handed|turn\w*)|o'?clock)\b",
+_COLOURED = re.compile(
+    rf"\b(?:{'|'.join(_COLOURS)}|grey|beige|tan|golden|silver|turquoise|teal|maroon|violet|magenta|crimson|redd|colou?r)"
+    r"(?:ish|s|ed|ful)?\b",
     re.IGNORECASE,
 )
-_UNSAFE_VERTICAL = re.compile(
-    r"\b(?:upside|beneath|underneath|under|over|atop|on top of|higher|lower than"
-    r"|(?<!further )(?<!farther )(?<!facing )(?<!pointing )(?<!heading )(?:up|down))\b",
-    re.IGNORECASE,
-)
-_PAIRS_H = [("left", "right"), ("leftmost", "rightmost"), ("leftward", "rightward"), ("leftwards", "rightwards")]
-_PAIRS_V = [
-    ("top", "bottom"), ("topmost", "bottommost"), ("upper", "lower"), ("uppermost", "lowermost"), ("up", "down"),
-    ("upward", "downward"), ("upwards", "downwards"), ("above", "below"), ("highest", "lowest"),
-]  # fmt: skip
-_MIRROR_H = {a: b for p in _PAIRS_H for a, b in (p, p[::-1])}
-_MIRROR_V = {a: b for p in _PAIRS_V for a, b in (p, p[::-1])}
-_COMPASS = re.compile(r"(north|south)?(-?)(east|west)?((?:ern|ward|wards|erly|ernmost|most)?)")
-
-
-def _dress(word: str, like: str) -> str:
-    """Give a word the letter case of the one it replaces; acronyms (SAR) count as lower case, and stay as they are."""
-    if like.isupper() and len(like) > 1 and like != "SAR":
-        return word.upper()
-    if like[0].isupper() and like != "SAR" and word != "SAR":
-        return word[0].upper() + word[1:]
-    return word
-
-
-def _replace(text: str, start: int, end: int, new: str) -> str:
-    """Replace text[start:end] and make the article in front of it agree when it agreed before."""
-    old = text[start:end]
-    head = text[:start]
-    article = re.search(r"\b(an?)( )$", head, re.IGNORECASE)
-    if article and _vowel(old) == (article[1].lower() == "an") and _vowel(new) != _vowel(old):
-        head = head[: article.start()] + _dress("an" if _vowel(new) else "a", article[1][0]) + " "
-    return head + (new[0].upper() + new[1:] if start == 0 and old[0].isupper() else new) + text[end:]
-
-
-def _vowel(word: str) -> bool:
-    """Tell whether a word takes "an"."""
-    return word[:1].lower() in "aeiou" and not word.lower().startswith(("uni", "one", "eu"))
+_DIRECTION = re.compile(r"\b(?:left|right|top|bottom|upper|lower|middle|cent(?:er|re|ral))\b", re.IGNORECASE)
+_BEFORE_NOUN = re.compile(rf" {ATTRIBUTES}(?:{NOUN_WORDS})\b", re.IGNORECASE)
+# Words that name nothing: a caption of these alone is none.
+_EMPTY = frozenset("a an the this that there is are one it its".split())
 
 
 def _inner(found: re.Match[str], group: str, new: str) -> str:
     """Return the match's text with one group replaced."""
     start = found.start(group) - found.start()
-    return found[0][:start] + _dress(new, found[group]) + found[0][start + len(found[group]) :]
+    return found[0][:start] + dress(new, found[group]) + found[0][start + len(found[group]) :]
 
 
 def _of_relation(found: re.Match[str]) -> Iterator[str]:
@@ -116,14 +95,14 @@ def _of_relation(found: re.Match[str]) -> Iterator[str]:
         yield from (_inner(found, "diagonal", d) for d in _diagonals(found["diagonal"]))
     elif found["h"]:
         yield _inner(found, "h", _OPPOSITE[found["h"].lower()])
-        yield from (_dress(("is " if found[0].startswith("is ") else "") + w, found[0]) for w in ("above", "below"))
+        yield from (dress(("is " if found[0].startswith("is ") else "") + w, found[0]) for w in ("above", "below"))
     elif found["v"]:
         yield _inner(found, "v", _OPPOSITE[found["v"].lower()])
     elif found["w"]:
         word = found["w"].lower()
         more = " ".join(_OPPOSITE.get(w, w) for w in word.split())
         yield _inner(found, "w", more if " " in word else "below" if word == "above" else "above")
-        yield from (_inner(found, "w", f"to the {side} of") for side in _HORIZONTAL)
+        yield from (dress(f"to the {side} of", found[0]) for side in _HORIZONTAL)
 
 
 def _diagonals(phrase: str) -> list[str]:
@@ -136,7 +115,7 @@ def _diagonals(phrase: str) -> list[str]:
 def _of_extreme(found: re.Match[str]) -> Iterator[tuple[str, str]]:
     """Yield (replacement, kind) for an extreme: "leftmost", "closest to the top", "largest"."""
     if found["big"] or found["small"]:
-        yield _dress("smallest" if found["big"] else "largest", found[0]), "size"
+        yield dress("smallest" if found["big"] else "largest", found[0]), "size"
         return
     group = "most" if found["most"] else "near" if found["near"] else "far"
     word = found[group].lower()
@@ -155,28 +134,30 @@ def _of_place(found: re.Match[str]) -> Iterator[str]:
         tail = found.end("h") - found.start()
         corner = found[0][start:tail]
         if re.fullmatch(r"\w+[ -]\w+", corner):
-            mirrored = [found[0][:start] + _dress(d, corner) + found[0][tail:] for d in _diagonals(corner)]
+            mirrored = [found[0][:start] + dress(d, corner) + found[0][tail:] for d in _diagonals(corner)]
+            # All corners are done, and the sides that meet in this one hold it too.
             same |= {(h, v) for h in _HORIZONTAL for v in ("top", "bottom")}
+            same |= {(said[0], None), (None, said[1])} if said else set()
     elif found["one"]:
         mirrored = [_inner(found, "one", _OPPOSITE[found["one"].lower()])]
         column, row = said or (None, None)
         same.add((_OPPOSITE.get(column or ""), _OPPOSITE.get(row or "")))
     yield from mirrored
     if found["prep"] and said:
-        yield from (_dress(phrase, found[0]) for cell, phrase in CELLS.items() if cell not in same)
+        yield from (dress(phrase, found[0]) for cell, phrase in CELLS.items() if cell not in same)
 
 
 @lru_cache(maxsize=1 << 15)
 def _swaps(caption: str) -> tuple[Variant, ...]:
     """Return all variants of a caption."""
-    taken: list[tuple[int, int]] = [m.span() for m in _IDIOM.finditer(caption)]
+    taken: list[tuple[int, int]] = [m.span() for m in IDIOM.finditer(caption)]
     found_all: list[Variant] = []
 
     def free(found: re.Match[str]) -> bool:
         return all(found.end() <= a or found.start() >= b for a, b in taken)
 
     def add(found: re.Match[str], new: str, kind: str) -> None:
-        found_all.append(Variant(_replace(caption, *found.span(), new), kind))
+        found_all.append(Variant(put(caption, *found.span(), new), kind))
 
     for pattern in (EXTREME, RELATION, PLACE, _WORD):
         for found in [m for m in pattern.finditer(caption) if free(m)]:
@@ -196,7 +177,7 @@ def _swaps(caption: str) -> tuple[Variant, ...]:
                 for new in others:
                     # "red and green" must not become "green and green"
                     if not re.search(rf"\b{new}\b", caption):
-                        add(found, _dress(new, found[0]), kind)
+                        add(found, dress(new, found[0]), kind)
             taken.append(found.span())
     return tuple(v for v in dict.fromkeys(found_all) if v.text != caption)
 
@@ -220,46 +201,60 @@ def swap(caption: str, kinds: Collection[str] | None = None) -> list[Variant]:
     return [v for v in _swaps(clean(caption)) if kinds is None or v.kind in kinds]
 
 
-def _mirror(word: str, horizontal: bool, vertical: bool) -> str:
-    """Return one word as it reads after the mirror."""
-    new = word.lower()
-    if horizontal:
-        new = _MIRROR_H.get(new, new)
-    if vertical:
-        new = _MIRROR_V.get(new, new)
-    found = _COMPASS.fullmatch(new)
-    if found and (found[1] or found[3]):
-        north, east = found[1] or "", found[3] or ""
-        north = {"north": "south", "south": "north"}.get(north, "") if vertical else north
-        east = {"east": "west", "west": "east"}.get(east, "") if horizontal else east
-        new = north + found[2] + east + found[4]
-    return word if new == word.lower() else _dress(new, word)
+def has_colour(caption: str) -> bool:
+    """Tell whether a caption names a colour (white, gray and black among them): then the picture's hue must stay."""
+    return bool(_COLOURED.search(clean(caption)))
 
 
 @lru_cache(maxsize=1 << 15)
-def flip(caption: str, horizontal: bool = False, vertical: bool = False) -> str | None:
-    """Rewrite a caption so that it stays true when the picture is mirrored.
+def strip_position(caption: str, extremes: bool = False) -> str | None:
+    """Return a caption without its place in the picture, for crops and shifts that change the place.
 
     Args:
-        caption: An English expression, true of the picture as it is.
-        horizontal: The picture is mirrored left to right.
-        vertical: The picture is mirrored top to bottom; with `horizontal` this is a turn by 180°.
+        caption: An English expression.
+        extremes: Leave out "leftmost" and "closest to the top" too; "largest" stays. They compare objects, so that they
+            survive a shift, and a crop only where it keeps all objects of the category.
 
     Returns:
-        The rewritten caption (unchanged where it holds no direction), or None when rewriting cannot keep it true
-        ("clockwise", "L-shaped", "right next to", "over the road").
+        "A small ship" for "A small ship in the upper left corner of the image"; the caption itself where it holds no
+        place; None where nothing would be left, or where the place belongs to another object ("The ship to the left of
+        the bridge in the middle").
     """
     text = clean(caption)
-    if horizontal and _IDIOM.search(text):
+    most = [m for m in EXTREME.finditer(text) if not (m["big"] or m["small"])]
+    kept = [m.span() for m in IDIOM.finditer(text)] + [m.span() for m in most]
+    related = [m.span() for m in RELATION.finditer(text)]
+
+    def free(found: re.Match[str], spans: list[tuple[int, int]]) -> bool:
+        return all(found.end() <= a or found.start() >= b for a, b in spans)
+
+    holes = [m for m in PLACE.finditer(text) if free(m, kept + related) and _is_place(m)] + (most if extremes else [])
+    if not holes and not any(free(m, kept + related) for m in PLACE.finditer(text)):
+        return text
+    if related or not holes:
         return None
-    if horizontal != vertical and _CHIRAL.search(text):
-        return None
-    if vertical and _UNSAFE_VERTICAL.search(text):
-        return None
-    done = text
-    # From the end, so that earlier positions stay valid when a word changes its length.
-    for found in reversed(list(re.finditer(r"[A-Za-z]+", text))):
-        new = _mirror(found[0], horizontal, vertical)
-        if new != found[0]:
-            done = _replace(done, found.start(), found.end(), new)
-    return done
+    for found in sorted(holes, key=lambda m: -m.start()):
+        text = _without(text, found.start(), found.end())
+    text = re.sub(r"(?<!^There)(?<!there) is$", "", text.strip(" ,"), flags=re.IGNORECASE)
+    left = _DIRECTION.search(text) is not None and not (most and not extremes)
+    return None if left or set(re.findall(r"[\w'-]+", text.lower())) <= _EMPTY else text
+
+
+def _is_place(found: re.Match[str]) -> bool:
+    """Tell "on the left" and "the left ship" from "facing left" and "the right wing"."""
+    return bool(found["prep"] or found["side"] or found["v"] or _BEFORE_NOUN.match(found.string, found.end()))
+
+
+def _without(text: str, start: int, end: int) -> str:
+    """Return the text without one phrase, without the "of the image" behind it, and with its article in agreement."""
+    behind = re.match(rf" ?{OF_PICTURE}", text[end:], re.IGNORECASE)
+    if behind:
+        # "of the SAR image" says more than the place
+        modality = re.search(r"\b(?:SAR|radar|optical)\b", behind[0], re.IGNORECASE)
+        text = (
+            text[:end] + (f" in the {behind[0].split('the ', 1)[1]}" if modality else "") + text[end + behind.end() :]
+        )
+    following = re.match(r" ([\w-]+)", text[end:])
+    if following:
+        return put(text, start, end + following.end(), following[1])
+    return text[:start].rstrip() + text[end:]

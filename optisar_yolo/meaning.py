@@ -13,29 +13,18 @@ from functools import cached_property
 
 import numpy as np
 
-from optisar_yolo.wording import Meaning, agree, noun_of, parse
+from optisar_yolo.wording import CELLS, EXTREME_WORDS, FRAMES, RELATION_WORDS, Meaning, agree, noun_of, parse
 
-BIG, SMALL, NEITHER = 0.06, 0.004, 0.02  # shares of the picture's area; beyond `NEITHER` the opposite word is false
+BIG, SMALL = 0.06, 0.004  # shares of the picture's area
+NOT_BIG, NOT_SMALL = 0.02, 0.09  # from here on the word is false; DIOR-RSVG's "small" goes up to this
 EXTREME_MARGIN, AREA_RATIO = 0.05, 1.35  # what `describe` asks for
 EXTREME_TRUE, AREA_TRUE = 0.03, 1.2  # from here on an extreme counts as seen; a smaller lead or lag gives no verdict
 BLUR = 0.04  # a centre this close beyond a cell's border is neither in nor out
 ALONG, ACROSS = 0.12, 0.62
+SECTOR = 0.41  # "upper left of": the smaller offset is at least tan(22.5 degrees) of the larger one
 MODALITY_WORD, SIZE_WORD = 0.7, 0.45  # shares of the released expressions that carry the word
 _BANDS = {"left": (0.0, 1 / 3), "middle": (1 / 3, 2 / 3), "right": (2 / 3, 1.0)}
 _BANDS |= {"top": _BANDS["left"], "bottom": _BANDS["right"]}
-CELLS: dict[tuple[str | None, str | None], str] = {
-    ("left", "top"): "in the upper left corner", ("right", "top"): "in the upper right corner",
-    (None, "top"): "at the top",
-    ("left", None): "on the left side", ("middle", "middle"): "in the middle", ("right", None): "on the right side",
-    ("left", "bottom"): "in the lower left corner", (None, "bottom"): "at the bottom",
-    ("right", "bottom"): "in the lower right corner",
-}  # fmt: skip
-_FRAMES = ("The {}", "A {}", "There is a {}")
-_RELATION_WORDS = {"left": "to the left of", "right": "to the right of", "top": "above", "bottom": "below"}
-_EXTREME_WORDS = {
-    "left": "The leftmost {}", "right": "The rightmost {}", "top": "The {} closest to the top of the image",
-    "bottom": "The {} closest to the bottom of the image", "largest": "The largest {}", "smallest": "The smallest {}",
-}  # fmt: skip
 
 
 def _all(verdicts: Sequence[bool | None]) -> bool | None:
@@ -114,6 +103,26 @@ class Scene:
             return None  # named, yet read as part of something else
         return False if said.category else None
 
+    def claims(self, caption: str, index: int) -> dict[str, bool | None]:
+        """Return the verdict on each claim of a caption ("place", "size" …); a category that differs stands alone."""
+        said = parse(caption)
+        claims: dict[str, bool | None] = {"category": self.of_category(said, caption, self.names[index])}
+        if claims["category"] is False:
+            return claims
+        if said.place:
+            claims["place"] = self._at(index, said.place)
+        if said.size:
+            claims["size"] = self._sized(index, said.size)
+        if said.extreme:
+            claims["extreme"] = self._most(index, said.extreme)
+        if said.relation:
+            claims["relation"] = self._related(index, said)
+        if said.rest:
+            claims["rest"] = None
+        if len(claims) == 1:
+            claims["only"] = True if len(self.groups[self.names[index]]) == 1 else None
+        return claims
+
     def verdict(self, caption: str, index: int) -> bool | None:
         """Tell whether a caption is true of an object.
 
@@ -122,28 +131,10 @@ class Scene:
             index: Which object.
 
         Returns:
-            True or False where all that the caption claims can be checked, None otherwise. A category or modality that
-            differs makes it False. A caption without any other claim is True of the only object of its category.
+            True or False where all that it claims can be checked, None otherwise. A caption without any claim but the
+            category is True of the only object of that category.
         """
-        said = parse(caption)
-        name = self.names[index]
-        category = self.of_category(said, caption, name)
-        if category is False:
-            return False
-        claims: list[bool | None] = []
-        if said.place:
-            claims.append(self._at(index, said.place))
-        if said.size:
-            claims.append(self._sized(index, said.size))
-        if said.extreme:
-            claims.append(self._most(index, said.extreme))
-        if said.relation:
-            claims.append(self._related(index, said.relation, said.reference))
-        if said.rest:
-            claims.append(None)
-        if not claims:
-            claims.append(True if len(self.groups[name]) == 1 else None)
-        return _all([category, *claims])
+        return _all(list(self.claims(caption, index).values()))
 
     def verdicts(self, caption: str) -> list[bool | None]:
         """Return `verdict` of every object; categories that the caption does not mean are not looked at one by one."""
@@ -172,8 +163,8 @@ class Scene:
     def _sized(self, i: int, word: str) -> bool | None:
         area = self._area[i]
         if word == "big":
-            return True if area > BIG else None if area > NEITHER else False
-        return True if area < SMALL else None if area < NEITHER else False
+            return True if area > BIG else None if area > NOT_BIG else False
+        return True if area < SMALL else None if area < NOT_SMALL else False
 
     def _lead(self, i: int, extreme: str) -> float | None:
         """Return an object's lead over the next of its category, as a share of the side or a factor of area."""
@@ -196,22 +187,32 @@ class Scene:
             return True if lead >= AREA_TRUE else None if lead > 1 / AREA_TRUE else False
         return _beyond(lead, EXTREME_TRUE)
 
-    def _related(self, i: int, relation: str, reference: str | None) -> bool | None:
-        if relation == "other" or not self._asked:
+    def _related(self, i: int, said: Meaning) -> bool | None:
+        if not self._asked or (said.relation == "other" and not said.offset):
             return None
-        refs = [k for name, ks in self.groups.items() if self._nouns[name][0] == reference for k in ks if k != i]
-        said = [self._beside(i, k, relation) for k in refs]
-        if said and all(v is False for v in said):
+        if said.offset and said.landmark:
+            sure = self.verdicts(said.landmark)
+            refs = [k for k, v in enumerate(sure) if v is not False and k != i]
+            answers = [self._beside(i, k, *(side for side in said.offset if side)) for k in refs]
+        else:
+            refs = [k for n, ks in self.groups.items() if self._nouns[n][0] == said.reference for k in ks if k != i]
+            sure = [True] * len(self)
+            answers = [self._beside(i, k, said.relation or "") for k in refs]
+        if answers and all(v is False for v in answers):
             return False
-        return said[0] if len(said) == 1 else None
+        return answers[0] if len(answers) == 1 and sure[refs[0]] else None
 
-    def _beside(self, i: int, k: int, relation: str) -> bool | None:
+    def _beside(self, i: int, k: int, *sides: str) -> bool | None:
+        """Tell whether object i lies on one side of object k, or on two of them at once (a diagonal)."""
         dx, dy = self._x[i] - self._x[k], self._y[i] - self._y[k]
-        along = {"left": -dx, "right": dx, "top": -dy, "bottom": dy}[relation]
-        across = abs(dy) if relation in ("left", "right") else abs(dx)
-        if along >= ALONG and across <= ACROSS * along:
-            return True
-        return False if along < -EXTREME_TRUE else None
+        offset = {"left": -dx, "right": dx, "top": -dy, "bottom": dy}
+        if min(offset[side] for side in sides) < -EXTREME_TRUE:
+            return False
+        near, far = sorted((abs(dx), abs(dy)))
+        if len(sides) == 2:
+            return True if far >= ALONG and near >= max(EXTREME_TRUE, SECTOR * far) else None
+        along = offset[sides[0]]
+        return True if along == far and far >= ALONG and near <= ACROSS * far else None
 
     def singles_out(self, caption: str, index: int) -> bool:
         """Tell whether a caption is true of one object and of no other of its category."""
@@ -234,17 +235,17 @@ class Scene:
         texts: list[str] = []
         for place, phrase in CELLS.items():
             if self._at(index, place) and not any(self._at(k, place) for k in others):
-                frame = _FRAMES[int(rng.integers(len(_FRAMES)))]
+                frame = FRAMES[int(rng.integers(len(FRAMES)))]
                 texts.append(f"{frame.format(thing(True))} {phrase} of the image")
                 break
-        for extreme, phrase in _EXTREME_WORDS.items():
+        for extreme, phrase in EXTREME_WORDS.items():
             lead = self._lead(index, extreme)
             if lead is not None and lead >= (AREA_RATIO if extreme in ("largest", "smallest") else EXTREME_MARGIN):
                 texts.append(phrase.format(thing()))
         for other, members in self.groups.items():
             if len(members) > 1 or noun_of(other) == noun:
                 continue
-            for relation, words in _RELATION_WORDS.items():
+            for relation, words in RELATION_WORDS.items():
                 if self._beside(index, members[0], relation) and not any(
                     self._beside(k, members[0], relation) for k in others
                 ):

@@ -2,7 +2,8 @@
 
 `parse` reads a caption into what it claims: category, modality, size, place, extreme, relation. Whether a claim holds
 for given boxes is decided in `optisar_yolo.meaning`, saying it in other words is done in `optisar_yolo.rewording`,
-exchanging or mirroring single words in `optisar_yolo.language`, which is also the public door to all of them.
+exchanging single words in `optisar_yolo.language`, mirroring and turning in `optisar_yolo.turning`; `language` is the
+public door to all of them.
 """
 
 from __future__ import annotations
@@ -35,34 +36,41 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "roundabout": (), "soccer ball field": (), "container crane": (),
 }  # fmt: skip
 _NOUN_OF = {n.lower(): noun for noun, others in NOUNS.items() for n in (noun, *others)}
-_NOUN = re.compile(
-    r"\b(" + "|".join(re.escape(n) for n in sorted(_NOUN_OF, key=len, reverse=True)) + r")(?:s|es)?\b", re.IGNORECASE
-)
+NOUN_WORDS = "|".join(re.escape(n) for n in sorted(_NOUN_OF, key=len, reverse=True))
+ATTRIBUTES = r"(?:(?:SAR|radar|optical|big|large|huge|small|tiny) )*"  # what may stand between a side and a noun
+_NOUN = re.compile(rf"\b({NOUN_WORDS})(?:s|es)?\b", re.IGNORECASE)
 
 # Words for the whole picture, as in "the top of the image".
 PICTURE = r"(?:image|picture|scene|photo|photograph|view|frame)"
 OF_PICTURE = rf"(?:of|in) (?:the|this) (?:(?:SAR|radar|optical|aerial|satellite) )?{PICTURE}"
+# "on the left of the bridge": a relation, unless it goes on with the picture itself.
+NOT_PICTURE = rf"(?! (?:(?:the|this) )?(?:(?:SAR|radar|optical|aerial|satellite) )?{PICTURE}\b)"
 _SIDE_NOUN = r"(?:corner|side|part|area|region|section|portion|edge|end|zone)"
 _VERTICAL = {"upper": "top", "top": "top", "lower": "bottom", "bottom": "bottom"}
 _CENTRE = r"(?:middle|center|centre|central)"
+_ANY_PLACE = rf"(?:(?:far|very) )?(?:left|right|top|bottom|upper|lower|{_CENTRE})\b"
 # One place phrase; groups: v h (both axes) | m (middle) | one (a single direction, needs a preposition or a side noun).
 PLACE = re.compile(
     rf"(?:\b(?P<prep>in|at|on|near|within)(?P<the> the)? (?:far |very )?|\b)(?:"
     rf"(?P<v>upper|top|lower|bottom)[ -](?:hand[ -])?(?P<h>left|right)"
-    rf"|(?P<m>{_CENTRE})(?:[ -](?P<mh>left|right|top|bottom))?|(?P<one>left|right|top|bottom|upper|lower)"
-    rf")(?:[ -]hand)?(?P<side>[ -]{_SIDE_NOUN})?\b",
+    # "upper middle" and "left center" are neither a middle nor a side
+    rf"|(?<!upper )(?<!lower )(?<!left )(?<!right )(?P<m>{_CENTRE})(?:[ -](?P<mh>left|right|top|bottom))?"
+    rf"|(?P<one>left|right|top|bottom|upper|lower)(?! {_CENTRE}\b)"
+    # "in the middle of the harbor" is no place in the picture
+    rf")(?:[ -]hand)?(?P<side>[ -]{_SIDE_NOUN})?\b(?!(?:[ -]{_SIDE_NOUN})? of{NOT_PICTURE})",
     re.IGNORECASE,
 )
-# "on the left of the bridge": a relation, unless it goes on with the picture itself.
-_NOT_PICTURE = rf"(?! (?:(?:the|this) )?(?:(?:SAR|radar|optical|aerial|satellite) )?{PICTURE}\b)"
 RELATION = re.compile(
     r"\b(?:is )?(?:(?:located )?(?:to|on|at|in) the )?(?P<diagonal>(?:upper|lower|top|bottom)[ -](?:left|right))"
-    rf" of{_NOT_PICTURE}"
-    rf"|\b(?:(?:to|on|at) the (?:far )?)?(?P<h>left|right)(?: side)? of{_NOT_PICTURE}"
-    rf"|\bon the (?P<v>upper|lower) side of{_NOT_PICTURE}"
-    rf"|\b(?P<w>above|below|beneath|underneath|under|further up than|further down than)\b"
-    rf"|\b(?P<other>next to|beside|near to|close to|between|behind|in front of|inside|outside|surrounded by|than|around"
-    rf"|near (?=an? )|with|similar|located in|in the (?=(?:\w+ )?stadium))\b",
+    rf"(?: corner| side)? of{NOT_PICTURE}"
+    rf"|\b(?:(?:to|on|at|in) the (?:far )?)?(?P<h>left|right)(?: side)? of{NOT_PICTURE}"
+    rf"|\bon the (?P<v>upper|lower) side of{NOT_PICTURE}"
+    rf"|\b(?:in the )?(?P<w>above|below|beneath|underneath|under|further up than|further down than)\b(?: of\b)?(?= \w)"
+    rf"|\b(?P<other>(?:(?:a little|a bit|slightly|much) )?(?:smaller|bigger|larger) than|similar in size to"
+    rf"|next to|beside|near to|close to|between|behind|in front of|inside|outside|surrounded by|than|around"
+    rf"|near (?=an? )|with|similar"
+    rf"|(?:located|driving|parked|lying|standing|anchored|going) (?:in|on|at|through)(?! the {_ANY_PLACE})"
+    rf"|has(?= (?:the|an?)\b)|in the (?=(?:\w+ )?stadium))\b",
     re.IGNORECASE,
 )
 _RELATION_OF = {
@@ -78,7 +86,10 @@ EXTREME = re.compile(
     r"|(?P<big>largest|biggest)|(?P<small>smallest|tiniest))\b",
     re.IGNORECASE,
 )
-_SIZE = re.compile(r"\b(?:(?P<big>big|large|huge|sizeable)|(?P<small>small|tiny|little))\b", re.IGNORECASE)
+_SIZE = re.compile(
+    r"\b(?:(?P<big>big|large|huge|sizeable)|(?P<small>small|tiny|little))\b(?! (?:smaller|bigger|larger)\b)",
+    re.IGNORECASE,
+)
 _MODALITY = re.compile(
     rf"\b(?:in the (?:(?P<a>SAR|radar)|(?P<b>optical)) {PICTURE}|(?P<sar>SAR|radar)|(?P<opt>optical))\b", re.IGNORECASE
 )
@@ -88,6 +99,26 @@ _EMPTY = frozenset(
     "where look for mark point select please and i am looking which its it's one visible seen located".split()
 )
 _WORD = re.compile(r"[\w'-]+")
+# OPT-RSVG's way to say a relation: "There is a bridge, and the ship that needs to be found is located in ... of it".
+_OF_IT = re.compile(
+    r"there is (?P<reference>an? .+?) ?,? ?and (?P<head>the .+? )that needs to be found "
+    r"(?P<relation>is (?:.+? of|(?:located )?(?:above|below))) it",
+    re.IGNORECASE,
+)
+# The data sets' own wording of places, extremes and relations.
+CELLS: dict[tuple[str | None, str | None], str] = {
+    ("left", "top"): "in the upper left corner", ("right", "top"): "in the upper right corner",
+    (None, "top"): "at the top",
+    ("left", None): "on the left side", ("middle", "middle"): "in the middle", ("right", None): "on the right side",
+    ("left", "bottom"): "in the lower left corner", (None, "bottom"): "at the bottom",
+    ("right", "bottom"): "in the lower right corner",
+}  # fmt: skip
+FRAMES = ("The {}", "A {}", "There is a {}")
+RELATION_WORDS = {"left": "to the left of", "right": "to the right of", "top": "above", "bottom": "below"}
+EXTREME_WORDS = {
+    "left": "The leftmost {}", "right": "The rightmost {}", "top": "The {} closest to the top of the image",
+    "bottom": "The {} closest to the bottom of the image", "largest": "The largest {}", "smallest": "The smallest {}",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -100,8 +131,11 @@ class Meaning:
         size: "big", "small" or None.
         place: (column, row), column left/middle/right/None and row top/middle/bottom/None; None: no place said.
         extreme: left/right/top/bottom/largest/smallest, or None.
-        relation: left/right/top/bottom of `reference`, "other" for a relation that is read and not modelled, or None.
+        relation: left/right/top/bottom of `reference`, "other" for a relation that leans on more than a category or is
+            not modelled, or None.
         reference: Canonical noun of the object that the relation leans on.
+        offset: (column, row) of the object seen from `landmark`, for an "other" relation that says so, or None.
+        landmark: The words for the object that the offset counts from ("the small bridge in the middle"), or None.
         rest: Words left over, each an unread claim ("white", "rounded").
         definite: The caption points at one object ("the …", "find the …") rather than mentions one ("a …").
     """
@@ -113,6 +147,8 @@ class Meaning:
     extreme: str | None = None
     relation: str | None = None
     reference: str | None = None
+    offset: tuple[str | None, str | None] | None = None
+    landmark: str | None = None
     rest: tuple[str, ...] = ()
     definite: bool = False
 
@@ -162,6 +198,16 @@ def read_place(found: re.Match[str]) -> tuple[str | None, str | None] | None:
     return (one, None) if one in ("left", "right") else (None, _VERTICAL[one])
 
 
+def _offset(found: re.Match[str]) -> tuple[str | None, str | None] | None:
+    """Return (column, row) of the side that a relation match names."""
+    if found["diagonal"]:
+        row, column = re.split(r"[ -]", found["diagonal"].lower())
+        return column, _VERTICAL[row]
+    word = found["h"] or found["v"] or found["w"]
+    side = _RELATION_OF[word.lower()] if word else None
+    return ((side, None) if side in ("left", "right") else (None, side)) if side else None
+
+
 @lru_cache(maxsize=1 << 17)
 def parse(caption: str) -> Meaning:
     """Read a caption into its claims.
@@ -172,9 +218,12 @@ def parse(caption: str) -> Meaning:
     Returns:
         The claims read; what could not be read stands in `Meaning.rest`.
     """
-    head = clean(caption).rstrip(".?!").replace(",", " ")
-    relation = reference = None
-    tail = ""
+    head = clean(caption).rstrip(".?!")
+    found = _OF_IT.fullmatch(head)
+    if found:
+        head = f"{found['head']}{found['relation']} {found['reference']}"
+    head = re.sub(r" +", " ", head.replace(",", " "))
+    relation = reference = offset = landmark = None
     found = RELATION.search(head)
     if found:
         word = found["h"] or found["v"] or found["w"]
@@ -185,6 +234,8 @@ def parse(caption: str) -> Meaning:
         # A reference with its own attributes ("the grey bridge in the middle") is more than a category: not modelled.
         others = _NOUN.sub(" ", re.sub(OF_PICTURE, " ", tail)).lower()
         if reference is None or set(_WORD.findall(others)) - _EMPTY - {"sar", "optical", "radar"}:
+            offset = _offset(found) if reference else None
+            landmark = tail.strip() if offset else None
             relation = "other"
     found, head = _take(EXTREME, head)
     extreme = None
@@ -211,15 +262,37 @@ def parse(caption: str) -> Meaning:
     words = _WORD.findall(head.lower())
     rest = tuple(w for w in words if w not in _EMPTY)
     definite = extreme is not None or bool(re.search(r"\bthe \|", head.lower()))
-    return Meaning(category, modality, size, place, extreme, relation, reference, rest, definite)
+    return Meaning(category, modality, size, place, extreme, relation, reference, offset, landmark, rest, definite)
+
+
+def takes_an(word: str) -> bool:
+    """Tell whether a word takes "an"."""
+    return word[:1].lower() in "aeiou" and not word.lower().startswith(("uni", "one", "eu"))
 
 
 def agree(text: str) -> str:
     """Return the text with every a/an before a vowel letter, or before another one, as English wants it."""
 
     def fit(found: re.Match[str]) -> str:
-        article, word = found[1], found[2]
-        wanted = "an" if word[0].lower() in "aeiou" and not word.lower().startswith(("uni", "one", "eu")) else "a"
-        return (wanted.capitalize() if article[0].isupper() else wanted) + f" {word}"
+        return dress("an" if takes_an(found[2]) else "a", found[1][0]) + f" {found[2]}"
 
     return re.sub(r"\b(an?)\s+([\w-]+)", fit, text, flags=re.IGNORECASE)
+
+
+def dress(word: str, like: str) -> str:
+    """Give a word the letter case of the one it replaces; acronyms (SAR) count as lower case, and stay as they are."""
+    if like.isupper() and len(like) > 1 and like != "SAR":
+        return word.upper()
+    if like[0].isupper() and like != "SAR" and word != "SAR":
+        return word[0].upper() + word[1:]
+    return word
+
+
+def put(text: str, start: int, end: int, new: str) -> str:
+    """Replace text[start:end] and make the article in front of it agree when it agreed before."""
+    old = text[start:end]
+    head = text[:start]
+    article = re.search(r"\b(an?)( )$", head, re.IGNORECASE)
+    if article and takes_an(old) == (article[1].lower() == "an") and takes_an(new) != takes_an(old):
+        head = head[: article.start()] + dress("an" if takes_an(new) else "a", article[1][0]) + " "
+    return head + (new[0].upper() + new[1:] if start == 0 and old[0].isupper() else new) + text[end:]
