@@ -46,6 +46,10 @@ class Verb:
 
 VERBS: dict[str, Verb] = {
     "demo": Verb("optisar_yolo.demo", "main", "see it work on rendered scenes: validate, ask, train a little"),
+    "calibrate": Verb(
+        "optisar_yolo.engine.calibrate", "main", "make confidences probabilities: model=best.pt data=… split=val save=…"
+    ),
+    "view": Verb("optisar_yolo.engine.view", "main", "look at augmented pictures and their sentences: data=… mosaic=1"),
     "params": Verb("optisar_yolo.cli", "params", "parameter counts of the five scales"),
     "distill": Verb("optisar_yolo.build.distill", "main", "make the small text encoder from a larger one"),
 }
@@ -113,7 +117,7 @@ def help_page() -> str:
         version=__version__,
         build=BUILD_MODEL,
         bundled=BUNDLED_MODEL,
-        verbs="\n".join(f"  optisar {name:<8} {verb.help}" for name, verb in VERBS.items()),
+        verbs="\n".join(f"  optisar {name:<9} {verb.help}" for name, verb in VERBS.items()),
         keys="\n".join(
             f"  {name:<13}{setting.help} (default: {setting.default})" for name, setting in SETTINGS.items()
         ),

@@ -18,8 +18,8 @@ class Setting:
 
     Attributes:
         default: Value where the user gives none.
-        kind: ``"int"``, ``"float"``, ``"name"`` (a non-empty string), ``"file"`` (a path) or ``"texts"`` (a sentence or
-            several).
+        kind: ``"int"``, ``"float"``, ``"bool"``, ``"name"`` (a non-empty string), ``"file"`` (a path) or ``"texts"``
+            (a sentence or several).
         help: One line for ``optisar help``.
         low: Smallest accepted number.
         high: Largest accepted number; ``None``: no limit.
@@ -44,9 +44,15 @@ SETTINGS: dict[str, Setting] = {
     "negatives": Setting(
         "proven",
         "name",
-        "training: wrong sentences are proven wrong by the boxes (proven), drawn from other pictures unchecked (random), "
-        "or made as the authors' release makes them (released); the last two are there for comparison",
+        "training: wrong sentences are proven wrong by the boxes (proven), drawn from other pictures unchecked "
+        "(random), or made as the authors' release makes them (released); the last two are there for comparison",
         choices=("proven", "random", "released"),
+    ),
+    "swap_kinds": Setting(
+        "orientation:3,modality:2,relation:2,size:1,colour:1,number:0.5",
+        "weights",
+        "training: which words are exchanged in wrong sentences, and how often (kinds that are not named: never)",
+        choices=("orientation", "modality", "relation", "size", "colour", "number"),
     ),
     "guide": Setting(
         "positive",
@@ -59,12 +65,24 @@ SETTINGS: dict[str, Setting] = {
     "describe": Setting(
         0.5, "float", "training: share of the objects that get an expression derived from the boxes", high=1
     ),
+    "rewrite": Setting(
+        True,
+        "bool",
+        "training: captions follow flips, turns, crops and mosaics; False leaves them, and many become false",
+    ),
+    "crop": Setting(0.0, "float", "training: probability of a random crop, captions proven by what is left", high=1),
+    "rot90": Setting(0.0, "float", "training: probability of a turn by 90, 180 or 270 degrees", high=1),
+    "speckle": Setting(
+        0.0, "float", "training: most speckle s multiplied onto SAR pictures, as of 1/s² looks (0.5: four)", high=1
+    ),
+    "balance": Setting(False, "bool", "training: draw as many optical as SAR pictures in every epoch and batch"),
     "choice": Setting(0.0, "float", "gain of the choice loss: the best anchor of a sentence is one of its own"),
     "compare": Setting(1.0, "float", "gain of the comparison loss, where the model compares candidates"),
     "region": Setting(1.0, "float", "gain of the region loss"),
     "moe": Setting(1.5, "float", "gain of the expert-balance loss"),
     "text": Setting(None, "texts", "predict: a sentence, or a list of them"),
     "topk": Setting(1, "int", "predict: boxes per sentence", low=1),
+    "sensitivity": Setting(False, "bool", "val: also ask reworded wrong sentences: does the model heed the words?"),
 }
 
 OPTISAR_DEFAULTS: dict[str, Any] = {name: setting.default for name, setting in SETTINGS.items()}
@@ -85,6 +103,18 @@ def check(values: MutableMapping[str, Any]) -> None:
     for name, setting in SETTINGS.items():
         if name in values:
             values[name] = _checked(name, values[name], setting)
+
+
+def weights_of(text: str) -> dict[str, float]:
+    """Read ``"orientation:3,size:1"``.
+
+    Raises:
+        ValueError: No such pairs, a negative number, or nothing above 0.
+    """
+    weights = {k.strip(): float(v) for k, v in (pair.split(":") for pair in text.split(","))}
+    if not (min(weights.values()) >= 0 < sum(weights.values()) < float("inf")):
+        raise ValueError(f"weights must be numbers >= 0, some above 0, got '{text}'")
+    return weights
 
 
 def _checked(name: str, value: Any, setting: Setting) -> Any:
@@ -108,9 +138,16 @@ def _fits(value: Any, setting: Setting) -> bool:
             return False
         # NaN fails the first comparison, as it should.
         return setting.low <= value and (setting.high is None or value <= setting.high)
+    if setting.kind == "bool":
+        return isinstance(value, bool)
     if setting.kind == "texts":
         # What the sentences say (empty, too long) is the text encoder's to judge.
         return isinstance(value, str) or (isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value))
+    if setting.kind == "weights":
+        try:
+            return isinstance(value, str) and set(weights_of(value)) <= set(setting.choices)
+        except ValueError:
+            return False
     if setting.kind == "file":
         return isinstance(value, Path) or (isinstance(value, str) and bool(value.strip()))
     return isinstance(value, str) and bool(value.strip()) and (not setting.choices or value in setting.choices)
@@ -123,6 +160,10 @@ def _accepted(setting: Setting) -> str:
         return f"it must be {number} " + (
             f"of at least {setting.low:g}" if setting.high is None else f"from {setting.low:g} to {setting.high:g}"
         )
+    if setting.kind == "bool":
+        return "it must be True or False"
+    if setting.kind == "weights":
+        return f"it must be pairs like {setting.choices[0]}:2 with commas, of {', '.join(setting.choices)}"
     if setting.choices:
         return f"it must be one of {', '.join(setting.choices)}"
     if setting.kind == "texts":

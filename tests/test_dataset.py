@@ -13,17 +13,19 @@ from torch.utils.data import DataLoader
 
 from optisar_yolo import language
 from optisar_yolo.data import dataset as module
-from optisar_yolo.data.dataset import EpochSampler, EvaluationDataset, GroundingDataset
+from optisar_yolo.data.dataset import EvaluationDataset, GroundingDataset
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.records import load_card, load_split
+from optisar_yolo.data.sampler import EpochSampler
 
 PROMPTS = 9
 
 
 def settings_of(**changes):
     base = {
-        "imgsz": 64, "seed": 3, "fliplr": 0.5, "flipud": 0.5, "scale": 0.3, "hsv_v": 0.4, "prompts": PROMPTS,
-        "neg_ratio": 0.5, "reword": 0.0, "describe": 0.5,
+        "imgsz": 64, "seed": 3, "epochs": 9, "close_mosaic": 0, "mosaic": 0.0, "crop": 0.0, "rot90": 0.0,
+        "fliplr": 0.5, "flipud": 0.5, "scale": 0.3, "rewrite": True, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.4,
+        "speckle": 0.0, "prompts": PROMPTS, "neg_ratio": 0.5, "reword": 0.0, "describe": 0.5, "negatives": "proven",
     }  # fmt: skip
     return SimpleNamespace(**base | changes)
 
@@ -158,10 +160,14 @@ def test_epochs_differ_and_repeat(card, pictures, samples):
     assert not same(other[0, 0], samples[0, 0])
 
 
-def test_workers_change_nothing(card, pictures):
+EVERYTHING = {"mosaic": 0.5, "crop": 0.5, "rot90": 0.5, "hsv_h": 0.1, "hsv_s": 0.3, "speckle": 0.5}
+
+
+@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["default", "everything"])
+def test_workers_change_nothing(card, pictures, changes):
     batches = []
     for workers in (0, 2):
-        data = GroundingDataset(pictures, card.names, settings_of())
+        data = GroundingDataset(pictures, card.names, settings_of(**changes))
         sampler = EpochSampler(len(data), seed=3)
         sampler.set_epoch(1)
         loader = DataLoader(data, 2, sampler=sampler, num_workers=workers, collate_fn=data.collate)

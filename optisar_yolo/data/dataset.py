@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -10,55 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
-from optisar_yolo import language
-from optisar_yolo.data import augment
+from optisar_yolo.data import augment, radiometry
+from optisar_yolo.data.augment import View
 from optisar_yolo.data.geometry import letterbox, place, to_canvas
+from optisar_yolo.data.mosaic import mosaic
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.prompts import PromptList, PromptSampler
-from optisar_yolo.data.records import Picture
+from optisar_yolo.data.records import MODALITIES, Picture
 from optisar_yolo.data.unchecked import UncheckedSampler
 
 CACHE_LIMIT = 4 * 2**30  # bytes of decoded pictures that one process keeps
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Shuffled (epoch, index) pairs: reproducible from (seed, epoch), whatever was drawn before.
-
-    The epoch travels with the index so that the samples, too, depend on (seed, epoch, index) alone and not on the
-    number of
-    workers. Under DDP each rank takes its slice, padded so that all have the same length.
-
-    Args:
-        n: Number of samples.
-        seed: Of the run.
-        rank: Of this process, -1 without DDP.
-        world: Number of processes.
-        shuffle: In training.
-    """
-
-    def __init__(self, n: int, seed: int, rank: int = -1, world: int = 1, shuffle: bool = True) -> None:
-        self.n, self.seed, self.shuffle = n, seed, shuffle
-        self.rank, self.world = max(rank, 0), max(world, 1)
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next iteration."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        """Samples of this rank."""
-        return -(-self.n // self.world)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield this rank's (epoch, index) pairs."""
-        order = (
-            np.random.default_rng([self.seed, self.epoch]).permutation(self.n) if self.shuffle else np.arange(self.n)
-        )
-        order = np.resize(order, len(self) * self.world)
-        for i in order[self.rank :: self.world]:
-            yield self.epoch, int(i)
 
 
 class GroundingDataset(Dataset):
@@ -67,7 +31,8 @@ class GroundingDataset(Dataset):
     Args:
         pictures: Annotated pictures.
         names: Category names by index.
-        args: Settings: imgsz, seed, fliplr, flipud, scale, hsv_v, prompts, neg_ratio, reword, describe.
+        args: Settings: imgsz, seed, epochs; mosaic, close_mosaic, crop, rot90, fliplr, flipud, scale, rewrite; hsv_h,
+            hsv_s, hsv_v, speckle; prompts, neg_ratio, reword, describe.
         augmented: Draw augmentation (training).
     """
 
@@ -76,9 +41,12 @@ class GroundingDataset(Dataset):
         pool = [c for p in self.pictures for texts in p.captions for c in texts]
         self.prompts: Callable[..., PromptList]
         if args.negatives == "proven":
-            self.prompts = PromptSampler(pool, total=args.prompts, neg_ratio=args.neg_ratio, reword_share=args.reword)
+            self.prompts = PromptSampler(
+                pool, args.prompts, args.neg_ratio, reword_share=args.reword, kinds=args.swap_kinds
+            )
         else:
             self.prompts = UncheckedSampler(pool, args.prompts, args.neg_ratio, args.negatives == "released")
+        self.by_modality = {m: [i for i, p in enumerate(self.pictures) if p.modality == m] for m in MODALITIES}
         self.cache: dict[int, NDArray[np.uint8]] = {}
         self.cached = 0
 
@@ -100,18 +68,46 @@ class GroundingDataset(Dataset):
             self.cached += img.nbytes
         return img
 
-    def captions(
-        self, picture: Picture, captions: tuple[tuple[str, ...], ...], boxes: NDArray[np.float32], rng: Any
-    ) -> list[list[str]]:
+    def view(self, index: int) -> View:
+        """A picture with its objects and captions as they are labelled."""
+        picture = self.pictures[index]
+        return View(
+            img=self.load(index),
+            boxes=picture.boxes,
+            names=tuple(self.names[c] for c in picture.categories),
+            captions=picture.captions,
+            size=(picture.width, picture.height),
+            modality=picture.modality,
+        )
+
+    def augment(self, epoch: int, index: int, rng: np.random.Generator) -> View:
+        """Draw the augmentation of a picture, but for the zoom. What is off draws nothing from the source of chance."""
+        a, view = self.args, self.view(index)
+        if a.mosaic and epoch < a.epochs - a.close_mosaic and rng.random() < a.mosaic:
+            alike = self.by_modality[view.modality]
+            others = [self.view(alike[i]) for i in rng.integers(len(alike), size=3)]
+            view = mosaic([view, *others], a.imgsz, rng, a.rewrite)
+        elif a.crop and rng.random() < a.crop:
+            view = augment.crop(view, rng, a.rewrite)
+        if a.rot90 and rng.random() < a.rot90:
+            view = augment.turn(view, int(rng.integers(1, 4)), rng, a.rewrite)
+        view = augment.mirror(view, rng.random() < a.fliplr, rng.random() < a.flipud, a.rewrite)
+        img = radiometry.light(view.img, a.hsv_v, rng)
+        if view.modality == "sar":
+            img = radiometry.speckle(img, a.speckle, rng)
+        elif not any(radiometry.names_colour(c) for texts in view.captions for c in texts):
+            img = radiometry.tint(img, a.hsv_h, a.hsv_s, rng)
+        return replace(view, img=img)
+
+    def captions(self, view: View, rng: np.random.Generator) -> list[list[str]]:
         """What may be said of each object: its own expressions or, for a share of them, ones derived from boxes."""
-        size = (picture.width, picture.height)
-        names = [self.names[c] for c in picture.categories]
-        scene = language.Scene(boxes, names, size)
+        if view.retold:
+            return [list(texts) for texts in view.captions]
         chosen: list[list[str]] = []
-        for i, texts in enumerate(captions):
+        for i, texts in enumerate(view.captions):
             options = list(texts)
-            if rng.random() < self.args.describe:
-                options = scene.describe(i, rng) or options
+            if not view.remnant[i] and rng.random() < self.args.describe:
+                options = view.scene.describe(i, rng) or options
             chosen.append(options)
         return chosen
 
@@ -119,31 +115,27 @@ class GroundingDataset(Dataset):
         """Build the sample (epoch, index).
 
         Returns:
-            img uint8 [3, H, W] RGB; extent [4]; bboxes [N, 4] xywh and cls [N], targets [N, T] (see the loss); texts (T
-            sentences); guide (the sentence that guides the neck); im_file.
+            img uint8 [3, H, W] RGB; extent [4], the picture's place on the canvas (all of it for a mosaic); bboxes
+            [N, 4] xywh and cls [N], targets [N, T] (see the loss; a row without a 1 is an object that no sentence
+            asks for); texts (T sentences); guide (the sentence that guides the neck); modality (index in MODALITIES);
+            im_file.
         """
         epoch, index = key
-        a, picture = self.args, self.pictures[index]
+        a = self.args
         rng = np.random.default_rng([a.seed, epoch, index])
-        img = self.load(index)
-        boxes, captions = picture.boxes, picture.captions
-        size = (picture.width, picture.height)
+        view = self.augment(epoch, index, rng) if self.augmented else self.view(index)
+        prompts = self.prompts(self.captions(view, rng), view.boxes, view.names, view.size, rng)
         if self.augmented:
-            img, boxes, captions = augment.flip(
-                img, boxes, captions, size, rng.random() < a.fliplr, rng.random() < a.flipud
-            )
-            img = augment.light(img, a.hsv_v, rng)
-        names = [self.names[c] for c in picture.categories]
-        prompts = self.prompts(self.captions(picture, captions, boxes, rng), boxes, names, size, rng)
-        if self.augmented:
-            drawn, at = augment.zoom(a.imgsz, img.shape[0], img.shape[1], a.scale, rng)
-            canvas, extent = place(img, (a.imgsz, a.imgsz), drawn, at)
+            scale = 0.0 if view.fills else a.scale
+            drawn, at = augment.zoom(a.imgsz, view.img.shape[0], view.img.shape[1], scale, rng)
+            canvas, extent = place(view.img, (a.imgsz, a.imgsz), drawn, at)
         else:
-            canvas, extent = letterbox(img, a.imgsz, square=True)
-        targets = prompts.targets
-        own = (targets == 1).argmax(1)
+            canvas, extent = letterbox(view.img, a.imgsz, square=True)
+        targets = augment.open_doubts(view, prompts.texts, prompts.targets)
+        # An object that no sentence asks for is still a box to find; a sentence that may mean it finds its anchors.
+        own = np.where((targets == 1).any(1), (targets == 1).argmax(1), (targets != 0).argmax(1))
         asked = np.flatnonzero((targets == 1).any(0))
-        shares = to_canvas(boxes, size, extent)
+        shares = to_canvas(view.boxes, view.size, extent)
         xywh = np.concatenate(((shares[:, :2] + shares[:, 2:]) / 2, shares[:, 2:] - shares[:, :2]), 1)
         return {
             "img": torch.from_numpy(np.ascontiguousarray(canvas[..., ::-1].transpose(2, 0, 1))),
@@ -152,17 +144,10 @@ class GroundingDataset(Dataset):
             "cls": torch.from_numpy(own.astype(np.float32)).view(-1),
             "targets": torch.from_numpy(targets.astype(np.float32)),
             "texts": prompts.texts,
-            "guide": self._guide(asked, len(prompts.texts), rng),
-            "im_file": str(picture.path),
+            "guide": int(asked[rng.integers(len(asked))]) if len(asked) else int(rng.integers(len(prompts.texts))),
+            "modality": MODALITIES.index(view.modality),
+            "im_file": str(self.pictures[index].path),
         }
-
-    def _guide(self, asked: NDArray[np.intp], total: int, rng: np.random.Generator) -> int:
-        """Draw the sentence that guides the neck, of the right ones ``asked`` or of all; -1 for all together."""
-        if self.args.guide == "union":
-            return -1
-        if self.args.guide == "any" or not len(asked):
-            return int(rng.integers(total))
-        return int(asked[rng.integers(len(asked))])
 
     @staticmethod
     def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -170,7 +155,7 @@ class GroundingDataset(Dataset):
         batch: dict[str, Any] = {k: torch.stack([s[k] for s in samples]) for k in ("img", "extent")}
         batch |= {k: torch.cat([s[k] for s in samples]) for k in ("bboxes", "cls", "targets")}
         batch |= {k: [s[k] for s in samples] for k in ("texts", "im_file")}
-        batch["guide"] = torch.tensor([s["guide"] for s in samples])
+        batch |= {k: torch.tensor([s[k] for s in samples]) for k in ("guide", "modality")}
         counts = torch.tensor([len(s["cls"]) for s in samples])
         batch["batch_idx"] = torch.arange(len(samples)).repeat_interleave(counts).float()
         return batch

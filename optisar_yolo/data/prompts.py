@@ -16,10 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from optisar_yolo.language import Scene, noun_of, parse, reword, swap
+from optisar_yolo.settings import SETTINGS, weights_of
 from optisar_yolo.wording import NOUNS, agree
 
-# How often an exchanged word is of which kind: place and modality are what the method is about.
-KIND_WEIGHTS = {"orientation": 3.0, "modality": 2.0, "relation": 2.0, "size": 1.0, "colour": 1.0, "number": 0.5}
 SAME_CATEGORY = 0.5  # share of other pictures' sentences taken from categories that this picture shows too
 _CATEGORY_FRAMES = ("A {}", "There is a {}", "{}")
 _TRIES = 4  # draws from the pool per sentence wanted, before made-up sentences step in
@@ -50,6 +49,8 @@ class PromptSampler:
         neg_ratio: Adversarial variants per positive; every positive that has one gets at least one.
         category_prompts: Give objects without a sentence of their own the one of their category ("A SAR ship"), which
             means all objects of that category. Without it their rows have no 1.
+        kinds: Kinds of words that are exchanged, and how often (see `optisar_yolo.language.KINDS`); kinds that are not
+            named are left alone. Place and modality are what the method is about.
         reword_share: Probability of each sentence, true or false, to be said in other words.
 
     Raises:
@@ -63,6 +64,7 @@ class PromptSampler:
         neg_ratio: float = 0.5,
         category_prompts: bool = True,
         reword_share: float = 0.0,
+        kinds: str = SETTINGS["swap_kinds"].default,
     ) -> None:
         if total < 2:
             raise ValueError(f"prompts={total}: a list needs room for a true and a false sentence; use 2 or more")
@@ -70,6 +72,7 @@ class PromptSampler:
             raise ValueError(f"neg_ratio={neg_ratio} must be >= 0 and reword={reword_share} within 0 and 1")
         self.total, self.neg_ratio = total, neg_ratio
         self.category_prompts, self.reword_share = category_prompts, reword_share
+        self.kinds = {k: w for k, w in weights_of(kinds).items() if w}
         self.pool = list(pool)
         self._by_noun: dict[str | None, list[str]] = defaultdict(list)
         for text in self.pool:
@@ -173,7 +176,7 @@ class PromptSampler:
     ) -> list[tuple[str, list[int]]]:
         """Return variants and the objects that they mean, none or one.
 
-        In turns over the positives, each time of a kind drawn by `KIND_WEIGHTS`.
+        In turns over the positives, each time of a kind drawn by its weight.
         """
         wanted = min(max(math.ceil(self.neg_ratio * len(positives)), len(positives)), room)
         queues = [self._variants(text, rng) for text in positives]
@@ -191,15 +194,14 @@ class PromptSampler:
                     break
         return list(out.items())
 
-    @staticmethod
-    def _variants(text: str, rng: np.random.Generator) -> Iterator[str]:
+    def _variants(self, text: str, rng: np.random.Generator) -> Iterator[str]:
         """Yield a caption's variants in random order, kinds weighted."""
         by_kind: dict[str, list[str]] = {}
-        for variant in swap(text):
+        for variant in swap(text, self.kinds):
             by_kind.setdefault(variant.kind, []).append(variant.text)
         while by_kind:
             kinds = list(by_kind)
-            weights = np.cumsum([KIND_WEIGHTS[k] for k in kinds])
+            weights = np.cumsum([self.kinds[k] for k in kinds])
             kind = kinds[int(np.searchsorted(weights, rng.random() * weights[-1], side="right"))]
             yield by_kind[kind].pop(int(rng.integers(len(by_kind[kind]))))
             if not by_kind[kind]:

@@ -1,0 +1,289 @@
+"""Augmentation: whatever is done to a picture, its boxes stay on its objects and its sentences stay true."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from optisar_yolo import language
+from optisar_yolo.data import augment
+from optisar_yolo.data.augment import View
+from optisar_yolo.data.dataset import GroundingDataset
+from optisar_yolo.data.mosaic import mosaic
+from optisar_yolo.data.records import load_card, load_split
+
+NOUNS = ("ship", "harbor", "bridge")
+STEPS = {
+    "flip": {"fliplr": 0.5, "flipud": 0.5}, "rot90": {"rot90": 1.0}, "mosaic": {"mosaic": 1.0}, "crop": {"crop": 1.0},
+    "zoom": {"scale": 0.5},
+    "all": {"fliplr": 0.5, "flipud": 0.5, "rot90": 0.7, "mosaic": 0.4, "crop": 0.7, "scale": 0.5, "reword": 0.3},
+}  # fmt: skip
+
+
+def settings_of(**changes):
+    base = {
+        "imgsz": 96, "seed": 1, "epochs": 50, "close_mosaic": 0, "mosaic": 0.0, "crop": 0.0, "rot90": 0.0,
+        "fliplr": 0.0, "flipud": 0.0, "scale": 0.0, "rewrite": True, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0,
+        "speckle": 0.0, "prompts": 12, "neg_ratio": 0.5, "reword": 0.0, "describe": 0.5, "negatives": "proven",
+    }  # fmt: skip
+    return SimpleNamespace(**base | changes)
+
+
+@pytest.fixture(scope="module")
+def card(tiny):
+    return load_card(tiny)
+
+
+def painted(seed, modality="optical"):
+    """A picture of up to seven objects that do not overlap, each filled with a grey value of its own."""
+    rng = np.random.default_rng(seed)
+    w, h = int(rng.integers(80, 160)), int(rng.integers(80, 160))
+    img = np.full((h, w, 3), 5, np.uint8)
+    boxes, names = [], []
+    for cell in rng.permutation(9)[: int(rng.integers(1, 8))].tolist():
+        x0, y0 = cell % 3 * w / 3, cell // 3 * h / 3
+        bw, bh = rng.uniform(8, w / 3 - 2), rng.uniform(8, h / 3 - 2)
+        x, y = round(x0 + rng.uniform(0, w / 3 - bw - 1)), round(y0 + rng.uniform(0, h / 3 - bh - 1))
+        boxes.append([x, y, x + round(bw), y + round(bh)])
+        names.append(f"{modality} {NOUNS[int(rng.integers(len(NOUNS)))]}")
+        img[y : y + round(bh), x : x + round(bw)] = 20 + 25 * len(boxes)
+    array = np.array(boxes, np.float32)
+    scene = language.Scene(array, names, (w, h))
+    return View(
+        img, array, tuple(names), tuple(tuple(scene.describe(i, rng)) for i in range(len(names))), (w, h), modality
+    )
+
+
+def shades(view):
+    """The grey value in the middle of each box, where the box is wide enough to have one."""
+    scale = np.array(view.img.shape[1::-1]) / view.size
+    middle = ((view.boxes[:, :2] + view.boxes[:, 2:]) / 2 * scale).astype(int)
+    return [int(view.img[y, x, 0]) for x, y in middle]
+
+
+def assert_told_truly(view, strict):
+    scene = view.scene
+    for i, texts in enumerate(view.captions):
+        assert not (view.remnant[i] and texts)
+        for text in texts:
+            verdicts = scene.verdicts(text)
+            assert verdicts[i] is (True if strict else verdicts[i] or True), (text, verdicts)
+            if strict:
+                alike = [verdicts[k] for k in scene.groups[scene.names[i]] if k != i]
+                assert all(v is False for v in alike), (text, verdicts)
+
+
+# one step at a time, on made pictures
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.booleans(), st.booleans())
+def test_mirrored_captions_stay_true(seed, horizontal, vertical):
+    view = painted(seed)
+    done = augment.mirror(view, horizontal, vertical)
+    assert shades(done) == shades(view)
+    assert_told_truly(done, strict=False)
+    assert [len(t) for t in done.captions] == [len(t) for t in view.captions]  # rule-made ones can all be rewritten
+    back = augment.mirror(done, horizontal, vertical)
+    assert np.array_equal(back.img, view.img) and np.allclose(back.boxes, view.boxes)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 4))
+def test_turned_captions_stay_true(seed, turns):
+    view, rng = painted(seed), np.random.default_rng(seed)
+    done = augment.turn(view, turns, rng)
+    assert shades(done) == shades(view)
+    assert done.size == done.img.shape[1::-1]
+    assert_told_truly(done, strict=False)
+    back = augment.turn(done, -turns, rng)
+    assert np.array_equal(back.img, view.img) and np.allclose(back.boxes, view.boxes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6))
+def test_crops_keep_an_object_and_tell_the_truth(seed):
+    view = painted(seed)
+    done = augment.crop(view, np.random.default_rng(seed))
+    assert done.size == done.img.shape[1::-1]
+    assert all(2 * a >= b for a, b in zip(done.size, view.size, strict=True))
+    areas = sorted(np.prod(view.boxes[:, 2:] - view.boxes[:, :2], axis=1).tolist())
+    left = np.prod(done.boxes[:, 2:] - done.boxes[:, :2], axis=1).tolist()
+    assert any(min(abs(a - b) for b in areas) < 0.5 for a in left)  # one is there as a whole
+    assert set(shades(done)) <= set(shades(view))
+    assert_told_truly(done, strict=True)
+    assert done.retold
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6))
+def test_mosaics_tell_the_truth(seed):
+    views = [painted(seed + k) for k in range(4)]
+    done = mosaic(views, 128, np.random.default_rng(seed))
+    assert done.img.shape == (128, 128, 3) and done.size == (128, 128) and done.fills
+    assert (done.boxes >= 0).all() and (done.boxes <= 128).all() and (done.boxes[:, 2:] > done.boxes[:, :2]).all()
+    assert all(s > 5 for s, box in zip(shades(done), done.boxes, strict=True) if (box[2:] - box[:2]).min() > 6)
+    assert_told_truly(done, strict=True)
+
+
+def test_a_mosaic_is_of_one_modality():
+    with pytest.raises(ValueError, match="four pictures of one modality"):
+        mosaic([painted(k, "sar" if k else "optical") for k in range(4)], 64, np.random.default_rng(0))
+
+
+def test_pictures_without_objects_pass():
+    empty = View(np.zeros((50, 70, 3), np.uint8), np.zeros((0, 4), np.float32), (), (), (70, 50), "sar")
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        for done in (augment.crop(empty, rng), mosaic([empty] * 4, 64, rng), augment.turn(empty, 1, rng)):
+            assert done.boxes.shape == (0, 4) and done.captions == () and min(done.img.shape[:2]) >= 25
+
+
+def test_captions_can_be_left_as_they_were():
+    view, rng = painted(5), np.random.default_rng(0)
+    said = {c for texts in view.captions for c in texts}
+    assert augment.mirror(view, True, True, rewrite=False).captions == view.captions
+    assert augment.turn(view, 1, rng, rewrite=False).captions == view.captions
+    for done in (augment.crop(view, rng, rewrite=False), mosaic([view] * 4, 128, rng, rewrite=False)):
+        left = [texts for texts, gone in zip(done.captions, done.remnant, strict=True) if not gone]
+        assert left and {c for texts in left for c in texts} <= said and not done.retold
+
+
+# what a cut leaves
+
+
+def test_cut_gives_visible_parts_and_shares():
+    boxes = np.array([[0, 0, 10, 10], [8, 8, 12, 12], [20, 20, 30, 30], [9.5, 2, 19, 8], [2, 2, 2.5, 2.5]], np.float32)
+    visible, share = augment.cut(boxes, (5, 0, 10, 10))
+    assert share == pytest.approx([0.5, 0.25, 0, 0, 0], abs=1e-6)  # of the fourth, half a pixel could be seen
+    assert visible[:2].tolist() == [[0, 0, 5, 10], [3, 8, 5, 10]]
+    assert augment.cut(boxes, (0, 0, 10, 10))[1][4] == 1  # small, but there as a whole
+
+
+def test_a_remnant_is_neither_asked_for_nor_background():
+    boxes = np.array([[10, 40, 30, 60], [95, 40, 100, 60], [40, 80, 60, 95]], np.float32)
+    names = ("sar ship", "sar ship", "sar bridge")
+    view = View(
+        np.zeros((100, 100, 3), np.uint8),
+        boxes,
+        names,
+        ((), (), ()),
+        (100, 100),
+        "sar",
+        np.array([1, 0.1, 1], np.float32),
+    )
+    told = augment.retell(view, np.random.default_rng(0))
+    assert told.captions[0] and all("left" in c for c in told.captions[0]) and not told.captions[1]
+    texts = ["A SAR ship", "The bridge", "The ship on the left side of the image", "The rightmost ship"]
+    targets = np.array([[1, 0, 1, 0], [1, 0, 0, 1], [0, 1, 0, 0]], np.float32)
+    opened = augment.open_doubts(view, texts, targets)
+    assert opened[1].tolist() == [-1, 0, 0, -1]
+    assert np.array_equal(opened[[0, 2]], targets[[0, 2]])
+    gone = View(view.img, boxes, names, ((), (), ()), (100, 100), "sar", np.array([1, 1, 0.1], np.float32))
+    assert not any("bridge" in c for texts in augment.retell(gone, np.random.default_rng(0)).captions for c in texts)
+
+
+def test_colours_survive_where_nothing_can_be_mistaken():
+    boxes = np.array([[10, 40, 30, 60], [70, 40, 95, 60], [40, 80, 60, 95]], np.float32)
+    said = (("The red ship",), ("The white ship",), ("The grey bridge", "The new bridge"))
+    view = View(
+        np.zeros((100, 100, 3), np.uint8),
+        boxes,
+        ("optical ship",) * 2 + ("optical bridge",),
+        said,
+        (100, 100),
+        "optical",
+    )
+    told = augment.retell(view, np.random.default_rng(0))
+    assert told.captions[2] == ("The grey bridge",)
+    assert not any("red" in c.split() or "white" in c for texts in told.captions[:2] for c in texts)
+
+
+def test_nothing_is_said_of_sizes_where_an_object_is_cut():
+    boxes = np.array([[10, 10, 50, 50], [95, 40, 100, 60], [40, 80, 60, 95]], np.float32)
+    names = ("sar ship", "sar ship", "sar bridge")
+    texts = ["The smallest ship", "The big SAR ship", "The big bridge", "The smallest optical ship"]
+    targets = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]], np.float32)
+    for share, expected in ((0.5, [[-1, -1, 0, 0], [-1, -1, 0, 0], [0, 0, 0, 0]]), (1, targets.tolist())):
+        view = View(
+            np.zeros((100, 100, 3), np.uint8), boxes, names, (("The largest ship",), (), ()), (100, 100), "sar",
+            np.array([1, share, 1], np.float32),
+        )  # fmt: skip
+        told = augment.retell(view, np.random.default_rng(1))
+        assert ("The largest ship" in told.captions[0]) == (share == 1)
+        assert augment.open_doubts(told, texts, targets).tolist() == expected
+
+
+# whole samples
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_targets_agree_with_the_boxes(card, step):
+    """Sentences taught as true are not false, and those taught as false are proven so, on the boxes of the sample."""
+    data = GroundingDataset(load_split(card, "train"), card.names, settings_of(**STEPS[step]))
+    true = false = changed = 0
+    for epoch in range(6):
+        for index in range(len(data)):
+            sample = data[epoch, index]
+            view = data.augment(epoch, index, np.random.default_rng([1, epoch, index]))
+            changed += not np.array_equal(view.img, data.load(index)) or sample["extent"].tolist() != [0, 0, 1, 1]
+            x, y, w, h = sample["bboxes"].T.numpy()
+            left, top, right, bottom = sample["extent"].numpy()
+            assert step != "mosaic" or (left, top, right, bottom) == (0, 0, 1, 1)
+            shares = np.stack((x - w / 2 - left, y - h / 2 - top, x + w / 2 - left, y + h / 2 - top), 1)
+            scene = language.Scene(shares, view.names, (right - left, bottom - top))
+            for t, text in enumerate(sample["texts"]):
+                column = sample["targets"][:, t].tolist()
+                for i, target in enumerate(column):
+                    verdict = scene.verdict(text, i)
+                    assert target != 1 or (verdict is not False and not view.remnant[i]), (text, verdict)
+                    # Who says "the ship at the top" of one object means no other, even where a second comes close.
+                    close = verdict is None and 1 in column and not view.retold
+                    assert target != 0 or verdict is False or close, (text, verdict)
+                    true, false = true + (target == 1), false + (target == 0)
+    assert true > 40 and false > 300 and changed > 20
+
+
+def test_captions_left_as_they_were_become_false(card):
+    """What the test above looks for is there to be found."""
+    data = GroundingDataset(load_split(card, "train"), card.names, settings_of(fliplr=1, rewrite=False, describe=0))
+    wrong = 0
+    for index in range(len(data)):
+        sample, view = data[0, index], data.augment(0, index, np.random.default_rng([1, 0, index]))
+        for t, text in enumerate(sample["texts"]):
+            said = [view.scene.verdict(text, i) for i in np.flatnonzero(sample["targets"][:, t] == 1)]
+            wrong += any(v is False for v in said)
+    assert wrong > 3
+
+
+def test_mosaic_is_closed_for_the_last_epochs(card):
+    args = settings_of(mosaic=1, epochs=4, close_mosaic=1)
+    data = GroundingDataset(load_split(card, "train"), card.names, args)
+    assert [data.augment(epoch, 0, np.random.default_rng(0)).fills for epoch in range(5)] == [1, 1, 1, 0, 0]
+
+
+# grey values and colours
+
+
+def test_colour_is_changed_in_optical_and_speckle_added_in_sar_pictures(card):
+    pictures = load_split(card, "train")
+    plain = GroundingDataset(pictures, card.names, settings_of())
+    tinted = GroundingDataset(pictures, card.names, settings_of(hsv_h=0.5, hsv_s=0.5))
+    noisy = GroundingDataset(pictures, card.names, settings_of(speckle=1))
+    for i, picture in enumerate(pictures):
+        optical = picture.modality == "optical"
+        before, colour, noise = (np.asarray(d[0, i]["img"]) for d in (plain, tinted, noisy))
+        assert np.array_equal(before, colour) != optical and np.array_equal(before, noise) == optical
+
+
+def test_named_colours_are_left_alone(card):
+    pictures = [p for p in load_split(card, "train") if p.modality == "optical"]
+    data = GroundingDataset(pictures, card.names, settings_of(hsv_h=0.5, hsv_s=0.5, describe=0))
+    before = data.load(0)
+    assert not np.array_equal(data.augment(0, 0, np.random.default_rng(0)).img, before)
+    object.__setattr__(pictures[0], "captions", (("The reddish airplane",), *pictures[0].captions[1:]))
+    assert np.array_equal(data.augment(0, 0, np.random.default_rng(0)).img, before)

@@ -1,0 +1,109 @@
+"""The contact sheet of augmented pictures: its command line, what it shows, and what it answers to slips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from optisar_yolo import cli
+from optisar_yolo.engine import view
+
+
+def sample(targets: list[list[float]], texts: list[str]) -> dict[str, object]:
+    """Return a sample of a black picture with its objects in a row."""
+    n = len(targets)
+    boxes = [[(i + 0.5) / n, 0.5, 0.5 / n, 0.3] for i in range(n)]
+    return {
+        "img": torch.zeros(3, 64, 64, dtype=torch.uint8), "bboxes": torch.tensor(boxes).view(-1, 4),
+        "targets": torch.tensor(targets).view(n, len(texts)), "texts": texts,
+        "modality": 1, "im_file": "folder/sar_1.jpg",
+    }  # fmt: skip
+
+
+def words(figure):
+    """Return (text, colour) of all that is written beside the pictures."""
+    return [(t.get_text().replace("\n", " "), t.get_color()) for axes in figure.axes[1::2] for t in axes.texts]
+
+
+def test_true_sentences_have_the_colour_and_number_of_their_boxes():
+    texts = ["The left ship", "A ship", "The right ship", "An optical ship", "The middle ship"]
+    targets = [[1, 1, 0, 0, 0], [0, 1, 0, 0, -1], [0, 1, 1, 0, 0]]
+    figure = view.view_sheet([sample(targets, texts)], "title")
+    first, second = view.COLOURS[:2]
+    boxes = [p.get_edgecolor() for p in figure.axes[0].patches]
+    assert view.colours(np.array(targets)) == [first, second, second]
+    assert boxes[1] == boxes[2] != boxes[0]
+    said = dict(words(figure))
+    assert said["The left ship  → 1"] == first and said["The right ship  → 3"] == second
+    assert said["A ship  → 1, 2, 3"] == first and said["An optical ship"] == view.FALSE
+    assert said["The middle ship  [left out: 2]"] == view.OPEN and "sar_1.jpg, sar" in said
+
+
+def test_long_lists_are_cut_and_counted():
+    texts = [f"Sentence {i}" for i in range(20)]
+    targets = [[1.0] * 14 + [0.0] * 6] + [[0.0] * 20] * 8
+    shown = words(view.view_sheet([sample(targets, texts)] * 3, "title"))
+    assert [t for t, _ in shown].count("… and 8 more, 2 of them true") == 3
+    assert sum(t.startswith("Sentence") for t, _ in shown) == 3 * view.LINES
+    many = words(view.view_sheet([sample([[1.0]] * 9, ["A ship"])], "title"))
+    assert ("A ship  → 1, 2, 3, 4, 5, 6, … (9 objects)", view.COLOURS[0]) in many
+
+
+def test_a_picture_without_objects_is_shown():
+    figure = view.view_sheet([sample([], [])], "title")
+    assert len(figure.axes) == 2 and not figure.axes[0].patches
+
+
+def test_command_writes_the_sheet(tiny: Path, tmp_path: Path, caplog, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        view,
+        "view_sheet",
+        lambda samples, title, make=view.view_sheet: seen.append((samples, title)) or make(samples, title),
+    )
+    save = tmp_path / "sheet.jpg"
+    line = ["view", f"data={tiny}", "split=val", "n=4", "imgsz=64", "epoch=2", "mosaic=1", "prompts=6", f"save={save}"]
+    assert cli.main(line) == 0
+    (samples, title) = seen[0]
+    assert len(samples) == 2 and {s["modality"] for s in samples} == {0, 1}  # the split has no more
+    assert all(s["extent"].tolist() == [0, 0, 1, 1] and len(s["texts"]) == 6 for s in samples)
+    assert title == "tiny.yaml, val, seed 0, epoch 2: mosaic=1 prompts=6"
+    assert cv2.imread(str(save)).shape[0] > 300
+    assert cli.main(line) == 0
+    assert all(torch.equal(a["img"], b["img"]) for a, b in zip(samples, seen[1][0], strict=True))
+
+
+def test_settings_are_those_of_training_but_for_what_is_given():
+    from optisar_yolo.engine.train import TRAIN_DEFAULTS
+
+    args, own = view.configure({"fliplr": "1", "rewrite": "False", "save": "a.png"})
+    assert args.fliplr == 1 and args.rewrite is False and args.flipud == TRAIN_DEFAULTS["flipud"]
+    assert (args.mosaic, args.hsv_s, args.crop, args.imgsz, args.split) == (0, 0, 0, 320, "train")
+    assert own == {"n": 12, "epoch": 0, "save": Path("a.png")}
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "message"),
+    [
+        ("mosiac=1", 2, "unknown argument 'mosiac'; did you mean 'mosaic'?"),
+        ("qqqq=1", 2, "known are data, split, n, seed, epoch, imgsz, save and the settings of training"),
+        ("n=0", 1, "'n=0' is not valid: it must be a whole number of at least 1"),
+        ("epoch=two", 1, "'epoch=two' is not valid"),
+        ("save=sheet.gif", 1, "must end with .jpg, .jpeg, .png"),
+        ("mosaic=often", 1, "'mosaic=often' is of invalid type"),
+        ("crop=2", 1, "'crop=2' is not valid: it must be a number from 0 to 1"),
+        ("rewrite=1", 1, "it must be True or False"),
+        ("split=trial", 1, "no split 'trial'; the card has train, val, test"),
+        ("data=missing.yaml", 1, "data card 'missing.yaml' not found"),
+    ],
+)
+def test_slips_are_explained(tiny: Path, tmp_path: Path, capsys, monkeypatch, word, status, message):
+    monkeypatch.chdir(tmp_path)
+    given = {"data": str(tiny)} | dict([word.split("=")])
+    assert cli.main(["view", *(f"{k}={v}" for k, v in given.items())]) == status
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
