@@ -23,7 +23,16 @@ from optisar_yolo.engine.page import Section, write_index
 from optisar_yolo.engine.sheet import batch_sheet, sheet
 from optisar_yolo.files import write_atomic
 
-__all__ = ["Case", "Section", "training_curves", "training_sheet", "write_index", "write_report"]
+__all__ = [
+    "Case",
+    "Section",
+    "save_figure",
+    "style_axes",
+    "training_curves",
+    "training_sheet",
+    "write_index",
+    "write_report",
+]
 
 COLOURS = {"optical": "#1f77b4", "sar": "#d95f02", "all": "#333333"}
 
@@ -51,14 +60,14 @@ def write_report(metrics: GroundingMetrics, cases: Sequence[Case], folder: str |
     metrics.to_json(folder / "metrics.json")
     metrics.to_csv(folder / "metrics.csv")
     files = [folder / "metrics.json", folder / "metrics.csv"]
-    files.append(_save(iou_histogram(metrics), folder / "iou_histogram.png"))
-    files.append(_save(precision_curve(metrics), folder / "precision.png"))
+    files.append(save_figure(iou_histogram(metrics), folder / "iou_histogram.png"))
+    files.append(save_figure(precision_curve(metrics), folder / "precision.png"))
     if cases:
         files.append(write_atomic(folder / "cases.csv", table(cases, metrics)))
         for name, best in (("best", True), ("worst", False)):
             chosen = choose(cases, list(metrics.column("modality")), count, best)
             title = f"{'Best' if best else 'Worst'} {len(chosen)} of {len(cases)} expressions"
-            files.append(_save(sheet(chosen, title), folder / f"{name}.png"))
+            files.append(save_figure(sheet(chosen, title), folder / f"{name}.png"))
     return files
 
 
@@ -97,7 +106,7 @@ def precision_curve(metrics: GroundingMetrics) -> Figure:
 
 def training_sheet(batch: dict[str, Any], path: str | Path) -> Path:
     """Save the first pictures of a training batch with their objects and sentences (see `batch_sheet`), PNG or JPEG."""
-    return _save(batch_sheet(batch), Path(path))
+    return save_figure(batch_sheet(batch), Path(path))
 
 
 def training_curves(record: str | Path, path: str | Path) -> Path:
@@ -134,7 +143,7 @@ def training_curves(record: str | Path, path: str | Path) -> Path:
     for axes, key in zip(grid[:-1].ravel(), losses, strict=False):
         axes.set_axis_on()
         axes.plot(epochs, [row[key] for row in rows], marker=marker, color=COLOURS["all"])
-        _style(axes, key)
+        style_axes(axes, key)
     for axes, name in zip(grid[-1], figures, strict=False):
         axes.set_axis_on()
         for group in ("optical", "sar", "all"):
@@ -142,10 +151,10 @@ def training_curves(record: str | Path, path: str | Path) -> Path:
             if np.isfinite(values).any():
                 style = "--" if group == "all" else "-"
                 axes.plot(epochs, values, style, marker=marker, color=COLOURS[group], label=TITLES.get(group, group))
-        _style(axes, f"{name} (%)")
+        style_axes(axes, f"{name} (%)")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)
-    return _save(figure, Path(path))
+    return save_figure(figure, Path(path))
 
 
 def _number(cell: object) -> float:
@@ -153,7 +162,8 @@ def _number(cell: object) -> float:
     return float(cell) if isinstance(cell, str) and cell.strip() else math.nan
 
 
-def _style(axes: Axes, title: str) -> None:
+def style_axes(axes: Axes, title: str) -> None:
+    """Give a panel over epochs its title, axis and grid."""
     axes.set_title(title, fontsize=10)
     axes.set_xlabel("epoch", fontsize=8)
     axes.tick_params(labelsize=8)
@@ -174,7 +184,8 @@ def _finish(axes: Axes, title: str) -> Figure:
     return axes.figure  # type: ignore[return-value]
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure in the format of the path's suffix, in one step; the path."""
     out = io.BytesIO()
     figure.savefig(out, format=path.suffix[1:] or "png", dpi=110)
     return write_atomic(path, out.getvalue())

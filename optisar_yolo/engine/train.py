@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
 from optisar_yolo import language, plugin
+from optisar_yolo.checkpoint import store_calibration
 from optisar_yolo.data.cards import DataError, load_card
-from optisar_yolo.data.dataset import EpochSampler, EvaluationDataset, GroundingDataset
+from optisar_yolo.data.dataset import EvaluationDataset, GroundingDataset
+from optisar_yolo.data.loader import GroundingLoader
 from optisar_yolo.data.records import Picture, load_split
+from optisar_yolo.data.sampler import EpochSampler, modality_sides
 from optisar_yolo.data.textbank import TextBank
+from optisar_yolo.engine import monitor
 from optisar_yolo.engine.val import GroundingValidator
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.text import load_text_encoder
@@ -36,9 +39,10 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "momentum": 0.9,
     "weight_decay": 0.025,
     "warmup_bias_lr": 0.0,
-    "mosaic": 0.0,  # tiles falsify every position
+    "mosaic": 0.0,  # other captions than the data set's: those that hold for all four pictures
     "close_mosaic": 0,
-    "hsv_h": 0.0,  # captions name colours
+    "hsv_h": 0.0,  # like hsv_s, for optical pictures of which no caption names a colour
+    "hsv_s": 0.0,
     "hsv_v": 0.4,  # brightness, contrast and gamma
     "fliplr": 0.5,  # captions are rewritten
     "flipud": 0.5,
@@ -69,7 +73,8 @@ class GroundingTrainer(DetectionTrainer):
         self.last: Path
         self.best: Path
         super().__init__(cfg, given, _callbacks)
-        self.add_callback("on_train_epoch_start", _tell_epoch)
+        for event, callback in {"on_train_epoch_start": _tell_epoch, **monitor.CALLBACKS}.items():
+            self.add_callback(event, callback)
 
     def get_dataset(self) -> dict[str, Any]:
         """Read the card and its splits: what ultralytics calls the data dictionary."""
@@ -126,23 +131,19 @@ class GroundingTrainer(DetectionTrainer):
             return GroundingDataset(self.pictures["train"], self.card.names, self.args)
         return EvaluationDataset(self.pictures[img_path], self.args.imgsz)
 
-    def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> DataLoader:
+    def get_dataloader(
+        self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
+    ) -> GroundingLoader:
         """Loader of a split; in training its order and samples depend on (seed, epoch, index) alone."""
         with torch_distributed_zero_first(rank):
             dataset = self.build_dataset(dataset_path, mode, batch_size)
-        train = mode == "train"
+        n, seed = len(dataset), self.args.seed
+        sampler = EpochSampler(n, seed, shuffle=False)
+        if mode == "train":
+            sides = modality_sides(dataset.pictures) if self.args.balance else []
+            sampler = EpochSampler(n, seed, rank, self.world_size, sides=sides)
         workers = self.args.workers if self.device.type != "cpu" else 0
-        return DataLoader(
-            dataset,
-            batch_size=min(batch_size, len(dataset)),
-            sampler=EpochSampler(
-                len(dataset), self.args.seed, rank if train else -1, self.world_size if train else 1, train
-            ),
-            num_workers=workers,
-            collate_fn=dataset.collate,
-            pin_memory=self.device.type == "cuda",
-            generator=torch.Generator().manual_seed(self.args.seed),  # leaves the global generator to the model's noise
-        )
+        return GroundingLoader(dataset, batch_size, sampler, workers, pin=self.device.type == "cuda")
 
     def _build_train_pipeline(self) -> None:
         """Loaders and optimiser as the base trainer builds them, and all captions' features."""
@@ -247,7 +248,7 @@ class GroundingTrainer(DetectionTrainer):
         random.setstate(exact["rng"]["python"])
 
     def final_eval(self) -> None:
-        """Strip the checkpoints and validate the best one, with plots where they were asked for."""
+        """Strip the checkpoints, validate the best one, with plots where asked for, and store its calibration."""
         if RANK in {-1, 0}:
             for path in (self.last, self.best):
                 if path.exists():
@@ -256,7 +257,10 @@ class GroundingTrainer(DetectionTrainer):
             return
         LOGGER.info(f"\nValidating {self.best}...")
         self.validator.args.plots = self.args.plots
+        self.validator.fit = True
         self.metrics = self.validator(model=self.best)
+        if self.validator.calibration is not None:
+            store_calibration(self.best, self.best, self.validator.calibration)
         self.metrics.pop("fitness", None)
         self.run_callbacks("on_fit_epoch_end")
 

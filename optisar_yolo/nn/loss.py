@@ -9,6 +9,7 @@ out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from optisar_yolo.nn.compare import comparison_loss
 from optisar_yolo.nn.head import region_labels
 
 FOREGROUND_WEIGHT = 2.0  # of assigned cells in the region loss, Eq. 9
+Watch = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
 def choice_loss(scores: Tensor, chosen: Tensor, keep: Tensor) -> Tensor:
@@ -57,6 +59,7 @@ class GroundingLoss(v8DetectionLoss):
         super().__init__(model, tal_topk=10)
         self.model = [model]  # in a list: a plain attribute would be taken for a submodule when the model is pickled
         self.grids = model.head.grids
+        self.watch: Watch | None = None  # sees each level's region logits, labels and foreground (see the monitor)
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss.
@@ -68,7 +71,8 @@ class GroundingLoss(v8DetectionLoss):
                 canvas), ``targets`` [N, T] (1 true, 0 false, -1 leave out) and ``extent`` [B, 4].
 
         Returns:
-            The terms (six, seven where candidates are compared) with their gains, times B, and the same per picture, by name.
+            The terms (six; seven where candidates are compared) with their gains, times B, and the same per picture, by
+            name.
         """
         with torch.autocast(preds["scores"].device.type, enabled=False):
             scores = preds["scores"].float().transpose(1, 2).contiguous()  # [B, A, T]
@@ -130,11 +134,15 @@ class GroundingLoss(v8DetectionLoss):
         """Eq. 9: weighted cross-entropy of the grid cells, mean over levels; cells in the padding do not count."""
         if not maps:
             return extent.new_zeros(())
-        losses, start = [], 0
+        losses: list[Tensor] = []
+        start = 0
         for m, g in zip(maps, self.grids, strict=True):
             _, _, h, w = m.shape
             label = region_labels(h, w, extent, g, g)
-            weight = 1 + (FOREGROUND_WEIGHT - 1) * foreground[:, start : start + h * w].view(-1, h, w).float()
+            own = foreground[:, start : start + h * w].view(-1, h, w)
+            if self.watch is not None:
+                self.watch(len(losses), m, label, own)
+            weight = 1 + (FOREGROUND_WEIGHT - 1) * own.float()
             weight = weight * (label >= 0)
             start += h * w
             ce = F.cross_entropy(m.float(), label.clamp(min=0), reduction="none")

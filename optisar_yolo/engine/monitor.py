@@ -1,0 +1,241 @@
+"""Watches the parts of the network that can fail silently while the losses still fall.
+
+Region head (Eq. 8-9), routing of the PL-MoE blocks (Eq. 1-3), gates of the text fusion (Eq. 7) and scale of the text
+scores (Eq. 4): one row an epoch in the run's ``monitor.csv``, one line in the log, and a warning where a part is dead.
+
+Nothing here touches the training: forward hooks read what the network computes anyway, draw no random numbers, and
+add up on the device; it is read once an epoch. In long epochs only about a hundred steps are watched. Under DDP the
+first rank watches its own slice.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.utils import LOGGER, RANK
+from ultralytics.utils.torch_utils import unwrap_model
+
+from optisar_yolo.data.records import MODALITIES
+from optisar_yolo.engine.monitor_log import findings, read_record, summary, write_record
+from optisar_yolo.nn.plmoe import BALANCE_COEFFICIENT, MoEBlock
+from optisar_yolo.nn.tgdf import DualGateFusion
+
+WATCHED_STEPS = 100  # of an epoch: enough for shares to a percent, few enough to cost nothing
+
+
+class TrainingMonitor:
+    """Figures of one training run.
+
+    Args:
+        model: The model in training, not wrapped for parallel training.
+        path: Of the record, CSV.
+        steps: Batches of an epoch.
+        start: Epochs done before (a resumed run): their rows are kept, later ones dropped.
+    """
+
+    def __init__(self, model: Any, path: str | Path, steps: int, start: int = 0) -> None:
+        self.model, self.path = model, Path(path)
+        self.every = max(steps // WATCHED_STEPS, 1)
+        self.rows = [row for row in read_record(self.path) if row["epoch"] <= start] if start else []
+        self.warned: set[str] = set()
+        self.sums: dict[str, Tensor] = {}
+        self.step = self.watched = 0  # batches of the epoch so far, and those of them that were read
+        self.watching = False
+        self.modality: Tensor | None = None  # [B], of the pictures in the network
+        self.values: dict[str, Tensor] = {}  # maps before fusion, within one forward
+        self.levels = [f"P{round(math.log2(float(s)))}" for s in model.stride]
+        self.blocks: dict[str, MoEBlock] = {}
+        self.fusions: dict[str, DualGateFusion] = {}
+        for row in model.model:
+            for m in row.modules():
+                if isinstance(m, MoEBlock):
+                    taken = sum(name.split(".")[0] == f"moe{row.i}" for name in self.blocks)
+                    self.blocks[f"moe{row.i}" + (f".{taken}" if taken else "")] = m
+                elif isinstance(m, DualGateFusion):
+                    self.fusions[f"fusion{row.i}"] = m
+        self.hooks = [model.register_forward_pre_hook(self._begin), model.register_forward_hook(self._end)]
+        for name, block in self.blocks.items():
+            self.hooks.append(block.gate.register_forward_hook(self._hook(self._routing, name)))
+        for name, fusion in self.fusions.items():
+            self.hooks.append(fusion.value.register_forward_hook(self._hook(self._keep, name)))
+            self.hooks.append(fusion.register_forward_hook(self._hook(self._effect, name)))
+
+    def _hook(self, read: Any, name: str) -> Any:
+        """Make a forward hook that reads a module's output under a name, in watched steps."""
+
+        def hook(module: nn.Module, _: Any, output: Any) -> None:
+            if self.watching:
+                with torch.no_grad():
+                    read(name, output)
+
+        return hook
+
+    def _begin(self, model: nn.Module, args: tuple[Any, ...]) -> None:
+        """Before the model's forward: a training batch is watched every so many steps."""
+        batch: Any = args[0] if args else None
+        training = model.training and isinstance(batch, dict)
+        self.watching = training and self.step % self.every == 0
+        if not training:
+            return
+        self.step += 1
+        owner: Any = model
+        if getattr(owner, "criterion", None) is None:
+            owner.criterion = owner.init_criterion()
+        owner.criterion.watch = self._region if self.watching else None
+        self.modality = batch["modality"] if self.watching else None
+
+    def _end(self, *_: Any) -> None:
+        """After the model's forward, loss included."""
+        if self.watching:
+            for name, block in self.blocks.items():
+                if block.balance is not None:
+                    self._add(f"{name}/balance", block.balance.detach().float() / BALANCE_COEFFICIENT)
+            self.watched += 1
+        self.watching = False
+        self.values.clear()
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    @torch.no_grad()
+    def _region(self, level: int, logits: Tensor, label: Tensor, foreground: Tensor) -> None:
+        """Count a level's cells inside the picture: logits [B, R, h, w], label [B, h, w], foreground [B, h, w] bool."""
+        inside = label >= 0
+        right = inside & (logits.argmax(1) == label)
+        counts = (right.sum(), inside.sum(), (right & foreground).sum(), (inside & foreground).sum())
+        self._add(f"region{level}", torch.stack(counts))
+
+    def _routing(self, name: str, output: tuple[Tensor, Tensor]) -> None:
+        """Count experts per modality from gate weights [N, E] and probabilities [N, E] of N = B * patches."""
+        gates, probability = output
+        assert self.modality is not None
+        n, e = gates.shape
+        b = len(self.modality)
+        if n % b:
+            return
+        expert = torch.arange(e, device=gates.device)
+        top = gates.argmax(1, keepdim=True) == expert  # [N, E]
+        side = self.modality[:, None] == torch.arange(len(MODALITIES), device=gates.device)  # [B, M]
+        for kind, chosen in (("use", gates > 0), ("top", top)):
+            of_picture = chosen.view(b, n // b, e).sum(1)  # [B, E]
+            self._add(f"{name}/{kind}", (side[:, :, None] * of_picture[:, None]).sum(0))  # [M, E]
+        self._add(f"{name}/patches", side.sum(0) * (n // b))  # [M]
+        entropy = torch.special.entr(probability.float()).sum(1).mean()
+        self._add(f"{name}/router_entropy", entropy / max(math.log(e), 1e-9))
+
+    def _keep(self, name: str, output: Tensor) -> None:
+        """Keep a fusion's map as it is before the text."""
+        self.values[name] = output.detach()
+
+    def _effect(self, name: str, output: Tensor) -> None:
+        """How much the text changes the map: mean |out - v| over mean |v|, that is |factor - 1| weighted by |v|."""
+        before = self.values.pop(name)
+        change = (output.detach() - before).abs().mean(dtype=torch.float32)
+        self._add(f"{name}/effect", change / before.abs().mean(dtype=torch.float32).clamp(min=1e-9))
+
+    def end_epoch(self, epoch: int, gains: Any) -> dict[str, float]:
+        """Read the epoch's figures, add them to the record, log them and warn of dead parts.
+
+        Args:
+            epoch: Number of the epoch, from 1.
+            gains: Settings ``moe`` and ``region``.
+
+        Returns:
+            The epoch's row; empty where no batch was watched.
+        """
+        if not self.watched:
+            return {}
+        row = {"epoch": float(epoch), **self._read()}
+        self.sums, self.step, self.watched = {}, 0, 0
+        self.rows = [r for r in self.rows if r["epoch"] < epoch] + [row]  # an epoch may be done again
+        write_record(self.path, self.rows)
+        LOGGER.info(summary(row))
+        for key, message in findings(row, gains):
+            if key not in self.warned:
+                self.warned.add(key)
+                LOGGER.warning(message)
+        return row
+
+    def _read(self) -> dict[str, float]:
+        """Turn the sums of the epoch into figures."""
+        sums = {name: value.cpu().double() for name, value in self.sums.items()}
+        steps = self.watched
+        row: dict[str, float] = {}
+        counts = [sums[f"region{i}"] for i in range(len(self.levels)) if f"region{i}" in sums]
+        shares = [(c[0] / c[1], c[2] / c[3]) for c in counts]
+        for level, (every, own) in zip(self.levels, shares, strict=False):
+            row |= {f"region/{level}(all)": float(every), f"region/{level}(foreground)": float(own)}
+        if shares:
+            for i, group in enumerate(("all", "foreground")):
+                row[f"region/mean({group})"] = float(torch.stack([s[i] for s in shares]).nanmean())
+            grids = self.model.head.grids
+            row["region/chance"] = sum(1 / g**2 for g in grids) / len(grids)
+        for name, block in self.blocks.items():
+            if f"{name}/use" in sums:
+                row |= self._routing_figures(name, block, sums)
+                row[f"{name}/router_entropy"] = float(sums[f"{name}/router_entropy"]) / steps
+                row[f"{name}/balance"] = float(sums[f"{name}/balance"]) / steps
+        for name, fusion in self.fusions.items():
+            for kind, gate in (("alpha", fusion.attention_gate), ("beta", fusion.feature_gate)):
+                row |= {f"{name}/{kind}{i}": v for i, v in enumerate(gate.detach().flatten().tolist())}
+            if f"{name}/effect" in sums:
+                row[f"{name}/effect"] = float(sums[f"{name}/effect"]) / steps
+        for level, head in zip(self.levels, self.model.head.cv4, strict=False):
+            row[f"text_scale/{level}"] = float(head.logit_scale.detach().exp())
+        return row
+
+    @staticmethod
+    def _routing_figures(name: str, block: MoEBlock, sums: dict[str, Tensor]) -> dict[str, float]:
+        """Share of the patches that each expert is kept for, per modality; the busiest expert's share; entropy."""
+        use, top, patches = sums[f"{name}/use"], sums[f"{name}/top"], sums[f"{name}/patches"]
+        row = {f"{name}/patches": float(patches.sum()), f"{name}/top_k": float(block.gate.top_k)}
+        for m, modality in enumerate(MODALITIES):
+            if patches[m]:
+                row |= {f"{name}/expert{i}({modality})": float(v) for i, v in enumerate(use[m] / patches[m])}
+        first = top.sum(0) / top.sum()
+        row[f"{name}/busiest"] = float(first.max())
+        row[f"{name}/use_entropy"] = float(torch.special.entr(first).sum()) / max(math.log(len(first)), 1e-9)
+        return row
+
+    def close(self) -> None:
+        """Take the hooks off the model."""
+        for hook in self.hooks:
+            hook.remove()
+        self.hooks = []
+        criterion = getattr(self.model, "criterion", None)
+        if criterion is not None:
+            criterion.watch = None
+
+
+# The trainer's callbacks are plain functions: parallel training pickles them, and a child may hold each of them twice.
+
+
+def _start(trainer: Any) -> None:
+    if RANK in {-1, 0} and getattr(trainer, "monitor", None) is None:
+        path = trainer.save_dir / "monitor.csv"
+        steps, start = len(trainer.train_loader), trainer.start_epoch
+        trainer.monitor = TrainingMonitor(unwrap_model(trainer.model), path, steps, start)
+
+
+def _end_epoch(trainer: Any) -> None:
+    if getattr(trainer, "monitor", None) is not None:
+        trainer.monitor.end_epoch(trainer.epoch + 1, trainer.args)
+
+
+def _finish(trainer: Any) -> None:
+    monitor, trainer.monitor = getattr(trainer, "monitor", None), None
+    if monitor is None:
+        return
+    monitor.close()
+    if trainer.args.plots and monitor.rows:
+        from optisar_yolo.engine.monitor_plot import monitor_plot
+
+        trainer.on_plot(monitor_plot(monitor.path, trainer.save_dir / "monitor.png"))
+
+
+CALLBACKS = {"on_train_start": _start, "on_train_epoch_end": _end_epoch, "on_train_end": _finish}
+"""What a trainer calls, by event."""
