@@ -13,9 +13,17 @@ from ultralytics.engine.model import Model
 from ultralytics.engine.results import Results
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 
-from optisar_yolo.checkpoint import CheckpointError, find_weights, load_shared, readable, save_shared
+from optisar_yolo.checkpoint import (
+    CheckpointError,
+    find_weights,
+    load_shared,
+    readable,
+    save_shared,
+    store_calibration,
+)
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.textbank import TextBank
+from optisar_yolo.engine.calibrate import Calibration, CalibrationError, attach, default_conf
 from optisar_yolo.engine.export import run_export
 from optisar_yolo.engine.onnx import OnnxModel
 from optisar_yolo.engine.predict import GroundingPredictor, answer, as_results, canvas, sentences
@@ -23,8 +31,6 @@ from optisar_yolo.engine.train import GroundingTrainer
 from optisar_yolo.engine.val import GroundingValidator, checked_bank
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.plugin import config_keys
-
-DEFAULT_CONF = 0.05  # below it a sentence gets no box, unless the caller sets conf
 
 
 class OptiSAR(Model):
@@ -116,8 +122,9 @@ class OptiSAR(Model):
             source: File, folder, URL, array, PIL picture, tensor, or a list of them, as ultralytics takes them.
             stream: Return a generator.
             predictor: Another predictor class.
-            **kwargs: ``text`` (a sentence or a list of them), ``conf``, ``topk``, ``imgsz``, ``save`` and
-            ultralytics' other keys.
+            **kwargs: ``text`` (a sentence or a list of them), ``conf`` (least confidence of a box; by default the
+                threshold of the model's calibration, 0.05 without one), ``topk``, ``imgsz``, ``save`` and
+                ultralytics' other keys.
 
         Returns:
             One ``Results`` per picture: ``boxes.cls`` is the index of the sentence, ``names[cls]`` the sentence.
@@ -125,7 +132,8 @@ class OptiSAR(Model):
         Raises:
             ValueError: No usable sentence.
         """
-        kwargs.setdefault("conf", DEFAULT_CONF)
+        if kwargs.get("conf") is None:
+            kwargs["conf"] = default_conf(self.model)
         kwargs["text"] = sentences(kwargs.get("text"))  # before anything is loaded
         if stream:
             return self._stream(source, predictor, kwargs)
@@ -153,6 +161,46 @@ class OptiSAR(Model):
         custom = {"format": "onnx", "imgsz": self.overrides.get("imgsz") or 640, "data": None, "device": None}
         args = get_cfg(overrides={**self.overrides, **custom, **kwargs, "mode": "export"})
         return run_export(self.model, args, self.ckpt_path)
+
+    @config_keys()
+    def calibrate(
+        self, data: str | Path, split: str = "val", save: str | Path | None = None, **kwargs: Any
+    ) -> Calibration:
+        """Fit confidences that are probabilities, and a threshold (see :mod:`optisar_yolo.engine.calibrate`).
+
+        Every expression is asked, and for each that has one a reworded sentence that the boxes prove false. Unlike
+        boxes, confidences and what gets an answer change from here on; training ends with this by itself.
+
+        Args:
+            data: Data card.
+            split: A split that the model was not trained on.
+            save: Weights file to write: what was opened, and the calibration. By default the model in memory alone
+                changes.
+            **kwargs: ``imgsz`` and other keys of ``val``.
+
+        Returns:
+            The calibration.
+
+        Raises:
+            CalibrationError: The answers allow none.
+            ValueError: The model has no weights file to write anew.
+        """
+        self._check_is_pytorch_model()
+        if save is not None and not self.ckpt_path:
+            raise ValueError("save= needs a model that was opened from a weights file; save this one first")
+        args = {**self.overrides, "rect": True, "plots": False, **kwargs}
+        args |= {"data": str(data), "split": split, "mode": "val"}
+        validator = GroundingValidator(args=args, _callbacks=self.callbacks)
+        validator.fit = True
+        validator(model=self.model)
+        self.metrics = validator.metrics
+        if validator.calibration is None:
+            raise CalibrationError(f"{data} {split}: {validator.problem}")
+        attach(self.model, validator.calibration)
+        self.predictor = None  # it holds a copy of the network without the calibration
+        if save is not None:
+            store_calibration(self.ckpt_path, save, validator.calibration)
+        return validator.calibration
 
     def encode(self, source: Any, imgsz: int | None = None) -> Scene:
         """Encode a picture once, to ask it many sentences.
@@ -201,12 +249,12 @@ class Scene:
         with torch.inference_mode():
             self.encoded = model.encode(x, extent)
 
-    def ground(self, text: str | Sequence[str], conf: float = DEFAULT_CONF, topk: int = 1) -> Results:
+    def ground(self, text: str | Sequence[str], conf: float | None = None, topk: int = 1) -> Results:
         """Ask sentences.
 
         Args:
             text: A sentence or several.
-            conf: Least confidence of a box.
+            conf: Least confidence of a box; by default as in :meth:`OptiSAR.predict`.
             topk: Boxes per sentence.
 
         Returns:
@@ -217,4 +265,4 @@ class Scene:
         with torch.inference_mode():
             features = self.bank(texts).to(self.device)
             found = answer(self.model, self.encoded, features, self.canvas, [size], topk)[0]
-        return as_results(found, self.image, self.path, texts, conf)
+        return as_results(found, self.image, self.path, texts, default_conf(self.model) if conf is None else conf)

@@ -5,6 +5,7 @@ Reading a shared file executes nothing of what is in it.
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from collections.abc import Iterator
@@ -12,11 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 from ultralytics.nn.tasks import load_checkpoint
 
 from optisar_yolo import __version__
+from optisar_yolo.engine.calibrate import ATTRIBUTE, Calibration, CalibrationError, attach, calibration_of
 from optisar_yolo.files import write_atomic
 from optisar_yolo.identify import MARK
 from optisar_yolo.nn.model import GroundingModel
@@ -93,6 +97,7 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
         k: v.half().contiguous() if v.is_floating_point() else v.contiguous() for k, v in model.state_dict().items()
     }
     args = model.args if isinstance(model.args, dict) else vars(model.args)
+    calibration = calibration_of(model)
     meta = {
         "format": FORMAT,
         "version": __version__,
@@ -101,6 +106,7 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
         "text_model": model.text_model,
         "text_fingerprint": model.text_fingerprint,
         "imgsz": args.get("imgsz", 640),
+        **({ATTRIBUTE: calibration.to_dict()} if calibration else {}),
         **(info or {}),
     }
     return write_atomic(path, save(tensors, metadata={MARK: json.dumps(meta)}))
@@ -112,16 +118,7 @@ def load_shared(path: str | Path) -> GroundingModel:
     Raises:
         CheckpointError: Damaged, not ours, or of a later format.
     """
-    try:
-        with safe_open(path, framework="pt") as f:
-            meta = json.loads((f.metadata() or {}).get(MARK, "null"))
-            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: damaged or incomplete ({error}); copy or download it again") from error
-    if not isinstance(meta, dict):
-        raise CheckpointError(
-            f"{path}: a safetensors file without OptiSAR metadata; give weights written by optisar-yolo"
-        )
+    meta, tensors = _read_shared(path)
     if meta.get("format") != FORMAT:
         raise CheckpointError(
             f"{path}: written in format {meta.get('format')} by version {meta.get('version')}, this is version "
@@ -140,4 +137,64 @@ def load_shared(path: str | Path) -> GroundingModel:
     model.args = {"imgsz": meta["imgsz"], "task": "detect", "model": str(Path(path).name)}
     model.task = "detect"
     model.pt_path = str(path)
+    try:
+        attach(model, Calibration.from_dict(meta.get(ATTRIBUTE), path))
+    except CalibrationError as error:
+        raise CheckpointError(str(error)) from error
     return model.float().eval()
+
+
+def _read_shared(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return our metadata and the tensors of a shared file.
+
+    Raises:
+        CheckpointError: Damaged, or not ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as f:
+            meta = json.loads((f.metadata() or {}).get(MARK, "null"))
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: damaged or incomplete ({error}); copy or download it again") from error
+    if not isinstance(meta, dict):
+        raise CheckpointError(
+            f"{path}: a safetensors file without OptiSAR metadata; give weights written by optisar-yolo"
+        )
+    return meta, tensors
+
+
+def store_calibration(source: str | Path, target: str | Path, calibration: Calibration) -> Path:
+    """Write a weights file anew with a calibration; all else in it stays as it is.
+
+    Args:
+        source: ``.pt`` or ``.safetensors``.
+        target: Where to, of the same kind or ``.safetensors``; may be the source itself, which is replaced as a whole.
+        calibration: What to store.
+
+    Returns:
+        The target.
+
+    Raises:
+        FileNotFoundError: No such source.
+        ValueError: The target has another ending.
+        CheckpointError: A source that cannot be used.
+    """
+    source, target = find_weights(source), Path(target)
+    if target.suffix == ".safetensors" == source.suffix:
+        meta, tensors = _read_shared(source)
+        meta[ATTRIBUTE] = calibration.to_dict()
+        return write_atomic(target, save(tensors, metadata={MARK: json.dumps(meta)}))
+    if target.suffix == ".safetensors":
+        model = load_model(source)
+        attach(model, calibration)
+        return save_shared(model, target)
+    if (source.suffix, target.suffix) != (".pt", ".pt"):
+        raise ValueError(f"cannot write {source.name} as {target.name}: give a file that ends in {source.suffix}")
+    with readable(source):
+        checkpoint = torch.load(source, map_location="cpu", weights_only=False)
+    for key in ("model", "ema"):
+        if isinstance(checkpoint.get(key), GroundingModel):
+            attach(checkpoint[key], calibration)
+    content = io.BytesIO()
+    torch.save(checkpoint, content)
+    return write_atomic(target, content.getvalue())

@@ -22,6 +22,7 @@ from ultralytics.utils.checks import check_imgsz
 
 from optisar_yolo import __version__
 from optisar_yolo.checkpoint import BUNDLED
+from optisar_yolo.engine.calibrate import ATTRIBUTE, calibration_of
 from optisar_yolo.engine.onnx import FORMAT, INPUTS, OUTPUTS, OnnxModel, need
 from optisar_yolo.files import write_atomic
 from optisar_yolo.identify import MARK
@@ -120,6 +121,7 @@ def export_onnx(model: GroundingModel, path: str | Path, imgsz: Any = 640, opset
     graph = onnx.load_from_string(_trace(net, stride, opset or OPSET))
     for value in (*graph.graph.input, *graph.graph.output):
         value.doc_string = (INPUTS | OUTPUTS)[value.name]
+    calibration = calibration_of(model)
     meta = {
         "format": FORMAT,
         "version": __version__,
@@ -131,6 +133,7 @@ def export_onnx(model: GroundingModel, path: str | Path, imgsz: Any = 640, opset
         "stride": stride,
         "inputs": INPUTS,
         "outputs": OUTPUTS,
+        **({ATTRIBUTE: calibration.to_dict()} if calibration else {}),
     }
     onnx.helper.set_model_props(graph, {MARK: json.dumps(meta)})
     onnx.checker.check_model(graph)

@@ -67,6 +67,8 @@ class GroundingMetrics:
     Attributes:
         speed: Milliseconds per picture by stage, filled in by the validator.
         save_dir: Where the validator saves; only carried along.
+        extra: More figures for `results_dict`, by name: those of sensitivity to words, where they were asked for.
+        sections: More content for `to_json`, by name, such as "sensitivity" and "calibration".
     """
 
     def __init__(self, save_dir: str | Path | None = None) -> None:
@@ -77,6 +79,8 @@ class GroundingMetrics:
         """
         self.save_dir = save_dir
         self.speed = {"preprocess": 0.0, "inference": 0.0, "loss": 0.0, "postprocess": 0.0}
+        self.extra: dict[str, float] = {}
+        self.sections: dict[str, Any] = {}
         self._rows: dict[str, list[Any]] = {column: [] for column in _COLUMNS}
 
     def __len__(self) -> int:
@@ -87,6 +91,7 @@ class GroundingMetrics:
         """Forget all expressions."""
         for column in self._rows.values():
             column.clear()
+        self.extra, self.sections = {}, {}
 
     def update(
         self,
@@ -151,6 +156,16 @@ class GroundingMetrics:
         for column, entries in values.items():
             self._rows[column].extend(entries)
         return inter / union
+
+    def set_confidence(self, conf: np.ndarray) -> None:
+        """Replace the confidences [N] of all expressions, in the order seen; no figure depends on them.
+
+        Raises:
+            ValueError: Not one per expression.
+        """
+        if len(conf) != len(self):
+            raise ValueError(f"{len(conf)} confidences for {len(self)} expressions")
+        self._rows["conf"] = [float(c) for c in conf]
 
     def merge(self, other: GroundingMetrics) -> None:
         """Add the expressions another process has seen."""
@@ -219,7 +234,7 @@ class GroundingMetrics:
     @property
     def results_dict(self) -> dict[str, float]:
         """All figures by name, and ``fitness``; NaN for a modality without expressions."""
-        return dict(zip(self.keys, self.mean_results(), strict=True)) | {"fitness": self.fitness}
+        return dict(zip(self.keys, self.mean_results(), strict=True)) | self.extra | {"fitness": self.fitness}
 
     def table(self, sections: Sequence[str] = ("modality",)) -> str:
         """Return a monospace table in percent.
@@ -245,7 +260,7 @@ class GroundingMetrics:
         rule = (
             "a box is right at t if IoU >= t; a missing box counts as IoU 0; boxes are clipped to the original picture"
         )
-        content = {"rule": rule, "fitness": self.fitness, "speed_ms": self.speed, "rows": self.rows()}
+        content = {"rule": rule, "fitness": self.fitness, "speed_ms": self.speed, "rows": self.rows(), **self.sections}
         text = json.dumps(_without_nan(content), indent=2) + "\n"
         if path is not None:
             write_atomic(path, text)

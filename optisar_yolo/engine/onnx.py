@@ -8,7 +8,8 @@ their sizes and the number of sentences may change from run to run:
 * ``extent`` [B, 4]: left, top, right and bottom of the unpadded picture as shares of the canvas; 0, 0, 1, 1 where
   nothing is padded. "Upper left" means that of the picture, so the network has to know where it lies.
 * ``boxes`` [B, T, 4]: the one best box of each sentence, x1, y1, x2, y2 in pixels of the canvas.
-* ``conf`` [B, T]: its confidence, 0..1.
+* ``conf`` [B, T]: its raw confidence, 0..1. Where the metadata hold a ``calibration`` with a, b and threshold, the
+  probability that the box is right is sigmoid(a * log(conf / (1 - conf)) + b); below the threshold there is no answer.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.checkpoint import CheckpointError
+from optisar_yolo.engine.calibrate import ATTRIBUTE, Calibration, CalibrationError, attach
 from optisar_yolo.identify import MARK, is_ours
 
 FORMAT = 1  # of the inputs, outputs and metadata; raised when a reader of the old one could not use the file
@@ -86,6 +88,7 @@ class OnnxModel:
         imgsz: Long side of pictures that the file was exported for; others work.
         stride: Height and width of canvases are multiples of it.
         version: Version of optisar-yolo that wrote the file.
+        calibration: As a dictionary (see :class:`~optisar_yolo.engine.calibrate.Calibration`); None without one.
 
     Raises:
         FileNotFoundError: No such file.
@@ -112,6 +115,11 @@ class OnnxModel:
         self.imgsz: int = meta["imgsz"]
         self.stride: int = meta["stride"]
         self.version: str = meta["version"]
+        self.calibration: dict[str, Any] | None = None
+        try:
+            attach(self, Calibration.from_dict(meta.get(ATTRIBUTE), self.path))
+        except CalibrationError as error:
+            raise CheckpointError(str(error)) from error
 
     def __repr__(self) -> str:
         return f"OnnxModel('{self.path}')"

@@ -19,10 +19,12 @@ from optisar_yolo.data.dataset import EvaluationDataset
 from optisar_yolo.data.geometry import letterbox, to_picture
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.textbank import TextBank
+from optisar_yolo.engine.asking import ask
+from optisar_yolo.engine.calibrate import calibration_of
 from optisar_yolo.engine.draw import GroundingResults
 from optisar_yolo.engine.onnx import OnnxModel, Pictures
 from optisar_yolo.engine.sources import PictureFiles, opened
-from optisar_yolo.engine.val import ask, checked_bank
+from optisar_yolo.engine.val import checked_bank
 from optisar_yolo.language import clean
 from optisar_yolo.nn.model import Encoded, GroundingModel
 
@@ -86,9 +88,10 @@ def answer(
         topk: Boxes per sentence.
 
     Returns:
-        Per picture [n, 6]: xyxy in pixels of the picture, confidence, index of the sentence; best first for each
-        sentence.
+        Per picture [n, 6]: xyxy in pixels of the picture, confidence (calibrated where the model has a calibration),
+        index of the sentence; best first for each sentence.
     """
+    calibration = calibration_of(model)
     b, t = len(sizes), len(texts)
     rows = torch.arange(b, device=texts.device).repeat_interleave(t)
     boxes, confs = ask(model, scene, rows, texts.repeat(b, 1), 1 if topk == 1 else CANDIDATES)
@@ -97,6 +100,8 @@ def answer(
         found = []
         for j in range(t):
             box, conf = boxes[i * t + j].float().cpu().numpy(), confs[i * t + j].float().cpu()
+            if calibration is not None:
+                conf = torch.from_numpy(calibration(conf.numpy())).float()
             xyxy = to_picture(box, size, scene.extent[i].cpu().numpy(), canvas)
             # clipped first: boxes that differ outside the picture alone are one answer, not two
             keep = nms(torch.from_numpy(xyxy), conf, OVERLAP)[:topk] if topk > 1 else torch.tensor([0])
@@ -130,7 +135,7 @@ def as_results(
             mine = found[found[:, 5] == j, 4]
             if not (mine >= conf).any():
                 LOGGER.info(
-                    f'nothing found for "{text}" in {path}: best confidence {mine.max():.3f}, below conf={conf:g}'
+                    f'nothing found for "{text}" in {path}: best confidence {mine.max():.3f}, below conf={conf:.3g}'
                 )
     boxes = torch.from_numpy(kept.astype(np.float32))
     return GroundingResults(image, path=path, names=dict(enumerate(texts)), boxes=boxes)

@@ -20,14 +20,17 @@ from optisar_yolo.data.dataset import EvaluationDataset
 from optisar_yolo.data.geometry import to_picture
 from optisar_yolo.data.records import Picture, load_split
 from optisar_yolo.data.textbank import TextBank
+from optisar_yolo.engine.asking import ask
+from optisar_yolo.engine.calibrate import ATTRIBUTE, DEFAULT_CONF, Calibration, CalibrationError, calibration_of
 from optisar_yolo.engine.cases import Case
 from optisar_yolo.engine.metrics import GroundingMetrics, is_hard
-from optisar_yolo.engine.onnx import OnnxModel, Pictures
-from optisar_yolo.nn.model import Encoded, GroundingModel
+from optisar_yolo.engine.onnx import OnnxModel
+from optisar_yolo.engine.sensitivity import Probe
+from optisar_yolo.engine.wordscore import RULES, flat, table
+from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.text import load_text_encoder
 
 SECTIONS = ("modality", "difficulty", "kind", "category")  # of the table after a validation of its own
-QUERY_BATCH = 16  # sentences that run through the text-guided rows at once: bounds memory, not the answer
 
 
 def checked_bank(model: GroundingModel | OnnxModel, weights: str | Path | None, directory: Path | None) -> TextBank:
@@ -53,36 +56,16 @@ def checked_bank(model: GroundingModel | OnnxModel, weights: str | Path | None, 
     return TextBank(encoder, directory)
 
 
-def ask(
-    model: GroundingModel | OnnxModel, scene: Encoded | Pictures, rows: Tensor, texts: Tensor, k: int = 1
-) -> tuple[Tensor, Tensor]:
-    """Ask sentences of encoded pictures, a few at a time.
-
-    Args:
-        model: The network.
-        scene: Encoded pictures.
-        rows: [N] picture of each sentence.
-        texts: [N, D] features of the sentences.
-        k: Anchors per sentence.
-
-    Returns:
-        Boxes [N, k, 4] xyxy on the canvas and confidences [N, k].
-    """
-    if isinstance(model, OnnxModel):
-        assert isinstance(scene, Pictures)
-        return model.ask(scene, rows, texts, k)
-    assert isinstance(scene, Encoded)
-    boxes, confs = [], []
-    for i in range(0, len(rows), QUERY_BATCH):
-        part = slice(i, i + QUERY_BATCH)
-        b, c = model.head.decode(model.query(scene.rows(rows[part]), texts[part]), k)
-        boxes.append(b[:, 0])
-        confs.append(c[:, 0])
-    return torch.cat(boxes), torch.cat(confs)
-
-
 class GroundingValidator(BaseValidator):
-    """Validator of :class:`~optisar_yolo.nn.model.GroundingModel`; arguments are those of ultralytics' validator."""
+    """Validator of :class:`~optisar_yolo.nn.model.GroundingModel`; arguments are those of ultralytics' validator.
+
+    Attributes:
+        metrics: The figures.
+        cases: One per expression.
+        fit: Fit a calibration to the answers, which takes the place of the model's own in what is reported.
+        calibration: That of the model, or the one fitted; confidences in metrics and cases are calibrated with it.
+        problem: Why none could be fitted.
+    """
 
     def __init__(
         self,
@@ -91,6 +74,8 @@ class GroundingValidator(BaseValidator):
         args: Any = None,
         _callbacks: dict[str, Any] | None = None,
     ) -> None:
+        given = args.get("conf") if isinstance(args, dict) else getattr(args, "conf", None)
+        self.conf: float | None = given  # ultralytics puts a number of its own in the place of None
         super().__init__(dataloader, save_dir, args, _callbacks)
         self.args.task = "detect"
         self.metrics = GroundingMetrics(self.save_dir)
@@ -98,6 +83,10 @@ class GroundingValidator(BaseValidator):
         self.pictures: list[Picture] = []
         self.bank: TextBank | None = None
         self.cases: list[Case] = []
+        self.fit = False
+        self.calibration: Calibration | None = None
+        self.problem = ""
+        self.probe: Probe | None = None
 
     @smart_inference_mode()
     def __call__(self, trainer: Any = None, model: Any = None, **_: Any) -> dict[str, float] | None:
@@ -114,6 +103,7 @@ class GroundingValidator(BaseValidator):
         net = self._prepare(trainer, model)
         self.metrics.clear()
         self.cases.clear()
+        self.probe = self._probe(net)
         self.run_callbacks("on_val_start")
         seconds = dict.fromkeys(self.metrics.speed, 0.0)
         loader = self.dataloader if self.training else self._loader()
@@ -128,6 +118,7 @@ class GroundingValidator(BaseValidator):
         self.speed = self.metrics.speed = {k: 1e3 * s / max(len(self.pictures), 1) for k, s in seconds.items()}
         LOGGER.info(self.metrics.table() if self.training else self.metrics.table(SECTIONS))
         if not self.training:
+            self._judge(net)
             self._save()
         self.run_callbacks("on_val_end")
         return dict(self.metrics.results_dict)
@@ -154,6 +145,38 @@ class GroundingValidator(BaseValidator):
         if self.bank is None:
             self.bank = checked_bank(net, self.args.text_weights, self.card.root)
         return net
+
+    def _probe(self, net: GroundingModel | OnnxModel) -> Probe | None:
+        """Return what asks false sentences too, where they are wanted; never between the epochs of a training."""
+        full = bool(getattr(self.args, "sensitivity", False))
+        if self.training or not (full or self.fit):
+            return None
+        assert self.card is not None and self.bank is not None
+        return Probe(net, self.bank, self.card.names, self.device, full)
+
+    def _judge(self, net: GroundingModel | OnnxModel) -> None:
+        """Calibrate the confidences, and add what the false sentences show."""
+        assert self.card is not None
+        self.calibration = calibration_of(net)
+        if self.fit and self.probe is not None:
+            about = {"data": self.card.path.name, "split": self.args.split or "val", "imgsz": int(self.args.imgsz)}
+            try:
+                self.calibration = self.probe.scores.fit(**about)
+                LOGGER.info(str(self.calibration))
+            except CalibrationError as error:
+                self.calibration, self.problem = None, str(error)
+                LOGGER.warning(self.problem)
+        if self.calibration is not None:
+            conf = self.calibration(self.metrics.column("conf").astype(float))
+            self.metrics.set_confidence(conf)
+            self.cases = [case._replace(conf=float(c)) for case, c in zip(self.cases, conf, strict=True)]
+            self.metrics.sections[ATTRIBUTE] = self.calibration.to_dict()
+        if self.probe is not None and self.probe.full:
+            least = DEFAULT_CONF if self.calibration is None else self.calibration.threshold
+            figures = self.probe.scores.figures(least if self.conf is None else self.conf, self.calibration)
+            self.metrics.sections["sensitivity"] = {"rules": RULES, **figures}
+            self.metrics.extra |= flat(figures)
+            LOGGER.info(table(figures))
 
     def _loader(self) -> DataLoader:
         dataset = EvaluationDataset(self.pictures, self.args.imgsz)
@@ -185,15 +208,20 @@ class GroundingValidator(BaseValidator):
         best = ask(net, scene, torch.tensor([row for row, _, _ in asked], device=self.device), texts)
         boxes, conf = (b[:, 0].float().cpu().numpy() for b in best)
         done = time.perf_counter()
-        for row, i in enumerate(index):
-            mine = [j for j, (r, _, _) in enumerate(asked) if r == row]
-            if mine:
-                self._score(
-                    self.pictures[i], [asked[j][1:] for j in mine], boxes[mine], conf[mine], extent[row], img.shape
-                )
+        iou = np.zeros(len(asked))
+        shares = [(row, i, [j for j, a in enumerate(asked) if a[0] == row]) for row, i in enumerate(index)]
+        shares = [(row, i, mine) for row, i, mine in shares if mine]
+        for row, i, mine in shares:
+            own = [asked[j][1:] for j in mine]
+            iou[mine] = self._score(self.pictures[i], own, boxes[mine], conf[mine], extent[row], img.shape)
         seconds["preprocess"] += ready - start
         seconds["inference"] += done - ready
         seconds["postprocess"] += time.perf_counter() - done
+        if self.probe is not None:  # after the clock has stopped: speed is that of the expressions
+            for row, i, mine in shares:
+                own = [asked[j][1:] for j in mine]
+                where = (extent[row].numpy(), (img.shape[2], img.shape[3]))
+                self.probe(scene, row, self.pictures[i], own, conf[mine], iou[mine], *where)
 
     def _score(
         self,
@@ -203,8 +231,8 @@ class GroundingValidator(BaseValidator):
         conf: NDArray[np.float32],
         extent: Tensor,
         canvas: torch.Size,
-    ) -> None:
-        """Compare a picture's answers with its objects."""
+    ) -> NDArray[np.float64]:
+        """Compare a picture's answers with its objects, and return the IoU of each."""
         assert self.card is not None
         size = (picture.width, picture.height)
         pred = to_picture(boxes, size, extent.numpy(), (canvas[2], canvas[3]))
@@ -224,6 +252,7 @@ class GroundingValidator(BaseValidator):
             self.cases.append(
                 Case(picture.path, picture.captions[o][n], picture.boxes[o], pred[j], float(conf[j]), float(iou[j]))
             )
+        return iou
 
     def _save(self) -> None:
         """Write table, record and, where asked for, plots."""

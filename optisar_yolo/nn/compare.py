@@ -25,12 +25,12 @@ class Candidates(NamedTuple):
     """The best local maxima of each sentence's score map.
 
     Attributes:
-        index: [B, T, K] anchors.
+        anchor: [B, T, K] indices.
         boxes: [B, T, K, 4] xyxy in canvas pixels.
         logits: [B, T, K] scores after the comparison.
     """
 
-    index: Tensor
+    anchor: Tensor
     boxes: Tensor
     logits: Tensor
 

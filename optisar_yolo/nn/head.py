@@ -190,14 +190,19 @@ class GroundingDetect(Detect):
                 regions.append(self._region(i, e))
             if self.compare is not None:
                 cells.append(e.flatten(2))
-        preds = {"boxes": torch.cat(boxes, 2), "scores": torch.cat(scores, 2), "feats": x, "regions": regions}
+        preds: dict[str, Any] = {
+            "boxes": torch.cat(boxes, 2),
+            "scores": torch.cat(scores, 2),
+            "feats": x,
+            "regions": regions,
+        }
         if self.compare is not None:
             found = self._compared(preds, torch.cat(cells, 2), text, extent)
             if self.training:
                 preds["candidates"] = found
             else:
                 chosen = torch.full_like(preds["scores"], SUPPRESSED)
-                preds["scores"] = chosen.scatter(2, found.index, found.logits.to(chosen.dtype))
+                preds["scores"] = chosen.scatter(2, found.anchor, found.logits.to(chosen.dtype))
         return preds
 
     def _compared(self, preds: dict[str, Any], cells: Tensor, text: Tensor, extent: Tensor) -> Candidates:

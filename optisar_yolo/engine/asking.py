@@ -1,0 +1,57 @@
+"""Asking encoded pictures many sentences, a few at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optisar_yolo.engine.onnx import OnnxModel, Pictures
+from optisar_yolo.nn.model import Encoded, GroundingModel
+
+QUERY_BATCH = 16  # sentences that run through the text-guided rows at once: bounds memory, not the answer
+
+
+def ask(
+    model: GroundingModel | OnnxModel, scene: Encoded | Pictures, rows: Tensor, texts: Tensor, k: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Ask sentences of encoded pictures.
+
+    Args:
+        model: The network.
+        scene: Encoded pictures.
+        rows: [N] picture of each sentence.
+        texts: [N, D] features of the sentences.
+        k: Anchors per sentence.
+
+    Returns:
+        Boxes [N, k, 4] xyxy on the canvas and raw confidences [N, k].
+    """
+    if isinstance(model, OnnxModel):
+        assert isinstance(scene, Pictures)
+        return model.ask(scene, rows, texts, k)
+    assert isinstance(scene, Encoded)
+    boxes, confs = [], []
+    for _, preds in outputs(model, scene, rows, texts):
+        b, c = model.head.decode(preds, k)
+        boxes.append(b[:, 0])
+        confs.append(c[:, 0])
+    return torch.cat(boxes), torch.cat(confs)
+
+
+def outputs(
+    model: GroundingModel, scene: Encoded, rows: Tensor, texts: Tensor
+) -> Iterator[tuple[slice, dict[str, Any]]]:
+    """Yield the head's outputs on parts of the sentences, with the part as a slice of [0, N).
+
+    Args:
+        model: The network.
+        scene: Encoded pictures.
+        rows: [N] picture of each sentence.
+        texts: [N, D] features of the sentences.
+    """
+    for i in range(0, len(rows), QUERY_BATCH):
+        part = slice(i, min(i + QUERY_BATCH, len(rows)))
+        yield part, model.query(scene.rows(rows[part]), texts[part])

@@ -1,0 +1,270 @@
+"""Confidence that means something: Platt scaling, a threshold, and how far both can be trusted.
+
+A network's raw score says which box is best, not how likely it is right. Two numbers, fitted on a split with true
+sentences and with sentences proven false of every labelled object, make it the probability that the best box is right
+(IoU >= 0.5): ``sigmoid(a * logit(raw) + b)`` (Platt, 1999). As a > 0 the order of boxes stays as it was, and with it
+every grounding figure. The probability holds for the mix of true and false sentences that it was fitted on.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ultralytics.utils import LOGGER
+
+DEFAULT_CONF = 0.05  # of a model without calibration: below it a sentence gets no box, unless the caller sets conf
+RIGHT = 0.5  # IoU from which a box is right
+BINS = 15  # of equal width, for the calibration error (Guo et al., 2017)
+ATTRIBUTE = "calibration"  # of a network, and key of the metadata in its files
+EPSILON = 1e-7  # a raw confidence of 0 or 1 is rounding: single precision has nothing between 1 - EPSILON / 2 and 1
+
+DEFAULTS: dict[str, Any] = {
+    "model": None, "data": None, "split": "val", "save": None, "imgsz": None, "batch": 16, "device": None,
+    "fraction": 1.0, "text_weights": None, "project": None, "name": None,
+}  # fmt: skip
+_NUMBERS = {"imgsz": int, "batch": int, "fraction": float}
+
+
+class CalibrationError(ValueError):
+    """Answers from which no calibration can be fitted, or one that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A fitted calibration.
+
+    Attributes:
+        a: Slope on the logit of the raw confidence; above 0.
+        b: Offset.
+        threshold: Least calibrated confidence of an answer: the one of the highest F1 (see `best_threshold`).
+        data: Name of the data card that it was fitted on.
+        split: Its split.
+        imgsz: Long side of the pictures in the network, pixels.
+        true: True sentences among the answers.
+        false: Sentences proven false among them.
+        ece_before: Expected calibration error of the raw confidences, on those same answers.
+        ece_after: That of the calibrated ones, likewise.
+        f1: F1 at the threshold, likewise.
+    """
+
+    a: float
+    b: float
+    threshold: float
+    data: str = ""
+    split: str = ""
+    imgsz: int = 0
+    true: int = 0
+    false: int = 0
+    ece_before: float = math.nan
+    ece_after: float = math.nan
+    f1: float = math.nan
+
+    def __call__(self, conf: np.ndarray) -> np.ndarray:
+        """Raw confidences to calibrated ones, of the same shape; NaN (no box) stays."""
+        return _sigmoid(self.a * logit(conf) + self.b)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for a file's metadata; what is not known is left out."""
+        return {k: v for k, v in asdict(self).items() if not (isinstance(v, float) and math.isnan(v))}
+
+    @classmethod
+    def from_dict(cls, values: Any, source: str | Path = "calibration") -> Calibration | None:
+        """Read what `to_dict` gave; entries of later versions are ignored.
+
+        Args:
+            values: The dictionary, or None for no calibration.
+            source: Where it stands, for messages.
+
+        Raises:
+            CalibrationError: a, b or the threshold is missing or no usable number.
+        """
+        if values is None:
+            return None
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values} if isinstance(values, dict) else {}
+        needed = [known.get(k) for k in ("a", "b", "threshold")]
+        if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in needed) or known["a"] <= 0:
+            raise CalibrationError(f"{source}: unusable calibration {values}; calibrate the model again")
+        return cls(**known)
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        return (
+            f"calibration on {self.data} {self.split}, {self.true} true and {self.false} false sentences: "
+            f"a={self.a:.3f} b={self.b:.3f}, error {self.ece_before:.3f} -> {self.ece_after:.3f}, "
+            f"threshold {self.threshold:.3f} (F1 {self.f1:.3f})"
+        )
+
+
+def calibration_of(model: Any) -> Calibration | None:
+    """Return a network's calibration; None where it has none, as networks of older files."""
+    return Calibration.from_dict(getattr(model, ATTRIBUTE, None), type(model).__name__)
+
+
+def attach(model: Any, calibration: Calibration | None) -> None:
+    """Give a network a calibration, as plain values that any version can unpickle; None takes it away."""
+    setattr(model, ATTRIBUTE, None if calibration is None else calibration.to_dict())
+
+
+def default_conf(model: Any) -> float:
+    """Return the least confidence of an answer where the caller sets none."""
+    calibration = calibration_of(model)
+    return DEFAULT_CONF if calibration is None else calibration.threshold
+
+
+def logit(conf: np.ndarray) -> np.ndarray:
+    """Return log(p / (1 - p)) as float64, finite for 0 and 1."""
+    p = np.clip(np.asarray(conf, np.float64), EPSILON, 1 - EPSILON)
+    return np.log(p) - np.log1p(-p)
+
+
+def fit(conf: np.ndarray, right: np.ndarray, true: np.ndarray, **about: Any) -> Calibration:
+    """Fit a calibration to answers.
+
+    Args:
+        conf: [N] raw confidences of the best boxes.
+        right: bool [N], the sentence is true and the box is right.
+        true: bool [N], the sentence is true.
+        **about: ``data``, ``split`` and ``imgsz``.
+
+    Raises:
+        CalibrationError: All answers are right, or none is, or confidence does not rise with being right.
+    """
+    conf, right, true = np.asarray(conf, np.float64), np.asarray(right, bool), np.asarray(true, bool)
+    if not 0 < right.sum() < len(right):
+        raise CalibrationError(f"{int(right.sum())} of {len(right)} answers are right: no calibration can be fitted")
+    a, b = fit_platt(logit(conf), right)
+    if a <= 0:
+        raise CalibrationError("right answers are no more confident than wrong ones: no calibration can be fitted")
+    after = Calibration(a, b, 0.0)(conf)
+    threshold, f1 = best_threshold(after, right, int(true.sum()))
+    return Calibration(
+        a,
+        b,
+        threshold,
+        true=int(true.sum()),
+        false=int((~true).sum()),
+        ece_before=ece(conf, right),
+        ece_after=ece(after, right),
+        f1=f1,
+        **about,
+    )
+
+
+def fit_platt(x: np.ndarray, right: np.ndarray) -> tuple[float, float]:
+    """Logistic regression of being right on a logit, by Newton's method with step halving.
+
+    Targets are Platt's, (n+ + 1) / (n+ + 2) and 1 / (n- + 2) in place of 1 and 0, so that a solution exists where the
+    two classes can be told apart without error.
+
+    Args:
+        x: [N] logits.
+        right: bool [N], with both values.
+
+    Returns:
+        a and b of sigmoid(a * x + b).
+    """
+    up, down = int(right.sum()), int((~right).sum())
+    y = np.where(right, (up + 1) / (up + 2), 1 / (down + 2))
+    centre, spread = float(x.mean()), float(x.std()) or 1.0  # Newton needs few steps on standardised values
+    design = np.stack([(x - centre) / spread, np.ones_like(x)], 1)  # [N, 2]
+
+    def loss(w: np.ndarray) -> float:
+        z = design @ w
+        return float((np.logaddexp(0, z) - y * z).mean())
+
+    w = np.array([0.0, math.log((up + 1) / (down + 1))])
+    for _ in range(100):
+        p = _sigmoid(design @ w)
+        gradient = design.T @ (p - y) / len(x)
+        if np.abs(gradient).max() < 1e-10:
+            break
+        hessian = (design * (p * (1 - p))[:, None]).T @ design / len(x) + 1e-12 * np.eye(2)
+        step, size = np.linalg.solve(hessian, gradient), 1.0
+        while loss(w - size * step) > loss(w) and size > 1e-6:
+            size /= 2
+        w = w - size * step
+    return float(w[0] / spread), float(w[1] - w[0] * centre / spread)
+
+
+def best_threshold(conf: np.ndarray, right: np.ndarray, true: int) -> tuple[float, float]:
+    """Return the threshold of the highest F1 of "answers given and right", and that F1.
+
+    Precision is the share of right ones among the answers given, recall the share of true sentences that get a right
+    one. F1 weighs a wrong answer like a missing one; who knows better what each costs sets ``conf``. Of equal F1 the
+    highest threshold is taken. It lies between two confidences, so that rounding does not move an answer across.
+
+    Args:
+        conf: [N] confidences.
+        right: bool [N].
+        true: How many of the sentences are true.
+    """
+    order = np.argsort(-conf, kind="stable")
+    sorted_conf, hits = conf[order], np.cumsum(right[order])
+    f1 = 2 * hits / (np.arange(1, len(conf) + 1) + true)
+    last = np.append(sorted_conf[1:] < sorted_conf[:-1], True)  # a threshold keeps all of one confidence, or none
+    best = int(np.argmax(np.where(last, f1, -1.0)))
+    below = sorted_conf[best + 1] if best + 1 < len(conf) else 0.0
+    return float((sorted_conf[best] + below) / 2), float(f1[best])
+
+
+def ece(conf: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error: mean gap between confidence and share of right ones, over bins of equal width.
+
+    Args:
+        conf: [N] confidences, 0..1.
+        right: bool [N].
+        bins: Number of bins, weighted by their answers.
+
+    Returns:
+        0..1, or NaN without answers.
+    """
+    if not len(conf):
+        return math.nan
+    which = np.minimum((np.asarray(conf, np.float64) * bins).astype(int), bins - 1)
+    gaps = np.bincount(which, np.asarray(conf, np.float64) - np.asarray(right, np.float64), bins)
+    return float(np.abs(gaps).sum() / len(conf))
+
+
+def roc_auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Area under the ROC curve: how often a positive scores above a negative, ties counted half; NaN without a pair."""
+    if not len(positive) or not len(negative):
+        return math.nan
+    ordered = np.sort(negative)
+    below = np.searchsorted(ordered, positive, "left") + np.searchsorted(ordered, positive, "right")
+    return float(below.mean() / (2 * len(ordered)))
+
+
+def main(options: dict[str, str]) -> None:
+    """Run ``optisar calibrate model=… data=… split=val save=…``.
+
+    Args:
+        options: ``model`` (the packaged weights by default), ``data``, ``split``, ``save`` (where the weights with the
+            calibration go: by default the file itself, for packaged weights the working folder), and some of ``val``.
+
+    Raises:
+        ValueError: No data, or a value that is no number.
+    """
+    from optisar_yolo import OptiSAR
+    from optisar_yolo.checkpoint import BUNDLED, find_weights
+    from optisar_yolo.cli import BUNDLED_MODEL
+
+    given: dict[str, Any] = {k: v for k, v in (DEFAULTS | options).items() if v is not None}
+    if "data" not in given:
+        raise ValueError("optisar calibrate needs data=<card>, for example data=optsar.yaml split=val")
+    for key, kind in _NUMBERS.items():
+        try:
+            given |= {key: kind(given[key])} if key in given else {}
+        except ValueError as error:
+            raise ValueError(f"'{key}={given[key]}' is not a number") from error
+    source = find_weights(given.pop("model", BUNDLED_MODEL))
+    save = Path(given.pop("save", source.name if source.parent == BUNDLED else source))
+    OptiSAR(source).calibrate(save=save, **given)
+    LOGGER.info(f"Written to {save}")
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * x))  # no overflow at either end
