@@ -18,7 +18,12 @@ WIDTH = 48  # of the text features: small, and no multiple of what the network i
 
 
 def network(
-    seed: int = 0, alive: bool = True, scale: str = "n", text_dim: int = WIDTH, kind: str = "", compare: int | None = None
+    seed: int = 0,
+    alive: bool = True,
+    scale: str = "n",
+    text_dim: int = WIDTH,
+    kind: str = "",
+    compare: int | None = None,
 ) -> GroundingModel:
     """Build a network with random weights.
 

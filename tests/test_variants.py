@@ -1,0 +1,67 @@
+"""The networks of the ablation: every variant builds, trains a step, answers, and has what its name says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_net import network, settle, train_step, training_batch, unit
+
+from optisar_yolo.nn.build import load_model_yaml
+from optisar_yolo.nn.model import GroundingModel
+from optisar_yolo.nn.plmoe import PLMoE
+from optisar_yolo.nn.tgdf import TGDFSSA
+from optisar_yolo.settings import SETTINGS, check
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from variants import VARIANTS  # noqa: E402
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_builds(name):
+    """Its rows parse, its settings are accepted, and parts that its name leaves out are left out."""
+    variant = VARIANTS[name]
+    description = load_model_yaml(variant.model.replace("++", "++n"))
+    for edit in variant.edits:
+        edit(description)
+    model = GroundingModel(description, verbose=False, text_dim=16)
+    blocks = {type(m) for m in model.modules()}
+    assert (PLMoE in blocks) == (name not in ("baseline", "adversarial", "no-experts"))
+    assert (TGDFSSA in blocks) == (name not in ("baseline", "adversarial", "experts", "no-fusion"))
+    assert model.head.position == (
+        name not in ("released", "baseline", "adversarial", "experts", "paper", "no-position")
+    )
+    assert (model.head.compare is not None) == (name == "compare")
+    check({k: v for k, v in variant.settings.items() if k in SETTINGS})
+
+
+@pytest.mark.parametrize("kind", ["-baseline", "-released"])
+def test_baselines_train_and_answer(kind):
+    """A step is finite; one by one and together give the same; without fusion no box depends on the sentence."""
+    torch.manual_seed(0)
+    model = network(kind=kind)
+    terms = train_step(model, training_batch())
+    assert all(torch.isfinite(v).all() for v in terms.values())
+    model = settle(model)
+    img, text = torch.rand(2, 3, 96, 64), unit(2, 3, model.text_dim)
+    with torch.no_grad():
+        together = model.predict(img, text)
+        alone = model.predict(img[:1], text[:1, :1])
+    assert torch.allclose(together["scores"][:1], alone["scores"], rtol=1e-3, atol=1e-2)
+    boxes = together["boxes"].view(2, 3, *together["boxes"].shape[1:])
+    if kind == "-baseline":
+        assert torch.equal(boxes[:, 0], boxes[:, 1])
+
+
+def test_all_sentences_together_may_guide():
+    """Guide -1: Eq. 5's maximum over all sentences, another pyramid than one sentence's."""
+    torch.manual_seed(0)
+    model = network().train()
+    batch = training_batch()
+    union = model.predict(batch["img"], batch["txt_feats"], batch["extent"], torch.full((4,), -1))
+    torch.manual_seed(1)
+    one = model.predict(batch["img"], batch["txt_feats"], batch["extent"], batch["guide"])
+    assert union["scores"].shape == one["scores"].shape
+    assert not torch.allclose(union["boxes"], one["boxes"], atol=1e-3)
