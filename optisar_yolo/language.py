@@ -36,7 +36,7 @@ from optisar_yolo.wording import (
 
 __all__ = [
     "KINDS", "Meaning", "Scene", "Variant", "clean", "describe", "flip", "has_colour", "noun_of", "parse", "reword",
-    "rotate90", "rotate180", "strip_position", "swap", "true_of",
+    "rotate90", "rotate180", "strip_position", "swap", "true_of", "verdicts_of",
 ]  # fmt: skip
 
 KINDS = ("orientation", "modality", "size", "colour", "number", "relation")
@@ -55,14 +55,18 @@ _OPPOSITE = {
     "leftmost": "rightmost", "rightmost": "leftmost", "up": "down", "down": "up",
 }  # fmt: skip
 _COLOURS = ("red", "green", "blue", "white", "black", "gray", "yellow", "orange", "brown", "purple", "cyan", "pink")
+# Too near to each other for one to be false where the other is true.
+_NEAR = {frozenset(p.split()) for p in (
+    "blue cyan", "green cyan", "gray white", "orange yellow", "orange red", "orange brown", "pink red", "pink purple",
+)}  # fmt: skip
 _NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "SAR": ("modality", ("optical",)), "radar": ("modality", ("optical",)), "optical": ("modality", ("SAR",)),
     **dict.fromkeys(("large", "big", "huge", "sizeable"), ("size", ("small",))),
     **dict.fromkeys(("small", "little"), ("size", ("big",))), "tiny": ("size", ("large",)),
     "bigger": ("size", ("smaller",)), "larger": ("size", ("smaller",)), "smaller": ("size", ("bigger",)),
-    **{c: ("colour", tuple(o for o in _COLOURS if o != c)) for c in _COLOURS},
-    "grey": ("colour", tuple(o for o in _COLOURS if o != "gray")),
+    **{c: ("colour", tuple(o for o in _COLOURS if o != c and frozenset((c, o)) not in _NEAR)) for c in _COLOURS},
+    "grey": ("colour", tuple(o for o in _COLOURS if o != "gray" and frozenset(("gray", o)) not in _NEAR)),
     **{n: ("number", _NUMBERS[max(i - 1, 0) : i] + _NUMBERS[i + 1 : i + 2]) for i, n in enumerate(_NUMBERS)},
     "inside": ("relation", ("outside",)), "outside": ("relation", ("inside",)),
     "in front of": ("relation", ("behind",)), "behind": ("relation", ("in front of",)),
@@ -204,6 +208,28 @@ def swap(caption: str, kinds: Collection[str] | None = None) -> list[Variant]:
 def has_colour(caption: str) -> bool:
     """Tell whether a caption names a colour (white, gray and black among them): then the picture's hue must stay."""
     return bool(_COLOURED.search(clean(caption)))
+
+
+def verdicts_of(variant: Variant, caption: str, owners: Collection[int], scene: Scene) -> list[bool | None]:
+    """Tell of which objects a caption's variant is true, as far as the boxes and the caption itself prove it.
+
+    Boxes know neither colours nor numbers, but the caption does: "the red car" made "the blue car" is false of the car
+    that it was said of. That holds for the object's own colour, not for that of a landmark, which may have a twin.
+
+    Args:
+        variant: A variant of the caption.
+        caption: What is said of the owners.
+        owners: Objects that the caption means.
+        scene: All labelled objects.
+
+    Returns:
+        One verdict per object.
+    """
+    verdicts = scene.verdicts(variant.text)
+    if variant.kind in ("colour", "number") and parse(variant.text).rest != parse(caption).rest:
+        for i in owners:
+            verdicts[i] = False
+    return verdicts
 
 
 @lru_cache(maxsize=1 << 15)

@@ -15,6 +15,7 @@ from optisar_yolo.data.augment import View
 from optisar_yolo.data.dataset import GroundingDataset
 from optisar_yolo.data.mosaic import mosaic
 from optisar_yolo.data.records import load_card, load_split
+from optisar_yolo.settings import OPTISAR_DEFAULTS
 
 NOUNS = ("ship", "harbor", "bridge")
 STEPS = {
@@ -30,7 +31,7 @@ def settings_of(**changes):
         "fliplr": 0.0, "flipud": 0.0, "scale": 0.0, "rewrite": True, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0,
         "speckle": 0.0, "prompts": 12, "neg_ratio": 0.5, "reword": 0.0, "describe": 0.5, "negatives": "proven",
     }  # fmt: skip
-    return SimpleNamespace(**base | changes)
+    return SimpleNamespace(**OPTISAR_DEFAULTS | base | changes)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from optisar_yolo.data.dataset import EvaluationDataset, GroundingDataset
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.records import load_card, load_split
 from optisar_yolo.data.sampler import EpochSampler
+from optisar_yolo.settings import OPTISAR_DEFAULTS
 
 PROMPTS = 9
 
@@ -27,7 +28,7 @@ def settings_of(**changes):
         "fliplr": 0.5, "flipud": 0.5, "scale": 0.3, "rewrite": True, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.4,
         "speckle": 0.0, "prompts": PROMPTS, "neg_ratio": 0.5, "reword": 0.0, "describe": 0.5, "negatives": "proven",
     }  # fmt: skip
-    return SimpleNamespace(**base | changes)
+    return SimpleNamespace(**OPTISAR_DEFAULTS | base | changes)
 
 
 @pytest.fixture(scope="module")

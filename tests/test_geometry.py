@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optisar_yolo import language
-from optisar_yolo.data.augment import ASPECT, flip, light, zoom
+from optisar_yolo.data.augment import ASPECT, View, mirror, zoom
 from optisar_yolo.data.geometry import GREY, STRIDE, canvas_for, letterbox, place, to_canvas, to_picture
+from optisar_yolo.data.radiometry import light
 
 sides = st.integers(1, 1500)
 imgsz = st.integers(2, 32).map(lambda n: n * STRIDE)
@@ -103,6 +104,11 @@ def paint(boxes, size):
     for i, (x1, y1, x2, y2) in enumerate(boxes.astype(int)):
         img[y1:y2, x1:x2] = 50 * (i + 1)
     return img
+
+
+def flip(img, boxes, captions, size, horizontal, vertical):
+    """Mirror a picture of optical objects."""
+    return mirror(View(img, boxes, NAMES, captions, size, "optical"), horizontal, vertical)
 
 
 @pytest.mark.parametrize(("horizontal", "vertical"), BOTH)

@@ -110,7 +110,7 @@ def test_swap_gives_the_kinds_asked_for() -> None:
         ),
         ("The Leftmost car", "The Rightmost car", "orientation"),
         ("The largest tank", "The smallest tank", "size"),
-        ("A red car", "An orange car", "colour"),
+        ("A white car", "An orange car", "colour"),
         ("the two ships", "the three ships", "number"),
         ("The ship above the bridge", "The ship to the left of the bridge", "relation"),
         ("The ship is on the left of the bridge", "The ship is on the right of the bridge", "relation"),

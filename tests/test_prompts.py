@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optisar_yolo.data.prompts import PromptList, PromptSampler, written
-from optisar_yolo.language import Scene, swap
+from optisar_yolo.language import Scene, Variant, swap, verdicts_of
 
 SIZE = (640.0, 480.0)
 POOL = [
@@ -156,3 +156,24 @@ def test_lengths_must_agree() -> None:
 
 def test_written() -> None:
     assert [written(n) for n in ("sar ship", "optical harbor", "ship")] == ["SAR ship", "optical harbor", "ship"]
+
+
+def test_a_caption_proves_its_own_colour():
+    """Boxes know no colours, but what is red is not blue; a landmark's colour proves nothing, near colours neither."""
+    boxes = np.array([[5, 5, 15, 15], [80, 80, 95, 95], [5, 80, 15, 95]], np.float32)
+    scene = Scene(boxes, ["optical vehicle", "optical vehicle", "optical bridge"], (100, 100))
+    caption = "The red vehicle in the upper left corner"
+    blue = Variant("The blue vehicle in the upper left corner", "colour")
+    assert blue in swap(caption, ["colour"])
+    assert scene.verdict(blue.text, 0) is None
+    assert verdicts_of(blue, caption, [0], scene) == [False, False, False]
+    alone = "A red vehicle"
+    assert verdicts_of(Variant("A blue vehicle", "colour"), alone, [0], scene)[1] is None  # the other one may be blue
+    beside = "The vehicle above the red bridge"
+    assert verdicts_of(Variant("The vehicle above the blue bridge", "colour"), beside, [0], scene)[0] is None
+    assert "The orange vehicle in the upper left corner" not in [v.text for v in swap(caption)]
+    prompts = PromptSampler([caption], 8, 4.0, kinds="colour:1")(
+        [[caption], [], []], boxes, scene.names, (100, 100), np.random.default_rng(0)
+    )
+    colours = [t for t, kind in zip(prompts.texts, prompts.kinds, strict=True) if kind == "swap"]
+    assert colours and all("upper left" in t and "red" not in t for t in colours)

@@ -12,10 +12,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
-from optisar_yolo.language import Scene, noun_of, parse, reword, swap
+from optisar_yolo.language import Scene, Variant, noun_of, parse, reword, swap, verdicts_of
 from optisar_yolo.settings import SETTINGS, weights_of
 from optisar_yolo.wording import NOUNS, agree
 
@@ -119,7 +120,7 @@ class PromptSampler:
             column[scene.groups[name]] = 1
             add(text, "category", column)
         nothing = np.zeros(len(names), np.float32)
-        for text, target in self._swaps(list(chosen), scene, columns, self.total - len(columns), rng):
+        for text, target in self._swaps(chosen, scene, columns, self.total - len(columns), rng):
             column = nothing.copy()
             column[target] = 1
             add(text, "swap", column)
@@ -172,33 +173,35 @@ class PromptSampler:
         return made
 
     def _swaps(
-        self, positives: list[str], scene: Scene, used: dict[str, np.ndarray], room: int, rng: np.random.Generator
+        self, positives: dict[str, list[int]], scene: Scene, used: dict[str, Any], room: int, rng: np.random.Generator
     ) -> list[tuple[str, list[int]]]:
         """Return variants and the objects that they mean, none or one.
 
         In turns over the positives, each time of a kind drawn by its weight.
         """
         wanted = min(max(math.ceil(self.neg_ratio * len(positives)), len(positives)), room)
-        queues = [self._variants(text, rng) for text in positives]
+        queues = {text: self._variants(text, rng) for text in positives}
         out: dict[str, list[int]] = {}
         while queues and len(out) < wanted:
-            for queue in list(queues):
-                for text in queue:
-                    verdicts = scene.verdicts(text)
-                    if text not in used and text not in out and None not in verdicts and verdicts.count(True) <= 1:
-                        out[text] = [i for i, v in enumerate(verdicts) if v]
+            for text, queue in list(queues.items()):
+                for variant in queue:
+                    if variant.text in used or variant.text in out:
+                        continue
+                    verdicts = verdicts_of(variant, text, positives[text], scene)
+                    if None not in verdicts and verdicts.count(True) <= 1:
+                        out[variant.text] = [i for i, v in enumerate(verdicts) if v]
                         break
                 else:
-                    queues.remove(queue)
+                    del queues[text]
                 if len(out) >= wanted:
                     break
         return list(out.items())
 
-    def _variants(self, text: str, rng: np.random.Generator) -> Iterator[str]:
+    def _variants(self, text: str, rng: np.random.Generator) -> Iterator[Variant]:
         """Yield a caption's variants in random order, kinds weighted."""
-        by_kind: dict[str, list[str]] = {}
+        by_kind: dict[str, list[Variant]] = {}
         for variant in swap(text, self.kinds):
-            by_kind.setdefault(variant.kind, []).append(variant.text)
+            by_kind.setdefault(variant.kind, []).append(variant)
         while by_kind:
             kinds = list(by_kind)
             weights = np.cumsum([self.kinds[k] for k in kinds])

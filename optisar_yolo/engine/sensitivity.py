@@ -1,8 +1,9 @@
 """Does the model heed the words? True sentences against the same ones with a word exchanged.
 
 For each expression that has one, a reworded sentence per kind of word (orientation, modality, size, …) is drawn, seeded
-by picture and caption, from those that the boxes prove false of the expression's object. An expression that the boxes
-contradict is left out: where its words cannot be read, its rewording cannot be judged. Three questions are answered:
+by picture and caption, from those that boxes and caption prove false of the expression's object. An expression that the
+boxes contradict is left out: where its words cannot be read, its rewording cannot be judged. Three questions are
+answered:
 
 * Discrimination: does the true sentence score higher than the false one *at the true box*? A sentence's score there is
   the highest logit over a set of anchors that both share: those whose box has IoU >= 0.5 with the true box under either
@@ -39,7 +40,7 @@ from optisar_yolo.engine.calibrate import RIGHT
 from optisar_yolo.engine.metrics import is_hard, overlap
 from optisar_yolo.engine.onnx import OnnxModel, Pictures
 from optisar_yolo.engine.wordscore import WordScores
-from optisar_yolo.language import KINDS, Scene, flip, swap
+from optisar_yolo.language import KINDS, Scene, flip, swap, verdicts_of
 from optisar_yolo.nn.model import Encoded, GroundingModel
 
 MIRROR = "mirror"  # kind of a sentence with a direction exchanged throughout
@@ -98,11 +99,11 @@ def questions(caption: str, index: int, scene: Scene, key: str, said: Sequence[s
     chosen: list[Question] = []
     kinds = KINDS if scene.verdict(caption, index) is not False else ()
     for kind in kinds:
-        variants = [v.text for v in swap(caption, [kind]) if v.text not in said]
-        false = [t for t in variants if scene.verdict(t, index) is False]
+        judged = {v.text: verdicts_of(v, caption, [index], scene) for v in swap(caption, [kind]) if v.text not in said}
+        false = [t for t, verdicts in judged.items() if verdicts[index] is False]
         if not false:
             continue
-        absent = [t for t in false if scene.false_of_all(t)]
+        absent = [t for t in false if all(v is False for v in judged[t])]
         here = false[int(rng.integers(len(false)))]
         chosen.append(Question(here, kind, here=True, absent=here in absent))
         if absent and here not in absent:
