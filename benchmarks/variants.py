@@ -93,6 +93,8 @@ VARIANTS: dict[str, Variant] = {
     "closed-gates": Variant("ours with both gates at 0: TGDF-SSA without text", settings=OURS, edits=(closed_gates,)),
     "guide-any": Variant("ours, the fusion guided by any sentence of the list", settings=OURS | {"guide": "any"}),
     "guide-union": Variant("ours, the fusion guided by all sentences at once", settings=OURS | {"guide": "union"}),
+    "guide-weighted": Variant("ours, guided by any sentence, whose own scores count five times",
+                              settings=OURS | {"guide": "any", "guide_gain": 5.0}),
     "no-region": Variant("ours without the region loss", settings=OURS | {"region": 0.0}),
     "compare": Variant("ours with candidates compared", settings=OURS, edits=(head(compare=24),)),
 }  # fmt: skip

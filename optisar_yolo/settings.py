@@ -61,6 +61,7 @@ SETTINGS: dict[str, Setting] = {
         "together (union, as the authors train)",
         choices=("positive", "any", "union"),
     ),
+    "guide_gain": Setting(1.0, "float", "training: weight of the sentence that guides the fusion among all sentences"),
     "reword": Setting(0.0, "float", "training: share of the right sentences that are said in other words", high=1),
     "describe": Setting(
         0.5, "float", "training: share of the objects that get an expression derived from the boxes", high=1

@@ -65,3 +65,26 @@ def test_all_sentences_together_may_guide():
     one = model.predict(batch["img"], batch["txt_feats"], batch["extent"], batch["guide"])
     assert union["scores"].shape == one["scores"].shape
     assert not torch.allclose(union["boxes"], one["boxes"], atol=1e-3)
+
+
+def test_the_guiding_sentence_can_count_more():
+    """guide_gain multiplies what the guided sentence's scores contribute, and nothing else's."""
+    torch.manual_seed(0)
+    model = network().train()
+    batch = training_batch()
+    batch["guide"] = torch.tensor([0, 1, 2, -1])
+    with torch.no_grad():
+        preds = model.predict(batch["img"], batch["txt_feats"], batch["extent"], batch["guide"].clamp(min=0))
+    preds["boxes"].requires_grad_()
+
+    def gradient(gain):
+        model.args.guide_gain = gain
+        preds["scores"] = preds["scores"].detach().requires_grad_()
+        model.loss(batch, preds)[0].sum().backward()
+        return preds["scores"].grad
+
+    ratio = gradient(4.0) / gradient(1.0)
+    for row, guide in enumerate(batch["guide"].tolist()):
+        for t in range(5):
+            seen = ratio[row, t][ratio[row, t].isfinite()]
+            assert torch.allclose(seen, torch.full_like(seen, 4.0 if t == guide else 1.0), rtol=1e-3)

@@ -207,6 +207,8 @@ class GroundingTrainer(DetectionTrainer):
 
     def save_model(self) -> bool:
         """Save last.pt and best.pt, each replaced in one step, and with them all that an exact resume needs."""
+        if self.bank is not None:
+            self.bank.save()  # a vector's last bits depend on the batch it was encoded in: a resumed run needs these
         targets: dict[str, Path] = {"last": self.last, "best": self.best}
         partial = {k: p.with_name(p.name + ".partial") for k, p in targets.items()}
         for p in partial.values():

@@ -25,7 +25,7 @@ FOREGROUND_WEIGHT = 2.0  # of assigned cells in the region loss, Eq. 9
 Watch = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
-def choice_loss(scores: Tensor, chosen: Tensor, keep: Tensor) -> Tensor:
+def choice_loss(scores: Tensor, chosen: Tensor, keep: Tensor, weight: Tensor | None = None) -> Tensor:
     """How surely the best anchor of a sentence is one of its own: cross-entropy over all anchors of the picture.
 
     Binary cross-entropy judges each anchor by itself, but the answer is the one best anchor: "the leftmost ship" is
@@ -35,6 +35,7 @@ def choice_loss(scores: Tensor, chosen: Tensor, keep: Tensor) -> Tensor:
         scores: Logits [B, A, T].
         chosen: [B, A, T], 1 where an anchor is assigned to an object that the sentence means.
         keep: [B, A, T], 0 for anchors that may or may not be meant.
+        weight: [B, T] of the sentences, equal by default.
 
     Returns:
         Mean over the sentences with at least one anchor; 0 where there is none.
@@ -45,7 +46,8 @@ def choice_loss(scores: Tensor, chosen: Tensor, keep: Tensor) -> Tensor:
         return scores.new_zeros(())
     everything = scores.masked_fill(keep == 0, lowest).logsumexp(1)
     own = scores.masked_fill(~chosen, lowest).logsumexp(1)
-    return (everything - own)[asked].mean()
+    share = asked.float() if weight is None else asked * weight
+    return ((everything - own).masked_fill(~asked, 0) * share).sum() / share.sum().clamp(min=1e-9)
 
 
 class GroundingLoss(v8DetectionLoss):
@@ -55,11 +57,12 @@ class GroundingLoss(v8DetectionLoss):
         model: The model, not wrapped for parallel training.
     """
 
+    watch: Watch | None = None  # sees each level's region logits, labels and foreground (see the monitor)
+
     def __init__(self, model: Any) -> None:
         super().__init__(model, tal_topk=10)
         self.model = [model]  # in a list: a plain attribute would be taken for a submodule when the model is pickled
         self.grids = model.head.grids
-        self.watch: Watch | None = None  # sees each level's region logits, labels and foreground (see the monitor)
 
     def __call__(self, preds: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the loss.
@@ -107,7 +110,9 @@ class GroundingLoss(v8DetectionLoss):
                 keep = torch.where(foreground.unsqueeze(-1) & (of_anchor < 0), 0.0, 1.0)
                 target = of_anchor.clamp(min=0) * weight
                 chosen = foreground.unsqueeze(-1) & (of_anchor > 0)
-            classification = (F.binary_cross_entropy_with_logits(scores, target, reduction="none") * keep).sum() / total
+            emphasis = self._emphasis(batch["guide"], t)  # [B, T]
+            entropy = F.binary_cross_entropy_with_logits(scores, target, reduction="none")
+            classification = (entropy * keep * emphasis[:, None]).sum() / total
             box, dfl = self.bbox_loss(
                 dist, predicted, anchors, target_boxes / strides, weight, total, foreground, canvas, strides
             )
@@ -115,13 +120,18 @@ class GroundingLoss(v8DetectionLoss):
                 "box_loss": box * self.hyp.box,
                 "cls_loss": classification * self.hyp.cls,
                 "dfl_loss": dfl * self.hyp.dfl,
-                "choice_loss": choice_loss(scores, chosen, keep) * self.hyp.choice,
+                "choice_loss": choice_loss(scores, chosen, keep, emphasis) * self.hyp.choice,
                 "region_loss": self._region(preds["regions"], foreground, batch["extent"].float()) * self.hyp.region,
                 "moe_loss": self.model[0].balance() * self.hyp.moe,
             }
             if "candidates" in preds:
                 terms["compare_loss"] = comparison_loss(preds["candidates"], boxes, truth) * self.hyp.compare
         return torch.stack(list(terms.values())) * b, {k: v.detach() for k, v in terms.items()}
+
+    def _emphasis(self, guide: Tensor, t: int) -> Tensor:
+        """Weights [B, T] of the sentences: only the one that guides is scored as it will be in inference."""
+        guides = guide[:, None] == torch.arange(t, device=guide.device)
+        return torch.ones_like(guides, dtype=torch.float32).masked_fill(guides, self.hyp.guide_gain)
 
     def _padded(self, batch: dict[str, Any], b: int, canvas: Tensor) -> Tensor:
         """Objects per picture, padded with zeros: own column, xyxy in canvas pixels, row of truth: [B, n, 5 + T]."""
