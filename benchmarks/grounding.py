@@ -27,12 +27,15 @@ HERE = Path(__file__).resolve().parent
 REAL = HERE / "optsar-real.yaml"
 
 
-def measure(model: OptiSAR, data: str, split: str, imgsz: int, folder: str) -> dict[str, object]:
-    """Validate on one split: figures by section and group, and confidences of hits and misses."""
-    metrics = model.val(data=data, split=split, imgsz=imgsz, project=folder, plots=False)
+def measure(
+    model: OptiSAR, data: str, split: str, imgsz: int, folder: str, sensitivity: bool = False
+) -> dict[str, object]:
+    """Validate on one split: figures by section and group, sensitivity to words, confidences of hits and misses."""
+    metrics = model.val(data=data, split=split, imgsz=imgsz, project=folder, plots=False, sensitivity=sensitivity)
     iou, conf = metrics.column("iou").astype(float), metrics.column("conf").astype(float)
     quantiles = (0.05, 0.25, 0.5, 0.75, 0.95)
     record: dict[str, object] = {f"{r['section']}/{r['group']}": r for r in metrics.rows()}
+    record |= metrics.sections  # "calibration" and "sensitivity"
     record["confidence"] = {
         name: dict(zip(map(str, quantiles), np.quantile(conf[mask], quantiles).round(4).tolist(), strict=True))
         for name, mask in (("hit", iou >= 0.5), ("miss", iou < 0.5))
@@ -65,7 +68,7 @@ def main() -> None:
                 "torch": torch.__version__,
             },
             "machine": f"{platform.machine()}, {args.threads} threads, no GPU",
-            "real test": measure(model, str(REAL), "test", args.imgsz, folder),
+            "real test": measure(model, str(REAL), "test", args.imgsz, folder, sensitivity=True),
             "real test, reworded": measure(model, f"{folder}/reworded.yaml", "test", args.imgsz, folder),
             "real val": measure(model, str(REAL), "val", args.imgsz, folder),
             "rendered test": measure(model, "demo.yaml", "test", args.imgsz, folder),

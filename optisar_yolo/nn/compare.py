@@ -93,7 +93,7 @@ class CandidateComparison(nn.Module):
             Logits [B, T, K].
         """
         scale, shift, pair_scale, pair_shift = self.say(text)[:, :, None].chunk(4, -1)  # [B, T, 1, W] each
-        known = torch.cat((geometry, logits.detach().unsqueeze(-1) / 4), -1)
+        known = torch.cat((geometry, logits.unsqueeze(-1) / 4), -1)
         one = self.norm(self.look(feature) + self.place(known))
         one = F.gelu(one * (1 + scale) + shift)  # [B, T, K, W]
         pairs = self.pair(pair_features(geometry))  # [B, T, K, K, W]: candidate, rival

@@ -206,22 +206,26 @@ class GroundingDetect(Detect):
         return preds
 
     def _compared(self, preds: dict[str, Any], cells: Tensor, text: Tensor, extent: Tensor) -> Candidates:
-        """Compare the candidates of each sentence; cells are the region embeddings' inputs [B, c, A]."""
+        """Compare the candidates of each sentence; cells are the region embeddings' inputs [B, c, A].
+
+        A second opinion: no gradient of the comparison reaches what it compares, or tighter boxes would be traded for
+        it.
+        """
         assert self.compare is not None
         with torch.autocast(cells.device.type, enabled=False):
-            scores = preds["scores"].float()
-            index = local_maxima(scores.detach(), [f.shape[2:] for f in preds["feats"]], self.compare.candidates)
+            scores, dist, cells, text = (x.detach().float() for x in (preds["scores"], preds["boxes"], cells, text))
+            index = local_maxima(scores, [f.shape[2:] for f in preds["feats"]], self.compare.candidates)
             b, t, k = index.shape
             flat = index.flatten(1)  # [B, T*K]
-            boxes = self._boxes(preds["boxes"].detach(), preds["feats"], flat)  # [B, T*K, 4]
+            boxes = self._boxes(dist, preds["feats"], flat)  # [B, T*K, 4]
             h, w = (preds["feats"][0].shape[i] * self.stride[0] for i in (2, 3))
             left, top, right, bottom = extent[:, None].float().unbind(-1)  # [B, 1]
             size = torch.stack(((right - left) * w, (bottom - top) * h), -1)  # [B, 1, 2], pixels
             centre = ((boxes[..., :2] + boxes[..., 2:]) / 2 - torch.stack((left * w, top * h), -1)) / size
             shares = ((boxes[..., 2:] - boxes[..., :2]) / size).clamp(min=1e-3).log()
             geometry = torch.cat((centre, shares), -1).view(b, t, k, 4)
-            feature = cells.float().gather(2, flat[:, None].expand(-1, cells.shape[1], -1)).transpose(1, 2)
-            logits = self.compare(feature.reshape(b, t, k, -1), geometry, scores.gather(2, index), text.float())
+            feature = cells.gather(2, flat[:, None].expand(-1, cells.shape[1], -1)).transpose(1, 2)
+            logits = self.compare(feature.reshape(b, t, k, -1), geometry, scores.gather(2, index), text)
             return Candidates(index, boxes.view(b, t, k, 4), logits)
 
     def _boxes(self, dist: Tensor, feats: list[Tensor], index: Tensor) -> Tensor:
