@@ -71,15 +71,18 @@ def test_only_candidates_are_chosen_and_one_by_one_equals_together():
 
 
 def test_loss_reaches_the_comparison():
-    """A training step has a term for it, and gradients arrive in all its weights, the zero-initialised ones too."""
+    """A training step has a term for it, and its gradients arrive in all its weights, and nowhere else."""
     torch.manual_seed(0)
     model = network(compare=12)
+    for gain in ("box", "cls", "dfl", "choice", "region", "moe"):
+        setattr(model.args, gain, 0.0)
     terms = train_step(model, training_batch(), rate=0.0)
     assert terms["compare_loss"] > 0
     comparison = model.head.compare
     assert comparison is not None
     for name, p in comparison.named_parameters():
         assert p.grad is not None and p.grad.abs().sum() > 0, name
+    assert not [n for n, p in model.named_parameters() if ".compare." not in n and p.grad is not None and p.grad.any()]
     assert "compare_loss" not in train_step(network(), training_batch(), rate=0.0)
 
 
