@@ -130,3 +130,13 @@ def test_it_can_learn_an_extreme():
         rate.step()
     *given, best = draw(500)
     assert (net(*given).argmax(-1) == best).float().mean(0).min() > 0.85
+
+
+def test_an_older_head_opens():
+    """A head pickled before there was a comparison has none."""
+    head = network().head
+    state = head.__dict__ | {"_modules": {k: v for k, v in head._modules.items() if k != "compare"}}
+    state.pop("compare", None)
+    old = type(head).__new__(type(head))
+    old.__setstate__(state)
+    assert old.compare is None

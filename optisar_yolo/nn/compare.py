@@ -92,6 +92,7 @@ class CandidateComparison(nn.Module):
         Returns:
             Logits [B, T, K].
         """
+        text = text * text.shape[-1] ** 0.5  # entries of about 1: those of a unit vector would hardly be heard
         scale, shift, pair_scale, pair_shift = self.say(text)[:, :, None].chunk(4, -1)  # [B, T, 1, W] each
         known = torch.cat((geometry, logits.unsqueeze(-1) / 4), -1)
         one = self.norm(self.look(feature) + self.place(known))

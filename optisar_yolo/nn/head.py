@@ -159,6 +159,12 @@ class GroundingDetect(Detect):
             for g in self.grids
         )
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open checkpoints that were pickled before candidates were compared."""
+        super().__setstate__(state)
+        if "compare" not in self._modules:
+            self.compare = None
+
     def adapt(self, text: Tensor) -> Tensor:
         """Encoder's features [B, T, D] to the unit texts [B, T, D] that guide and score share."""
         return F.normalize(self.adapter(text), dim=-1)
