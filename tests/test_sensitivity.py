@@ -65,13 +65,12 @@ def test_a_swap_that_is_true_of_another_object_is_asked_at_the_box_but_is_not_ab
 
 
 def test_no_question_where_nothing_is_proven() -> None:
-    assert questions("The red ship", 0, scene(), "k") == []  # colours are not in the boxes
+    assert questions("The old ship", 0, scene(), "k") == []
+    colours = questions("The red ship", 0, scene(), "k")  # what is red is not blue; another ship may be
+    assert [(q.kind, q.here, q.absent) for q in colours] == [("colour", True, False)]
     assert questions("The SAR ship", 0, scene(SHIPS[:1]), "k")[0].kind == "modality"
     wrong = "The SAR ship in the lower right corner"  # the boxes contradict it: its swaps prove nothing
     assert {q.kind for q in questions(wrong, 0, scene(), "k")} == {MIRROR}
-
-
-# how it is compared
 
 
 def reading(logits: list[float], near: list[bool], inside: list[bool]) -> Reading:
