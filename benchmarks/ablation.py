@@ -65,6 +65,9 @@ def train(folder: Path, name: str, variant: Variant, seed: int, budget: dict[str
     settings |= {"seed": seed, "val": False, "plots": False, "project": str(folder), "name": "train", "exist_ok": True}
     if last.exists():
         settings = {"resume": True, "model": str(last)}
+    else:
+        git = subprocess.run(["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+        (folder / "commit").write_text(git.stdout.strip(), encoding="utf-8")
     words = [sys.executable, "-m", "optisar_yolo", "train", *(f"{k}={v}" for k, v in settings.items())]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     with (folder / "train.log").open("a", encoding="utf-8") as log:
@@ -128,6 +131,7 @@ def main() -> None:
                 seconds = float([row["time"] for row in csv.DictReader(file)][-1])
             settings = {k: str(v) for k, v in VARIANTS[name].settings.items()}
             head = {"variant": name, "seed": seed, "budget": budget, "note": VARIANTS[name].note, "settings": settings}
+            head["commit"] = (folder / "commit").read_text(encoding="utf-8")  # of the code that trained it
             add(head | {"training_seconds": round(seconds), "versions": versions, "figures": figures})
     print(write_table(RECORD, list(VARIANTS)))
 
