@@ -58,6 +58,7 @@ _COLOURS = ("red", "green", "blue", "white", "black", "gray", "yellow", "orange"
 # Too near to each other for one to be false where the other is true.
 _NEAR = {frozenset(p.split()) for p in (
     "blue cyan", "green cyan", "gray white", "orange yellow", "orange red", "orange brown", "pink red", "pink purple",
+    "brown red",
 )}  # fmt: skip
 _NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
