@@ -220,3 +220,16 @@ def test_evaluation_groups_pictures_by_canvas(card):
     groups = data.collate([data[0], tall, data[2]])
     assert [g[0] for g in groups] == [[0, 2], [1]]
     assert groups[0][1].shape == (2, 3, 96, 128) and torch.equal(groups[0][1][0], canvas)
+
+
+def test_the_setting_chooses_who_guides(card, pictures):
+    """A right sentence, any sentence of the list, or all of them together."""
+
+    def guides(kind):
+        data = GroundingDataset(pictures, card.names, settings_of(guide=kind))
+        drawn = [data[epoch, i] for epoch in range(6) for i in range(len(data))]
+        return [(s["guide"], bool((s["targets"][:, s["guide"]] == 1).any())) for s in drawn]
+
+    assert all(right for _, right in guides("positive"))
+    assert {right for _, right in guides("any")} == {True, False}
+    assert {guide for guide, _ in guides("union")} == {-1}

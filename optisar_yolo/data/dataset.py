@@ -32,7 +32,7 @@ class GroundingDataset(Dataset):
         pictures: Annotated pictures.
         names: Category names by index.
         args: Settings: imgsz, seed, epochs; mosaic, close_mosaic, crop, rot90, fliplr, flipud, scale, rewrite; hsv_h,
-            hsv_s, hsv_v, speckle; prompts, neg_ratio, reword, describe.
+            hsv_s, hsv_v, speckle; prompts, neg_ratio, reword, describe; negatives, swap_kinds, guide.
         augmented: Draw augmentation (training).
     """
 
@@ -144,10 +144,18 @@ class GroundingDataset(Dataset):
             "cls": torch.from_numpy(own.astype(np.float32)).view(-1),
             "targets": torch.from_numpy(targets.astype(np.float32)),
             "texts": prompts.texts,
-            "guide": int(asked[rng.integers(len(asked))]) if len(asked) else int(rng.integers(len(prompts.texts))),
+            "guide": self._guide(asked, len(prompts.texts), rng),
             "modality": MODALITIES.index(view.modality),
             "im_file": str(self.pictures[index].path),
         }
+
+    def _guide(self, asked: NDArray[np.intp], total: int, rng: np.random.Generator) -> int:
+        """Draw the sentence that guides the neck, of the right ones ``asked`` or of all; -1 for all together."""
+        if self.args.guide == "union":
+            return -1
+        if self.args.guide == "any" or not len(asked):
+            return int(rng.integers(total))
+        return int(asked[rng.integers(len(asked))])
 
     @staticmethod
     def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
