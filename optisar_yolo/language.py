@@ -78,8 +78,8 @@ _WORD = re.compile(
 )
 _LOOKUP = {w.lower(): v for w, v in _WORDS.items()}
 _COLOURED = re.compile(
-    rf"\b(?:{'|'.join(_COLOURS)}|grey|beige|tan|golden|silver|turquoise|teal|maroon|violet|magenta|crimson|redd|colou?r)"
-    r"(?:ish|s|ed|ful)?\b",
+    rf"\b(?:{'|'.join(_COLOURS)}|grey|beige|tan|gold|golden|silver|turquoise|teal|maroon|violet|magenta|crimson|redd)"
+    r"(?:ish|s|ed|ful)?\b|\bcolou?r",
     re.IGNORECASE,
 )
 _DIRECTION = re.compile(r"\b(?:left|right|top|bottom|upper|lower|middle|cent(?:er|re|ral))\b", re.IGNORECASE)

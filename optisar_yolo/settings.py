@@ -18,12 +18,12 @@ class Setting:
 
     Attributes:
         default: Value where the user gives none.
-        kind: ``"int"``, ``"float"``, ``"bool"``, ``"name"`` (a non-empty string), ``"file"`` (a path) or ``"texts"``
-            (a sentence or several).
+        kind: ``"int"``, ``"float"``, ``"bool"``, ``"name"`` (a non-empty string), ``"weights"`` (``choice:number``
+            pairs with commas), ``"file"`` (a path) or ``"texts"`` (a sentence or several).
         help: One line for ``optisar help``.
         low: Smallest accepted number.
         high: Largest accepted number; ``None``: no limit.
-        choices: Accepted names; empty: any.
+        choices: Accepted names, of weights those of the pairs; empty: any.
     """
 
     default: Any

@@ -162,7 +162,10 @@ class FakeHead:
 
     def decode(self, preds: dict[str, Any], k: int = 1) -> tuple[Tensor, Tensor]:
         best, index = preds["scores"].topk(k, dim=2)
-        return torch.from_numpy(SHIPS)[index], best.sigmoid()
+        return self.boxes_at(None, None, index), best.sigmoid()
+
+    def boxes_at(self, _dist: object, _feats: object, index: Tensor) -> Tensor:
+        return torch.from_numpy(SHIPS)[index]
 
 
 class FakeModel:
@@ -180,7 +183,11 @@ class FakeModel:
             score = [3.0 if "left" in caption else -3.0, 3.0 if "right" in caption else -3.0] if self.hears else [1, 0]
             wrong = self.hears and ("optical" in caption or "lower" in caption or "middle" in caption)
             logits.append([s - 9.0 * wrong for s in score])
-        return {"scores": torch.tensor(logits).float()[:, None], "feats": [torch.zeros(len(text), 1, 1, 2)]}
+        return {
+            "boxes": None,
+            "scores": torch.tensor(logits).float()[:, None],
+            "feats": [torch.zeros(len(text), 1, 1, 2)],
+        }
 
 
 def run_fake(hears: bool) -> WordScores:

@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optisar_yolo import language
-from optisar_yolo.data.radiometry import names_colour
 
 ASPECT = 0.1  # largest relative stretch of one side against the other
 WHOLE = 0.95  # share from which an object counts as whole: labelled boxes are not exact
@@ -234,7 +233,7 @@ def _holds(view: View, caption: str, index: int) -> bool:
     others = [k for k in scene.groups[name] if k != index]
     if said.rest:  # a colour stays what it is, and is enough where there is nothing to mistake the object for
         bare = not (said.place or said.size or said.extreme or said.relation or others)
-        coloured = all(names_colour(w) for w in said.rest)
+        coloured = all(language.has_colour(w) for w in said.rest)
         return bare and coloured and scene.of_category(said, caption, name) is True
     return scene.verdict(caption, index) is True and all(scene.verdict(caption, k) is False for k in others)
 

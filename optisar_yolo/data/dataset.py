@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from optisar_yolo import language
 from optisar_yolo.data import augment, radiometry
 from optisar_yolo.data.augment import View
 from optisar_yolo.data.geometry import letterbox, place, to_canvas
@@ -20,6 +21,7 @@ from optisar_yolo.data.mosaic import mosaic
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.prompts import PromptList, PromptSampler
 from optisar_yolo.data.records import MODALITIES, Picture
+from optisar_yolo.data.sampler import by_modality
 from optisar_yolo.data.unchecked import UncheckedSampler
 
 CACHE_LIMIT = 4 * 2**30  # bytes of decoded pictures that one process keeps
@@ -46,7 +48,7 @@ class GroundingDataset(Dataset):
             )
         else:
             self.prompts = UncheckedSampler(pool, args.prompts, args.neg_ratio, args.negatives == "released")
-        self.by_modality = {m: [i for i, p in enumerate(self.pictures) if p.modality == m] for m in MODALITIES}
+        self.by_modality = by_modality(self.pictures)
         self.cache: dict[int, NDArray[np.uint8]] = {}
         self.cached = 0
 
@@ -95,7 +97,7 @@ class GroundingDataset(Dataset):
         img = radiometry.light(view.img, a.hsv_v, rng)
         if view.modality == "sar":
             img = radiometry.speckle(img, a.speckle, rng)
-        elif not any(radiometry.names_colour(c) for texts in view.captions for c in texts):
+        elif not any(language.has_colour(c) for texts in view.captions for c in texts):
             img = radiometry.tint(img, a.hsv_h, a.hsv_s, rng)
         return replace(view, img=img)
 

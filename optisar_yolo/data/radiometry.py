@@ -6,22 +6,9 @@ where no caption names a colour; speckle is added to SAR pictures alone.
 
 from __future__ import annotations
 
-import re
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-
-_COLOUR = re.compile(
-    r"\b(?:red|orange|yellow|green|cyan|turquoise|blue|purple|violet|pink|magenta|brown|beige|tan|maroon|gold|golden"
-    r"|silver|white|black|gr[ae]y)(?:d?ish|s)?\b|\bcolou?r",
-    re.IGNORECASE,
-)
-
-
-def names_colour(text: str) -> bool:
-    """Tell whether a text names a colour."""
-    return _COLOUR.search(text) is not None
 
 
 def light(img: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:

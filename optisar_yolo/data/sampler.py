@@ -84,6 +84,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return order
 
 
+def by_modality(pictures: Sequence[Picture]) -> dict[str, list[int]]:
+    """Indices of the optical and of the SAR pictures."""
+    return {m: [i for i, p in enumerate(pictures) if p.modality == m] for m in MODALITIES}
+
+
 def modality_sides(pictures: Sequence[Picture]) -> list[list[int]]:
     """Indices of the optical and of the SAR pictures, for :class:`EpochSampler`.
 
@@ -93,7 +98,7 @@ def modality_sides(pictures: Sequence[Picture]) -> list[list[int]]:
     Returns:
         One list per modality; none at all, with a warning, where the pictures are of one modality only.
     """
-    sides = [[i for i, p in enumerate(pictures) if p.modality == modality] for modality in MODALITIES]
+    sides = list(by_modality(pictures).values())
     if all(sides):
         return sides
     LOGGER.warning("balance=True: all training pictures are of one modality; they are shuffled as without it")

@@ -146,13 +146,12 @@ def read(
     for part, preds in outputs(model, scene, rows, texts):
         best, conf = model.head.decode(preds)
         logits = preds["scores"][:, 0].float()  # [n, A]
-        # with scores that fall from anchor to anchor, the best A boxes are all boxes in the order of the anchors
-        ramp = -torch.arange(logits.shape[1], device=logits.device, dtype=torch.float32).expand_as(preds["scores"])
-        boxes, _ = model.head.decode({**preds, "scores": ramp}, logits.shape[1])
+        every = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
+        boxes = model.head.boxes_at(preds["boxes"], preds["feats"], every)  # [n, A, 4]
         anchors, strides = make_anchors(preds["feats"], model.head.stride, 0.5)
         centres = anchors * strides  # [A, 2]
         for j, target in enumerate(targets[part]):
-            near = box_iou(target[None], boxes[j, 0])[0] >= RIGHT
+            near = box_iou(target[None], boxes[j])[0] >= RIGHT
             inside = ((centres >= target[:2]) & (centres <= target[2:])).all(1)
             inside[(centres - (target[:2] + target[2:]) / 2).square().sum(1).argmin()] = True
             found.append(Reading(_array(best[j, 0, 0]), float(conf[j, 0, 0]), logits[j], near, inside))

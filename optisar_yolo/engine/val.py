@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils import LOGGER, RANK, TQDM, callbacks, colorstr
 from ultralytics.utils.torch_utils import select_device, smart_inference_mode, unwrap_model
@@ -18,7 +17,9 @@ from ultralytics.utils.torch_utils import select_device, smart_inference_mode, u
 from optisar_yolo.data.cards import Card, load_card
 from optisar_yolo.data.dataset import EvaluationDataset
 from optisar_yolo.data.geometry import to_picture
+from optisar_yolo.data.loader import GroundingLoader
 from optisar_yolo.data.records import Picture, load_split
+from optisar_yolo.data.sampler import EpochSampler
 from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.asking import ask
 from optisar_yolo.engine.calibrate import ATTRIBUTE, DEFAULT_CONF, Calibration, CalibrationError, calibration_of
@@ -178,14 +179,10 @@ class GroundingValidator(BaseValidator):
             self.metrics.extra |= flat(figures)
             LOGGER.info(table(figures))
 
-    def _loader(self) -> DataLoader:
+    def _loader(self) -> GroundingLoader:
         dataset = EvaluationDataset(self.pictures, self.args.imgsz)
-        return DataLoader(
-            dataset,
-            batch_size=min(self.args.batch, len(dataset)),
-            num_workers=self.args.workers if self.device.type != "cpu" else 0,
-            collate_fn=dataset.collate,
-        )
+        workers = self.args.workers if self.device.type != "cpu" else 0
+        return GroundingLoader(dataset, self.args.batch, EpochSampler(len(dataset), 0, shuffle=False), workers)
 
     def _ground(
         self, net: GroundingModel | OnnxModel, index: list[int], img: Tensor, extent: Tensor, seconds: dict[str, float]

@@ -7,7 +7,6 @@ false ones in grey. What is drawn is what a training with the same settings, see
 from __future__ import annotations
 
 import difflib
-import io
 import math
 import textwrap
 from collections.abc import Mapping
@@ -24,7 +23,8 @@ from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 from optisar_yolo import plugin
 from optisar_yolo.data.dataset import GroundingDataset
 from optisar_yolo.data.records import MODALITIES, Picture, load_card, load_split
-from optisar_yolo.files import write_atomic
+from optisar_yolo.data.sampler import by_modality
+from optisar_yolo.engine.report import save_figure
 from optisar_yolo.settings import OPTISAR_DEFAULTS
 
 OWN: dict[str, Any] = {
@@ -61,9 +61,7 @@ def main(options: dict[str, str]) -> None:
     samples = [dataset[own["epoch"], i] for i in chosen]
     title = f"{Path(str(args.data)).name}, {args.split}, seed {args.seed}, epoch {own['epoch']}: "
     figure = view_sheet(samples, title + _said(options))
-    out = io.BytesIO()
-    figure.savefig(out, format=own["save"].suffix[1:], dpi=110)
-    path = write_atomic(own["save"], out.getvalue())
+    path = save_figure(figure, own["save"])
     true = sum(int((s["targets"] == 1).any(0).sum()) for s in samples)
     LOGGER.info(f"{path}: {len(samples)} of {len(pictures)} pictures with {true} true sentences")
 
@@ -109,8 +107,7 @@ def configure(options: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
 def choose(pictures: list[Picture], count: int, seed: int) -> list[int]:
     """Choose pictures of both modalities in turn, in an order that follows from the seed."""
     rng = np.random.default_rng(seed)
-    sides = [[i for i, p in enumerate(pictures) if p.modality == m] for m in MODALITIES]
-    sides = [rng.permutation(side).tolist() for side in sides]
+    sides = [rng.permutation(side).tolist() for side in by_modality(pictures).values()]
     longest = max(map(len, sides))
     return [side[k] for k in range(longest) for side in sides if k < len(side)][:count]
 

@@ -223,7 +223,7 @@ class GroundingDetect(Detect):
             index = local_maxima(scores, [f.shape[2:] for f in preds["feats"]], self.compare.candidates)
             b, t, k = index.shape
             flat = index.flatten(1)  # [B, T*K]
-            boxes = self._boxes(dist, preds["feats"], flat)  # [B, T*K, 4]
+            boxes = self.boxes_at(dist, preds["feats"], flat)  # [B, T*K, 4]
             h, w = (preds["feats"][0].shape[i] * self.stride[0] for i in (2, 3))
             left, top, right, bottom = extent[:, None].float().unbind(-1)  # [B, 1]
             size = torch.stack(((right - left) * w, (bottom - top) * h), -1)  # [B, 1, 2], pixels
@@ -234,7 +234,7 @@ class GroundingDetect(Detect):
             logits = self.compare(feature.reshape(b, t, k, -1), geometry, scores.gather(2, index), text)
             return Candidates(index, boxes.view(b, t, k, 4), logits)
 
-    def _boxes(self, dist: Tensor, feats: list[Tensor], index: Tensor) -> Tensor:
+    def boxes_at(self, dist: Tensor, feats: list[Tensor], index: Tensor) -> Tensor:
         """Decode some anchors: dist [B, 4 * reg_max, A] and index [B, N] to xyxy canvas pixels [B, N, 4]."""
         anchors, strides = make_anchors(feats, self.stride, 0.5)  # [A, 2], [A, 1]
         d = dist.gather(2, index[:, None].expand(-1, dist.shape[1], -1)).float()  # [B, 4 * reg_max, N]
@@ -263,7 +263,7 @@ class GroundingDetect(Detect):
         """
         best, index = preds["scores"].topk(min(k, preds["scores"].shape[2]), dim=2)
         b, t, k = index.shape
-        boxes = self._boxes(preds["boxes"], preds["feats"], index.flatten(1))
+        boxes = self.boxes_at(preds["boxes"], preds["feats"], index.flatten(1))
         return boxes.view(b, t, k, 4), best.float().sigmoid()
 
     def bias_init(self) -> None:
