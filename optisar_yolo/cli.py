@@ -50,6 +50,7 @@ VERBS: dict[str, Verb] = {
         "optisar_yolo.engine.calibrate", "main", "make confidences probabilities: model=best.pt data=… split=val save=…"
     ),
     "view": Verb("optisar_yolo.engine.view", "main", "look at augmented pictures and their sentences: data=… mosaic=1"),
+    "dataset": Verb("optisar_yolo.build.commands", "main", "build a grounding data set (optisar dataset help)"),
     "params": Verb("optisar_yolo.cli", "params", "parameter counts of the five scales"),
     "distill": Verb("optisar_yolo.build.distill", "main", "make the small text encoder from a larger one"),
 }
@@ -155,13 +156,15 @@ def parse(words: Sequence[str]) -> dict[str, str]:
 def _run_verb(verb: Verb, words: Sequence[str]) -> int:
     """Run a command of our own; keys are checked where the module says which it knows (``DEFAULTS``)."""
     boot.install(force=True)
+    if verb.module.endswith(".commands"):  # it has verbs of its own
+        return int(importlib.import_module(verb.module).main(list(words)))
     options = parse(words)
     module = importlib.import_module(verb.module)
     known = getattr(module, "DEFAULTS", None)
     if known is not None:
         for key in options:
             if key not in known:
-                raise UsageError(f"unknown argument '{key}'{_nearest(key, known)}")
+                raise UsageError(f"unknown argument '{key}'{nearest(key, known)}")
     return int(getattr(module, verb.function)(options) or 0)
 
 
@@ -181,7 +184,7 @@ def _run_stock(words: list[str]) -> int:
         print("\n".join(f"{name}: {setting.default}  # {setting.help}" for name, setting in SETTINGS.items()) + "\n")
     elif not modes and first not in STOCK_WORDS:
         known = [*cfg.MODES, *VERBS, *STOCK_WORDS, "help"]
-        raise UsageError(f"unknown command '{args[0]}'{_nearest(first, known)}")
+        raise UsageError(f"unknown command '{args[0]}'{nearest(first, known)}")
     elif modes and plugin.model_of(args) is None:
         model = BUILD_MODEL if modes[0] == "train" else BUNDLED_MODEL
         print(f"optisar: no model= given, using {model}")
@@ -200,7 +203,7 @@ def _run_stock(words: list[str]) -> int:
     return 0
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
     """Return the end of a sentence that suggests the nearest known word, or lists them all where none is near."""
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1)

@@ -107,6 +107,19 @@ def load_card(data: str | Path | Mapping[str, Any] | Card) -> Card:
     )
 
 
+def card_names(data: str | Path) -> tuple[str, ...]:
+    """Read the category names of a card whose data set need not be there.
+
+    Args:
+        data: A YAML file's path, or the bare name of a packaged card.
+
+    Raises:
+        DataError: The card is not found, is no valid YAML, or names no categories.
+    """
+    file = _locate(data)
+    return _names(_read_yaml(file).get("names"), str(file))
+
+
 def _locate(data: str | Path) -> Path:
     """Find a card's file: a path from the working folder first, then the packaged cards."""
     path = Path(data).expanduser()
