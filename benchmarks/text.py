@@ -22,8 +22,8 @@ from pathlib import Path
 
 import torch
 
-from optisar_yolo.build.corpus import rank_sets, read_texts
-from optisar_yolo.build.measure import agreement, ranking
+from optisar_yolo.distill.corpus import rank_sets, read_texts
+from optisar_yolo.distill.measure import agreement, ranking
 from optisar_yolo.nn.pocket import BUNDLED
 from optisar_yolo.nn.text import PocketEncoder, load_text_encoder
 

@@ -52,7 +52,7 @@ VERBS: dict[str, Verb] = {
     "view": Verb("optisar_yolo.engine.view", "main", "look at augmented pictures and their sentences: data=… mosaic=1"),
     "dataset": Verb("optisar_yolo.build.commands", "main", "build a grounding data set (optisar dataset help)"),
     "params": Verb("optisar_yolo.cli", "params", "parameter counts of the five scales"),
-    "distill": Verb("optisar_yolo.build.distill", "main", "make the small text encoder from a larger one"),
+    "distill": Verb("optisar_yolo.distill.distill", "main", "make the small text encoder from a larger one"),
 }
 
 HELP = """\

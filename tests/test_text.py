@@ -10,12 +10,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from optisar_yolo.build import distill as distill_module
-from optisar_yolo.build.corpus import allowed, generated, rank_sets, read_texts
-from optisar_yolo.build.distill import main
-from optisar_yolo.build.lexicon import RESERVED
-from optisar_yolo.build.paraphrase import Meaning, canonical, held_out_wording, random_meaning, wording
-from optisar_yolo.build.student import DistillConfig
+from optisar_yolo.distill import distill as distill_module
+from optisar_yolo.distill.corpus import allowed, generated, rank_sets, read_texts
+from optisar_yolo.distill.distill import main
+from optisar_yolo.distill.lexicon import RESERVED
+from optisar_yolo.distill.paraphrase import Meaning, canonical, held_out_wording, random_meaning, wording
+from optisar_yolo.distill.student import DistillConfig
 from optisar_yolo.nn import encoder as text_module
 from optisar_yolo.nn.mobileclip import text_state
 from optisar_yolo.nn.pocket import BUNDLED, TOKENIZER_FILE, WEIGHTS_FILE, PocketConfig

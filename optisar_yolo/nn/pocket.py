@@ -1,7 +1,7 @@
 """The pocket text encoder: small enough to travel in the wheel, aware of word order.
 
 Not part of the OptiSAR-Net++ paper, which takes MobileCLIP2-B as its text encoder. The pocket encoder is this
-project's own student of a sentence-transformers teacher (see `optisar_yolo.build.distill`): the teacher's whole
+project's own student of a sentence-transformers teacher (see `optisar_yolo.distill.distill`): the teacher's whole
 WordPiece vocabulary in a factorised table (after ALBERT, Lan et al. 2020), a few pre-norm transformer layers, and two
 poolings (mean and learned attention).
 

@@ -3,7 +3,7 @@
 Two things are asked of the student at once. It shall agree with the teacher (one minus cosine, on real expressions,
 generated ones and generic words), and where the teacher is weak it shall be better: MiniLM puts "upper left" and
 "upper right" nearer to one another than two wordings of the same place. A ranking term over generated meanings
-(`optisar_yolo.build.paraphrase`) turns that round: every sentence shall be nearer to another wording of its meaning
+(`optisar_yolo.distill.paraphrase`) turns that round: every sentence shall be nearer to another wording of its meaning
 than to any sentence of another meaning, the one-slot swap in the same wording first of all.
 """
 
@@ -20,11 +20,11 @@ from typing import Any
 
 import torch
 
-from optisar_yolo.build.corpus import allowed, generated, generic, rank_sets, read_texts
-from optisar_yolo.build.lexicon import RESERVED
-from optisar_yolo.build.measure import agreement, ranking
-from optisar_yolo.build.student import DistillConfig, crop, embed, tokenise, train
-from optisar_yolo.build.teacher import Teacher, factorised
+from optisar_yolo.distill.corpus import allowed, generated, generic, rank_sets, read_texts
+from optisar_yolo.distill.lexicon import RESERVED
+from optisar_yolo.distill.measure import agreement, ranking
+from optisar_yolo.distill.student import DistillConfig, crop, embed, tokenise, train
+from optisar_yolo.distill.teacher import Teacher, factorised
 from optisar_yolo.nn.pocket import TOKENIZER_FILE, WEIGHTS_FILE, PocketConfig, PocketNet, load_pocket, save_pocket
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from optisar_yolo.build.lexicon import RESERVED
-from optisar_yolo.build.paraphrase import canonical, held_out_wording, random_meaning, wording
+from optisar_yolo.distill.lexicon import RESERVED
+from optisar_yolo.distill.paraphrase import canonical, held_out_wording, random_meaning, wording
 
 
 def read_texts(where: str | Path | Sequence[str | Path]) -> list[str]:

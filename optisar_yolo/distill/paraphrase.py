@@ -13,7 +13,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from optisar_yolo.build.lexicon import (
+from optisar_yolo.distill.lexicon import (
     CATEGORIES,
     COLOURS,
     EXTREMES,
