@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ FORMATS = ("voc", "list", "coco", "yolo")
 ANY = "*"
 """Key of a source's categories that stands for every word not listed."""
 STEPS = (*CHAIN[1:], "write", "validate", "stats")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # a prefix of file names: no slash, so that no two sources' names can meet
+_EXPECTED = ("pictures", "objects", *SPLITS)
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,16 @@ class Source:
         path: Its folder, under the root given to `import`.
         modality: "optical" or "sar".
         licence: Under what it may be used, as its authors say.
-        images: Folders of its pictures under `path`; the first in which a picture lies counts.
+        images: Folders of its pictures under `path`; the first in which a picture lies counts. Folders "train", "val"
+            and "test" in them are looked into by themselves.
         annotations: Folder of its XML or label files, under `path`.
-        files: Split to the list or COCO file that holds it ("" for one file without splits), under `path`.
+        files: Split to the list or COCO file that holds it, or to several ("" for files without splits), under `path`.
         index: Split to the file of running object numbers (voc), under `path`.
-        boxes: "xyxy" or "xywh", for lists.
+        boxes: "xyxy" or "xywh"; "" for what is usual: "xywh" in COCO, "xyxy" in VOC and lists.
         names: Words of its class numbers (yolo), in their order.
-        categories: Its words to names of the data card; `ANY` for all others. A word that is in neither is dropped.
-        expect: Numbers that must be met: "pictures", "objects", "train", "val", "test" (objects of a split).
+        categories: Its words to names of the data card; `ANY` for all others.
+        expect: Numbers that must be met: "pictures" that were found, "objects" in the annotations, and "train", "val"
+            and "test", the objects of a split.
     """
 
     name: str
@@ -48,12 +53,20 @@ class Source:
     licence: str = ""
     images: tuple[str, ...] = ("JPEGImages", "images")
     annotations: str = "Annotations"
-    files: Mapping[str, str] = field(default_factory=dict)
-    index: Mapping[str, str] = field(default_factory=dict)
-    boxes: str = "xyxy"
+    files: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    index: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    boxes: str = ""
     names: tuple[str, ...] = ()
     categories: Mapping[str, str] = field(default_factory=dict)
     expect: Mapping[str, int] = field(default_factory=dict)
+
+    def annotation_files(self, folder: Path) -> list[tuple[str, Path]]:
+        """Return split and path of every list or COCO file, the source's folder given."""
+        return _paths(self.files, folder)
+
+    def index_files(self, folder: Path) -> list[tuple[str, Path]]:
+        """Return split and path of every file of running numbers, the source's folder given."""
+        return _paths(self.index, folder)
 
 
 @dataclass(frozen=True)
@@ -74,9 +87,14 @@ class Recipe:
     build: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     released: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
+    @property
+    def by_source(self) -> bool:
+        """Whether objects keep the splits that their sources assign (``build: split: {by: source}``)."""
+        return (self.build.get("split") or {}).get("by") == "source"
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the content as JSON can say it."""
-        return asdict(self)
+        """Return the content as JSON gives it back: lists, no tuples, so that a manifest's copy equals it."""
+        return dict(json.loads(json.dumps(asdict(self))))
 
 
 def load_recipe(recipe: str | Path) -> Recipe:
@@ -115,13 +133,19 @@ def recipe_of(content: Mapping[str, Any], where: str) -> Recipe:
     """
     content = dict(content)
     if "card" in content:  # the categories of a data card
-        content["names"] = card_names(content.pop("card"))
+        content["names"] = card_names(str(content.pop("card")))
+    for key in ("build", "released"):
+        steps = content[key] = content.get(key) or {}
+        if not isinstance(steps, Mapping) or not all(v is None or isinstance(v, Mapping) for v in steps.values()):
+            raise DataError(f"{where}: '{key}' must map names to options, such as {{clean: {{}}}}; found {steps!r}")
+    if not isinstance(content.get("name"), str):
+        raise DataError(f"{where}: 'name' must be a text, found {content.get('name')!r}")
     try:
-        sources = tuple(_source(dict(s), where) for s in content.pop("sources"))
+        sources = tuple(_source(s, where) for s in content.pop("sources"))
         recipe = Recipe(sources=sources, **{**content, "names": tuple(content.get("names", ()))})
     except TypeError as error:
         raise DataError(f"{where}: {error}; known keys are name, names or card, sources, build, released") from error
-    if unnamed := [n for n in recipe.names if modality_of(n) is None]:
+    if unnamed := [n for n in recipe.names if not isinstance(n, str) or modality_of(n) is None]:
         raise DataError(f"{where}: category '{unnamed[0]}' must begin with {' or '.join(MODALITIES)}")
     if len({s.name for s in sources}) < len(sources):
         raise DataError(f"{where}: two sources have the same name; names keep the pictures apart")
@@ -150,22 +174,56 @@ def recipe_in(work: Path) -> Recipe:
     return recipe_of(content, str(manifest))
 
 
-def _source(content: dict[str, Any], where: str) -> Source:
-    content = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-    if isinstance(content.get("images"), str):
-        content["images"] = (content["images"],)
+def _source(content: object, where: str) -> Source:
+    if not isinstance(content, Mapping):
+        raise DataError(f"{where}: a source is a mapping with name, format, path and modality, not {content!r}")
+    name = content.get("name", "?")
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    if isinstance(given.get("images"), str):
+        given["images"] = (given["images"],)
     try:
-        source = Source(**content)
+        source = Source(**given)
     except TypeError as error:
-        raise DataError(f"{where}: source {content.get('name', '?')}: {error}") from error
+        raise DataError(f"{where}: source {name}: {error}") from error
+    for key in ("name", "path", "licence", "annotations"):
+        if not isinstance(value := getattr(source, key), str):
+            raise DataError(f"{where}: source {name}: '{key}' must be text, not {value!r}; quote it")
+    for key in ("images", "names"):
+        if not isinstance(value := getattr(source, key), tuple) or not all(isinstance(v, str) for v in value):
+            raise DataError(f"{where}: source {name}: '{key}' must be a list of texts, not {value!r}")
+    if not _NAME.fullmatch(source.name):
+        raise DataError(f"{where}: source name '{name}' must be of letters, digits and . _ -")
     for key, value, known in (
         ("format", source.format, FORMATS),
         ("modality", source.modality, MODALITIES),
-        ("boxes", source.boxes, ("xyxy", "xywh")),
+        ("boxes", source.boxes, ("", "xyxy", "xywh")),
     ):
         if value not in known:
-            raise DataError(f"{where}: source {source.name}: {key} is '{value}'; choose from {', '.join(known)}")
+            raise DataError(
+                f"{where}: source {name}: {key} is '{value}'; choose from {', '.join(k for k in known if k)}"
+            )
+    for key, kind in (("files", str), ("index", str), ("categories", str), ("expect", int)):
+        _check_mapping(getattr(source, key), kind, f"{where}: source {name}: '{key}'")
     for key in (*source.files, *source.index):
         if key not in (*SPLITS, ""):
-            raise DataError(f"{where}: source {source.name}: '{key}' is no split; splits are {', '.join(SPLITS)}")
+            raise DataError(f"{where}: source {name}: '{key}' is no split; splits are {', '.join(SPLITS)}")
+    if unknown := [key for key in source.expect if key not in _EXPECTED]:
+        raise DataError(f"{where}: source {name}: expect has no '{unknown[0]}'; it knows {', '.join(_EXPECTED)}")
+    if source.format in ("list", "coco") and not source.files:
+        raise DataError(f"{where}: source {name}: format {source.format} needs 'files', such as {{train: train.json}}")
     return source
+
+
+def _check_mapping(content: object, kind: type, where: str) -> None:
+    """Check that texts are mapped to values of one type; texts may be lists of texts."""
+    values = content.items() if isinstance(content, Mapping) else [(None, None)]
+    for key, value in values:
+        listed = value if kind is str and isinstance(value, list | tuple) else [value]
+        if not isinstance(key, str) or not all(isinstance(v, kind) and not isinstance(v, bool) for v in listed):
+            meant = "whole numbers" if kind is int else "texts"
+            raise DataError(f"{where} must map texts to {meant}; found {content!r}. Quote words that YAML misreads")
+
+
+def _paths(files: Mapping[str, str | Sequence[str]], folder: Path) -> list[tuple[str, Path]]:
+    listed = ((split, [names] if isinstance(names, str) else names) for split, names in files.items())
+    return [(split, folder / name) for split, names in listed for name in names]

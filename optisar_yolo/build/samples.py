@@ -74,6 +74,17 @@ class Sample:
         return self.name.removesuffix(f"@{self.transform}") if self.transform else self.name
 
 
+def sample_of(line: str | bytes) -> Sample:
+    """Return the sample that a JSON line holds.
+
+    Raises:
+        ValueError, TypeError, KeyError, AttributeError: The line holds none.
+    """
+    content = json.loads(line)
+    instances = [Instance(**{**i, "box": tuple(i["box"])}) for i in content.pop("instances")]
+    return Sample(instances=instances, **content)
+
+
 class SampleFile:
     """A file of samples that can be read again and again, from its beginning each time.
 
@@ -93,9 +104,7 @@ class SampleFile:
         with open(self.path, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    content = json.loads(line)
-                    instances = [Instance(**{**i, "box": tuple(i["box"])}) for i in content.pop("instances")]
-                    yield Sample(instances=instances, **content)
+                    yield sample_of(line)
                 except (ValueError, TypeError, KeyError, AttributeError) as error:
                     raise DataError(
                         f"{self.path} line {number}: no sample of this version ({error}); repeat the step that wrote it"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 import time
 from collections import deque
@@ -116,6 +117,7 @@ def run(
         "inputs": {str(file): sha256(file) for file in [*files, *inputs]},
     }
     target, note = output_of(work, step), work / step / "manifest.json"
+    request = json.loads(json.dumps(request))  # as it will be read back: lists for tuples
     done = _read(note)
     if done and {k: done.get(k) for k in request} == request and target.is_file() and done["output"] == sha256(target):
         LOGGER.info(f"{step}: up to date ({note})")
@@ -129,18 +131,20 @@ def run(
             deque(samples, maxlen=0)
         else:
             note.unlink(missing_ok=True)  # from here on the step counts as not done
+            for part in target.parent.glob(f".{target.name}.*.part"):  # of a run that was killed
+                part.unlink(missing_ok=True)
             write_lines(target, samples)
+            record = request | {
+                "counts": report.counts,
+                "problems": report.problems.counts,
+                "examples": report.problems.examples,
+                "seconds": round(time.perf_counter() - start, 2),
+                "peak_memory_mib": peak_memory(),
+                "output": sha256(target),
+            }
+            write_atomic(note, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise DataError(f"{error.filename or target}: {step} cannot go on ({error.strerror or error})") from error
-    record = request | {
-        "counts": report.counts,
-        "problems": report.problems.counts,
-        "examples": report.problems.examples,
-        "seconds": round(time.perf_counter() - start, 2),
-        "peak_memory_mib": peak_memory(),
-    }
-    if not dry_run:
-        write_atomic(note, json.dumps(record | {"output": sha256(target)}, indent=1, ensure_ascii=False) + "\n")
     LOGGER.info(f"{step}{' (dry run)' if dry_run else ''}: " + ", ".join(f"{v} {k}" for k, v in report.counts.items()))
     for line in report.problems.lines():
         LOGGER.info(f"  {line}")
@@ -178,6 +182,12 @@ def sha256(file: Path) -> str:
 
 def peak_memory() -> int:
     """Return the most memory this process has held so far, in MiB."""
+    try:  # Linux; its getrusage counts the memory of the process that started this one as well
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        if found:
+            return int(found[1]) // 2**10
+    except OSError:
+        pass
     try:
         import resource
     except ImportError:  # Windows
