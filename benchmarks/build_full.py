@@ -5,11 +5,12 @@ DIOR_RSVG_official_index_… (lists of {"image", "bbox_xyxy", "phrase", "categor
 
     python benchmarks/build_full.py --captions FOLDER [--folder KEPT] [--jobs 2]
 
-writes benchmarks/results/build.json. The sources are made of the lists in the form in which their authors publish them:
-VOC XML, and for DIOR-RSVG the split's files of running object numbers; the import has to find the official split in it
-again. Where a list names no category, the expression's own noun is taken. DIOR-RSVG's pictures are 800 x 800; those of
-OPT-RSVG are of unknown sizes, and get the smallest usual square that holds their boxes, so that its truth rates say
-little. Every step runs in a process of its own, whose peak memory is recorded.
+writes benchmarks/results/build.json, and 200 rewritten captions to read to build-sample.md. All is done twice, the
+second time with half of the pictures: time should halve, and memory stay or halve. The sources are made of the lists in
+the form in which their authors publish them: VOC XML, and for DIOR-RSVG the split's files of running object numbers;
+the import has to find the official split in it again. Where a list names no category, the expression's noun is taken.
+DIOR-RSVG's pictures are 800 x 800; those of OPT-RSVG are of unknown sizes, and get the smallest usual square that holds
+their boxes, so that its truth rates say little. Every step runs in a process of its own, whose peak memory is recorded.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import platform
 import random
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -43,8 +46,19 @@ from optisar_yolo.language import parse
 SPLITS = ("train", "val", "test")
 SIDES = (256, 512, 800, 1024, 1500, 2000, 3000, 4000, 6000, 10_000)
 """Sides of the blank pictures of OPT-RSVG, in pixels."""
-STEPS: dict[str, tuple[str, ...]] = {"import": ()}
+STEPS: dict[str, tuple[str, ...]] = {
+    "import": ("recipe={recipe}", "root={root}"),
+    "clean": (),
+    "transform": (),
+    "split": (),
+    "write": ("to={to}",),
+    "validate": ("data={to}",),
+    "stats": ("data={to}",),
+}
 """Steps to run in their order, each with further words of its command line."""
+SHARES = (1.0, 0.5)
+SAMPLE = 200
+REPORTED = ("counts", "problems", "examples", "percent", "expressions", "findings")
 
 Record = dict[str, Any]
 Key = tuple[str, tuple[float, ...], str]
@@ -126,20 +140,31 @@ def blank(side: int, comment: str) -> bytes:
     return _png(side)[:-end] + chunk + _png(side)[-end:]
 
 
-def make_sources(captions: Path, root: Path) -> Path:
+def kept(record: Record, share: float) -> bool:
+    """Tell whether a record's picture belongs to a share of all pictures, whichever records are asked about."""
+    return zlib.crc32(record["image"].encode()) < share * 2**32
+
+
+def make_sources(captions: Path, root: Path, share: float) -> Path:
     """Write both sources and a recipe for them, and return the recipe's path."""
-    dior, official = load(captions, "DIOR_RSVG"), load(captions, "DIOR_RSVG_official_index")
+    lists = {name: load(captions, name) for name in ("DIOR_RSVG", "DIOR_RSVG_official_index", "OPT_RSVG")}
+    for parts in lists.values():
+        for split, records in parts.items():
+            parts[split] = [r for r in records if kept(r, share)]
+    dior, official, opt = lists.values()
     numbers = make_source(root / "DIOR-RSVG", (r for s in SPLITS for r in dior[s]), 800)
     for split in SPLITS:
         lines = sorted(numbers[key_of(r)] for r in official[split])
         (root / "DIOR-RSVG" / f"{split}.txt").write_text("".join(f"{n}\n" for n in lines), encoding="utf-8")
-    opt = load(captions, "OPT_RSVG")
     make_source(root / "OPT-RSVG", (r for s in SPLITS for r in opt[s]), None)
     recipes = [
         yaml.safe_load(resources.find("datasets", f"recipes/{name}").read_text(encoding="utf-8"))
         for name in ("dior-rsvg.yaml", "opt-rsvg.yaml")
     ]
     sources = [source for recipe in recipes for source in recipe["sources"]]
+    if share < 1:
+        for source in sources:
+            source.pop("expect", None)
     names = list(dict.fromkeys(name for source in sources for name in source["categories"].values()))
     path = root / "captions.yaml"
     path.write_text(yaml.safe_dump({"name": "captions", "names": names, "sources": sources}), encoding="utf-8")
@@ -166,40 +191,95 @@ def official_split(work: Path, captions: Path) -> dict[str, Any]:
 
 
 def run_step(step: str, words: Iterable[str], work: Path) -> dict[str, Any]:
-    """Run a step in a process of its own, and return what its manifest says of the work.
+    """Run a step in a process of its own, and return its time, its peak memory and what it reports.
 
     Raises:
         SystemExit: The step failed.
     """
     command = [sys.executable, "-m", "optisar_yolo", "dataset", step, f"work={work}", *words]
-    if subprocess.run(command).returncode:
+    start = time.perf_counter()
+    process = subprocess.Popen(command)
+    _, status, usage = os.wait4(process.pid, 0)
+    record: dict[str, Any] = {
+        "seconds": round(time.perf_counter() - start, 1),  # with the start of Python
+        "peak_memory_mib": usage.ru_maxrss >> 10,
+    }
+    if os.waitstatus_to_exitcode(status):
         raise SystemExit(f"{' '.join(command)} failed")
-    manifest = json.loads((work / step / "manifest.json").read_text(encoding="utf-8"))
-    return {k: manifest[k] for k in ("seconds", "peak_memory_mib", "counts", "problems", "examples")}
+    for name in ("manifest", "validation", "report"):
+        if (file := work / step / f"{name}.json").is_file():
+            content = json.loads(file.read_text(encoding="utf-8"))
+            record |= {k: content[k] for k in REPORTED if k in content}
+    return record
+
+
+def rewritten(work: Path) -> Iterator[tuple[str, str, str, str]]:
+    """Yield every caption that a copy has in other words than its original: id, transform, before, after."""
+    originals: dict[str, list[str]] = {}
+    for sample in SampleFile(output_of(work, "transform")):
+        if not sample.transform:
+            originals = {i.id: i.captions for i in sample.instances}  # copies stand right behind their original
+            continue
+        for instance in sample.instances:
+            before = originals[instance.id.removesuffix(f"@{sample.transform}")]
+            for caption in instance.captions:
+                if caption not in before:
+                    yield instance.id, sample.transform, " / ".join(before), caption
+
+
+def write_sample(work: Path, file: Path) -> None:
+    """Write some rewritten captions in a form to read: what was said of the object, and what is said now."""
+    found = sorted(rewritten(work))
+    chosen = sorted(random.Random(0).sample(found, min(SAMPLE, len(found))), key=lambda row: row[1:])
+    lines = [
+        "# Rewritten captions",
+        "",
+        f"{len(chosen)} of {len(found)} captions that `optisar dataset transform` gave to copies in other words than",
+        "the original's, drawn at random by `benchmarks/build_full.py`.",
+        "",
+        "| transform | before | after |",
+        "|---|---|---|",
+        *(f"| {transform} | {before} | {after} |" for _, transform, before, after in chosen),
+    ]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def run_chain(share: float, folder: Path, captions: Path, jobs: int) -> dict[str, Any]:
+    """Make the sources, run all steps, and return what they report."""
+    recipe = folder / "sources" / "captions.yaml"
+    if not recipe.is_file():
+        make_sources(captions, folder / "sources", share)
+    work = folder / "work"
+    given = {"recipe": recipe, "root": recipe.parent, "to": folder / "set"}
+    return {
+        step: run_step(step, [w.format(**given) for w in words] + [f"jobs={jobs}"], work)
+        for step, words in STEPS.items()
+    }
 
 
 def main() -> None:
-    """Make the sources, run the steps, print and write the record."""
+    """Run all steps on all pictures and on half of them, print and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captions", type=Path, required=True)
     parser.add_argument("--folder", type=Path, help="where sources and steps are kept; else a folder that is removed")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "build.json")
     args = parser.parse_args()
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    record: dict[str, Any] = {"machine": machine, "shares": {}}
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
-        recipe = folder / "sources" / "captions.yaml"
-        if not recipe.is_file():
-            make_sources(args.captions, folder / "sources")
-        work = folder / "work"
-        record: dict[str, Any] = {"machine": f"{platform.machine()}, Python {platform.python_version()}", "steps": {}}
-        for step, words in STEPS.items():
-            if step == "import":
-                words = (*words, f"recipe={recipe}", f"root={recipe.parent}")
-            record["steps"][step] = run_step(step, (*words, f"jobs={args.jobs}"), work)
-        record["official split of DIOR-RSVG"] = official_split(work, args.captions)
-    for step, facts in record["steps"].items():
-        print(f"{step:<10}{facts['seconds']:>8.1f} s {facts['peak_memory_mib']:>6} MiB  {facts['counts']}")
+        for share in SHARES:
+            part = folder / f"share-{share}"
+            record["shares"][str(share)] = run_chain(share, part, args.captions, args.jobs)
+            if share == 1:
+                record["official split of DIOR-RSVG"] = official_split(part / "work", args.captions)
+                write_sample(part / "work", args.output.with_name("build-sample.md"))
+    for share, steps in record["shares"].items():
+        print(f"share of the pictures: {share}")
+        for step, facts in steps.items():
+            counts = facts.get("counts", "")
+            print(f"  {step:<10}{facts['seconds']:>8.1f} s {facts['peak_memory_mib']:>6} MiB  {counts}")
     print("official split of DIOR-RSVG:", record["official split of DIOR-RSVG"])
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -11,12 +11,12 @@ from hand_samples import SIZE, begin, instance, options, picture, recipe, write_
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optisar_yolo.build import clean as step
-from optisar_yolo.build.clean import clean
-from optisar_yolo.build.objects import INSIDE, SAME, mend, merge, settle
+from optisar_yolo.build.cleaning import clean as step
+from optisar_yolo.build.cleaning.clean import clean
+from optisar_yolo.build.cleaning.objects import INSIDE, SAME, mend, merge, settle
+from optisar_yolo.build.cleaning.unify import Unifier
 from optisar_yolo.build.samples import Sample, SampleFile
 from optisar_yolo.build.steps import Report
-from optisar_yolo.build.unify import Unifier
 from optisar_yolo.cli import UsageError
 from optisar_yolo.data.cards import DataError
 from optisar_yolo.data.checks import Skips, iou
@@ -132,6 +132,13 @@ def test_categories_and_captions_are_unified_and_counted(tmp_path: Path) -> None
     assert report.counts == {"captions rewritten": 2}
     assert problems(report)["caption without a visible character, dropped"] == 4
     assert sample.instances[0].captions[0].startswith("The Nimitz")  # what came in is as it was
+
+
+def test_a_modality_in_a_caption_is_no_finer_word(tmp_path: Path) -> None:
+    path = write_picture(tmp_path / "a.jpg", 0)
+    sample = picture("a", instance("a#0", BOX, "optical ship", "The optical ship on the left"), path=path)
+    (done,) = clean([sample], Report(), recipe(own={"categories": {"optical ship": "optical ship"}}))
+    assert done.instances[0].captions == ["The optical ship on the left"]
 
 
 def test_unknown_categories_go_and_the_other_modality_is_refused(tmp_path: Path) -> None:

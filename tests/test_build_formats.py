@@ -15,8 +15,8 @@ import torch
 
 from optisar_yolo.build.recipe import Source
 from optisar_yolo.build.samples import Sample
-from optisar_yolo.build.source_pickle import read_pickle
-from optisar_yolo.build.sources import fingerprint, read_source
+from optisar_yolo.build.sources.importer import fingerprint, read_source
+from optisar_yolo.build.sources.pickled import read_pickle
 from optisar_yolo.build.steps import Report
 from optisar_yolo.data.cards import DataError
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from review_set import NAMES, make_work
 
-from optisar_yolo.build import commands, interchange, review
-from optisar_yolo.build.journal import Journal
+from optisar_yolo.build import commands
+from optisar_yolo.build.review import interchange, review
+from optisar_yolo.build.review.journal import Journal
 from optisar_yolo.build.samples import SampleFile
 from optisar_yolo.build.steps import Report
 from optisar_yolo.data.cards import DataError

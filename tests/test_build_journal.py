@@ -11,9 +11,10 @@ from dataclasses import replace
 import pytest
 from review_set import NAMES, make_work
 
-from optisar_yolo.build import commands, review, steps
-from optisar_yolo.build.journal import Decision, Journal, cleaned, correction, resolved
-from optisar_yolo.build.review_queue import Queue, next_open
+from optisar_yolo.build import commands, steps
+from optisar_yolo.build.review import review
+from optisar_yolo.build.review.journal import Decision, Journal, cleaned, correction, resolved
+from optisar_yolo.build.review.queue import Queue, next_open
 from optisar_yolo.build.samples import SampleFile
 from optisar_yolo.build.steps import Report
 from optisar_yolo.data.cards import DataError

@@ -16,12 +16,12 @@ import pytest
 from fake_endpoint import FakeEndpoint, Raw, completion, right
 from hand_samples import begin, instance, options, picture, recipe
 
-from optisar_yolo.build import transform as step
-from optisar_yolo.build.copies import expand
-from optisar_yolo.build.llm import HOPELESS, Client, NoAnswerError
-from optisar_yolo.build.llm_cache import Reply, ReplyCache
-from optisar_yolo.build.rewrite_llm import ByModel, read_answer
 from optisar_yolo.build.samples import Sample, SampleFile
+from optisar_yolo.build.transforms import transform as step
+from optisar_yolo.build.transforms.copies import expand
+from optisar_yolo.build.transforms.llm import HOPELESS, Client, NoAnswerError
+from optisar_yolo.build.transforms.llm_cache import Reply, ReplyCache
+from optisar_yolo.build.transforms.rewrite_llm import ByModel, read_answer
 from optisar_yolo.data.cards import DataError
 
 KEY = "sk-secret-0123456789abcdef"

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from optisar_yolo import resources
-from optisar_yolo.build import sources
 from optisar_yolo.build.commands import COMMON
 from optisar_yolo.build.recipe import load_recipe, recipe_in, recipe_of
+from optisar_yolo.build.sources import importer as sources
 from optisar_yolo.data.cards import DataError, card_names, modality_of
 
 PACKAGED = [n for n in resources.names("datasets") if n.startswith("recipes/")]

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 from review_set import HOSTILE, make_work
 
-from optisar_yolo.build import commands, review
-from optisar_yolo.build.journal import Journal
+from optisar_yolo.build import commands
+from optisar_yolo.build.review import review
+from optisar_yolo.build.review.journal import Journal
 from optisar_yolo.build.samples import SampleFile
 from optisar_yolo.data.cards import DataError
 
@@ -246,7 +247,7 @@ def test_what_hinders_the_page_is_said(work, monkeypatch, capsys):
         with pytest.raises(DataError):
             run(**wrong)
     monkeypatch.setitem(sys.modules, "nicegui", None)
-    monkeypatch.delitem(sys.modules, "optisar_yolo.build.review_server", raising=False)
-    monkeypatch.delitem(sys.modules, "optisar_yolo.build.review_page", raising=False)
+    monkeypatch.delitem(sys.modules, "optisar_yolo.build.review.server", raising=False)
+    monkeypatch.delitem(sys.modules, "optisar_yolo.build.review.page", raising=False)
     with pytest.raises(DataError, match="optisar-yolo\\[build\\]"):
         run(port=free_port())

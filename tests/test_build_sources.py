@@ -15,10 +15,10 @@ import pytest
 from fake_sources import COUNTS, SIZE, Thing, fake_recipe, make_sources, write_xml
 
 from optisar_yolo import cli
-from optisar_yolo.build.pictures import find_picture, picture_size
 from optisar_yolo.build.recipe import Source
 from optisar_yolo.build.samples import Sample, SampleFile
-from optisar_yolo.build.sources import fingerprint, read_source
+from optisar_yolo.build.sources.importer import fingerprint, read_source
+from optisar_yolo.build.sources.pictures import find_picture, picture_size
 from optisar_yolo.build.steps import Report, output_of
 from optisar_yolo.data.cards import DataError
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optisar_yolo.build import split as splitting
 from optisar_yolo.build.commands import COMMON
 from optisar_yolo.build.samples import Instance, Sample, SampleFile, write_lines
-from optisar_yolo.build.split import by_picture, by_source, parse_ratio
 from optisar_yolo.build.steps import Report
+from optisar_yolo.build.writing import split as splitting
+from optisar_yolo.build.writing.split import by_picture, by_source, parse_ratio
 from optisar_yolo.data.cards import SPLITS, DataError
 
 CATEGORIES = ("optical vehicle", "optical ship", "optical harbor", "sar ship", "sar transmission tower")

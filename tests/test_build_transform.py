@@ -12,14 +12,14 @@ from hand_samples import NAMES, SIZE, begin, instance, options, picture, recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optisar_yolo.build import transform as step
-from optisar_yolo.build.balance import choose
-from optisar_yolo.build.copies import expand, turn_box
-from optisar_yolo.build.rewrite import Answer, by_rules
 from optisar_yolo.build.samples import TRANSFORMS, Sample, SampleFile
 from optisar_yolo.build.steps import Report
-from optisar_yolo.build.transform import transform
-from optisar_yolo.build.verify import conflicts, disproved, scene_of
+from optisar_yolo.build.transforms import transform as step
+from optisar_yolo.build.transforms.balance import choose
+from optisar_yolo.build.transforms.copies import expand, turn_box
+from optisar_yolo.build.transforms.rewrite import Answer, by_rules
+from optisar_yolo.build.transforms.transform import transform
+from optisar_yolo.build.transforms.verify import conflicts, disproved, scene_of
 from optisar_yolo.cli import UsageError
 from optisar_yolo.data.cards import DataError
 from optisar_yolo.language import parse

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from small_set import NAMES, make_work, samples_of
 
-from optisar_yolo.build import validate as validating
-from optisar_yolo.build import write as writer
+from optisar_yolo.build.checking import validate as validating
+from optisar_yolo.build.checking.findings import Findings
+from optisar_yolo.build.checking.validate import card_in, validate
 from optisar_yolo.build.commands import COMMON
-from optisar_yolo.build.findings import Findings
 from optisar_yolo.build.samples import Sample
-from optisar_yolo.build.validate import card_in, validate
+from optisar_yolo.build.writing import write as writer
 from optisar_yolo.data.cards import DataError, load_card
 
 

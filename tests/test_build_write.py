@@ -20,12 +20,12 @@ import pytest
 from PIL import Image
 from small_set import NAMES, RECIPE, SHIPS, SIZE, make_work, samples_of
 
-from optisar_yolo.build import write as writer
-from optisar_yolo.build import writing
 from optisar_yolo.build.commands import COMMON
 from optisar_yolo.build.recipe import recipe_in
 from optisar_yolo.build.samples import Instance, Sample, SampleFile
 from optisar_yolo.build.steps import Report
+from optisar_yolo.build.writing import files as writing
+from optisar_yolo.build.writing import write as writer
 from optisar_yolo.data.cards import SPLITS, DataError
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.records import load_card, load_split
@@ -317,7 +317,8 @@ SLOW = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from optisar_yolo.build import write, writing
+from optisar_yolo.build.writing import write
+from optisar_yolo.build.writing import files as writing
 place = writing.place
 def slow(path, content):
     time.sleep(0.05)

@@ -1,1 +1,1 @@
-"""Commands that build what the package ships or trains on: data sets and the bundled text encoder."""
+"""Data-set construction: the steps of `optisar dataset`."""

@@ -15,16 +15,19 @@ COMMON: dict[str, Any] = {"work": "dataset-build", "from": "", "dry_run": False,
 """Options of every verb: the work folder, the step to read from, count without writing, threads, seed of draws."""
 
 VERBS: dict[str, tuple[str, str]] = {
-    "import": ("sources", "read the sources of a recipe: recipe=optsar-rsvg.yaml root=/data work=…"),
-    "clean": ("clean", "drop what cannot be right, unify categories and their words"),
+    "import": ("sources.importer", "read the sources of a recipe: recipe=optsar-rsvg.yaml root=/data work=…"),
+    "clean": ("cleaning.clean", "drop what cannot be right, unify categories and their words"),
     "describe": ("boxwords", "write unambiguous expressions for objects without any"),
-    "screen": ("screen", "train a detector on k folds and flag boxes that it does not find"),
-    "review": ("review", "accept, correct or reject flagged objects in the browser"),
-    "transform": ("transform", "mirror and turn pictures of rare categories, rewrite and verify their captions"),
-    "split": ("split", "assign pictures to train, val and test"),
-    "write": ("write", "write pictures, COCO JSON, VOC XML and YOLO labels: to=…"),
-    "validate": ("validate", "check a written data set: data=… strict=True"),
-    "stats": ("stats", "numbers and figures of a written data set: data=…"),
+    "screen": ("screening.screen", "train a detector on k folds and flag boxes that it does not find"),
+    "review": ("review.review", "accept, correct or reject flagged objects in the browser"),
+    "transform": (
+        "transforms.transform",
+        "mirror and turn pictures of rare categories, rewrite their captions",
+    ),
+    "split": ("writing.split", "assign pictures to train, val and test"),
+    "write": ("writing.write", "write pictures, COCO JSON, VOC XML and YOLO labels: to=…"),
+    "validate": ("checking.validate", "check a written data set: data=… strict=True"),
+    "stats": ("checking.stats", "numbers and figures of a written data set: data=…"),
     "build": ("builder", "all steps of a recipe: recipe=optsar-rsvg.yaml root=/data to=…"),
 }
 

@@ -32,6 +32,8 @@ R = TypeVar("R")
 
 CHAIN = ("import", "clean", "describe", "screen", "review", "transform", "split")
 """The steps that write samples, in their order; all but the first and the last may be left out."""
+GROWING = ("transform",)
+"""Steps that write more pictures than they read."""
 
 
 @dataclass
@@ -124,7 +126,7 @@ def run(
         return Report(done["counts"], Skips(done["problems"], done["examples"]))
     report = Report()
     start = time.perf_counter()
-    total = len(source) if isinstance(source, SampleFile) else None
+    total = len(source) if isinstance(source, SampleFile) and step not in GROWING else None
     samples = TQDM(_counted(function(source, report), report), desc=step, total=total, unit=" pictures")
     try:
         if dry_run:

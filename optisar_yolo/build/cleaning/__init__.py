@@ -1,0 +1,1 @@
+"""Dropping what cannot be right, unifying categories and their words."""

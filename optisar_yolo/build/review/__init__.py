@@ -1,0 +1,1 @@
+"""Deciding on flagged objects in the browser or in other tools."""

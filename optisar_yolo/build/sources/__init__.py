@@ -1,0 +1,1 @@
+"""Reading sources as their authors publish them."""

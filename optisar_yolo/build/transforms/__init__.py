@@ -1,0 +1,1 @@
+"""Copies of pictures with rare objects, their captions rewritten and verified."""

@@ -1,0 +1,1 @@
+"""Splitting the samples and writing them in the released layout."""
