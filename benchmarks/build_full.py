@@ -227,6 +227,16 @@ def rewritten(work: Path) -> Iterator[tuple[str, str, str, str]]:
                     yield instance.id, sample.transform, " / ".join(before), caption
 
 
+def false_by_source(work: Path) -> dict[str, dict[str, int]]:
+    """Return how many captions of each source the boxes disprove, as `transform` flags them."""
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: {"captions": 0, "false": 0})
+    for sample in SampleFile(output_of(work, "transform")):
+        for instance in sample.instances if not sample.transform else ():
+            counts[sample.source]["captions"] += len(instance.captions)
+            counts[sample.source]["false"] += sum(flag.startswith("false:") for flag in instance.flags)
+    return dict(counts)
+
+
 def write_sample(work: Path, file: Path) -> None:
     """Write some rewritten captions in a form to read: what was said of the object, and what is said now."""
     found = sorted(rewritten(work))
@@ -274,6 +284,7 @@ def main() -> None:
             record["shares"][str(share)] = run_chain(share, part, args.captions, args.jobs)
             if share == 1:
                 record["official split of DIOR-RSVG"] = official_split(part / "work", args.captions)
+                record["captions that their boxes disprove"] = false_by_source(part / "work")
                 write_sample(part / "work", args.output.with_name("build-sample.md"))
     for share, steps in record["shares"].items():
         print(f"share of the pictures: {share}")

@@ -134,6 +134,19 @@ def test_categories_and_captions_are_unified_and_counted(tmp_path: Path) -> None
     assert sample.instances[0].captions[0].startswith("The Nimitz")  # what came in is as it was
 
 
+def test_two_sources_may_share_a_folder(tmp_path: Path) -> None:
+    path = write_picture(tmp_path / "a.jpg", 0)
+    samples = [picture(f"{s}/a", instance(f"{s}/a#0", BOX, "ship"), path=path, source=s) for s in ("boats", "own")]
+    source = {"format": "voc", "path": "own", "modality": "optical"}
+    both = recipe(
+        sources=[
+            {**source, "name": "boats", "categories": {"dam": "optical dam"}},
+            {**source, "name": "own", "categories": {"ship": "optical ship"}},
+        ]
+    )
+    assert [s.name for s in clean(samples, Report(), both)] == ["own/a"]
+
+
 def test_a_modality_in_a_caption_is_no_finer_word(tmp_path: Path) -> None:
     path = write_picture(tmp_path / "a.jpg", 0)
     sample = picture("a", instance("a#0", BOX, "optical ship", "The optical ship on the left"), path=path)

@@ -34,6 +34,8 @@ CHAIN = ("import", "clean", "describe", "screen", "review", "transform", "split"
 """The steps that write samples, in their order; all but the first and the last may be left out."""
 GROWING = ("transform",)
 """Steps that write more pictures than they read."""
+SAID = 16
+"""Counts that are printed; the manifest has them all."""
 
 
 @dataclass
@@ -147,7 +149,9 @@ def run(
             write_atomic(note, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise DataError(f"{error.filename or target}: {step} cannot go on ({error.strerror or error})") from error
-    LOGGER.info(f"{step}{' (dry run)' if dry_run else ''}: " + ", ".join(f"{v} {k}" for k, v in report.counts.items()))
+    said = [f"{v} {k}" for k, v in report.counts.items()]
+    more = f", and {len(said) - SAID} more counts" + ("" if dry_run else f" in {note}") if len(said) > SAID else ""
+    LOGGER.info(f"{step}{' (dry run)' if dry_run else ''}: " + ", ".join(said[:SAID]) + more)
     for line in report.problems.lines():
         LOGGER.info(f"  {line}")
     return report

@@ -99,7 +99,6 @@ def clean(
         if hash and look.digest in seen:
             report.problems.add("picture whose file equals an earlier one, dropped", sample.name)
             continue
-        seen.add(look.digest)
         sample = _sized(sample, look.size, report.problems)
         checked = (_instance(i, sample, namer, report) for i in sample.instances)
         instances = merge((i for i in checked if i), report, recipe.by_source)
@@ -107,6 +106,7 @@ def clean(
             instances = settle(instances, report, drop=ambiguous == "drop")
         if instances:
             left += 1
+            seen.add(look.digest)  # here: one folder may be two sources, whose pictures keep their objects in one only
             yield replace(sample, instances=instances)
         else:
             report.problems.add("picture without any object left, dropped", sample.name)
