@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.utils.metrics import bbox_iou
 
-SUPPRESSED = -30.0  # logit of an anchor that is no candidate: it is never the answer
+SUPPRESSED = -30.0  # added to the logit of an anchor that is no candidate: it is never the answer
 MATCH = 0.5  # IoU from which a candidate stands for an object
 GEOMETRY = 5  # x, y, log width, log height, score
 PAIR = 7  # differences of x, y and log area, each also saturated, and the overlap along both axes

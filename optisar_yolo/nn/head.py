@@ -207,7 +207,7 @@ class GroundingDetect(Detect):
             if self.training:
                 preds["candidates"] = found
             else:
-                chosen = torch.full_like(preds["scores"], SUPPRESSED)
+                chosen = preds["scores"] + SUPPRESSED  # never chosen, and still in their order
                 preds["scores"] = chosen.scatter(2, found.anchor, found.logits.to(chosen.dtype))
         return preds
 
