@@ -207,8 +207,10 @@ class GroundingDetect(Detect):
             if self.training:
                 preds["candidates"] = found
             else:
-                chosen = preds["scores"] + SUPPRESSED  # never chosen, and still in their order
-                preds["scores"] = chosen.scatter(2, found.anchor, found.logits.to(chosen.dtype))
+                scores = preds["scores"]
+                # below every candidate, so that they are never chosen, and still in their order
+                below = scores - scores.amax(2, True) + found.logits.amin(2, True).to(scores.dtype) + SUPPRESSED
+                preds["scores"] = below.scatter(2, found.anchor, found.logits.to(scores.dtype))
         return preds
 
     def _compared(self, preds: dict[str, Any], cells: Tensor, text: Tensor, extent: Tensor) -> Candidates:
