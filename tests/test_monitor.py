@@ -20,9 +20,9 @@ from optisar_yolo.engine.monitor import CALLBACKS, TrainingMonitor
 from optisar_yolo.engine.monitor_log import findings, read_record, summary, uses, write_record
 from optisar_yolo.engine.monitor_plot import monitor_plot
 from optisar_yolo.nn.build import load_model_yaml
-from optisar_yolo.nn.head import region_labels
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.plmoe import BALANCE_COEFFICIENT, MoEBlock
+from optisar_yolo.nn.position import region_labels
 from optisar_yolo.nn.tgdf import DualGateFusion
 
 GAINS = SimpleNamespace(moe=1.5, region=1.0)

@@ -19,9 +19,10 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
 from optisar_yolo.nn.build import load_model_yaml
-from optisar_yolo.nn.head import ContrastiveHead, GroundingDetect, position_code, region_labels
+from optisar_yolo.nn.head import ContrastiveHead, GroundingDetect
 from optisar_yolo.nn.model import SCALES, GroundingModel, count_table
 from optisar_yolo.nn.plmoe import BALANCE_COEFFICIENT, CosineGate, MoEBlock, PatchConv, PLMoE
+from optisar_yolo.nn.position import position_code, region_labels
 from optisar_yolo.nn.tgdf import TGDFSSA, SpatialShuffleAttention
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}

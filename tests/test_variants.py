@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_net import network, settle, train_step, training_batch, unit
+from tiny_net import network, settle, shake, train_step, training_batch, unit
 
+from optisar_yolo.engine import asking
 from optisar_yolo.nn.build import load_model_yaml
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.plmoe import PLMoE
@@ -29,11 +30,11 @@ def test_every_variant_builds(name):
     model = GroundingModel(description, verbose=False, text_dim=16)
     blocks = {type(m) for m in model.modules()}
     assert (PLMoE in blocks) == (name not in ("baseline", "adversarial", "no-experts"))
-    assert (TGDFSSA in blocks) == (name not in ("baseline", "adversarial", "experts", "no-fusion"))
+    assert (TGDFSSA in blocks) == (name not in ("baseline", "adversarial", "experts", "no-fusion", "compare-no-fusion"))
     assert model.head.position == (
         name not in ("released", "baseline", "adversarial", "experts", "paper", "no-position")
     )
-    assert (model.head.compare is not None) == (name == "compare")
+    assert (model.head.compare is not None) == name.startswith("compare")
     check({k: v for k, v in variant.settings.items() if k in SETTINGS})
 
 
@@ -88,3 +89,25 @@ def test_the_guiding_sentence_can_count_more():
         for t in range(5):
             seen = ratio[row, t][ratio[row, t].isfinite()]
             assert torch.allclose(seen, torch.full_like(seen, 4.0 if t == guide else 1.0), rtol=1e-3)
+
+
+@pytest.mark.parametrize("compare", [0, 6])
+def test_without_fusion_a_picture_is_looked_at_once(compare, monkeypatch):
+    """Many sentences of several pictures get the answers of one by one, and no layer sees a picture twice."""
+    model = settle(network(kind="-baseline", compare=compare))
+    if model.head.compare is not None:
+        shake(model.head.compare)
+    img, texts, rows = torch.rand(2, 3, 96, 64), unit(7, model.text_dim), torch.tensor([1, 1, 0, 0, 0, 1, 1])
+    extent = torch.tensor([[0.0, 0.1, 1.0, 0.9], [0.0, 0.0, 1.0, 1.0]])
+    calls = []
+    model.head.cv2[0].register_forward_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(asking, "TEXT_BATCH", 2)  # parts of 2 and 1 sentences
+    with torch.inference_mode():
+        scene = model.encode(img, extent)
+        boxes, confs = asking.ask(model, scene, rows, texts, 3)
+        assert len(calls) == 1 and boxes.shape == (7, 3, 4)
+        for i, row in enumerate(rows.tolist()):
+            one = model.predict(img[row : row + 1], texts[None, i : i + 1], extent[row : row + 1])
+            box, conf = model.head.decode(one, 3)
+            torch.testing.assert_close(conf[0, 0], confs[i], rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(box[0, 0], boxes[i], rtol=1e-4, atol=0.05)

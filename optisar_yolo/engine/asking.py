@@ -12,6 +12,7 @@ from optisar_yolo.engine.onnx import OnnxModel, Pictures
 from optisar_yolo.nn.model import Encoded, GroundingModel
 
 QUERY_BATCH = 16  # sentences that run through the text-guided rows at once: bounds memory, not the answer
+TEXT_BATCH = 256  # sentences that are scored at once on a pyramid without text
 
 
 def ask(
@@ -44,7 +45,7 @@ def ask(
 def outputs(
     model: GroundingModel, scene: Encoded, rows: Tensor, texts: Tensor
 ) -> Iterator[tuple[slice, dict[str, Any]]]:
-    """Yield the head's outputs on parts of the sentences, with the part as a slice of [0, N).
+    """Yield the head's outputs on parts of the sentences (one row each, T = 1), with the part as a slice of [0, N).
 
     Args:
         model: The network.
@@ -52,6 +53,22 @@ def outputs(
         rows: [N] picture of each sentence.
         texts: [N, D] features of the sentences.
     """
-    for i in range(0, len(rows), QUERY_BATCH):
-        part = slice(i, min(i + QUERY_BATCH, len(rows)))
-        yield part, model.query(scene.rows(rows[part]), texts[part])
+    if model.guided:
+        for i in range(0, len(rows), QUERY_BATCH):
+            part = slice(i, min(i + QUERY_BATCH, len(rows)))
+            yield part, model.query(scene.rows(rows[part]), texts[part])
+        return
+    start = 0
+    for row, count in zip(*(x.tolist() for x in torch.unique_consecutive(rows, return_counts=True)), strict=True):
+        for i in range(start, start + count, TEXT_BATCH):
+            part = slice(i, min(i + TEXT_BATCH, start + count))
+            yield part, as_rows(model.query_all(scene.rows(slice(row, row + 1)), texts[None, part]))
+        start += count
+
+
+def as_rows(preds: dict[str, Any]) -> dict[str, Any]:
+    """Turn the head's output on one picture and N sentences into N rows of one sentence; nothing is copied."""
+    scores = preds["scores"][0][:, None]  # [N, 1, A]
+    n = len(scores)
+    feats = [f.expand(n, -1, -1, -1) for f in preds["feats"]]
+    return preds | {"scores": scores, "boxes": preds["boxes"].expand(n, -1, -1), "feats": feats}

@@ -58,6 +58,9 @@ class Answers(nn.Module):
         """Map images [B, 3, H, W], text [B, T, D] and extent [B, 4] to boxes [B, T, 4] and conf [B, T]."""
         b, t, d = text.shape
         scene = self.model.encode(images, extent)
+        if not self.model.guided:
+            boxes, conf = self.model.head.decode(self.model.query_all(scene, text))
+            return boxes[:, :, 0], conf[:, :, 0]
         # not `repeat_interleave`: a number of repeats that is known only at run time has no ONNX counterpart
         index = torch.arange(b, device=images.device)[:, None].expand(b, t).reshape(-1)
         boxes, conf = self.model.head.decode(self.model.query(scene.rows(index), text.reshape(-1, d)))

@@ -1,16 +1,14 @@
 """Contrastive grounding head with a position code and a region-aware auxiliary branch.
 
 OptiSAR-Net++, Sect. III-C (Eq. 4) and III-D (Eq. 8-9). Deviations from the authors' release: YOLOE's visual-prompt
-part,
-which the release carries and never uses, is left out; the region branch runs in training only; a position code is
-added to
-the region embedding, because a convolution sees where it is only through its zero padding.
+part, which the release carries and never uses, is left out; the region branch runs in training only; a position code is
+added to the region embedding, because a convolution sees where it is only through its zero padding.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,45 +19,7 @@ from ultralytics.nn.modules.head import Detect
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
 from optisar_yolo.nn.compare import SUPPRESSED, CandidateComparison, Candidates, local_maxima
-
-OCTAVES = (
-    2  # sines and cosines of pi*x and 2*pi*x: enough to tell thirds of a picture apart, too few to memorise places
-)
-POSITION_CHANNELS = 2 + 4 * OCTAVES
-
-
-def unpadded_grid(h: int, w: int, extent: Tensor) -> Tensor:
-    """Coordinates of map cells in the unpadded picture.
-
-    Args:
-        h: Rows of the map.
-        w: Columns of the map.
-        extent: [B, 4] left, top, right and bottom of the picture as shares of the padded canvas.
-
-    Returns:
-        [B, 2, h, w]: x and y of each cell's centre, 0 to 1 inside the picture, outside that range in the padding.
-    """
-    x = (torch.arange(w, device=extent.device, dtype=extent.dtype) + 0.5) / w
-    y = (torch.arange(h, device=extent.device, dtype=extent.dtype) + 0.5) / h
-    left, top, right, bottom = extent.unbind(1)
-    x = (x[None] - left[:, None]) / (right - left)[:, None]  # [B, w]
-    y = (y[None] - top[:, None]) / (bottom - top)[:, None]  # [B, h]
-    return torch.stack((x[:, None].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)), 1)
-
-
-def position_code(h: int, w: int, extent: Tensor) -> Tensor:
-    """Normalised x and y with their first sines and cosines: [B, POSITION_CHANNELS, h, w]."""
-    p = unpadded_grid(h, w, extent).clamp(0, 1) * 2 - 1
-    waves = [f(p * (math.pi * 2**k)) for k in range(OCTAVES) for f in (torch.sin, torch.cos)]
-    return torch.cat((p, *waves), 1)
-
-
-def region_labels(h: int, w: int, extent: Tensor, rows: int, cols: int) -> Tensor:
-    """Eq. 8: grid cell (row * cols + col) of the unpadded picture for each map cell, -1 in the padding: [B, h, w]."""
-    x, y = unpadded_grid(h, w, extent).unbind(1)
-    label = (y * rows).floor() * cols + (x * cols).floor()
-    inside = (x >= 0) & (x < 1) & (y >= 0) & (y < 1)
-    return torch.where(inside, label, torch.full_like(label, -1)).long()
+from optisar_yolo.nn.position import POSITION_CHANNELS, position_code
 
 
 class ContrastiveHead(nn.Module):
@@ -112,6 +72,18 @@ class ContrastiveHead(nn.Module):
             offset = text @ ((bias - mean) * gain + self.norm.bias)  # [B, T]
             offset = offset * self.logit_scale.exp() + self.bias
             return torch.baddbmm(offset.unsqueeze(-1), folded, f.float().flatten(2))
+
+
+class Looked(NamedTuple):
+    """What the head makes of B pictures' maps before it sees a sentence."""
+
+    cells: list[Tensor]  # [B, c, H_i, W_i] features of the levels' cells, the linear region embeddings' inputs
+    boxes: Tensor  # [B, 4 * reg_max, A] distributions
+    feats: list[Tensor]  # [B, C_i, H_i, W_i] the maps themselves
+
+    def rows(self, index: Tensor | slice) -> Looked:
+        """Pick (and repeat) pictures."""
+        return Looked([c[index] for c in self.cells], self.boxes[index], [f[index] for f in self.feats])
 
 
 class GroundingDetect(Detect):
@@ -182,32 +154,28 @@ class GroundingDetect(Detect):
             H_i, W_i]) and candidates (where they are compared; otherwise in scores, for all that follows, only the
             candidates can be chosen).
         """
-        b = x[0].shape[0]
         if extent is None:
-            extent = x[0].new_tensor([0.0, 0.0, 1.0, 1.0]).expand(b, 4)
-        boxes, scores, regions, cells = [], [], [], []
-        for i, f in enumerate(x):
-            e = self.cv3[i](f)
-            if self.position:
-                e = torch.cat((e, position_code(f.shape[2], f.shape[3], extent).to(e.dtype)), 1)
-            boxes.append(self.cv2[i](f).flatten(2))
-            scores.append(self.cv4[i](e, text))
-            if self.training:
-                regions.append(self._region(i, e))
-            if self.compare is not None:
-                cells.append(e.flatten(2))
-        preds: dict[str, Any] = {
-            "boxes": torch.cat(boxes, 2),
-            "scores": torch.cat(scores, 2),
-            "feats": x,
-            "regions": regions,
-        }
+            extent = x[0].new_tensor([0.0, 0.0, 1.0, 1.0]).expand(x[0].shape[0], 4)
+        return self.match(self.look(x, extent), text, extent)
+
+    def look(self, x: list[Tensor], extent: Tensor) -> Looked:
+        """Run all that no sentence touches; arguments as in :meth:`forward`."""
+        cells = [branch(f) for branch, f in zip(self.cv3, x, strict=True)]
+        if self.position:
+            cells = [torch.cat((e, position_code(e.shape[2], e.shape[3], extent).to(e.dtype)), 1) for e in cells]
+        boxes = [branch(f).flatten(2) for branch, f in zip(self.cv2, x, strict=True)]
+        return Looked(cells, torch.cat(boxes, 2), x)
+
+    def match(self, looked: Looked, text: Tensor, extent: Tensor) -> dict[str, Any]:
+        """Score texts [B, T, D] against what was seen; the result is that of :meth:`forward`."""
+        scores = torch.cat([branch(e, text) for branch, e in zip(self.cv4, looked.cells, strict=True)], 2)
+        preds: dict[str, Any] = {"boxes": looked.boxes, "scores": scores, "feats": looked.feats}
+        preds["regions"] = [self._region(i, e) for i, e in enumerate(looked.cells)] if self.training else []
         if self.compare is not None:
-            found = self._compared(preds, torch.cat(cells, 2), text, extent)
+            found = self._compared(preds, torch.cat([e.flatten(2) for e in looked.cells], 2), text, extent)
             if self.training:
                 preds["candidates"] = found
             else:
-                scores = preds["scores"]
                 # below every candidate, so that they are never chosen, and still in their order
                 below = scores - scores.amax(2, True) + found.logits.amin(2, True).to(scores.dtype) + SUPPRESSED
                 preds["scores"] = below.scatter(2, found.anchor, found.logits.to(scores.dtype))

@@ -19,7 +19,7 @@ from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.tal import make_anchors
 
 from optisar_yolo.nn.compare import comparison_loss
-from optisar_yolo.nn.head import region_labels
+from optisar_yolo.nn.position import region_labels
 
 FOREGROUND_WEIGHT = 2.0  # of assigned cells in the region loss, Eq. 9
 Watch = Callable[[int, Tensor, Tensor, Tensor], None]

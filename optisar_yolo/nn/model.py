@@ -1,10 +1,9 @@
 """The grounding network: a picture encoded once, then one row of the neck and head per sentence.
 
 OptiSAR-Net++, Sect. III and Fig. 2. Deviations are listed in the files of the parts (``plmoe.py``, ``tgdf.py``,
-``head.py``). Here:
-guide and score see the same adapted text, in training as in inference, and each sentence has its own row of the
-text-guided
-neck, so that the answer to one sentence does not depend on the others.
+``head.py``). Here: guide and score see the same adapted text, in training as in inference, and each sentence has its
+own row of the text-guided neck, so that the answer to one sentence does not depend on the others. A network without
+text-guided rows is run once per picture, whatever the number of sentences.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import initialize_weights
 
 from optisar_yolo.nn.build import load_model_yaml, parse_rows
-from optisar_yolo.nn.head import GroundingDetect
+from optisar_yolo.nn.head import GroundingDetect, Looked
 from optisar_yolo.nn.plmoe import MoEBlock
 from optisar_yolo.nn.tgdf import TGDFSSA
 
@@ -33,10 +32,12 @@ class Encoded(NamedTuple):
     maps: dict[int, Tensor]
     first: Tensor  # the shared part of the first text-guided row; the last map of a network without such rows
     extent: Tensor  # [B, 4] of the unpadded pictures in the canvas
+    looked: Looked | None = None  # the head's share, of a network without text-guided rows
 
-    def rows(self, index: Tensor) -> Encoded:
+    def rows(self, index: Tensor | slice) -> Encoded:
         """Pick (and repeat) pictures: index [N] of pictures gives N rows."""
-        return Encoded({k: v[index] for k, v in self.maps.items()}, self.first[index], self.extent[index])
+        maps = {k: v[index] for k, v in self.maps.items()}
+        return Encoded(maps, self.first[index], self.extent[index], self.looked and self.looked.rows(index))
 
 
 class GroundingModel(DetectionModel):
@@ -124,8 +125,11 @@ class GroundingModel(DetectionModel):
         needed = {j for m in rows for j in (m.f if isinstance(m.f, list) else [m.f])}
         if extent is None:
             extent = x.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(img.shape[0], 4)
+        maps = {k: v for k, v in y.items() if k in needed}
+        if not self.guided:
+            return Encoded(maps, x, extent, self.head.look([y[j] for j in self.head.f], extent))
         fusion: Any = self.model[first]
-        return Encoded({k: v for k, v in y.items() if k in needed}, fusion.shared(x) if self.guided else x, extent)
+        return Encoded(maps, fusion.shared(x), extent)
 
     def head_inputs(self, scene: Encoded, guide: Tensor) -> list[Tensor]:
         """Run the text-guided rows: scene of B rows and adapted guide [B, T, D] (T = 1) to the maps P3-P5."""
@@ -148,7 +152,27 @@ class GroundingModel(DetectionModel):
             The head's output with T = 1.
         """
         t = self.head.adapt(text[:, None])
-        return self.head(self.head_inputs(scene, t), t, scene.extent)
+        return self._match(scene, t, t)
+
+    def query_all(self, scene: Encoded, text: Tensor) -> dict[str, Any]:
+        """Ask each picture all its sentences, of a network without text-guided rows.
+
+        Args:
+            scene: Encoded pictures, B rows.
+            text: Encoder's features [B, T, D].
+
+        Returns:
+            The head's output, T answers per picture: what :meth:`query` gives one by one.
+        """
+        assert not self.guided, "each sentence has its own pyramid here"
+        return self._match(scene, self.head.adapt(text))
+
+    def _match(self, scene: Encoded, text: Tensor, guide: Tensor | None = None) -> dict[str, Any]:
+        """Score adapted texts [B, T, D] on the pyramid of the adapted guide [B, 1, D]."""
+        if scene.looked is not None:
+            return self.head.match(scene.looked, text, scene.extent)
+        assert guide is not None
+        return self.head(self.head_inputs(scene, guide), text, scene.extent)
 
     def predict(  # type: ignore[override]
         self, x: Tensor, text: Tensor | None = None, extent: Tensor | None = None, guide: Tensor | None = None, **_: Any
@@ -178,7 +202,7 @@ class GroundingModel(DetectionModel):
         adapted = self.head.adapt(text)
         union = bool((guide < 0).any())
         chosen = adapted if union else adapted[torch.arange(len(guide), device=x.device), guide][:, None]  # [B, 1, D]
-        return self.head(self.head_inputs(scene, chosen), adapted, scene.extent)
+        return self._match(scene, adapted, chosen)
 
     def loss(self, batch: dict[str, Any], preds: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a training batch (see :class:`optisar_yolo.nn.loss.GroundingLoss`)."""
