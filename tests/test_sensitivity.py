@@ -172,6 +172,7 @@ class FakeModel:
     """Answers by the words themselves: texts are numbers of sentences in `said`."""
 
     head = FakeHead()
+    guided = (0,)
 
     def __init__(self, said: list[str], hears: bool) -> None:
         self.said, self.hears = said, hears
