@@ -37,11 +37,13 @@ class Verb:
         function: Its function; it takes the ``key=value`` arguments as one dictionary of strings, and may
             return an exit status.
         help: One line for the help page.
+        nested: It has verbs of its own, and takes the words as they are.
     """
 
     module: str
     function: str
     help: str
+    nested: bool = False
 
 
 VERBS: dict[str, Verb] = {
@@ -50,7 +52,9 @@ VERBS: dict[str, Verb] = {
         "optisar_yolo.engine.calibrate", "main", "make confidences probabilities: model=best.pt data=… split=val save=…"
     ),
     "view": Verb("optisar_yolo.engine.view", "main", "look at augmented pictures and their sentences: data=… mosaic=1"),
-    "dataset": Verb("optisar_yolo.build.commands", "main", "build a grounding data set (optisar dataset help)"),
+    "dataset": Verb(
+        "optisar_yolo.build.commands", "main", "build a grounding data set (optisar dataset help)", nested=True
+    ),
     "params": Verb("optisar_yolo.cli", "params", "parameter counts of the five scales"),
     "distill": Verb("optisar_yolo.distill.distill", "main", "make the small text encoder from a larger one"),
 }
@@ -156,10 +160,10 @@ def parse(words: Sequence[str]) -> dict[str, str]:
 def _run_verb(verb: Verb, words: Sequence[str]) -> int:
     """Run a command of our own; keys are checked where the module says which it knows (``DEFAULTS``)."""
     boot.install(force=True)
-    if verb.module.endswith(".commands"):  # it has verbs of its own
-        return int(importlib.import_module(verb.module).main(list(words)))
-    options = parse(words)
     module = importlib.import_module(verb.module)
+    if verb.nested:
+        return int(getattr(module, verb.function)(list(words)))
+    options = parse(words)
     known = getattr(module, "DEFAULTS", None)
     if known is not None:
         for key in options:

@@ -7,7 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from optisar_yolo.build import steps
+from optisar_yolo.build import commands, steps
+from optisar_yolo.build.review import review
 from optisar_yolo.build.samples import Instance, Sample
 
 HOSTILE = "the <img src=x onerror=\"document.title='owned'\"> ship"
@@ -44,3 +45,8 @@ def make_work(root: Path) -> Path:
     recipe["sources"] = [{"name": "s", "format": "yolo", "path": "s", "modality": "optical"}]
     steps.run(root / "work", "import", lambda _, report: samples, None, {"recipe": recipe})
     return root / "work"
+
+
+def run(work: Path, **options: object) -> None:
+    """Run the step `review` with some options."""
+    review.main(commands.COMMON | review.DEFAULTS | {"work": str(work)} | options)

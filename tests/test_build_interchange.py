@@ -6,10 +6,9 @@ import json
 from dataclasses import replace
 
 import pytest
-from review_set import NAMES, make_work
+from review_set import NAMES, make_work, run
 
-from optisar_yolo.build import commands
-from optisar_yolo.build.review import interchange, review
+from optisar_yolo.build.review import interchange
 from optisar_yolo.build.review.journal import Journal
 from optisar_yolo.build.samples import SampleFile
 from optisar_yolo.build.steps import Report
@@ -24,10 +23,6 @@ def work(tmp_path):
 @pytest.fixture
 def samples(work):
     return list(SampleFile(work / "import" / "samples.jsonl"))
-
-
-def run(work, **options):
-    review.main(commands.COMMON | review.DEFAULTS | {"work": str(work)} | options)
 
 
 def exported(work, **options):

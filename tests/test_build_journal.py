@@ -9,9 +9,9 @@ import os
 from dataclasses import replace
 
 import pytest
-from review_set import NAMES, make_work
+from review_set import NAMES, make_work, run
 
-from optisar_yolo.build import commands, steps
+from optisar_yolo.build import steps
 from optisar_yolo.build.review import review
 from optisar_yolo.build.review.journal import Decision, Journal, cleaned, correction, resolved
 from optisar_yolo.build.review.queue import Queue, next_open
@@ -30,10 +30,6 @@ def work(tmp_path):
 @pytest.fixture
 def samples(work):
     return list(SampleFile(work / "import" / "samples.jsonl"))
-
-
-def run(work, **options):
-    review.main(commands.COMMON | review.DEFAULTS | {"work": str(work)} | options)
 
 
 def test_decisions_come_back_and_the_last_one_counts(tmp_path):

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from optisar_yolo.build import commands, samples, steps
+from optisar_yolo.build import commands, steps
 from optisar_yolo.build.samples import Instance, Sample, SampleFile, write_lines
 from optisar_yolo.build.steps import Report
 from optisar_yolo.cli import UsageError
@@ -159,7 +159,7 @@ def test_full_disk_is_named_and_leaves_the_old_file(tmp_path: Path, monkeypatch:
     run(tmp_path, Step())
     old = steps.output_of(tmp_path, "import").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(samples.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(DataError, match=r"samples\.jsonl: import cannot go on \(No space left"):
             run(tmp_path, Step(), new=1)
     assert steps.output_of(tmp_path, "import").read_bytes() == old

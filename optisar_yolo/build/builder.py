@@ -41,7 +41,7 @@ def main(options: dict[str, Any]) -> int:
         asked = dict(recipe.build.get(step) or {})
         if unknown := [k for k in asked if k not in module.DEFAULTS and k not in COMMON]:
             raise DataError(f"{options['recipe']}: step {step} has no option '{unknown[0]}'")
-        if options["dry_run"] and step not in ("import",):
+        if options["dry_run"] and step != "import":
             LOGGER.info(f"{step}: would run with {asked or 'its defaults'}")
             continue
         common = {k: options[k] for k in COMMON if k != "from"} | {"from": ""}

@@ -6,14 +6,13 @@ Files of lines are read and written one line at a time, so that memory does not 
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from optisar_yolo.data.cards import DataError
+from optisar_yolo.files import appearing
 
 TRANSFORMS = ("hflip", "vflip", "rot180")
 """Ways in which a picture may be changed: mirrored left to right, mirrored top to bottom, turned by 180 degrees."""
@@ -129,18 +128,10 @@ def write_lines(path: Path, records: Iterable[Sample | dict[str, Any]]) -> int:
     Raises:
         OSError: The folder cannot be written or the disk is full; the file is then as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     count = 0
-    try:
-        with open(part, "x", encoding="utf-8") as file:
-            for record in records:
-                content = record if isinstance(record, dict) else asdict(record)
-                file.write(json.dumps(content, ensure_ascii=False) + "\n")
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())  # a full disk may show only here
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with appearing(path) as file:
+        for record in records:
+            content = record if isinstance(record, dict) else asdict(record)
+            file.write(json.dumps(content, ensure_ascii=False) + "\n")
+            count += 1
     return count

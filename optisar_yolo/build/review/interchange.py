@@ -20,9 +20,10 @@ from typing import Any
 from optisar_yolo.build.review.journal import Decision, cleaned, correction, is_box, resolved
 from optisar_yolo.build.samples import Instance, Sample
 from optisar_yolo.build.steps import Report
-from optisar_yolo.build.writing.placing import appearing, link_or_copy
+from optisar_yolo.build.writing.placing import link_or_copy
 from optisar_yolo.data.cards import DataError
 from optisar_yolo.data.checks import Box, clip, from_xywh, iou
+from optisar_yolo.files import appearing
 
 BETWEEN = " | "  # between the expressions of one object
 SAME = 0.5  # pixels; tools round coordinates

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from optisar_yolo.build.samples import Instance
-from optisar_yolo.build.writing.placing import PART, appearing
+from optisar_yolo.files import PART, appearing
 
 DECIMALS = 4  # of a pixel: 117.23, not 117.22999999999999
 

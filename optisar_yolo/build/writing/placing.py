@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import os
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
-PART = ".part"
+from optisar_yolo.files import appearing
 
 
 def place(path: Path, content: bytes) -> None:
@@ -21,12 +17,8 @@ def place(path: Path, content: bytes) -> None:
     Raises:
         OSError: The folder cannot be written or the disk is full; the target is then as it was.
     """
-    part = _part(path)
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with appearing(path, binary=True, sync=False) as file:
+        file.write(content)
 
 
 def link_or_copy(source: Path, path: Path, link: bool) -> None:
@@ -42,27 +34,3 @@ def link_or_copy(source: Path, path: Path, link: bool) -> None:
         except OSError:
             pass  # another disk, or a file system without links; other reasons hinder the copy too, and it says so
     place(path, source.read_bytes())
-
-
-@contextmanager
-def appearing(path: Path) -> Iterator[TextIO]:
-    """Open a UTF-8 text file for writing that appears when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = _part(path)
-    try:
-        with open(part, "x", encoding="utf-8", newline="") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())  # a full disk may show only here
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def is_part(name: str) -> bool:
-    """Tell whether a file's name is that of a part which a killed run left behind."""
-    return name.startswith(".") and name.endswith(PART)
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PART}")

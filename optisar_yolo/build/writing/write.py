@@ -27,9 +27,8 @@ from optisar_yolo.build.samples import TRANSFORMS, Sample, SampleFile
 from optisar_yolo.build.steps import Report, ordered_map
 from optisar_yolo.build.writing.coco import CocoFile
 from optisar_yolo.build.writing.files import FORMATS, Job, Target, usable, write_picture
-from optisar_yolo.build.writing.placing import appearing, is_part
 from optisar_yolo.data.cards import SPLITS, DataError
-from optisar_yolo.files import write_atomic
+from optisar_yolo.files import appearing, is_part, write_atomic
 
 DEFAULTS: dict[str, Any] = {"to": "OptSAR-RSVG", "link": True, "format": "jpg", "replace": False}
 PREFIX = {"optical": "opt", "sar": "sar"}
