@@ -97,6 +97,6 @@ VARIANTS: dict[str, Variant] = {
                               settings=OURS | {"guide": "any", "guide_gain": 5.0}),
     "no-region": Variant("ours without the region loss", settings=OURS | {"region": 0.0}),
     "compare": Variant("ours with candidates compared", settings=OURS, edits=(head(compare=24),)),
-    "compare-no-fusion": Variant("ours with candidates compared, without TGDF-SSA", settings=OURS,
-                                 edits=(head(compare=24), without_fusion)),
+    "compare-no-fusion": Variant("ours with candidates compared, without TGDF-SSA: optisar++-late.yaml",
+                                 "optisar++-late.yaml", OURS),
 }  # fmt: skip

@@ -25,11 +25,12 @@ from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.calibrate import Calibration, CalibrationError, attach, default_conf
 from optisar_yolo.engine.export import run_export
-from optisar_yolo.engine.onnx import OnnxModel
+from optisar_yolo.engine.exported import ExportedModel, KnownSentences
 from optisar_yolo.engine.predict import GroundingPredictor, answer, as_results, canvas, sentences
+from optisar_yolo.engine.runtimes import is_export
 from optisar_yolo.engine.train import GroundingTrainer
 from optisar_yolo.engine.val import GroundingValidator, checked_bank
-from optisar_yolo.nn.model import GroundingModel
+from optisar_yolo.nn.model import GroundingModel, fused_copy
 from optisar_yolo.plugin import config_keys
 
 
@@ -39,7 +40,8 @@ class OptiSAR(Model):
     Args:
         model: Model YAML (``optisar++n.yaml``), checkpoint (``best.pt``) or shared weights
             (``optisar++n-pocket.safetensors``, by
-            bare name if it travels with the package). An export (``best.onnx``) can ``predict`` and ``val``.
+            bare name if it travels with the package). An export (``best.onnx``, ``best_openvino_model``,
+            ``best.torchscript``) can ``predict``, ``encode`` and ``val``.
         task: Only ``None`` and ``"detect"``: ultralytics' name of the family.
         verbose: Log the layers of a new model.
 
@@ -52,7 +54,7 @@ class OptiSAR(Model):
         >>> OptiSAR("optisar++n-pocket.safetensors").predict("port.jpg", text="the SAR ship in the upper left")
     """
 
-    model: Any  # GroundingModel, or OnnxModel where an export is open
+    model: Any  # GroundingModel, or ExportedModel where an export is open
     ckpt: Any
 
     def __init__(self, model: Any = "optisar++.yaml", task: str | None = None, verbose: bool = False) -> None:
@@ -62,7 +64,8 @@ class OptiSAR(Model):
             super().__init__(
                 model=model, task=task or (None if isinstance(model, Model) else "detect"), verbose=verbose
             )
-        self._bank: TextBank | None = None
+        self._bank: TextBank | KnownSentences | None = None
+        self._fused: tuple[tuple[Any, ...], GroundingModel] | None = None  # what it is a copy of, the copy
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
@@ -85,6 +88,11 @@ class OptiSAR(Model):
         self.model.task = self.task
 
     def _load(self, weights: str, task: str | None = None) -> None:
+        if is_export(weights):
+            self.model, self.ckpt, self.task = ExportedModel(weights), None, "detect"
+            self.overrides = {"imgsz": self.model.imgsz, "model": str(weights), "task": self.task}
+            self.ckpt_path = self.model_name = str(weights)
+            return
         path = find_weights(weights)
         if path.suffix == ".safetensors":
             self.model = load_shared(path)
@@ -92,11 +100,6 @@ class OptiSAR(Model):
             self.task = "detect"
             self.overrides = {"imgsz": self.model.args["imgsz"], "model": str(path), "task": self.task}
             self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
-            self.ckpt_path = self.model_name = str(path)
-            return
-        if path.suffix.lower() == ".onnx":
-            self.model, self.ckpt, self.task = OnnxModel(path), None, "detect"
-            self.overrides = {"imgsz": self.model.imgsz, "model": str(path), "task": self.task}
             self.ckpt_path = self.model_name = str(path)
             return
         with readable(path):
@@ -134,7 +137,8 @@ class OptiSAR(Model):
         """
         if kwargs.get("conf") is None:
             kwargs["conf"] = default_conf(self.model)
-        kwargs["text"] = sentences(kwargs.get("text"))  # before anything is loaded
+        baked = self.model.texts if isinstance(self.model, ExportedModel) else []
+        kwargs["text"] = sentences(kwargs.get("text") or baked or None)  # before anything is loaded
         if stream:
             return self._stream(source, predictor, kwargs)
         return super().predict(source, stream, predictor, **kwargs)
@@ -145,17 +149,19 @@ class OptiSAR(Model):
 
     @config_keys()
     def export(self, **kwargs: Any) -> str:
-        """Write the network for use without PyTorch (see :mod:`optisar_yolo.engine.onnx` for inputs and outputs).
+        """Write the network for other programs (see :mod:`optisar_yolo.engine.exported` for inputs and outputs).
 
         Args:
-            **kwargs: ``format`` (only ``"onnx"``, the default), ``imgsz`` and ``opset``.
+            **kwargs: ``format`` (``"onnx"``, the default, ``"openvino"`` or ``"torchscript"``), ``imgsz``, ``opset``;
+                ``parts=True`` for two graphs, ``text=[…]`` for fixed sentences, ``text_graph=True`` for the text
+                encoder's graph too; ``int8=True`` with ``data`` and ``fraction`` for a quantised OpenVINO model.
 
         Returns:
-            Path of the file, beside the weights.
+            Path of the file or folder, beside the weights; of two parts that of the first, which opens both.
 
         Raises:
             ValueError: Another format or an option that an export cannot have.
-            MissingExtraError: The packages of the extra ``export`` are not installed.
+            MissingExtraError: The packages of the extra ``export`` or ``openvino`` are not installed.
         """
         self._check_is_pytorch_model()
         custom = {"format": "onnx", "imgsz": self.overrides.get("imgsz") or 640, "data": None, "device": None}
@@ -197,7 +203,7 @@ class OptiSAR(Model):
         if validator.calibration is None:
             raise CalibrationError(f"{data} {split}: {validator.problem}")
         attach(self.model, validator.calibration)
-        self.predictor = None  # it holds a copy of the network without the calibration
+        self.predictor = self._fused = None  # they are copies of the network without the calibration
         if save is not None:
             store_calibration(self.ckpt_path, save, validator.calibration)
         return validator.calibration
@@ -210,19 +216,28 @@ class OptiSAR(Model):
             imgsz: Long side in the network; that of training by default.
 
         Returns:
-            The scene.
+            The scene. Of an export in one part, each question encodes the picture anew.
         """
-        self._check_is_pytorch_model()
         if self._bank is None:
             self._bank = checked_bank(self.model, self.overrides.get("text_weights"), None)
         image = read_image(source)
         return Scene(
-            self.model,
+            self._for_inference(),
             self._bank,
             image,
             int(imgsz or self.overrides.get("imgsz") or 640),
             str(source)[:200] if isinstance(source, (str, Path)) else "image0.jpg",
         )
+
+    def _for_inference(self) -> GroundingModel | ExportedModel:
+        """The network in its exact form for inference, copied anew when the network has changed."""
+        if isinstance(self.model, ExportedModel):
+            return self.model
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        state = (self.model, tensors[0].device, sum(t._version for t in tensors))
+        if self._fused is None or self._fused[0] != state:
+            self._fused = state, fused_copy(self.model)
+        return self._fused[1]
 
     def save_shared(self, path: str | Path, **info: Any) -> Path:
         """Write the weights as safetensors, for sharing (see :func:`optisar_yolo.checkpoint.save_shared`)."""
@@ -241,9 +256,18 @@ class Scene:
         path: Name shown in results.
     """
 
-    def __init__(self, model: GroundingModel, bank: TextBank, image: np.ndarray, imgsz: int, path: str = "") -> None:
-        self.model, self.bank, self.image, self.path = model.eval(), bank, image, path
-        self.device = next(model.parameters()).device
+    def __init__(
+        self,
+        model: GroundingModel | ExportedModel,
+        bank: TextBank | KnownSentences,
+        image: np.ndarray,
+        imgsz: int,
+        path: str = "",
+    ) -> None:
+        self.model, self.bank, self.image, self.path = model, bank, image, path
+        self.device = torch.device("cpu")  # where exports take and leave their arrays
+        if isinstance(model, GroundingModel):
+            self.device = next(model.parameters()).device
         x, extent = (t[None].to(self.device) for t in canvas(image, imgsz))
         self.canvas = (x.shape[2], x.shape[3])
         with torch.inference_mode():

@@ -91,8 +91,13 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
 
     Returns:
         The path.
+
+    Raises:
+        CheckpointError: The model was fused: its tensors are no longer those of its description.
     """
     path = Path(path)
+    if model.is_fused():
+        raise CheckpointError(f"{path}: not written, as the model is fused for inference; save one that is not")
     tensors = {
         k: v.half().contiguous() if v.is_floating_point() else v.contiguous() for k, v in model.state_dict().items()
     }

@@ -38,12 +38,14 @@ class Verb:
             return an exit status.
         help: One line for the help page.
         nested: It has verbs of its own, and takes the words as they are.
+        first: Key of a first word without ``=``, where the command takes one.
     """
 
     module: str
     function: str
     help: str
     nested: bool = False
+    first: str = ""
 
 
 VERBS: dict[str, Verb] = {
@@ -55,6 +57,12 @@ VERBS: dict[str, Verb] = {
     "dataset": Verb(
         "optisar_yolo.build.commands", "main", "build a grounding data set (optisar dataset help)", nested=True
     ),
+    "import-weights": Verb(
+        "optisar_yolo.importing.release",
+        "main",
+        "take over the authors' published weights: official.pt save=… late=True fixed_patch=True",
+        first="model",
+    ),
     "params": Verb("optisar_yolo.cli", "params", "parameter counts of the five scales"),
     "distill": Verb("optisar_yolo.distill.distill", "main", "make the small text encoder from a larger one"),
 }
@@ -65,7 +73,7 @@ optisar {version}: ask an optical or SAR picture for an object in plain words, g
   optisar train    data=optsar.yaml model=optisar++n.yaml epochs=50     scales: optisar++n … optisar++x; plain = m
   optisar val      model=best.pt data=optsar.yaml split=test            the optical / SAR / all table
   optisar predict  model=best.pt source=port.jpg text="the SAR ship in the upper left"
-  optisar export   model=best.pt format=onnx
+  optisar export   model=best.pt format=onnx                            or openvino, torchscript
 
 Own commands
 {verbs}
@@ -122,7 +130,7 @@ def help_page() -> str:
         version=__version__,
         build=BUILD_MODEL,
         bundled=BUNDLED_MODEL,
-        verbs="\n".join(f"  optisar {name:<9} {verb.help}" for name, verb in VERBS.items()),
+        verbs="\n".join(f"  optisar {name:<14} {verb.help}" for name, verb in VERBS.items()),
         keys="\n".join(
             f"  {name:<13}{setting.help} (default: {setting.default})" for name, setting in SETTINGS.items()
         ),
@@ -163,6 +171,8 @@ def _run_verb(verb: Verb, words: Sequence[str]) -> int:
     module = importlib.import_module(verb.module)
     if verb.nested:
         return int(getattr(module, verb.function)(list(words)))
+    if verb.first and words and "=" not in words[0]:
+        words = [f"{verb.first}={words[0]}", *words[1:]]
     options = parse(words)
     known = getattr(module, "DEFAULTS", None)
     if known is not None:

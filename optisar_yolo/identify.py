@@ -19,6 +19,9 @@ MARK = "optisar"
 HEAD = "GroundingDetect"
 """Block that a network description of ours, and no other, ends with (:class:`optisar_yolo.nn.head.GroundingDetect`)."""
 
+EXPORT_NOTE = "optisar.json"
+"""Our metadata, where an export is a folder or an archive: a file in it."""
+
 PACKAGE = "optisar_yolo"
 _YAML_MARK = re.compile(rf"^[^#\n]*\b{HEAD}\b", re.MULTILINE)  # outside comments
 _MAX_HEADER = 100 * 2**20  # bytes; the limit that the safetensors format sets to its header
@@ -28,8 +31,9 @@ def is_ours(model: object) -> bool:
     """Tell whether a model name or file belongs to OptiSAR-Net++.
 
     A file that exists is judged by its content: a YAML with our head among its rows, a ``.pt`` that
-    needs classes of this package, a ``.safetensors`` or ``.onnx`` with metadata that begins with ``optisar``. A file
-    that does not exist is judged by its name (``optisar++n.yaml``), so that our errors and our search for it apply.
+    needs classes of this package, a ``.safetensors`` or ``.onnx`` with metadata that begins with ``optisar``, a
+    ``.torchscript`` or a folder of OpenVINO with a note of ours. What does not exist is judged by its name
+    (``optisar++n.yaml``), so that our errors and our search for it apply.
 
     Args:
         model: What was given as ``model=``. Anything but a string or a path is not ours.
@@ -40,6 +44,8 @@ def is_ours(model: object) -> bool:
     if not isinstance(model, (str, Path)) or not str(model).strip():
         return False
     path = Path(str(model).strip())
+    if path.is_dir():
+        return _folder_is_ours(path)
     test = _CONTENT.get(path.suffix.lower())
     if test is None:
         return not path.suffix and path.name.lower().startswith(MARK) and not path.exists()
@@ -140,6 +146,24 @@ def _onnx_is_ours(path: Path) -> bool:
     return _marked(text[2:] for text in texts)
 
 
+def _torchscript_is_ours(path: Path) -> bool:
+    """Look for our note in a TorchScript archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(f"/extra/{EXPORT_NOTE}") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+def _folder_is_ours(path: Path) -> bool:
+    """Read the note in a folder that OpenVINO reads."""
+    try:
+        note = json.loads((path / EXPORT_NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(note, dict) and _marked(iter(note))
+
+
 def _varint(read: object) -> int | None:
     """Read one protobuf integer of at most 64 bits; ``None`` at the end of the file or where there is none."""
     value = 0
@@ -164,4 +188,5 @@ _CONTENT = {
     ".pt": _checkpoint_is_ours,
     ".safetensors": _safetensors_is_ours,
     ".onnx": _onnx_is_ours,
+    ".torchscript": _torchscript_is_ours,
 }

@@ -81,8 +81,14 @@ SETTINGS: dict[str, Setting] = {
     "compare": Setting(1.0, "float", "gain of the comparison loss, where the model compares candidates"),
     "region": Setting(1.0, "float", "gain of the region loss"),
     "moe": Setting(1.5, "float", "gain of the expert-balance loss"),
-    "text": Setting(None, "texts", "predict: a sentence, or a list of them"),
+    "text": Setting(
+        None, "texts", "predict: a sentence, or a list of them; export: sentences that become part of the graph"
+    ),
     "topk": Setting(1, "int", "predict: boxes per sentence", low=1),
+    "parts": Setting(
+        False, "bool", "export: two graphs, one run per picture and one per question, for many questions on a picture"
+    ),
+    "text_graph": Setting(False, "bool", "export: the text encoder too, as a graph with its tokenizer beside it"),
     "sensitivity": Setting(False, "bool", "val: also ask reworded wrong sentences: does the model heed the words?"),
 }
 

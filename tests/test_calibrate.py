@@ -28,7 +28,7 @@ from optisar_yolo.engine.calibrate import (
     logit,
     roc_auc,
 )
-from optisar_yolo.engine.onnx import OnnxModel
+from optisar_yolo.engine.exported import ExportedModel
 from optisar_yolo.settings import SettingError, check
 
 KNOWN = Calibration(2.0, -1.0, 0.4, "tiny.yaml", "val", 64, 10, 5, 0.3, 0.1, 0.8)
@@ -142,7 +142,7 @@ def test_an_export_carries_it(shared: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     for known in (None, KNOWN):
         path = shared if known is None else store_calibration(shared, tmp_path / "c.safetensors", known)
-        assert calibration_of(OnnxModel(OptiSAR(path).export(imgsz=64))) == known
+        assert calibration_of(ExportedModel(OptiSAR(path).export(imgsz=64))) == known
 
 
 @pytest.mark.parametrize("bad", [{"a": 1.0}, {"a": -1.0, "b": 0.0, "threshold": 0.5}, "yes", {"a": 1, "b": "x"}, []])

@@ -16,14 +16,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import REPOSITORY
-from torch import nn
+from lively_net import lively
 from ultralytics import YOLO
 
 from optisar_yolo import OptiSAR, identify
 from optisar_yolo.checkpoint import BUNDLED, CheckpointError, save_shared
 from optisar_yolo.cli import main as cli
 from optisar_yolo.engine import export
-from optisar_yolo.engine import onnx as runtime
+from optisar_yolo.engine import exported as runtime
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.text import load_text_encoder
 
@@ -37,36 +37,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def lively() -> GroundingModel:
-    """A network in which every part counts: no gate, scale or statistic is at its start, and scores are spread."""
-    torch.manual_seed(3)
-    encoder = load_text_encoder("pocket")
-    model = GroundingModel("optisar++n.yaml", verbose=False, text_dim=encoder.width)
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if ".dfl." in name:
-                continue
-            if "gate" in name and p.ndim == 4 or "scale" in name or "gamma" in name:
-                p.uniform_(0.5, 1.5)
-            elif p.ndim > 1 and not p.any():  # the experts' zero maps, the attention's weights
-                p.normal_(0, 0.2)
-            elif p.ndim == 1:
-                p.add_(torch.empty_like(p).uniform_(-0.2, 0.2))
-        for m in model.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                m.momentum = 0.5
-        model.train()
-        for _ in range(4):  # statistics that belong to the weights
-            text = F.normalize(torch.randn(2, 3, model.text_dim), dim=-1)
-            model.predict(torch.rand(2, 3, 128, 160), text, guide=torch.tensor([0, 1]))
-        for box, score in zip(model.head.cv2, model.head.cv4, strict=True):
-            box[-1].weight.normal_(0, 0.3)
-            score.bias.fill_(-1.0)
-    model.text_model, model.text_fingerprint = encoder.name, encoder.fingerprint
-    model.args = {"imgsz": 320}
-    return model.eval()
 
 
 @pytest.fixture(scope="module")
@@ -178,11 +148,11 @@ def test_predict_as_the_network_does(files, picture):
         opened.export()
 
 
-def test_more_sentences_than_one_run_takes(files, session, eager, monkeypatch):
+def test_more_sentences_than_one_run_takes(files, session, eager):
     images, text, extent = inputs(2, 5, 96, 96, eager.text_dim)
     boxes, conf = run(session, images, text, extent)
-    monkeypatch.setattr(runtime, "TEXT_BATCH", 2)
-    opened = runtime.OnnxModel(files[1])
+    opened = runtime.ExportedModel(files[1])
+    opened.batch = 2
     rows = torch.tensor([1, 0] * 5)  # any order
     order = [(int(r), n // 2) for n, r in enumerate(rows)]
     asked = torch.stack([text[i, j] for i, j in order])
@@ -225,10 +195,12 @@ def test_example_without_pytorch(files, picture, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"format": "torchscript"}, "format=onnx"),
-        ({"format": "engine"}, "format=engine is not supported"),
+        ({"format": "engine"}, "format=engine is not supported: TensorRT builds"),
+        ({"format": "onxx"}, "no such format"),
         ({"half": True}, "32 bits"),
-        ({"quantize": 8}, "32 bits"),
+        ({"quantize": 8}, "format=openvino alone"),
+        ({"int8": True, "format": "openvino"}, "int8 needs data="),
+        ({"text": ["a ship"], "parts": True}, "leave one out"),
         ({"nms": True}, "one box per sentence"),
     ],
 )
@@ -275,9 +247,9 @@ def test_command_line(files, tmp_path, monkeypatch, capsys):
     copy.write_bytes(files[0].read_bytes())
     monkeypatch.chdir(tmp_path)
     assert cli(["export", f"model={copy}", "imgsz=128"]) == 0  # onnx where no format is given
-    assert runtime.OnnxModel(copy.with_suffix(".onnx")).imgsz == 128
-    assert cli(["export", f"model={copy}", "format=openvino"]) == 1
-    assert "format=onnx" in capsys.readouterr().err
+    assert runtime.ExportedModel(copy.with_suffix(".onnx")).imgsz == 128
+    assert cli(["export", f"model={copy}", "format=ncnn"]) == 1
+    assert "use format=onnx" in capsys.readouterr().err
 
 
 def test_where_the_file_goes(model, tmp_path):

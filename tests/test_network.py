@@ -424,8 +424,9 @@ def test_fused_network_gives_the_same_answers(model, scene):
     fused = copy.deepcopy(model).fuse(verbose=False)
     assert fused.is_fused() and not any(hasattr(m, "bn") for m in fused.modules() if isinstance(m, Conv))
     after = answers(fused, img, text, extent)
-    for key in ("scores", "boxes"):
-        torch.testing.assert_close(after[key], before[key], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(after["scores"], before["scores"], rtol=1e-4, atol=1e-4)
+    for found, expected in zip(fused.head.decode(after, 3), model.head.decode(before, 3), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize("double", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "pickle"])

@@ -267,6 +267,18 @@ def test_scene_encodes_once(model, picture, monkeypatch):
     assert len(scene.ground(TEXTS, conf=0.9999).boxes) == 0
 
 
+def test_scenes_share_a_copy_for_inference_until_the_network_changes(model, picture):
+    first, second = model.encode(picture), model.encode(picture)
+    assert first.model is second.model is not model.model and not model.model.is_fused()
+    with torch.no_grad():
+        bias = model.model.head.cv4[0].bias
+        bias += 1
+        third = model.encode(picture)
+        bias -= 1
+    assert third.model is not first.model
+    assert third.ground(TEXTS, conf=0).boxes.conf.max() > first.ground(TEXTS, conf=0).boxes.conf.max()
+
+
 # bad input
 
 

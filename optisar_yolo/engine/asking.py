@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from optisar_yolo.engine.onnx import OnnxModel, Pictures
+from optisar_yolo.engine.exported import ExportedModel, Pictures
 from optisar_yolo.nn.model import Encoded, GroundingModel
 
 QUERY_BATCH = 16  # sentences that run through the text-guided rows at once: bounds memory, not the answer
@@ -16,7 +16,7 @@ TEXT_BATCH = 256  # sentences that are scored at once on a pyramid without text
 
 
 def ask(
-    model: GroundingModel | OnnxModel, scene: Encoded | Pictures, rows: Tensor, texts: Tensor, k: int = 1
+    model: GroundingModel | ExportedModel, scene: Encoded | Pictures, rows: Tensor, texts: Tensor, k: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Ask sentences of encoded pictures.
 
@@ -30,7 +30,7 @@ def ask(
     Returns:
         Boxes [N, k, 4] xyxy on the canvas and raw confidences [N, k].
     """
-    if isinstance(model, OnnxModel):
+    if isinstance(model, ExportedModel):
         assert isinstance(scene, Pictures)
         return model.ask(scene, rows, texts, k)
     assert isinstance(scene, Encoded)
@@ -71,4 +71,5 @@ def as_rows(preds: dict[str, Any]) -> dict[str, Any]:
     scores = preds["scores"][0][:, None]  # [N, 1, A]
     n = len(scores)
     feats = [f.expand(n, -1, -1, -1) for f in preds["feats"]]
-    return preds | {"scores": scores, "boxes": preds["boxes"].expand(n, -1, -1), "feats": feats}
+    boxes = None if preds["boxes"] is None else preds["boxes"].expand(n, -1, -1)
+    return preds | {"scores": scores, "boxes": boxes, "feats": feats}

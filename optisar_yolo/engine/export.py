@@ -1,203 +1,211 @@
-"""Export: the network as one ONNX graph; its inputs and outputs are those of :mod:`optisar_yolo.engine.onnx`.
+"""Export: the network as a graph for other programs, checked against PyTorch before anything is put in its place.
 
-As in :meth:`~optisar_yolo.nn.model.GroundingModel.predict`, each sentence has its own row of the text-guided neck, so
-that N sentences in one run get the answers of N runs. Only the best anchor of a sentence is decoded, inside the graph.
+What the graphs take and give stands in :mod:`optisar_yolo.engine.exported`. Everything is written into a folder beside
+the target first, opened as a user will open it and compared on other numbers of pictures, sentences and pixels than it
+was traced with; only then does it take the place of an older export.
 """
 
 from __future__ import annotations
 
 import copy
-import inspect
-import io
-import json
-import warnings
+import tempfile
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
 
 from optisar_yolo import __version__
 from optisar_yolo.checkpoint import BUNDLED
+from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.calibrate import ATTRIBUTE, calibration_of
-from optisar_yolo.engine.onnx import FORMAT, INPUTS, OUTPUTS, OnnxModel, need
-from optisar_yolo.files import write_atomic
-from optisar_yolo.identify import MARK
+from optisar_yolo.engine.exported import ENCODER, FORMAT, INPUTS, OUTPUTS, QUERY, ExportedModel, KnownSentences
+from optisar_yolo.engine.formats import check_options
+from optisar_yolo.engine.graphs import Answers, Baked, Encoder, Exportable, Query, answers, example
+from optisar_yolo.engine.runtimes import need
+from optisar_yolo.engine.tracing import OPSET, read_openvino, write_onnx, write_openvino, write_torchscript
 from optisar_yolo.nn.model import GroundingModel
 
-OPSET = 17  # the first with LayerNormalization; any PyTorch that we support writes it
-AXES = {
-    "images": {0: "batch", 2: "height", 3: "width"},
-    "text": {0: "batch", 1: "texts"},
-    "extent": {0: "batch"},
-    "boxes": {0: "batch", 1: "texts"},
-    "conf": {0: "batch", 1: "texts"},
-}
-TOLERANCE = 1e-3  # of a confidence, between the file and PyTorch; rounding alone stays far below
+ENDING = {"onnx": ".onnx", "openvino": "_openvino_model", "torchscript": ".torchscript"}
+TOLERANCE = 2e-3  # of a confidence's logit, between the export and PyTorch; rounding alone stays far below
+SURE = (1e-9, 1 - 1e-4)  # confidences beyond are all the same: single precision has too few numbers near 1
 
 
 class ExportError(RuntimeError):
     """The written graph does not give what the network gives."""
 
 
-class Answers(nn.Module):
-    """What is exported: pictures and sentences in, one box and confidence per sentence out.
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be exported, and how.
 
-    Args:
-        model: The network, in evaluation mode.
+    Attributes:
+        format: A key of `ENDING`.
+        imgsz: Long side, in pixels, that a program should use unless told otherwise; kept in the metadata.
+        opset: Version of the ONNX operators.
+        parts: Two graphs, one for pictures and one for questions.
+        texts: Sentences to bake in.
+        features: Theirs [T, D].
+        quantise: Turns OpenVINO's model of a graph into one of 8 bits; None leaves 32.
     """
 
-    def __init__(self, model: GroundingModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor, text: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
-        """Map images [B, 3, H, W], text [B, T, D] and extent [B, 4] to boxes [B, T, 4] and conf [B, T]."""
-        b, t, d = text.shape
-        scene = self.model.encode(images, extent)
-        if not self.model.guided:
-            boxes, conf = self.model.head.decode(self.model.query_all(scene, text))
-            return boxes[:, :, 0], conf[:, :, 0]
-        # not `repeat_interleave`: a number of repeats that is known only at run time has no ONNX counterpart
-        index = torch.arange(b, device=images.device)[:, None].expand(b, t).reshape(-1)
-        boxes, conf = self.model.head.decode(self.model.query(scene.rows(index), text.reshape(-1, d)))
-        return boxes.reshape(b, t, 4), conf.reshape(b, t)
+    format: str = "onnx"
+    imgsz: Any = 640
+    opset: int | None = None
+    parts: bool = False
+    texts: Sequence[str] = ()
+    features: Tensor | None = None
+    quantise: Callable[[Any, Exportable], Any] | None = None
 
 
-def check_options(args: Any) -> None:
-    """Refuse what an export cannot do, before any work is done.
-
-    Args:
-        args: Ultralytics' configuration of an export.
-
-    Raises:
-        ValueError: Another format than onnx, or a precision other than 32 bits, or non-maximum suppression.
-    """
-    if str(args.format).lower() != "onnx":
-        raise ValueError(
-            f"format={args.format} is not supported: the network takes sentences as a second input, for which only "
-            "format=onnx is written and checked; most runtimes (OpenVINO, TensorRT, CoreML) convert an ONNX file"
-        )
-    if args.quantize not in (None, 32, "32", "fp32"):
-        raise ValueError(f"quantize={args.quantize} is not supported: an export has 32 bits; leave both out")
-    if args.nms:
-        raise ValueError("nms=True is not supported: an export gives one box per sentence, so leave nms out")
-
-
-def target_of(model: GroundingModel, source: str | None) -> Path:
+def target_of(model: GroundingModel, source: str | None, format: str = "onnx") -> Path:
     """Where an export goes: beside the weights, or into the working folder for packaged or new ones.
 
     Args:
         model: The network.
         source: The file that it was loaded from.
+        format: A key of `ENDING`.
     """
-    if not source:
-        return Path(model.yaml.get("yaml_file", "optisar++.yaml")).with_suffix(".onnx")
-    path = Path(source).with_suffix(".onnx")
-    return Path(path.name) if path.parent == BUNDLED else path
+    path = Path(source or model.yaml.get("yaml_file", "optisar++.yaml"))
+    if not source or path.parent == BUNDLED:
+        path = Path(path.name)
+    return path.with_name(path.stem + ENDING[format])
 
 
-def export_onnx(model: GroundingModel, path: str | Path, imgsz: Any = 640, opset: int | None = None) -> Path:
-    """Write the network as ONNX and compare it with PyTorch on another number of pictures, sentences and pixels.
+def export(model: GroundingModel, path: str | Path, wanted: Wanted) -> Path:
+    """Write the network, and compare what was written with it.
 
     Args:
         model: The network; it is left as it is.
-        path: The file to write. It is replaced as a whole or, on any error, stays as it was.
-        imgsz: Long side, in pixels, that a program should use unless told otherwise; kept in the metadata.
-        opset: Version of the ONNX operators.
+        path: The file or folder to write; of two parts, what their names are made of. Each is replaced as a whole or,
+            on any error, stays as it was.
+        wanted: What is wanted.
 
     Returns:
-        The path.
+        The path; of two parts that of the first.
 
     Raises:
-        MissingExtraError: The packages of the extra ``export`` are not installed.
+        MissingExtraError: The packages of the extra ``export`` or ``openvino`` are not installed.
         ExportError: The graph does not reproduce the network; nothing is written.
         OSError: The folder cannot be written.
     """
-    onnx, ort = need("onnx"), need("onnxruntime")
-    net = Answers(copy.deepcopy(model).cpu().float()).eval()  # all of it: PyTorch's exporter restores the mode
+    path, ending = Path(path), ENDING[wanted.format]
+    for package in {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}.get(wanted.format, ()):
+        need(package)
+    plain = copy.deepcopy(model).cpu().float().eval()  # all of it: PyTorch's exporter restores the mode
+    fused = copy.deepcopy(plain).fuse(verbose=False)
+    fused.head.windows = False  # boxes of all anchors: which are cheaper apart depends on T, which a graph leaves open
+    meta = metadata(plain, wanted)
+    if wanted.parts:
+        encoder = Encoder(fused).eval()
+        pair = {"pair": uuid.uuid4().hex}
+        graphs: list[tuple[str, Exportable, dict[str, Any]]] = [
+            (ENCODER, encoder, {**meta, **pair, "part": "encoder", "outputs": encoder.outputs}),
+            (QUERY, Query(encoder).eval(), {**meta, **pair, "part": "query"}),
+        ]
+    else:
+        net = Answers(fused) if wanted.features is None else Baked(fused, wanted.features)
+        graphs = [("", net.eval(), meta)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = path.name.removesuffix(ending)
+    with tempfile.TemporaryDirectory(prefix=".optisar-export-", dir=path.parent) as folder:
+        made = [Path(folder) / f"{before}{name}{ending}" for name, _, _ in graphs]
+        for file, (_, part, about) in zip(made, graphs, strict=True):
+            _write(part, file, {**about, "inputs": part.inputs}, wanted)
+        compare(plain, ExportedModel(made[0]), wanted)
+        for file in made:
+            _replace(file, path.with_name(file.name))
+    return path.with_name(made[0].name)
+
+
+def export_onnx(model: GroundingModel, path: str | Path, imgsz: Any = 640, opset: int | None = None) -> Path:
+    """Write the network as one ONNX graph; see :func:`export`."""
+    return export(model, path, Wanted(imgsz=imgsz, opset=opset))
+
+
+def metadata(model: GroundingModel, wanted: Wanted) -> dict[str, Any]:
+    """What a program has to know about an export."""
     stride = int(model.stride.max())
-    long_side = check_imgsz(imgsz, stride=stride, min_dim=1)
-    graph = onnx.load_from_string(_trace(net, stride, opset or OPSET))
-    for value in (*graph.graph.input, *graph.graph.output):
-        value.doc_string = (INPUTS | OUTPUTS)[value.name]
+    long_side = check_imgsz(wanted.imgsz, stride=stride, min_dim=1)
     calibration = calibration_of(model)
-    meta = {
+    names = dict(enumerate(wanted.texts)) or model.names
+    return {
         "format": FORMAT,
         "version": __version__,
-        "names": {str(k): v for k, v in model.names.items()},
+        "names": {str(k): v for k, v in names.items()},
+        "texts": list(wanted.texts),
         "text_model": model.text_model or "pocket",  # what an untrained network is asked with too
         "text_fingerprint": model.text_fingerprint,
         "text_dim": model.text_dim,
+        "guided": bool(model.guided),
         "imgsz": long_side if isinstance(long_side, int) else max(long_side),
         "stride": stride,
         "inputs": INPUTS,
         "outputs": OUTPUTS,
+        **({"quantize": 8} if wanted.quantise else {}),
         **({ATTRIBUTE: calibration.to_dict()} if calibration else {}),
     }
-    onnx.helper.set_model_props(graph, {MARK: json.dumps(meta)})
-    onnx.checker.check_model(graph)
-    content = graph.SerializeToString()
-    _compare(net, ort.InferenceSession(content, providers=["CPUExecutionProvider"]), stride)
-    return write_atomic(path, content)
 
 
-def _example(net: Answers, b: int, t: int, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Random inputs of b pictures and t sentences, the same in every call; the pictures are padded above and below."""
-    generator = torch.Generator().manual_seed(0)
-    text = F.normalize(torch.randn(b, t, net.model.text_dim, generator=generator), dim=-1)
-    extent = torch.tensor([0.0, 0.125, 1.0, 0.875]).repeat(b, 1)
-    return torch.rand(b, 3, height, width, generator=generator), text, extent
+def _write(net: Exportable, path: Path, meta: dict[str, Any], wanted: Wanted) -> None:
+    """Write one graph."""
+    if wanted.format == "torchscript":
+        write_torchscript(net, path, meta)
+        return
+    file = path if wanted.format == "onnx" else path.with_name("graph.onnx")
+    write_onnx(net, file, meta, wanted.opset)
+    if wanted.format == "openvino":
+        graph = read_openvino(file)
+        write_openvino(wanted.quantise(graph, net) if wanted.quantise else graph, path, meta)
+        file.unlink()
 
 
-def _trace(net: Answers, stride: int, opset: int) -> bytes:
-    """The graph as PyTorch writes it."""
-    buffer = io.BytesIO()
-    options: dict[str, Any] = {}
-    if "dynamo" in inspect.signature(torch.onnx.export).parameters:
-        # The tracing exporter exists in every supported PyTorch, needs no further package and keeps all axes free.
-        options["dynamo"] = False
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.filterwarnings("ignore", message=".*legacy TorchScript-based", category=DeprecationWarning)
-        # `decode` compares the number of anchors with k, which is 1 here: the comparison may be frozen
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=r"optisar_yolo\.nn\.head")
-        # true of negative indices; the constant ones of PatchConv are not
-        warnings.filterwarnings("ignore", message="Exporting aten::index operator", category=UserWarning)
-        torch.onnx.export(
-            net,
-            _example(net, 2, 3, 3 * stride, 4 * stride),  # no size is 1, which a trace may take for a constant
-            buffer,  # type: ignore[arg-type]
-            input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
-            dynamic_axes=AXES,
-            opset_version=opset,
-            **options,
-        )
-    return buffer.getvalue()
+def compare(model: GroundingModel, written: ExportedModel, wanted: Wanted) -> None:
+    """Check an export against the network on sizes that no trace has seen.
 
-
-def _compare(net: Answers, session: Any, stride: int) -> None:
-    """Check the graph against the network on sizes that the trace has not seen.
+    Args:
+        model: The network.
+        written: The export.
+        wanted: How it was made; of 8 bits the difference is logged, not judged.
 
     Raises:
         ExportError: A confidence differs by more than rounding.
     """
     worst = 0.0
     for b, t, height, width in ((1, 1, 7, 5), (3, 2, 4, 8)):
-        inputs = _example(net, b, t, height * stride, width * stride)
+        given = example(b, t, height * written.stride, width * written.stride, model.text_dim)
+        text = given["text"]
+        if wanted.features is not None:
+            text = wanted.features.expand(b, -1, -1)
+            t = text.shape[1]
         with torch.inference_mode():
-            expected = net(*inputs)[1]
-        found = session.run(["conf"], {k: v.numpy() for k, v in zip(INPUTS, inputs, strict=True)})[0]
-        worst = max(worst, float((expected - torch.from_numpy(found)).abs().max()))
-    if not worst <= TOLERANCE:
+            expected = answers(model, model.encode(given["images"], given["extent"]), text)[1]
+            asked = text.reshape(b * t, -1)
+            if written.texts:
+                asked = KnownSentences(written.texts, written.path)(written.texts).repeat(b, 1)
+            rows = torch.arange(b).repeat_interleave(t)
+            found = written.ask(written.encode(given["images"], given["extent"]), rows, asked)[1]
+        # on logits: the pictures are noise, to which a trained network answers with next to no confidence
+        logits = [conf.double().clamp(*SURE).logit() for conf in (expected.reshape(-1), found[:, 0])]
+        worst = max(worst, float((logits[0] - logits[1]).abs().max()))
+    if wanted.quantise is None and not worst <= TOLERANCE:
         raise ExportError(
-            f"the exported graph gives other confidences than the network (by {worst:.2g}), so no file was written; "
-            f"try opset={OPSET} or another version of torch or onnxruntime"
+            f"the exported graph gives other confidences than the network (logits differ by {worst:.2g}), so no file "
+            f"was written; try opset={OPSET} or another version of torch or of what runs the graph"
         )
-    LOGGER.info(f"ONNX graph agrees with PyTorch: confidences differ by at most {worst:.1g}")
+    LOGGER.info(f"{written.format} graph against PyTorch: logits of confidences differ by at most {worst:.1g}")
+
+
+def _replace(new: Path, old: Path) -> None:
+    """Put a file or folder in the place of another; a folder that stands there is moved away first."""
+    if old.is_dir():
+        old.rename(new.with_name(f"old-{new.name}"))  # goes with the temporary folder
+    new.replace(old)
 
 
 def run_export(model: GroundingModel, args: Any, source: str | None) -> str:
@@ -205,22 +213,42 @@ def run_export(model: GroundingModel, args: Any, source: str | None) -> str:
 
     Args:
         model: The network.
-        args: Ultralytics' configuration: ``format``, ``imgsz`` and ``opset`` count, ``simplify``, ``batch``,
+        args: Ultralytics' configuration and ours: ``format``, ``imgsz``, ``opset``, ``quantize``, ``data``,
+            ``fraction``, ``parts``, ``text``, ``text_graph`` and ``text_weights`` count; ``simplify``, ``batch``,
             ``dynamic`` and ``device`` change nothing: sizes and counts are always free.
         source: File that the network was loaded from.
 
     Returns:
-        Path of the file, as ultralytics' export gives it.
+        Path of the file or folder, as ultralytics' export gives it.
 
     Raises:
         ValueError: An option that cannot be met.
     """
-    check_options(args)
-    path = export_onnx(model, target_of(model, source), args.imgsz, args.opset)
-    # read back as a user will: a file that the package itself would refuse is never reported as done
-    written = OnnxModel(path)
+    format = check_options(args)
+    wanted = Wanted(format, args.imgsz, args.opset, bool(args.parts))
+    if args.text is not None or args.text_graph:
+        from optisar_yolo.engine.predict import sentences
+        from optisar_yolo.engine.val import checked_bank
+
+        bank = checked_bank(model, args.text_weights, None)
+        if args.text is not None:
+            texts = list(dict.fromkeys(sentences(args.text)))
+            wanted = replace(wanted, texts=texts, features=bank(texts))
+    if args.quantize == 8:
+        from optisar_yolo.engine.quantise import quantiser
+
+        wanted = replace(wanted, quantise=quantiser(model, args))
+    target = target_of(model, source, format)
+    if args.text_graph:
+        from optisar_yolo.engine.textgraph import export_text
+
+        assert isinstance(bank, TextBank)
+        export_text(bank.encoder, target.with_name(target.name.removesuffix(ENDING[format])), args.opset)
+    path = export(model, target, wanted)
+    written = ExportedModel(path)
+    size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.iterdir())) / 1e6
     LOGGER.info(
-        f"Exported to {path} ({path.stat().st_size / 1e6:.1f} MB), inputs {', '.join(INPUTS)}; text features from the "
+        f"Exported to {path} ({size:.1f} MB), inputs {', '.join(written.graph.inputs)}; text features from the "
         f"encoder {written.text_model}, {written.text_dim} wide"
     )
     return str(path)

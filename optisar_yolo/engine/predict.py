@@ -22,7 +22,7 @@ from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.asking import ask
 from optisar_yolo.engine.calibrate import calibration_of
 from optisar_yolo.engine.draw import GroundingResults
-from optisar_yolo.engine.onnx import OnnxModel, Pictures
+from optisar_yolo.engine.exported import ExportedModel, KnownSentences, Pictures
 from optisar_yolo.engine.sources import PictureFiles, opened
 from optisar_yolo.engine.val import checked_bank
 from optisar_yolo.language import clean
@@ -70,7 +70,7 @@ def canvas(image: np.ndarray, imgsz: int) -> tuple[Tensor, Tensor]:
 
 
 def answer(
-    model: GroundingModel | OnnxModel,
+    model: GroundingModel | ExportedModel,
     scene: Encoded | Pictures,
     texts: Tensor,
     canvas: tuple[int, int],
@@ -148,21 +148,21 @@ class GroundingPredictor(DetectionPredictor):
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
     ) -> None:
         super().__init__(cfg, overrides, _callbacks)
-        self.bank: TextBank | None = None
+        self.bank: TextBank | KnownSentences | None = None
         self.groups: list[tuple[list[int], Tensor, Tensor]] = []
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
         """Take an exported network as it is; ultralytics wraps the others."""
-        if not isinstance(model, OnnxModel):
+        if not isinstance(model, ExportedModel):
             super().setup_model(model, verbose)
             return
         self.model = model.to(select_device(self.args.device, verbose=verbose))
-        self.device = torch.device("cpu")  # where ONNX Runtime takes and leaves its arrays
+        self.device = torch.device("cpu")  # where exports take and leave their arrays
 
     @property
-    def network(self) -> GroundingModel | OnnxModel:
+    def network(self) -> GroundingModel | ExportedModel:
         """The network inside ultralytics' backend."""
-        if isinstance(self.model, OnnxModel):
+        if isinstance(self.model, ExportedModel):
             return self.model
         return self.model.backend.model if hasattr(self.model, "backend") else self.model.model
 

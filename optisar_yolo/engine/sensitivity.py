@@ -37,8 +37,8 @@ from optisar_yolo.data.records import Picture
 from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.asking import ask, outputs
 from optisar_yolo.engine.calibrate import RIGHT
+from optisar_yolo.engine.exported import ExportedModel, KnownSentences, Pictures
 from optisar_yolo.engine.metrics import is_hard, overlap
-from optisar_yolo.engine.onnx import OnnxModel, Pictures
 from optisar_yolo.engine.wordscore import WordScores
 from optisar_yolo.language import KINDS, Scene, flip, swap, verdicts_of
 from optisar_yolo.nn.model import Encoded, GroundingModel
@@ -125,7 +125,11 @@ def margin(true: Reading, false: Reading) -> float:
 
 
 def read(
-    model: GroundingModel | OnnxModel, scene: Encoded | Pictures, rows: Tensor, texts: Tensor, targets: Tensor | None
+    model: GroundingModel | ExportedModel,
+    scene: Encoded | Pictures,
+    rows: Tensor,
+    texts: Tensor,
+    targets: Tensor | None,
 ) -> list[Reading]:
     """Ask sentences.
 
@@ -139,7 +143,7 @@ def read(
     Returns:
         A reading per sentence. An exported model gives best boxes alone.
     """
-    if targets is None or isinstance(model, OnnxModel) or isinstance(scene, Pictures):
+    if targets is None or isinstance(model, ExportedModel) or isinstance(scene, Pictures):
         boxes, confs = ask(model, scene, rows, texts)
         return [Reading(b, float(c)) for b, c in zip(_array(boxes[:, 0]), _array(confs[:, 0]), strict=True)]
     found: list[Reading] = []
@@ -147,7 +151,7 @@ def read(
         best, conf = model.head.decode(preds)
         logits = preds["scores"][:, 0].float()  # [n, A]
         every = torch.arange(logits.shape[1], device=logits.device).expand_as(logits)
-        boxes = model.head.boxes_at(preds["boxes"], preds["feats"], every)  # [n, A, 4]
+        boxes = model.head.boxes_at(preds, every)  # [n, A, 4]
         anchors, strides = make_anchors(preds["feats"], model.head.stride, 0.5)
         centres = anchors * strides  # [A, 2]
         for j, target in enumerate(targets[part]):
@@ -174,8 +178,8 @@ class Probe:
 
     def __init__(
         self,
-        model: GroundingModel | OnnxModel,
-        bank: TextBank,
+        model: GroundingModel | ExportedModel,
+        bank: TextBank | KnownSentences,
         names: Sequence[str],
         device: torch.device,
         full: bool = True,

@@ -24,17 +24,19 @@ from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.asking import ask
 from optisar_yolo.engine.calibrate import ATTRIBUTE, DEFAULT_CONF, Calibration, CalibrationError, calibration_of
 from optisar_yolo.engine.cases import Case
+from optisar_yolo.engine.exported import ExportedModel, KnownSentences
 from optisar_yolo.engine.metrics import GroundingMetrics, is_hard
-from optisar_yolo.engine.onnx import OnnxModel
 from optisar_yolo.engine.sensitivity import Probe
 from optisar_yolo.engine.wordscore import RULES, flat, table
-from optisar_yolo.nn.model import GroundingModel
+from optisar_yolo.nn.model import GroundingModel, fused_copy
 from optisar_yolo.nn.text import load_text_encoder
 
 SECTIONS = ("modality", "difficulty", "kind", "category")  # of the table after a validation of its own
 
 
-def checked_bank(model: GroundingModel | OnnxModel, weights: str | Path | None, directory: Path | None) -> TextBank:
+def checked_bank(
+    model: GroundingModel | ExportedModel, weights: str | Path | None, directory: Path | None
+) -> TextBank | KnownSentences:
     """The text encoder a model was trained with.
 
     Args:
@@ -43,11 +45,13 @@ def checked_bank(model: GroundingModel | OnnxModel, weights: str | Path | None, 
         directory: Where features are cached.
 
     Returns:
-        Its bank.
+        Its bank; of an export with fixed sentences, the list of these.
 
     Raises:
         ValueError: The encoder found under the name has other weights than the one used in training.
     """
+    if isinstance(model, ExportedModel) and model.texts:
+        return KnownSentences(model.texts, model.path)
     encoder = load_text_encoder(model.text_model or "pocket", weights)
     if model.text_fingerprint and encoder.fingerprint != model.text_fingerprint:
         raise ValueError(
@@ -82,7 +86,7 @@ class GroundingValidator(BaseValidator):
         self.metrics = GroundingMetrics(self.save_dir)
         self.card: Card | None = None
         self.pictures: list[Picture] = []
-        self.bank: TextBank | None = None
+        self.bank: TextBank | KnownSentences | None = None
         self.cases: list[Case] = []
         self.fit = False
         self.calibration: Calibration | None = None
@@ -124,22 +128,22 @@ class GroundingValidator(BaseValidator):
         self.run_callbacks("on_val_end")
         return dict(self.metrics.results_dict)
 
-    def _prepare(self, trainer: Any, model: Any) -> GroundingModel | OnnxModel:
+    def _prepare(self, trainer: Any, model: Any) -> GroundingModel | ExportedModel:
         """Set device, data and texts, and return the network in evaluation mode."""
         if trainer is not None:
             self.device = trainer.device
-            return unwrap_model(trainer.ema.ema or trainer.model).float().eval()
+            return fused_copy(unwrap_model(trainer.ema.ema or trainer.model))
         callbacks.add_integration_callbacks(self)
         self.device = select_device(self.args.device, verbose=False)
-        if not isinstance(model, (GroundingModel, OnnxModel)):
+        if not isinstance(model, (GroundingModel, ExportedModel)):
             from optisar_yolo.checkpoint import load_model
 
             model = load_model(model if model is not None else self.args.model)
-        if isinstance(model, OnnxModel):
-            net: GroundingModel | OnnxModel = model.to(self.device)
-            self.device = torch.device("cpu")  # where ONNX Runtime takes and leaves its arrays
+        if isinstance(model, ExportedModel):
+            net: GroundingModel | ExportedModel = model.to(self.device)
+            self.device = torch.device("cpu")  # where exports take and leave their arrays
         else:
-            net = model.to(self.device).float().eval()
+            net = fused_copy(model.to(self.device))
         if self.card is None:
             self.card = load_card(self.args.data)
             self.pictures = load_split(self.card, self.args.split or "val", self.args.fraction or 1.0, self.args.seed)
@@ -147,7 +151,7 @@ class GroundingValidator(BaseValidator):
             self.bank = checked_bank(net, self.args.text_weights, self.card.root)
         return net
 
-    def _probe(self, net: GroundingModel | OnnxModel) -> Probe | None:
+    def _probe(self, net: GroundingModel | ExportedModel) -> Probe | None:
         """Return what asks false sentences too, where they are wanted; never between the epochs of a training."""
         full = bool(getattr(self.args, "sensitivity", False))
         if self.training or not (full or self.fit):
@@ -155,7 +159,7 @@ class GroundingValidator(BaseValidator):
         assert self.card is not None and self.bank is not None
         return Probe(net, self.bank, self.card.names, self.device, full)
 
-    def _judge(self, net: GroundingModel | OnnxModel) -> None:
+    def _judge(self, net: GroundingModel | ExportedModel) -> None:
         """Calibrate the confidences, and add what the false sentences show."""
         assert self.card is not None
         self.calibration = calibration_of(net)
@@ -185,7 +189,12 @@ class GroundingValidator(BaseValidator):
         return GroundingLoader(dataset, self.args.batch, EpochSampler(len(dataset), 0, shuffle=False), workers)
 
     def _ground(
-        self, net: GroundingModel | OnnxModel, index: list[int], img: Tensor, extent: Tensor, seconds: dict[str, float]
+        self,
+        net: GroundingModel | ExportedModel,
+        index: list[int],
+        img: Tensor,
+        extent: Tensor,
+        seconds: dict[str, float],
     ) -> None:
         """Ask all expressions of pictures that share a canvas size."""
         assert self.card is not None and self.bank is not None

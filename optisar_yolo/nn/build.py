@@ -20,11 +20,23 @@ from ultralytics.utils.ops import make_divisible
 from optisar_yolo import resources
 from optisar_yolo.nn.head import GroundingDetect
 from optisar_yolo.nn.plmoe import PLMoE
+from optisar_yolo.nn.plmoe_fitted import FittedPLMoE
+from optisar_yolo.nn.sppf import LinearSPPF
 from optisar_yolo.nn.tgdf import TGDFSSA
+from optisar_yolo.nn.tgdf_closed import ClosedTGDFSSA
 
-REPEATED = (C3k2, C2PSA, PLMoE, TGDFSSA)  # blocks that take their number of repeats as an argument
+REPEATED = (
+    C3k2,
+    C2PSA,
+    PLMoE,
+    FittedPLMoE,
+    TGDFSSA,
+    ClosedTGDFSSA,
+)  # blocks that take their number of repeats as an argument
 BLOCKS: dict[str, type[nn.Module]] = {
-    b.__name__: b for b in (Conv, C3k2, SPPF, C2PSA, Concat, PLMoE, TGDFSSA, GroundingDetect)
+    b.__name__: b
+    for b in (Conv, C3k2, SPPF, C2PSA, Concat, PLMoE, TGDFSSA, GroundingDetect)
+    + (FittedPLMoE, LinearSPPF, ClosedTGDFSSA)  # of the authors' release
 } | {"nn.Upsample": nn.Upsample}
 SCALED = re.compile(
     r"^(?P<stem>optisar\+\+)(?P<scale>[nsmlx])(?P<rest>[^a-z0-9].*)$"

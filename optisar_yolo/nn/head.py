@@ -20,6 +20,8 @@ from ultralytics.utils.tal import dist2bbox, make_anchors
 
 from optisar_yolo.nn.compare import SUPPRESSED, CandidateComparison, Candidates, local_maxima
 from optisar_yolo.nn.position import POSITION_CHANNELS, position_code
+from optisar_yolo.nn.precision import full
+from optisar_yolo.nn.window import COST, distributions_at
 
 
 class ContrastiveHead(nn.Module):
@@ -48,7 +50,7 @@ class ContrastiveHead(nn.Module):
         norm: Any = self.norm
         if not self.training:
             return norm.running_mean, norm.running_var
-        x = f.float().transpose(0, 1).flatten(1)  # [c, n]
+        x = full(f).transpose(0, 1).flatten(1)  # [c, n]
         centre = x.mean(1, keepdim=True)
         covariance = (x - centre) @ (x - centre).T / x.shape[1]  # [c, c]
         mean = (weight @ centre)[:, 0] + bias
@@ -63,27 +65,28 @@ class ContrastiveHead(nn.Module):
     def forward(self, f: Tensor, text: Tensor) -> Tensor:
         """Features [B, c, H, W] and unit texts [B, T, D] to logits [B, T, H * W]."""
         with torch.autocast(f.device.type, enabled=False):  # small tensors whose rounding would reach every score
-            weight = self.embed.weight.float().flatten(1)  # [D, c]
+            weight = full(self.embed.weight).flatten(1)  # [D, c]
             bias: Any = self.embed.bias
             mean, var = self.statistics(f, weight, bias)
             gain = self.norm.weight / (var + self.norm.eps).sqrt()  # [D]
-            text = text.float()
+            text = full(text)
             folded = (text * gain) @ weight * self.logit_scale.exp()  # [B, T, c]
             offset = text @ ((bias - mean) * gain + self.norm.bias)  # [B, T]
             offset = offset * self.logit_scale.exp() + self.bias
-            return torch.baddbmm(offset.unsqueeze(-1), folded, f.float().flatten(2))
+            return torch.baddbmm(offset.unsqueeze(-1), folded, full(f).flatten(2))
 
 
 class Looked(NamedTuple):
     """What the head makes of B pictures' maps before it sees a sentence."""
 
     cells: list[Tensor]  # [B, c, H_i, W_i] features of the levels' cells, the linear region embeddings' inputs
-    boxes: Tensor  # [B, 4 * reg_max, A] distributions
+    boxes: Tensor | None  # [B, 4 * reg_max, A] distributions; of a fused network made when they are asked for
     feats: list[Tensor]  # [B, C_i, H_i, W_i] the maps themselves
 
     def rows(self, index: Tensor | slice) -> Looked:
         """Pick (and repeat) pictures."""
-        return Looked([c[index] for c in self.cells], self.boxes[index], [f[index] for f in self.feats])
+        boxes = None if self.boxes is None else self.boxes[index]
+        return Looked([c[index] for c in self.cells], boxes, [f[index] for f in self.feats])
 
 
 class GroundingDetect(Detect):
@@ -97,6 +100,7 @@ class GroundingDetect(Detect):
         region_rows: Cells per side of the region grid at stride 8; half of it at the other strides.
         position: Add the position code to the region embedding.
         compare: Candidates per sentence that are compared with each other before one is chosen; 0 for none.
+        hidden: Width of the region branches; that of the class branches by default.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class GroundingDetect(Detect):
         region_rows: int = 4,
         position: bool = True,
         compare: int = 0,
+        hidden: int | None = None,
     ) -> None:
         super().__init__(nc, reg_max, False, ch)
         self.text_dim = text_dim
@@ -124,16 +129,17 @@ class GroundingDetect(Detect):
         self.position = position
         self.cv4 = nn.ModuleList(ContrastiveHead(c3 + POSITION_CHANNELS * position, text_dim) for _ in ch)
         self.compare = CandidateComparison(c3 + POSITION_CHANNELS * position, text_dim, compare) if compare else None
+        self.windows = False  # boxes of chosen anchors only; set when the network is fused
         self.adapter = Residual(SwiGLUFFN(text_dim, text_dim))
         self.grids = [region_rows] + [max(region_rows // 2, 1)] * (len(ch) - 1)
         self.regions = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(text_dim, c3, 1), nn.ReLU(inplace=True), nn.Conv2d(c3, g * g, 1))
-            for g in self.grids
+            nn.Sequential(nn.Conv2d(text_dim, wide, 1), nn.ReLU(inplace=True), nn.Conv2d(wide, g * g, 1))
+            for wide, g in zip([hidden or c3] * len(ch), self.grids, strict=True)
         )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Open checkpoints that were pickled before candidates were compared."""
-        super().__setstate__(state)
+        """Open checkpoints that were pickled before candidates were compared, or boxes computed in windows."""
+        super().__setstate__({"windows": False} | state)
         if "compare" not in self._modules:
             self.compare = None
 
@@ -163,8 +169,11 @@ class GroundingDetect(Detect):
         cells = [branch(f) for branch, f in zip(self.cv3, x, strict=True)]
         if self.position:
             cells = [torch.cat((e, position_code(e.shape[2], e.shape[3], extent).to(e.dtype)), 1) for e in cells]
-        boxes = [branch(f).flatten(2) for branch, f in zip(self.cv2, x, strict=True)]
-        return Looked(cells, torch.cat(boxes, 2), x)
+        return Looked(cells, None if self.windows else self._distributions(x), x)
+
+    def _distributions(self, x: list[Tensor]) -> Tensor:
+        """Box distributions [B, 4 * reg_max, A] of all anchors."""
+        return torch.cat([branch(f).flatten(2) for branch, f in zip(self.cv2, x, strict=True)], 2)
 
     def match(self, looked: Looked, text: Tensor, extent: Tensor) -> dict[str, Any]:
         """Score texts [B, T, D] against what was seen; the result is that of :meth:`forward`."""
@@ -189,13 +198,14 @@ class GroundingDetect(Detect):
         """
         assert self.compare is not None
         with torch.autocast(cells.device.type, enabled=False):
-            scores, dist, cells, text = (x.detach().float() for x in (preds["scores"], preds["boxes"], cells, text))
+            scores, cells, text = (full(x.detach()) for x in (preds["scores"], cells, text))
             index = local_maxima(scores, [f.shape[2:] for f in preds["feats"]], self.compare.candidates)
             b, t, k = index.shape
             flat = index.flatten(1)  # [B, T*K]
-            boxes = self.boxes_at(dist, preds["feats"], flat)  # [B, T*K, 4]
+            with torch.no_grad():
+                boxes = self.boxes_at(preds, flat)  # [B, T*K, 4]
             h, w = (preds["feats"][0].shape[i] * self.stride[0] for i in (2, 3))
-            left, top, right, bottom = extent[:, None].float().unbind(-1)  # [B, 1]
+            left, top, right, bottom = full(extent[:, None]).unbind(-1)  # [B, 1]
             size = torch.stack(((right - left) * w, (bottom - top) * h), -1)  # [B, 1, 2], pixels
             centre = ((boxes[..., :2] + boxes[..., 2:]) / 2 - torch.stack((left * w, top * h), -1)) / size
             shares = ((boxes[..., 2:] - boxes[..., :2]) / size).clamp(min=1e-3).log()
@@ -204,10 +214,19 @@ class GroundingDetect(Detect):
             logits = self.compare(feature.reshape(b, t, k, -1), geometry, scores.gather(2, index), text)
             return Candidates(index, boxes.view(b, t, k, 4), logits)
 
-    def boxes_at(self, dist: Tensor, feats: list[Tensor], index: Tensor) -> Tensor:
-        """Decode some anchors: dist [B, 4 * reg_max, A] and index [B, N] to xyxy canvas pixels [B, N, 4]."""
+    def boxes_at(self, preds: dict[str, Any], index: Tensor) -> Tensor:
+        """Decode some anchors: the head's output and index [B, N] to xyxy canvas pixels [B, N, 4].
+
+        Where the output has no boxes yet, those of all anchors are added to it, unless windows around N are cheaper.
+        """
+        feats = preds["feats"]
         anchors, strides = make_anchors(feats, self.stride, 0.5)  # [A, 2], [A, 1]
-        d = dist.gather(2, index[:, None].expand(-1, dist.shape[1], -1)).float()  # [B, 4 * reg_max, N]
+        if preds["boxes"] is None and index.shape[1] * COST < len(anchors):
+            d = full(distributions_at(self.cv2, feats, index))  # [B, 4 * reg_max, N]
+        else:
+            if preds["boxes"] is None:
+                preds["boxes"] = self._distributions(feats)
+            d = full(preds["boxes"].gather(2, index[:, None].expand(-1, 4 * self.reg_max, -1)))
         d = d.view(d.shape[0], 4, self.reg_max, -1).softmax(2)
         d = (d * torch.arange(self.reg_max, device=d.device, dtype=d.dtype)[:, None]).sum(2).transpose(1, 2)
         return dist2bbox(d, anchors[index], xywh=False) * strides[index]
@@ -233,7 +252,7 @@ class GroundingDetect(Detect):
         """
         best, index = preds["scores"].topk(min(k, preds["scores"].shape[2]), dim=2)
         b, t, k = index.shape
-        boxes = self.boxes_at(preds["boxes"], preds["feats"], index.flatten(1))
+        boxes = self.boxes_at(preds, index.flatten(1))
         return boxes.view(b, t, k, 4), best.float().sigmoid()
 
     def bias_init(self) -> None:

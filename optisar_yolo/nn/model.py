@@ -8,6 +8,7 @@ text-guided rows is run once per picture, whatever the number of sentences.
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import initialize_weights
 
 from optisar_yolo.nn.build import load_model_yaml, parse_rows
+from optisar_yolo.nn.fused import fuse_parts
 from optisar_yolo.nn.head import GroundingDetect, Looked
 from optisar_yolo.nn.plmoe import MoEBlock
 from optisar_yolo.nn.tgdf import TGDFSSA
@@ -141,6 +143,23 @@ class GroundingModel(DetectionModel):
             self._run(first + 1, len(self.model) - 1, x, y, guide)
         return [y[j] for j in self.head.f]
 
+    def fuse(self, verbose: bool = True, imgsz: int = 640) -> GroundingModel:
+        """Bring the network into its exact form for inference, in place (see :mod:`optisar_yolo.nn.fused`).
+
+        Args:
+            verbose: Log a summary.
+            imgsz: Picture side for the summary's count of operations.
+
+        Returns:
+            The network. It can no longer be trained, nor saved as shared weights.
+        """
+        if not self.is_fused():
+            self.eval()
+            super().fuse(verbose=False)
+            fuse_parts(self)
+            self.info(verbose=verbose, imgsz=imgsz)
+        return self
+
     def query(self, scene: Encoded, text: Tensor) -> dict[str, Any]:
         """Ask each row of a scene its own sentence.
 
@@ -200,8 +219,9 @@ class GroundingModel(DetectionModel):
             index = torch.arange(b, device=x.device).repeat_interleave(t)
             return self.query(scene if t == 1 else scene.rows(index), text.reshape(b * t, d))
         adapted = self.head.adapt(text)
+        guides = text if self.training and self.yaml.get("raw_guide") else adapted
         union = bool((guide < 0).any())
-        chosen = adapted if union else adapted[torch.arange(len(guide), device=x.device), guide][:, None]  # [B, 1, D]
+        chosen = guides if union else guides[torch.arange(len(guide), device=x.device), guide][:, None]  # [B, 1, D]
         return self._match(scene, adapted, chosen)
 
     def loss(self, batch: dict[str, Any], preds: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
@@ -245,6 +265,11 @@ class GroundingModel(DetectionModel):
             if isinstance(m, MoEBlock):
                 m.balance = m.gates = None
         return self.__dict__ | {"criterion": None}
+
+
+def fused_copy(model: GroundingModel) -> GroundingModel:
+    """The exact form of a network for inference in 32 bits; the network itself is left as it is."""
+    return copy.deepcopy(model).float().fuse(verbose=False)
 
 
 def count_table() -> str:

@@ -7,7 +7,7 @@ OptiSAR-Net++, Sect. III-B, Eq. 1-3. Deviations from the authors' release, which
   and residual connection" says; the release drops it;
 * the adapters are of low rank (8); the release uses 256, more than its own channel counts;
 * the patch is a constant p x p and the map is padded when p does not divide it; the release falls back to smaller
-  patches.
+  patches (``plmoe_fitted.py``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.modules.conv import Conv
+
+from optisar_yolo.nn.precision import full
 
 BALANCE_COEFFICIENT = (
     1e-3  # of the load-balance term; the user-facing gain ``moe`` multiplies it (method of the release)
@@ -84,7 +86,7 @@ class CosineGate(nn.Module):
             Gate weights [N, E], zero outside the top k and summing to 1, and the router's probabilities [N, E].
         """
         with torch.autocast(g.device.type, enabled=False):  # cosines and a softmax over near ties need full precision
-            g = g.float()
+            g = full(g)
             logits = F.normalize(self.project(g), dim=-1) @ F.normalize(self.experts, dim=0)
             logits = logits * self.temperature.clamp(max=MAX_LOG_SCALE).exp()
             noisy = logits
@@ -206,13 +208,19 @@ class MoEBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [B, C, H, W] to the same shape."""
-        _, _, h, w = x.shape
-        p = self.patch
         u = x + self.scale1[:, None, None] * self.daa(self.norm1(x))
-        v = F.pad(
-            self.norm2(u), (0, -w % p, 0, -h % p), mode="replicate"
-        )  # replicate: padding must not look like an edge
-        g = F.avg_pool2d(v, p)  # [B, C, H/p, W/p], the patch descriptors
+        y = self.mixture(self.norm2(u))
+        return (u if self.daa_residual else x) + self.scale2[:, None, None] * y
+
+    def mixture(self, v: Tensor) -> Tensor:
+        """Route and process the patches of v [B, C, H, W]."""
+        _, _, h, w = v.shape
+        p = self.patch
+        v = F.pad(v, (0, -w % p, 0, -h % p), mode="replicate")  # replicate: padding must not look like an edge
+        return self.experts(v, self.route(F.avg_pool2d(v, p)))[..., :h, :w]
+
+    def route(self, g: Tensor) -> Tensor:
+        """Choose experts: patch descriptors [B, C, H/p, W/p] to gate weights [B, E, H/p, W/p]."""
         b, c, gh, gw = g.shape
         gates, probability = self.gate(g.permute(0, 2, 3, 1).reshape(-1, c))
         if self.training:
@@ -220,8 +228,7 @@ class MoEBlock(nn.Module):
             share = (gates > 0).float().mean(0)
             self.balance = BALANCE_COEFFICIENT * gates.shape[1] * (share * probability.mean(0)).sum()
             self.gates = gates.detach()
-        y = self.experts(v, gates.view(b, gh, gw, -1).permute(0, 3, 1, 2))[..., :h, :w]
-        return (u if self.daa_residual else x) + self.scale2[:, None, None] * y
+        return gates.view(b, gh, gw, -1).permute(0, 3, 1, 2)
 
 
 class PLMoE(nn.Module):

@@ -99,12 +99,16 @@ class DualGateFusion(nn.Module):
         Returns:
             Map [B, C, H, W].
         """
-        b, c, h, w = x.shape
-        f = self.embed(x).view(b, self.heads, -1, h * w)  # [B, heads, d, HW]
+        return self.weigh(self.value(x), self.embed(x), text)
+
+    def weigh(self, value: Tensor, embedding: Tensor, text: Tensor) -> Tensor:
+        """Weigh values [B, C, H, W] by how the embedding [B, ec, H, W] of the map agrees with the text [B, T, D]."""
+        b, c, h, w = value.shape
+        f = embedding.view(b, self.heads, -1, h * w)  # [B, heads, d, HW]
         g = self.guide(text).view(b, text.shape[1], self.heads, -1).permute(0, 2, 1, 3)  # [B, heads, T, d]
         a = (g.to(f.dtype) @ f).amax(2).view(b, self.heads, h, w)  # Eq. 5
         a = torch.sigmoid(a / self.temperature + self.bias[:, None, None])  # Eq. 6
-        v = self.value(x).view(b, self.heads, -1, h, w)
+        v = value.view(b, self.heads, -1, h, w)
         # Eq. 7: out = v + beta * (w * v - v) with w = 1 + alpha * (a - 1), that is one factor per head and pixel
         factor = 1 + self.feature_gate * self.attention_gate * (a - 1)
         return (v * factor.unsqueeze(2).to(v.dtype)).view(b, c, h, w)

@@ -1,0 +1,181 @@
+"""The exact form of a network for inference: what does not change any more is computed once, when it is loaded.
+
+Ultralytics' ``fuse`` folds batch norms into the convolutions it knows. Here the rest: the patch convolutions of PL-MoE
+become dense convolutions with their norms folded in, the shuffle attention of TGDF-SSA becomes one factor per channel
+before the next 1x1 convolution, whose weights take over the shuffling, and what in a text-guided row no sentence
+touches is moved before the sentence; the contrastive head keeps one small matrix. Box branches run for the anchors that
+are chosen only (:mod:`optisar_yolo.nn.window`). All of it agrees with the network as trained up to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from ultralytics.utils.torch_utils import fuse_conv_and_bn
+
+from optisar_yolo.nn.head import ContrastiveHead, GroundingDetect
+from optisar_yolo.nn.plmoe import DualAdaptiveAttention, LowRankExperts, PatchConv
+from optisar_yolo.nn.precision import full
+from optisar_yolo.nn.tgdf import TGDFSSA, SpatialShuffleAttention
+
+
+class DensePatchConv(nn.Module):
+    """A :class:`~optisar_yolo.nn.plmoe.PatchConv` and its norm as one convolution of kernel and stride p.
+
+    Args:
+        conv: The patch convolution.
+        norm: The norm after it.
+    """
+
+    def __init__(self, conv: PatchConv, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        gain, shift = _affine(norm)
+        cells = conv.patch**2
+        self.patch = conv.patch
+        self.kernel: Tensor
+        self.bias: Tensor
+        self.register_buffer("kernel", conv.dense() * gain.repeat_interleave(cells)[:, None, None, None])
+        self.register_buffer("bias", shift.repeat_interleave(cells))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve and normalise x [B, c1, H, W] to [B, c2, H, W]."""
+        return F.pixel_shuffle(F.conv2d(x, self.kernel, self.bias, stride=self.patch), self.patch)
+
+
+class FusedContrastiveHead(nn.Module):
+    """A :class:`~optisar_yolo.nn.head.ContrastiveHead` whose norm and scale are folded into its matrix.
+
+    Args:
+        head: The head, with running statistics.
+    """
+
+    def __init__(self, head: ContrastiveHead) -> None:
+        super().__init__()
+        norm: Any = head.norm
+        embed: Any = head.embed
+        gain, shift = _affine(norm)
+        scale = head.logit_scale.exp()
+        self.weight: Tensor
+        self.offset: Tensor
+        self.bias: Tensor
+        self.register_buffer("weight", embed.weight.flatten(1) * gain[:, None] * scale)  # [D, c]
+        self.register_buffer("offset", (embed.bias * gain + shift) * scale)  # [D]
+        self.register_buffer("bias", head.bias.detach().clone())
+
+    def forward(self, f: Tensor, text: Tensor) -> Tensor:
+        """Features [B, c, H, W] and unit texts [B, T, D] to logits [B, T, H * W]."""
+        with torch.autocast(f.device.type, enabled=False):
+            text = full(text)
+            offset = (text @ self.offset + self.bias).unsqueeze(-1)
+            return torch.baddbmm(offset, text @ self.weight, full(f).flatten(2))
+
+
+class ChannelFactors(nn.Module):
+    """What :class:`~optisar_yolo.nn.tgdf.SpatialShuffleAttention` multiplies each of its input channels by.
+
+    Its shuffles move channels and change none, so the layer after it can do without them.
+
+    Args:
+        ssa: The attention.
+        channels: Of its map.
+    """
+
+    def __init__(self, ssa: SpatialShuffleAttention, channels: int) -> None:
+        super().__init__()
+        shuffled = torch.arange(channels).view(ssa.groups, 2, -1).transpose(1, 2)  # the first shuffle, group by group
+        first, second = shuffled.reshape(ssa.groups, 2, -1).unbind(1)  # [G, C / 2G] input channels of the two halves
+        self.order = torch.stack((first, second), 1).view(2, -1).T.flatten()  # input channel of each output channel
+        self.partner = self._both(first, second, second, first)  # each gates the other
+        self.maximum = self._both(first, second, torch.tensor(True), torch.tensor(False))
+        self.weight = self._both(first, second, ssa.weight_max.detach().flatten(), ssa.weight_avg.detach().flatten())
+        self.bias = self._both(first, second, ssa.bias_max.detach().flatten(), ssa.bias_avg.detach().flatten())
+        for name in ("order", "partner", "maximum", "weight", "bias"):
+            self.register_buffer(name, self.__dict__.pop(name))
+
+    @staticmethod
+    def _both(first: Tensor, second: Tensor, of_first: Tensor, of_second: Tensor) -> Tensor:
+        """Values [C] of all channels from those of the two halves."""
+        values = torch.empty(first.numel() + second.numel(), dtype=of_first.dtype, device=of_first.device)
+        values[first], values[second] = of_first, of_second
+        return values
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [B, C, H, W] to factors [B, C, 1, 1]."""
+        pooled = torch.where(self.maximum, x.amax((2, 3))[:, self.partner], x.mean((2, 3))[:, self.partner])
+        return torch.sigmoid(self.weight * pooled + self.bias)[..., None, None]
+
+
+class FusedTGDFSSA(TGDFSSA):
+    """A :class:`~optisar_yolo.nn.tgdf.TGDFSSA` whose shuffling is in its weights; ``shared`` holds all but the text.
+
+    Args:
+        block: The block, its convolutions fused already.
+    """
+
+    def __init__(self, block: TGDFSSA) -> None:
+        nn.Module.__init__(self)
+        conv: Any = block.cv1.conv
+        last: Any = block.cv2.conv
+        attn: Any = block.attn
+        self.c, self.cv1, self.m, self.attn, self.act = block.c, block.cv1, block.m, block.attn, block.cv2.act
+        self.factors = ChannelFactors(block.ssa, conv.in_channels)
+        known = last.in_channels - self.c
+        self.before = nn.Conv2d(known, last.out_channels, 1)  # the closing convolution's share of what no text touches
+        self.after = nn.Conv2d(self.c, last.out_channels, 1, bias=False)
+        weight = conv.weight.detach().clone()
+        conv.weight.data[:, self.factors.order] = weight
+        self.before.weight.data, self.after.weight.data = last.weight.data.split([known, self.c], 1)
+        self.before.bias.data = last.bias.data  # type: ignore[union-attr]
+        self.sizes = [last.out_channels, self.c, attn.guide[-1].normalized_shape[0]]
+
+    def shared(self, x: Tensor) -> Tensor:
+        """All that no text touches: [B, c1, H, W] to the closing sum so far, values and embeddings in one map."""
+        y = list(self.cv1(x * self.factors(x)).chunk(2, 1))
+        for block in self.m:
+            y.append(block(y[-1]))
+        return torch.cat((self.before(torch.cat(y, 1)), self.attn.value(y[-1]), self.attn.embed(y[-1])), 1)
+
+    def guided(self, y: Tensor, text: Tensor) -> Tensor:
+        """The part that a text touches: map of :meth:`shared` and text [B, T, D] to [B, c2, H, W]."""
+        known, value, embedding = y.split(self.sizes, 1)
+        return self.act(known + self.after(self.attn.weigh(value, embedding, text)))
+
+
+@torch.no_grad()
+def fuse_parts(root: nn.Module) -> None:
+    """Replace the parts of a network, whose convolutions ultralytics has fused, by their exact forms for inference.
+
+    Args:
+        root: The network, in evaluation mode; changed in place.
+    """
+    for parent in list(root.modules()):
+        if isinstance(parent, LowRankExperts):
+            parent.conv1, parent.norm1 = DensePatchConv(parent.conv1, parent.norm1), nn.Identity()  # type: ignore[assignment]
+            parent.conv2, parent.norm2 = DensePatchConv(parent.conv2, parent.norm2), nn.Identity()  # type: ignore[assignment]
+        elif isinstance(parent, DualAdaptiveAttention):
+            parent.spatial[0], parent.spatial[1] = fuse_conv_and_bn(parent.spatial[0], parent.spatial[1]), nn.Identity()
+        elif isinstance(parent, GroundingDetect):
+            parent.cv4 = nn.ModuleList(FusedContrastiveHead(h) for h in parent.cv4)  # type: ignore[arg-type]
+            parent.regions = nn.ModuleList()  # of the training
+            parent.windows = True
+        for name, child in parent.named_children():
+            if type(child) is TGDFSSA:
+                setattr(parent, name, _placed(FusedTGDFSSA(child), child))
+    root.requires_grad_(False)
+
+
+def _placed(new: Any, old: Any) -> nn.Module:  # noqa: ANN401
+    """Give a row the place that the old one had in the network."""
+    new.i, new.f, new.type, new.np = old.i, old.f, old.type, old.np
+    return new.eval()
+
+
+def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Factor and summand [C] of a norm with its running statistics."""
+    mean: Any = norm.running_mean
+    var: Any = norm.running_var
+    gain = norm.weight / (var + norm.eps).sqrt()
+    return gain.detach(), (norm.bias - mean * gain).detach()

@@ -1,0 +1,195 @@
+"""What exports refuse, how OpenVINO's folders and 8 bits behave, and what is left when something goes wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lively_net import lively
+from ultralytics.engine.exporter import export_formats
+
+from optisar_yolo import OptiSAR, identify
+from optisar_yolo.checkpoint import CheckpointError, save_shared
+from optisar_yolo.data.records import load_card, load_split
+from optisar_yolo.engine import export
+from optisar_yolo.engine.exported import ExportedModel
+from optisar_yolo.engine.formats import REFUSED, SUPPORTED, check_options
+from optisar_yolo.engine.graphs import Encoder, flatten, rebuild
+from optisar_yolo.engine.quantise import chosen
+
+pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> OptiSAR:
+    return OptiSAR(save_shared(lively(), tmp_path_factory.mktemp("weights") / "best.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def parts(opened: OptiSAR) -> Path:
+    return Path(opened.export(format="torchscript", parts=True, imgsz=96))
+
+
+def options(**given: Any) -> SimpleNamespace:
+    plain = {"format": "onnx", "nms": None, "quantize": None, "data": None, "parts": False, "text": None}
+    return SimpleNamespace(**(plain | given))
+
+
+# options
+
+
+def test_every_format_of_ultralytics_is_written_or_refused_with_its_reason() -> None:
+    names = set(export_formats()["Argument"]) - {"-"}
+    assert names <= {*SUPPORTED, *REFUSED} and not set(SUPPORTED) & set(REFUSED)
+    for name in names - set(SUPPORTED):
+        with pytest.raises(ValueError, match=f"format={name} is not supported: .{{30,}}") as error:
+            check_options(options(format=name))
+        assert REFUSED[name] in str(error.value)
+    assert [check_options(options(format=name)) for name in SUPPORTED] == list(SUPPORTED)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"quantize": 8, "data": "x.yaml"}, "format=openvino alone"),
+        ({"quantize": 8, "format": "openvino"}, "int8 needs data=<card>"),
+        ({"quantize": 8, "format": "openvino", "data": "x.yaml", "parts": True}, "leave one of them out"),
+        ({"quantize": 16, "format": "openvino"}, "32 bits"),
+        ({"text": "a ship", "parts": True}, "leave one out"),
+        ({"nms": True}, "one box per sentence"),
+    ],
+)
+def test_options_that_cannot_be_met(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        check_options(options(**given))
+
+
+def test_missing_openvino_is_named_not_installed(
+    opened: OptiSAR, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(ImportError, match=r"pip install 'optisar-yolo\[openvino\]'"):
+        export.export(opened.model, tmp_path / "x_openvino_model", export.Wanted("openvino", 96))
+    assert not list(tmp_path.iterdir())
+
+
+# tensors of two parts
+
+
+@pytest.mark.parametrize("kind", ["", "-late"])
+def test_encoded_pictures_come_apart_and_together_again(kind: str) -> None:
+    model = lively(kind)
+    scene = model.encode(torch.rand(2, 3, 64, 96))
+    tensors = flatten(scene)
+    assert len({id(t) for t in tensors.values()}) == len(tensors)
+    same = rebuild(scene, tensors)
+    assert type(same) is type(scene) and list(flatten(same)) == list(tensors)
+    assert all(a is b for a, b in zip(flatten(same).values(), tensors.values(), strict=True))
+    doubled = rebuild(scene, {k: 2 * v for k, v in tensors.items()})
+    assert torch.equal(doubled.first, 2 * scene.first)
+    assert "extent" not in Encoder(model).outputs
+
+
+def test_parts_belong_together(parts: Path, opened: OptiSAR, tmp_path: Path) -> None:
+    alone = tmp_path / parts.name
+    shutil.copy(parts, alone)
+    with pytest.raises(CheckpointError, match="one of two parts"):
+        ExportedModel(alone)
+    query = parts.with_name(parts.name.replace("-encoder", "-query"))
+    shutil.copy(query, tmp_path / query.name)
+    assert ExportedModel(alone).query is not None
+    opened.export(format="torchscript", parts=True, imgsz=96)
+    shutil.copy(query, tmp_path / query.name)
+    with pytest.raises(CheckpointError, match="different exports"):
+        ExportedModel(alone)
+    with pytest.raises(CheckpointError, match="names that the export gave"):
+        ExportedModel(alone.rename(tmp_path / "renamed.torchscript"))
+
+
+def test_a_damaged_file_is_named(parts: Path, tmp_path: Path) -> None:
+    cut = tmp_path / parts.name
+    cut.write_bytes(parts.read_bytes()[:5000])
+    assert not identify.is_ours(cut)
+    with pytest.raises(CheckpointError, match=r"best-encoder\.torchscript: damaged"):
+        OptiSAR(cut)
+
+
+def test_nothing_is_left_of_an_export_that_differs(
+    opened: OptiSAR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "best.torchscript"
+    target.write_bytes(b"before")
+    right = export.Answers.forward
+    monkeypatch.setattr(export.Answers, "forward", lambda *a: tuple(0.5 * v for v in right(*a)))
+    with pytest.raises(export.ExportError, match="no file was written"):
+        export.export(opened.model, target, export.Wanted("torchscript", 96))
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [(target.name, b"before")]
+
+
+# OpenVINO
+
+
+@pytest.fixture(scope="module")
+def folder(opened: OptiSAR) -> Path:
+    pytest.importorskip("openvino")
+    return Path(opened.export(format="openvino", imgsz=96))
+
+
+def test_a_folder_of_openvino(folder: Path, opened: OptiSAR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sorted(p.name for p in folder.iterdir()) == ["best.bin", "best.xml", "optisar.json"]
+    assert identify.is_ours(folder) and not identify.is_ours(tmp_path)
+    note = json.loads((folder / "optisar.json").read_text(encoding="utf-8"))["optisar"]
+    assert note["imgsz"] == 96 and note["text_fingerprint"] == opened.model.text_fingerprint
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    graph: Any = ExportedModel(folder).graph
+    assert graph.compiled.get_property("INFERENCE_NUM_THREADS") == 1  # as PyTorch's
+    assert graph.compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
+    copy = Path(shutil.copytree(folder, tmp_path / folder.name))
+    (copy / "best.bin").unlink()
+    with pytest.raises(CheckpointError, match=r"needs one \.xml with its \.bin"):
+        OptiSAR(copy)
+    (copy / "optisar.json").unlink()
+    with pytest.raises(CheckpointError, match="damaged, or not an export"):
+        OptiSAR(copy)
+    with pytest.raises(FileNotFoundError):
+        OptiSAR(tmp_path / "optisar-none_openvino_model")
+
+
+def test_an_older_folder_is_replaced_as_a_whole(folder: Path, opened: OptiSAR) -> None:
+    (folder / "left.txt").touch()
+    assert Path(opened.export(format="openvino", imgsz=64)) == folder
+    assert sorted(p.name for p in folder.iterdir()) == ["best.bin", "best.xml", "optisar.json"]
+    assert ExportedModel(folder).imgsz == 64
+    assert not list(folder.parent.glob(".optisar-export*"))
+
+
+def test_eight_bits(tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    model = lively("-late")
+    own = OptiSAR(save_shared(model, tmp_path / "best.safetensors"))
+    path = own.export(format="openvino", int8=True, data=str(tiny), imgsz=64, fraction=2)
+    graph = (Path(path) / "best.xml").read_text(encoding="utf-8")
+    layers = [line for line in graph.splitlines() if 'type="FakeQuantize"' in line or 'element_type="i8"' in line]
+    assert layers
+    assert not [line for line in layers if "/cv4." in line or "/compare/" in line or "/gate/" in line]
+    g = torch.Generator().manual_seed(0)
+    case = {"images": torch.rand(1, 3, 64, 96, generator=g), "extent": torch.tensor([[0.0, 0.0, 1.0, 1.0]])}
+    case["text"] = torch.nn.functional.normalize(torch.randn(1, 4, own.model.text_dim, generator=g), dim=-1)
+    exact = own.model.head.decode(own.model.query_all(own.model.encode(case["images"], case["extent"]), case["text"]))
+    found = ExportedModel(path)
+    assert found.meta["quantize"] == 8
+    np.testing.assert_allclose(found.graph(case)["conf"], exact[1][:, :, 0].detach(), atol=0.2)  # coarse, not other
+
+
+def test_pictures_for_eight_bits(tiny: Path) -> None:
+    pictures = load_split(load_card(tiny), "val")
+    assert [p.path for p in chosen(SimpleNamespace(data=tiny, fraction=1.0, seed=0))] == [p.path for p in pictures]
+    assert len(chosen(SimpleNamespace(data=tiny, fraction=0.5, seed=0))) == 2  # a share of each modality, one at least
+    assert len(chosen(SimpleNamespace(data=tiny, fraction=50, seed=0))) == len(pictures)  # a number, and no more
