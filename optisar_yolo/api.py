@@ -23,7 +23,7 @@ from optisar_yolo.checkpoint import (
 )
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.textbank import TextBank
-from optisar_yolo.engine.calibrate import Calibration, CalibrationError, attach, default_conf
+from optisar_yolo.engine.calibrate import Calibration, CalibrationError, attach, calibration_of, default_conf
 from optisar_yolo.engine.export import run_export
 from optisar_yolo.engine.exported import ExportedModel, KnownSentences
 from optisar_yolo.engine.predict import GroundingPredictor, answer, as_results, canvas, sentences
@@ -138,7 +138,8 @@ class OptiSAR(Model):
         if kwargs.get("conf") is None:
             kwargs["conf"] = default_conf(self.model)
         baked = self.model.texts if isinstance(self.model, ExportedModel) else []
-        kwargs["text"] = sentences(kwargs.get("text") or baked or None)  # before anything is loaded
+        text = kwargs.get("text")
+        kwargs["text"] = sentences((baked or None) if text is None else text)  # before anything is loaded
         if stream:
             return self._stream(source, predictor, kwargs)
         return super().predict(source, stream, predictor, **kwargs)
@@ -203,7 +204,7 @@ class OptiSAR(Model):
         if validator.calibration is None:
             raise CalibrationError(f"{data} {split}: {validator.problem}")
         attach(self.model, validator.calibration)
-        self.predictor = self._fused = None  # they are copies of the network without the calibration
+        self.predictor = None  # it holds a copy of the network without the calibration
         if save is not None:
             store_calibration(self.ckpt_path, save, validator.calibration)
         return validator.calibration
@@ -234,7 +235,7 @@ class OptiSAR(Model):
         if isinstance(self.model, ExportedModel):
             return self.model
         tensors = [*self.model.parameters(), *self.model.buffers()]
-        state = (self.model, tensors[0].device, sum(t._version for t in tensors))
+        state = (self.model, tensors[0].device, sum(t._version for t in tensors), calibration_of(self.model))
         if self._fused is None or self._fused[0] != state:
             self._fused = state, fused_copy(self.model)
         return self._fused[1]

@@ -99,7 +99,9 @@ def export(model: GroundingModel, path: str | Path, wanted: Wanted) -> Path:
         need(package)
     plain = copy.deepcopy(model).cpu().float().eval()  # all of it: PyTorch's exporter restores the mode
     fused = copy.deepcopy(plain).fuse(verbose=False)
-    fused.head.windows = False  # boxes of all anchors: which are cheaper apart depends on T, which a graph leaves open
+    # Where every sentence has its own maps, one anchor's box is cheaper than all. Elsewhere it depends on the number of
+    # sentences, which a graph leaves open.
+    fused.head.windows = bool(fused.guided) and fused.head.compare is None
     meta = metadata(plain, wanted)
     if wanted.parts:
         encoder = Encoder(fused).eval()

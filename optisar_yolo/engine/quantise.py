@@ -24,15 +24,15 @@ SENTENCES = 4  # of a picture, at most
 
 # Only convolutions of the backbone, the pyramid and the head's branches get 8 bits: they are nearly all of the work.
 # The rest decides between near equals, where a step of 1/256 of a range is larger than the difference that counts.
-PRECISE = (
+PRECISE = (  # matched from the start of a name
     r".*/gate/.*",  # which experts a patch gets: cosines, near ties, and one other expert changes the whole patch
     r".*/adapter/.*",  # the sentence, a single vector whose rounding would reach every score
     r".*/guide/.*",  # the same, on its way into the pyramid,
     r"/model\.\d+/(attn/)?MatMul.*",  # and its product with the map
     r".*/cv4\.\d+/.*",  # the contrastive product: "left" and "right" differ by a small angle
     r".*/compare/.*",  # the comparison of candidates, by differences of a few pixels
-    r"/[^/]+",  # what the head does between its layers: position code, choice and decoding of boxes,
-    r"/model\.23/[^/]+",  # also where it is called as a layer
+    r"/[^/]+$",  # what the head does between its layers: position code, choice and decoding of boxes,
+    r"/model\.23/[^/]+$",  # also where it is called as a layer
 )
 
 

@@ -37,7 +37,10 @@ class Encoded(NamedTuple):
     looked: Looked | None = None  # the head's share, of a network without text-guided rows
 
     def rows(self, index: Tensor | slice) -> Encoded:
-        """Pick (and repeat) pictures: index [N] of pictures gives N rows."""
+        """Pick (and repeat) pictures: index [N] of pictures gives N rows; the only picture is not copied for them."""
+        if len(self.extent) == 1 and isinstance(index, Tensor) and self.looked is None:
+            maps = {k: v.expand(len(index), -1, -1, -1) for k, v in self.maps.items()}
+            return Encoded(maps, self.first.expand(len(index), -1, -1, -1), self.extent.expand(len(index), 4))
         maps = {k: v[index] for k, v in self.maps.items()}
         return Encoded(maps, self.first[index], self.extent[index], self.looked and self.looked.rows(index))
 
