@@ -3,7 +3,8 @@
     python benchmarks/speed_tables.py [--into benchmarks/README.md]
 
 prints the tables, or puts each between its marks in a page: ``<!-- latency -->`` … ``<!-- /latency -->``, and so on for
-``fastest``, ``text``, ``scaling``, ``asking``, ``training`` and ``loading``. What was not measured is left empty.
+``fastest``, ``text``, ``scaling``, ``asking``, ``training``, ``loading`` and ``exports``. What was not
+measured is left empty.
 """
 
 from __future__ import annotations
@@ -169,6 +170,13 @@ def loading(cells: Cells) -> str:
     return markdown(["loader", "px", "batch", "a batch, ms", "CPU, ms"], rows)
 
 
+def exports(cells: Cells) -> str:
+    """Engines with the bundled weights: what they answer on the test split, and milliseconds."""
+    names = list(next(iter(cells.values()))["test"])
+    rows = [[c["engine"], *(f"{c['test'][n]:.1f}" for n in names), time_of(c)] for c in cells.values()]
+    return markdown(["engine", *names, "a picture with two sentences, ms"], rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[Cells], str]]] = {
     "latency": ("latency.json", latency),
     "fastest": ("latency.json", fastest),
@@ -177,6 +185,7 @@ TABLES: dict[str, tuple[str, Callable[[Cells], str]]] = {
     "asking": ("scaling.json", asking),
     "training": ("training-step.json", training),
     "loading": ("training-step.json", loading),
+    "exports": ("exports.json", exports),
 }
 
 
