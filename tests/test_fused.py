@@ -89,6 +89,19 @@ def test_a_scene_can_be_asked_in_parts(pair):
             assert torch.allclose(expected[1], found[1], atol=1e-6)
 
 
+@pytest.mark.parametrize("compare", [None, 6])
+def test_it_runs_in_bfloat16(compare):
+    """Under autocasting, as a processor that computes in it does; boxes come from windows there too."""
+    torch.manual_seed(1)
+    fused = fused_copy(settle(network(kind="-late", compare=compare)))
+    img, text = pictures(2, 64, 128).float(), unit(4, fused.text_dim)
+    with torch.inference_mode():
+        exact = ask(fused, fused.encode(img), torch.tensor([0, 0, 1, 1]), text)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = ask(fused, fused.encode(img), torch.tensor([0, 0, 1, 1]), text)
+    assert torch.allclose(exact[1], found[1].float(), atol=0.1)
+
+
 def test_windows_give_every_box():
     """Also those at the borders and corners of each level, and of maps narrower than a window."""
     torch.manual_seed(0)

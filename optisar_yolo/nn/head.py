@@ -197,22 +197,22 @@ class GroundingDetect(Detect):
         it.
         """
         assert self.compare is not None
+        scores, cells, text = (full(x.detach()) for x in (preds["scores"], cells, text))
+        index = local_maxima(scores, [f.shape[2:] for f in preds["feats"]], self.compare.candidates)
+        b, t, k = index.shape
+        flat = index.flatten(1)  # [B, T*K]
+        with torch.no_grad():
+            boxes = self.boxes_at(preds, flat)  # [B, T*K, 4]
+        h, w = (preds["feats"][0].shape[i] * self.stride[0] for i in (2, 3))
+        left, top, right, bottom = full(extent[:, None]).unbind(-1)  # [B, 1]
+        size = torch.stack(((right - left) * w, (bottom - top) * h), -1)  # [B, 1, 2], pixels
+        centre = ((boxes[..., :2] + boxes[..., 2:]) / 2 - torch.stack((left * w, top * h), -1)) / size
+        shares = ((boxes[..., 2:] - boxes[..., :2]) / size).clamp(min=1e-3).log()
+        geometry = torch.cat((centre, shares), -1).view(b, t, k, 4)
+        feature = cells.gather(2, flat[:, None].expand(-1, cells.shape[1], -1)).transpose(1, 2)
         with torch.autocast(cells.device.type, enabled=False):
-            scores, cells, text = (full(x.detach()) for x in (preds["scores"], cells, text))
-            index = local_maxima(scores, [f.shape[2:] for f in preds["feats"]], self.compare.candidates)
-            b, t, k = index.shape
-            flat = index.flatten(1)  # [B, T*K]
-            with torch.no_grad():
-                boxes = self.boxes_at(preds, flat)  # [B, T*K, 4]
-            h, w = (preds["feats"][0].shape[i] * self.stride[0] for i in (2, 3))
-            left, top, right, bottom = full(extent[:, None]).unbind(-1)  # [B, 1]
-            size = torch.stack(((right - left) * w, (bottom - top) * h), -1)  # [B, 1, 2], pixels
-            centre = ((boxes[..., :2] + boxes[..., 2:]) / 2 - torch.stack((left * w, top * h), -1)) / size
-            shares = ((boxes[..., 2:] - boxes[..., :2]) / size).clamp(min=1e-3).log()
-            geometry = torch.cat((centre, shares), -1).view(b, t, k, 4)
-            feature = cells.gather(2, flat[:, None].expand(-1, cells.shape[1], -1)).transpose(1, 2)
             logits = self.compare(feature.reshape(b, t, k, -1), geometry, scores.gather(2, index), text)
-            return Candidates(index, boxes.view(b, t, k, 4), logits)
+        return Candidates(index, boxes.view(b, t, k, 4), logits)
 
     def boxes_at(self, preds: dict[str, Any], index: Tensor) -> Tensor:
         """Decode some anchors: the head's output and index [B, N] to xyxy canvas pixels [B, N, 4].
