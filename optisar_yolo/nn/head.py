@@ -217,11 +217,12 @@ class GroundingDetect(Detect):
     def boxes_at(self, preds: dict[str, Any], index: Tensor) -> Tensor:
         """Decode some anchors: the head's output and index [B, N] to xyxy canvas pixels [B, N, 4].
 
-        Where the output has no boxes yet, those of all anchors are added to it, unless windows around N are cheaper.
+        Where the output has no boxes yet, those of all anchors are added to it, unless windows around N are cheaper; a
+        trace, which cannot decide, takes windows.
         """
         feats = preds["feats"]
         anchors, strides = make_anchors(feats, self.stride, 0.5)  # [A, 2], [A, 1]
-        if preds["boxes"] is None and index.shape[1] * COST < len(anchors):
+        if preds["boxes"] is None and (torch.jit.is_tracing() or index.shape[1] * COST < len(anchors)):
             d = full(distributions_at(self.cv2, feats, index))  # [B, 4 * reg_max, N]
         else:
             if preds["boxes"] is None:

@@ -38,7 +38,8 @@ class Encoded(NamedTuple):
 
     def rows(self, index: Tensor | slice) -> Encoded:
         """Pick (and repeat) pictures: index [N] of pictures gives N rows; the only picture is not copied for them."""
-        if len(self.extent) == 1 and isinstance(index, Tensor) and self.looked is None:
+        alone = not torch.jit.is_tracing() and len(self.extent) == 1
+        if alone and isinstance(index, Tensor) and self.looked is None:
             maps = {k: v.expand(len(index), -1, -1, -1) for k, v in self.maps.items()}
             return Encoded(maps, self.first.expand(len(index), -1, -1, -1), self.extent.expand(len(index), 4))
         maps = {k: v[index] for k, v in self.maps.items()}
