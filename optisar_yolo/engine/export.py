@@ -29,7 +29,7 @@ from optisar_yolo.engine.formats import check_options
 from optisar_yolo.engine.graphs import Answers, Baked, Encoder, Exportable, Query, answers, example
 from optisar_yolo.engine.runtimes import need
 from optisar_yolo.engine.tracing import OPSET, read_openvino, write_onnx, write_openvino, write_torchscript
-from optisar_yolo.nn.model import GroundingModel
+from optisar_yolo.nn.model import GroundingModel, fused_copy
 
 ENDING = {"onnx": ".onnx", "openvino": "_openvino_model", "torchscript": ".torchscript"}
 TOLERANCE = 2e-3  # of a confidence's logit, between the export and PyTorch; rounding alone stays far below
@@ -98,7 +98,7 @@ def export(model: GroundingModel, path: str | Path, wanted: Wanted) -> Path:
     for package in {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}.get(wanted.format, ()):
         need(package)
     plain = copy.deepcopy(model).cpu().float().eval()  # all of it: PyTorch's exporter restores the mode
-    fused = copy.deepcopy(plain).fuse(verbose=False)
+    fused = fused_copy(plain)
     # Where every sentence has its own maps, one anchor's box is cheaper than all. Elsewhere it depends on the number of
     # sentences, which a graph leaves open.
     fused.head.windows = bool(fused.guided) and fused.head.compare is None

@@ -152,7 +152,7 @@ def fuse_parts(root: nn.Module) -> None:
         root: The network, in evaluation mode; changed in place.
     """
     for parent in list(root.modules()):
-        if isinstance(parent, LowRankExperts):
+        if type(parent) is LowRankExperts:  # not where patches follow the map's size
             parent.conv1, parent.norm1 = DensePatchConv(parent.conv1, parent.norm1), nn.Identity()  # type: ignore[assignment]
             parent.conv2, parent.norm2 = DensePatchConv(parent.conv2, parent.norm2), nn.Identity()  # type: ignore[assignment]
         elif isinstance(parent, DualAdaptiveAttention):

@@ -163,22 +163,28 @@ class LowRankExperts(nn.Module):
         for up in (self.up1, self.up2):
             nn.init.zeros_(up.weight)
 
-    def forward(self, x: Tensor, gates: Tensor) -> Tensor:
+    def forward(self, x: Tensor, gates: Tensor, patch: tuple[int, int] | None = None) -> Tensor:
         """Apply the gated experts.
 
         Args:
-            x: Map [B, C, H, W], H and W multiples of p.
+            x: Map [B, C, H, W], H and W multiples of the patch's sides.
             gates: Gate weights [B, E, H/p, W/p].
+            patch: Sides of a patch; p x p by default.
 
         Returns:
             Map [B, C, H, W].
         """
+        ph, pw = patch = patch or (self.patch, self.patch)
         g = gates.repeat_interleave(self.rank, 1).to(x.dtype)  # [B, E*r, H/p, W/p]
-        g = g.repeat_interleave(self.patch, 2).repeat_interleave(self.patch, 3)
-        h = F.silu(self.norm1(self.conv1(x)))
+        g = g.repeat_interleave(ph, 2).repeat_interleave(pw, 3)
+        h = F.silu(self.norm1(self.convolve(self.conv1, x, patch)))
         h = h + self.gamma * self.up1(self.down1(h) * g)
-        y = self.norm2(self.conv2(h))
+        y = self.norm2(self.convolve(self.conv2, h, patch))
         return y + self.gamma * self.up2(self.down2(y) * g)
+
+    def convolve(self, conv: nn.Module, x: Tensor, patch: tuple[int, int]) -> Tensor:
+        """Convolve inside the patches, which are p x p here."""
+        return conv(x)
 
 
 class MoEBlock(nn.Module):
@@ -195,6 +201,8 @@ class MoEBlock(nn.Module):
         daa_residual: Keep the attention's output in the residual.
     """
 
+    mixer: type[LowRankExperts] = LowRankExperts
+
     def __init__(self, c: int, experts: int, top_k: int, rank: int, patch: int, daa_residual: bool = True) -> None:
         super().__init__()
         self.patch, self.daa_residual = patch, daa_residual
@@ -202,7 +210,7 @@ class MoEBlock(nn.Module):
         self.scale1, self.scale2 = nn.Parameter(torch.full((c,), 1e-2)), nn.Parameter(torch.full((c,), 1e-2))
         self.daa = DualAdaptiveAttention(c)
         self.gate = CosineGate(c, experts, top_k)
-        self.experts = LowRankExperts(c, experts, rank, patch)
+        self.experts = self.mixer(c, experts, rank, patch)
         self.balance: Tensor | None = None
         self.gates: Tensor | None = None
 
@@ -245,6 +253,8 @@ class PLMoE(nn.Module):
         daa_residual: Keep the attention's output in the residual.
     """
 
+    block: type[MoEBlock] = MoEBlock
+
     def __init__(
         self,
         c1: int,
@@ -262,7 +272,7 @@ class PLMoE(nn.Module):
         c = c2 // 2
         self.cv1 = Conv(c1, 2 * c, 1)
         self.cv2 = Conv((2 + n) * c, c2, 1)
-        self.m = nn.ModuleList(MoEBlock(c, experts, top_k, rank, patch, daa_residual) for _ in range(n))
+        self.m = nn.ModuleList(self.block(c, experts, top_k, rank, patch, daa_residual) for _ in range(n))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [B, c1, H, W] to [B, c2, H, W]."""

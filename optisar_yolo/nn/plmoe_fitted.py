@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from optisar_yolo.nn.plmoe import LowRankExperts, MoEBlock, PLMoE
 
@@ -45,60 +45,23 @@ def convolve_patches(x: Tensor, weight: Tensor, patch: tuple[int, int]) -> Tenso
     return y.view(b, gh, gw, -1, ph, pw).permute(0, 3, 1, 4, 2, 5).reshape(b, -1, h, w)
 
 
-class FittedExperts(nn.Module):
-    """:class:`~optisar_yolo.nn.plmoe.LowRankExperts`, with its names of tensors, for patches of any sides.
+class FittedExperts(LowRankExperts):
+    """:class:`~optisar_yolo.nn.plmoe.LowRankExperts` for patches of any sides; those of p x p are convolved fastest."""
 
-    Args:
-        c: Channels.
-        experts: Number of experts E.
-        rank: Rank r of the adapters.
-        patch: Side of the patches that are convolved fastest.
-    """
-
-    def __init__(self, c: int, experts: int, rank: int, patch: int) -> None:
-        super().__init__()
-        same = LowRankExperts(c, experts, rank, patch)
-        self.rank, self.gamma = rank, same.gamma
-        for name, part in same.named_children():
-            self.add_module(name, part)
-
-    def forward(self, x: Tensor, gates: Tensor, patch: tuple[int, int]) -> Tensor:
-        """Apply the gated experts to x [B, C, H, W]; gates [B, E, H / ph, W / pw] of patches of ph x pw cells."""
-        g = gates.repeat_interleave(self.rank, 1).to(x.dtype)
-        g = g.repeat_interleave(patch[0], 2).repeat_interleave(patch[1], 3)  # [B, E * r, H, W]
-        parts: Any = self
-        h = F.silu(parts.norm1(self._convolve(parts.conv1, x, patch)))
-        h = h + self.gamma * parts.up1(parts.down1(h) * g)
-        y = parts.norm2(self._convolve(parts.conv2, h, patch))
-        return y + self.gamma * parts.up2(parts.down2(y) * g)
-
-    @staticmethod
-    def _convolve(conv: Any, x: Tensor, patch: tuple[int, int]) -> Tensor:
+    def convolve(self, conv: Any, x: Tensor, patch: tuple[int, int]) -> Tensor:
         """Convolve inside the patches, in the fast way where they are square and of the expected side."""
         return conv(x) if patch == (conv.patch, conv.patch) else convolve_patches(x, conv.weight, patch)
 
 
 class FittedMoEBlock(MoEBlock):
-    """A :class:`~optisar_yolo.nn.plmoe.MoEBlock` whose patches follow the map's size.
+    """A :class:`~optisar_yolo.nn.plmoe.MoEBlock` whose patches follow the map's size; p is the smallest side aimed at.
 
-    Args:
-        c: Channels.
-        experts: Number of experts E.
-        top_k: Experts per patch.
-        rank: Rank of the adapters.
-        patch: Smallest side of a patch that is aimed at.
-        daa_residual: Keep the attention's output in the residual.
+    Attributes:
         per_side: Patches per side of the map that are aimed at.
     """
 
-    experts: Any
-
-    def __init__(
-        self, c: int, experts: int, top_k: int, rank: int, patch: int, daa_residual: bool = False, per_side: int = 20
-    ) -> None:
-        super().__init__(c, experts, top_k, rank, patch, daa_residual)
-        self.experts = FittedExperts(c, experts, rank, patch)
-        self.per_side = per_side
+    mixer = FittedExperts
+    per_side = 20
 
     def mixture(self, v: Tensor) -> Tensor:
         """Route and process the patches of v [B, C, H, W]."""
@@ -116,29 +79,13 @@ class FittedPLMoE(PLMoE):
     """A :class:`~optisar_yolo.nn.plmoe.PLMoE` of :class:`FittedMoEBlock`.
 
     Args:
-        c1: Input channels.
-        c2: Output channels.
-        n: Number of blocks.
-        experts: Number of experts E.
-        top_k: Experts per patch.
-        rank: Rank of the adapters.
-        patch: Smallest side of a patch that is aimed at.
-        daa_residual: Keep the attention's output in the residual.
-        per_side: Patches per side of the map that are aimed at.
+        *arguments: All those of ``PLMoE``, then ``per_side`` of the blocks.
     """
 
-    def __init__(
-        self,
-        c1: int,
-        c2: int,
-        n: int = 1,
-        experts: int = 8,
-        top_k: int = 2,
-        rank: int = 256,
-        patch: int = 2,
-        daa_residual: bool = False,
-        per_side: int = 20,
-    ) -> None:
-        super().__init__(c1, c2, n, experts, top_k, rank, patch, daa_residual)
-        c = c2 // 2
-        self.m = nn.ModuleList(FittedMoEBlock(c, experts, top_k, rank, patch, daa_residual, per_side) for _ in range(n))
+    block = FittedMoEBlock
+
+    def __init__(self, *arguments: Any) -> None:
+        *same, per_side = arguments
+        super().__init__(*same)
+        for block in self.m:
+            block.per_side = per_side
