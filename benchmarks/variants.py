@@ -99,4 +99,13 @@ VARIANTS: dict[str, Variant] = {
     "compare": Variant("ours with candidates compared", settings=OURS, edits=(head(compare=24),)),
     "compare-no-fusion": Variant("ours with candidates compared, without TGDF-SSA: optisar++-late.yaml",
                                  "optisar++-late.yaml", OURS),
+    "late-random-negatives": Variant("compare-no-fusion with random negatives only",
+                                     "optisar++-late.yaml", OURS | {"negatives": "random"}),
+    "late-false-captions": Variant("compare-no-fusion, but flips leave the captions as they are",
+                                   "optisar++-late.yaml", OURS | {"rewrite": False}),
+    "late-no-describe": Variant("compare-no-fusion without expressions derived from boxes",
+                                "optisar++-late.yaml", OURS | {"describe": 0.0}),
+    "late-no-reword": Variant("compare-no-fusion without rewording", "optisar++-late.yaml", OURS | {"reword": 0.0}),
+    "late-no-region": Variant("compare-no-fusion without the region loss",
+                              "optisar++-late.yaml", OURS | {"region": 0.0}),
 }  # fmt: skip
