@@ -1,0 +1,221 @@
+"""Builds a georeferenced scene of any size from real pictures, with what is in it and questions about it.
+
+    python benchmarks/make_scene.py --out scene.tif [--side 20000] [--modality optical] [--dtype uint8] [--overviews]
+
+writes scene.tif and scene.json. Pictures of the test split lie scattered on a ground of box-free patches of others of
+them, mirrored; a picture's edge fades into the ground. The JSON file holds every object with its box in pixels and its
+corners in WGS 84 (by pyproj), and questions with one right answer: plain ones about the only object of a kind, places,
+and extremes that lead by at least 30 pixels; half of the directions are said by compass. The scene is written band of
+rows by band of rows, so memory stays small. The pictures are expected where benchmarks/optsar-real.yaml says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from pyproj import Transformer
+from rasterio.enums import Resampling
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+from tqdm import tqdm
+
+from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data.records import Picture, load_card, load_split
+from optisar_yolo.meaning import Scene
+from optisar_yolo.wording import CELLS, noun_of
+
+HERE = Path(__file__).resolve().parent
+CRS, PIXEL, ORIGIN = "EPSG:32633", 0.5, (400_000.0, 5_800_000.0)  # UTM 33 N, metres
+BLOCK = 512  # rows written at once, and the side of the file's blocks
+FADE = 12  # pixels over which a picture fades into the ground
+CELL = 800  # pixels between the places of pictures, above the long side of any
+FIELD = 4000  # side of the fields that share a patch of ground
+PATCH = 200  # side of a patch
+LEAD = 30  # pixels by which an extreme must lead
+EACH = 4  # pictures of a category at most, so that some cells of the 3 x 3 grid hold one object of it
+UNIQUE = 2  # categories with one object in the scene
+PICTURES = 24
+MOST = 3  # objects in a picture: a scene crowded with them leaves few questions with one answer
+LEVELS = 40  # of uint16 to one of uint8: the pictures' range is then about 13 bits, as of many sensors
+_SIDES = {"left": "western", "right": "eastern", "top": "northern", "bottom": "southern"}
+_CORNERS = {"upper left": "north-west", "upper right": "north-east", "lower left": "south-west",
+            "lower right": "south-east"}  # fmt: skip
+
+
+@dataclass
+class Placed:
+    """A picture in the scene: BGR values, left and top edge."""
+
+    image: NDArray[np.uint8]
+    x: int
+    y: int
+
+
+def choose(pictures: list[Picture], names: Sequence[str], rng: np.random.Generator) -> list[Picture]:
+    """Choose pictures so that a few categories have one object in the scene, and no category has very many."""
+    order = [pictures[i] for i in rng.permutation(len(pictures)) if len(pictures[i].boxes) <= MOST]
+    counted = [(p, Counter(names[int(c)] for c in p.categories)) for p in order]
+    several = len({k for _, c in counted for k in c}) > 1  # SAR pictures hold ships alone: all of them are welcome
+    unique: dict[str, Picture] = {}
+    for p, c in counted:
+        if several and sum(c.values()) == 1 and len(unique) < UNIQUE:
+            unique.setdefault(next(iter(c)), p)
+    chosen, used = list(unique.values()), Counter[str]()
+    for p, c in counted:
+        fits = not set(c) & set(unique) and all(used[k] < EACH for k in c)
+        if len(chosen) < PICTURES and (fits or not several):
+            chosen.append(p)
+            used.update(set(c))
+    return chosen
+
+
+def patches(pictures: list[Picture], count: int) -> list[NDArray[np.uint8]]:
+    """Return the calmest box-free squares of the pictures, one per picture at most."""
+    found: list[tuple[float, NDArray[np.uint8]]] = []
+    for p in pictures:
+        image = read_image(p.path)
+        h, w = image.shape[:2]
+        taken = np.zeros((h, w), np.int32)
+        for x1, y1, x2, y2 in p.boxes.astype(int):
+            taken[max(y1 - 10, 0) : y2 + 10, max(x1 - 10, 0) : x2 + 10] = 1
+        grey = image.mean(2)
+        spots = [(float(grey[y : y + PATCH, x : x + PATCH].std()), y, x)
+                 for y in range(0, h - PATCH + 1, 40) for x in range(0, w - PATCH + 1, 40)
+                 if not taken[y : y + PATCH, x : x + PATCH].any()]  # fmt: skip
+        if spots:
+            deviation, y, x = min(spots)
+            found.append((deviation, image[y : y + PATCH, x : x + PATCH].copy()))
+    found.sort(key=lambda entry: entry[0])
+    return [patch for _, patch in found[:count]]
+
+
+def ground(patch: list[NDArray[np.uint8]], top: int, rows: int, side: int) -> NDArray[np.uint8]:
+    """Return rows of the ground: every field is one patch, mirrored again and again."""
+    turn = np.concatenate([np.arange(PATCH), np.arange(PATCH)[::-1]])
+    out = np.empty((rows, side, 3), np.uint8)
+    ys = np.arange(top, top + rows)
+    per_row = -(-side // FIELD)
+    for row in np.unique(ys // FIELD):
+        mine = ys // FIELD == row
+        for column in range(per_row):
+            xs = np.arange(column * FIELD, min((column + 1) * FIELD, side))
+            own = patch[(int(row) * per_row + column) % len(patch)]
+            out[np.flatnonzero(mine)[:, None], xs] = own[turn[ys[mine] % (2 * PATCH)][:, None], turn[xs % (2 * PATCH)]]
+    return out
+
+
+def paste(out: NDArray[np.uint8], top: int, placed: Placed) -> None:
+    """Draw the part of a picture that lies in rows of the scene from `top` on."""
+    h, w = placed.image.shape[:2]
+    first, last = max(top, placed.y), min(top + len(out), placed.y + h)
+    if first >= last:
+        return
+    ys, xs = np.arange(first - placed.y, last - placed.y), np.arange(w)
+    edge = np.minimum(np.minimum(ys, h - 1 - ys)[:, None], np.minimum(xs, w - 1 - xs))
+    alpha = ((edge + 1) / FADE).clip(0, 1)[..., None]
+    target = out[first - top : last - top, placed.x : placed.x + w]
+    target[:] = (placed.image[ys] * alpha + target * (1 - alpha)).round().astype(np.uint8)
+
+
+def questions(boxes: NDArray[np.float64], names: list[str], side: int) -> list[dict[str, Any]]:
+    """Return sentences with one right answer each, by the centres of the true boxes."""
+    asked: list[dict[str, Any]] = []
+    scene = Scene(boxes, names, (side, side))
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+
+    def add(kind: str, picture: str, compass: str, index: int) -> None:
+        text = compass if len(asked) % 2 else picture
+        asked.append({"text": text, "kind": kind, "object": index})
+
+    for name in sorted(set(names)):
+        members = [i for i, n in enumerate(names) if n == name]
+        noun = noun_of(name)
+        if len(members) == 1:
+            asked.append({"text": f"the {noun}", "kind": "plain", "object": members[0]})
+            continue
+        for word, axis, sign in (("left", 0, 1), ("right", 0, -1), ("top", 1, 1), ("bottom", 1, -1)):
+            order = sorted(members, key=lambda i, a=axis, s=sign: s * centre[i, a])
+            if abs(centre[order[0], axis] - centre[order[1], axis]) >= LEAD:
+                add("extreme", f"the {word}most {noun}", f"the {_SIDES[word]}most {noun}", order[0])
+        for cell, phrase in CELLS.items():
+            verdicts = {i: scene.claims(f"the {noun} {phrase} of the image", i).get("place") for i in members}
+            true = [i for i, v in verdicts.items() if v is True]
+            if len(true) == 1 and all(v is False for i, v in verdicts.items() if i != true[0]):
+                corner = next((c for c in _CORNERS if c in phrase), None)
+                lone = next((s for s in cell if s in _SIDES), None) if None in cell else None
+                compass = f"in the {_CORNERS[corner]}" if corner else f"in the {_SIDES[lone][:-3]}" if lone else phrase
+                add("place", f"the {noun} {phrase} of the image", f"the {noun} {compass}", true[0])
+    return asked
+
+
+def main() -> None:
+    """Compose, write the raster and its truth."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--side", type=int, default=20_000)
+    parser.add_argument("--modality", choices=("optical", "sar"), default="optical")
+    parser.add_argument("--dtype", choices=("uint8", "uint16"), default="uint8")
+    parser.add_argument("--compress", choices=("deflate", "none"), default="deflate")
+    parser.add_argument("--overviews", action="store_true", help="of 1/2, 1/4, 1/8 and 1/16 of the resolution")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng = np.random.default_rng(args.seed)
+    card = load_card(HERE / "optsar-real.yaml")
+    pictures = [p for p in load_split(card, "test") if p.modality == args.modality and p.path.is_relative_to(card.root)]
+    chosen = choose(pictures, card.names, rng)
+    per_side = args.side // CELL
+    spots = rng.choice(per_side**2, size=min(len(chosen), per_side**2), replace=False)
+    patch = patches(pictures, 12)
+    placed, boxes, names = [], [], []
+    for p, spot in zip(chosen, spots.tolist(), strict=False):
+        image = read_image(p.path)
+        room = np.array([CELL - image.shape[1], CELL - image.shape[0]])
+        x, y = (np.array([spot % per_side, spot // per_side]) * CELL + rng.integers(0, room + 1)).tolist()
+        placed.append(Placed(image, x, y))
+        boxes += (p.boxes + [x, y, x, y]).tolist()
+        names += [card.names[int(c)] for c in p.categories]
+    transform = from_origin(*ORIGIN, PIXEL, PIXEL)
+    about: dict[str, Any] = dict(
+        driver="GTiff", width=args.side, height=args.side, count=3, dtype=args.dtype, crs=CRS, transform=transform,
+        tiled=True, blockxsize=BLOCK, blockysize=BLOCK, photometric="RGB", BIGTIFF="IF_SAFER",
+    )  # fmt: skip
+    if args.compress == "deflate":
+        about |= {"compress": "deflate", "predictor": 2, "zlevel": 1}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with rasterio.Env(GDAL_CACHEMAX=128 << 20), rasterio.open(args.out, "w", **about) as file:
+        for top in tqdm(range(0, args.side, BLOCK), desc="writing", unit=" bands"):
+            rows = ground(patch, top, min(BLOCK, args.side - top), args.side)
+            for p in placed:
+                paste(rows, top, p)
+            bands = rows[..., ::-1].transpose(2, 0, 1)
+            bands = bands.astype(np.uint16) * LEVELS if args.dtype == "uint16" else bands
+            file.write(bands, window=Window(0, top, args.side, bands.shape[1]))
+    if args.overviews:
+        with rasterio.Env(GDAL_CACHEMAX=256 << 20), rasterio.open(args.out, "r+") as file:
+            file.build_overviews([2, 4, 8, 16], Resampling.average)
+    all_boxes = np.asarray(boxes, float)
+    to_degrees = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True)
+    objects = []
+    for name, box in zip(names, all_boxes.tolist(), strict=True):
+        x1, y1, x2, y2 = box
+        ring = [(ORIGIN[0] + PIXEL * x, ORIGIN[1] - PIXEL * y) for x, y in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))]
+        objects.append({"category": name, "box": box, "corners": [to_degrees.transform(*c) for c in ring]})
+    truth = {"scene": args.out.name, "crs": CRS, "side": args.side, "pixel": PIXEL, "origin": ORIGIN,
+             "pictures": len(placed), "objects": objects,
+             "questions": questions(all_boxes, names, args.side)}  # fmt: skip
+    args.out.with_suffix(".json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+    kinds = dict(Counter(q["kind"] for q in truth["questions"]))
+    print(f"{args.out}: {len(placed)} pictures, {len(objects)} objects, questions {kinds}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""One object out of what several tiles saw of it.
+
+Neighbouring tiles overlap, so that an object no longer than the overlap is whole in one of them. Boxes that a tile's
+border cuts therefore give way to whole ones; what is cut in every tile, being longer than the overlap, is put together
+from its parts.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+OVERLAP = 0.5  # IoU from which two boxes are one object: two tiles' boxes of it differ more than one tile's own
+INSIDE = 0.75  # share of the smaller box within the larger from which it is a part of it
+MARGIN = 2.0  # working pixels from a tile's border within which a box counts as cut
+ALONG = 0.5  # share that two parts of a cut object have in common along the cut
+LEFT, TOP, RIGHT, BOTTOM = 1, 2, 4, 8  # bits of `cut_sides`
+_FACING = ((RIGHT, LEFT, 0), (BOTTOM, TOP, 1))  # this side of one part lies in the other, cut on that side; axis
+
+
+def cut_sides(
+    boxes: NDArray[np.floating], tile: tuple[float, float, float, float], scene: tuple[float, float], margin: float
+) -> NDArray[np.int64]:
+    """Tell at which borders of its tile each box is cut; borders of the scene cut nothing.
+
+    Args:
+        boxes: [N, 4] xyxy.
+        tile: (left, top, right, bottom), in the same pixels.
+        scene: (width, height), likewise.
+        margin: How near counts as at the border, likewise.
+
+    Returns:
+        [N] sums of `LEFT`, `TOP`, `RIGHT` and `BOTTOM`.
+    """
+    x1, y1, x2, y2 = np.asarray(boxes, float).reshape(-1, 4).T
+    left, top, right, bottom = tile
+    sides = np.zeros(len(x1), np.int64)
+    sides += LEFT * ((x1 < left + margin) & (left > 0))
+    sides += TOP * ((y1 < top + margin) & (top > 0))
+    sides += RIGHT * ((x2 > right - margin) & (right < scene[0]))
+    sides += BOTTOM * ((y2 > bottom - margin) & (bottom < scene[1]))
+    return sides
+
+
+def merge(
+    boxes: NDArray[np.float64],
+    conf: NDArray[np.float64],
+    cut: NDArray[np.int64],
+    home: NDArray[np.bool_],
+    tile: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Make one object of all boxes of it.
+
+    Args:
+        boxes: [N, 4] xyxy in pixels of the scene.
+        conf: [N] confidences.
+        cut: [N] of :func:`cut_sides`.
+        home: bool [N], the centre lies in the core of the tile.
+        tile: [N] number of the tile that each was found in.
+
+    Returns:
+        Boxes [M, 4] and confidences [M], most confident first. An object's box and confidence are those of a whole
+        view, if there is one, by the tile that has most around it, if that tile found it, and of these the surest.
+    """
+    boxes, conf = np.asarray(boxes, float).reshape(-1, 4), np.asarray(conf, float)
+    whole, parts = np.flatnonzero(cut == 0), np.flatnonzero(cut)
+    whole = whole[suppress(boxes[whole], np.lexsort((-conf[whole], ~home[whole])))]
+    hidden = np.zeros(len(parts), bool)
+    for i in whole:
+        iou, inside = _overlaps(boxes[i], boxes[parts])[:2]
+        hidden |= (iou >= OVERLAP) | (inside >= INSIDE)
+    parts = parts[~hidden]
+    joined, sure = join(boxes[parts], conf[parts], cut[parts], tile[parts])
+    objects, sure = np.concatenate([boxes[whole], joined]), np.concatenate([conf[whole], sure])
+    last = suppress(objects, np.argsort(-sure, kind="stable"))  # most confident first
+    return objects[last], sure[last]
+
+
+def suppress(boxes: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the indices of boxes that no earlier one covers: no two overlap by `OVERLAP` or lie within each other.
+
+    Args:
+        boxes: [N, 4] xyxy.
+        order: [N] indices, the preferred ones first.
+    """
+    kept: list[int] = []
+    left = order
+    while len(left):
+        first, left = int(left[0]), left[1:]
+        kept.append(first)
+        left = left[~_same(boxes[first], boxes[left])]
+    return np.asarray(kept, np.intp)
+
+
+def join(
+    boxes: NDArray[np.float64], conf: NDArray[np.float64], cut: NDArray[np.int64], tile: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Put together the parts of objects that every tile cuts.
+
+    Two parts belong together where they are one object by `suppress`'s rule, or where one is cut on the side on which
+    the other lies, the other is cut on the facing side, they overlap (as their tiles do), and at least `ALONG` of the
+    shorter one's extent along the cut is common to both.
+
+    Args:
+        boxes: [N, 4] xyxy.
+        conf: [N] confidences.
+        cut: [N] of :func:`cut_sides`.
+        tile: [N] numbers of their tiles.
+
+    Returns:
+        Boxes and confidences (the highest of the parts).
+    """
+    parent = list(range(len(boxes)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            i = parent[i]
+        return i
+
+    for i in range(len(boxes)):
+        near = _touching(boxes[i], boxes)
+        same = _same(boxes[i], boxes)
+        for j in np.flatnonzero(near).tolist():
+            if same[j] or (tile[i] != tile[j] and any(_continues(boxes, cut, i, j, *f) for f in _FACING)):
+                parent[root(j)] = root(i)
+    groups: dict[int, list[int]] = {}
+    for i in range(len(boxes)):
+        groups.setdefault(root(i), []).append(i)
+    unions = [[*boxes[m, :2].min(0), *boxes[m, 2:].max(0)] for m in groups.values()]
+    best = [conf[m].max() for m in groups.values()]
+    return np.asarray(unions, float).reshape(-1, 4), np.asarray(best, float)
+
+
+def _continues(
+    boxes: NDArray[np.float64], cut: NDArray[np.int64], i: int, j: int, mine: int, other: int, axis: int
+) -> bool:
+    """Tell whether part j continues part i beyond the border that cuts i."""
+    if not (cut[i] & mine and cut[j] & other) or boxes[j, axis + 2] <= boxes[i, axis + 2]:
+        return False
+    across = 1 - axis
+    low, high = max(boxes[i, across], boxes[j, across]), min(boxes[i, across + 2], boxes[j, across + 2])
+    shorter = min(boxes[i, across + 2] - boxes[i, across], boxes[j, across + 2] - boxes[j, across])
+    return bool(boxes[j, axis] <= boxes[i, axis + 2] and high - low >= ALONG * shorter)
+
+
+def _touching(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which boxes overlap one, or touch it."""
+    return np.all(np.maximum(box[:2], others[:, :2]) <= np.minimum(box[2:], others[:, 2:]), axis=1)
+
+
+def _overlaps(
+    box: NDArray[np.float64], others: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the IoU of a box with each of others, the share of each that lies in it, and the share of it in each."""
+    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    shared = sides.clip(0).prod(1)
+    mine, area = max(float((box[2:] - box[:2]).prod()), 1e-12), (others[:, 2:] - others[:, :2]).prod(1).clip(1e-12)
+    return shared / (mine + area - shared), shared / area, shared / mine
+
+
+def _same(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which boxes are of the same object as one: they overlap by `OVERLAP`, or one lies within the other."""
+    iou, inside, around = _overlaps(box, others)
+    return (iou >= OVERLAP) | (np.maximum(inside, around) >= INSIDE)

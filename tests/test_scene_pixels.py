@@ -1,0 +1,176 @@
+"""Pixels as they come: bands, depths, nodata; every choice is told and the same for all tiles."""
+
+import numpy as np
+import pytest
+import rasters
+from rasterio.enums import ColorInterp
+
+from optisar_yolo.data.cards import DataError
+from optisar_yolo.scene.reading import Raster, ahead
+from optisar_yolo.scene.stretch import DB_RANGE, declare
+
+RNG = np.random.default_rng(1)
+UNNAMED = {"photometric": "MINISBLACK"}  # bands without colours
+SPECKLE = RNG.gamma(1.0, 0.05, (120, 160)).astype(np.float32) + 1e-4  # single-look power
+
+
+def settle(path, **options):
+    with Raster(path, options.pop("nodata", None)) as raster:
+        return declare(raster, **options)
+
+
+def optical(bands, dtype, top):
+    """Return bands that differ, as colours do."""
+    base = RNG.integers(top // 8, top // 2, (120, 160))
+    return np.stack([(base * (1 + 0.1 * k)).astype(dtype) for k in range(bands)])
+
+
+@pytest.mark.parametrize(
+    "bands, profile, modality, preset, shown, words",
+    [
+        (SPECKLE[None], {}, "sar", "db-percentile", (1, 1, 1), ("1 band float32", "looks like SAR", "converted to dB")),
+        (
+            np.stack([SPECKLE, SPECKLE / 4]),
+            {"names": ("Sigma0_VV", "Sigma0_VH")},
+            "sar",
+            "db-percentile",
+            (1, 1, 1),
+            ("2 bands", "SAR by its band names (VV, VH)", "band 1 (VV) is shown as grey"),
+        ),
+        (10 * np.log10(SPECKLE)[None], {}, "sar", "percentile", (1, 1, 1), ("SAR in dB", "percentiles 2 and 98")),
+        ((SPECKLE * 4000).astype(np.uint16)[None], {}, "sar", "db-percentile", (1, 1, 1), ("uint16", "SAR amplitude")),
+        (optical(1, np.uint16, 2000), {}, "optical", "percentile", (1, 1, 1), ("looks optical, grey",)),
+        (optical(3, np.uint8, 200), {}, "optical", "none", (1, 2, 3), ("uint8, looks optical", "as they are")),
+        (optical(4, np.uint16, 10000), UNNAMED, "optical", "percentile", (1, 2, 3), ("4 bands",)),
+        (optical(5, np.float32, 1000), UNNAMED, "optical", "percentile", (1, 2, 3), ("5 bands",)),
+        (optical(3, np.int16, 3000) - 500, UNNAMED, "optical", "percentile", (1, 2, 3), ("int16",)),
+    ],
+    ids=["float", "VV VH", "dB", "uint16 SAR", "uint16 grey", "uint8", "4 bands", "5 bands", "int16"],
+)  # fmt: skip
+def test_what_is_chosen_is_told(tmp_path, bands, profile, modality, preset, shown, words):
+    made, picture = settle(rasters.write(tmp_path / "a.tif", bands, **rasters.UTM, **profile))
+    assert (made.modality, made.preset, made.bands) == (modality, preset, shown)
+    assert all(w in made.told for w in (*words, "set modality=, bands= or stretch= to change this"))
+    assert picture.shape == (120, 160, 3) and picture.dtype == np.uint8
+    if preset == "none":
+        assert (picture == bands.transpose(1, 2, 0)).all()
+    else:  # 2 % at either end
+        assert 0.01 < (picture == 0).mean() < 0.05 and 0.01 < (picture == 255).mean() < 0.05
+        assert len(made.record()["limits"]) == 3
+
+
+def test_colours_are_taken_by_name_and_alpha_hides(tmp_path):
+    image = optical(4, np.uint8, 200)
+    image[3] = 255
+    image[3, :, :80] = 0
+    order = [ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.alpha]
+    path = rasters.write(tmp_path / "a.tif", image, colours=order, **rasters.UTM)
+    made, picture = settle(path)
+    assert made.bands == (3, 2, 1) and "3 bands" in made.told
+    assert (picture[:, :80] == 0).all() and (picture[:, 80:] == image[2::-1, :, 80:].transpose(1, 2, 0)).all()
+
+
+def test_presets_agree_with_their_formulas(tmp_path):
+    path = rasters.write(tmp_path / "a.tif", SPECKLE, **rasters.UTM)
+    decibels = 10 * np.log10(SPECKLE.astype(np.float64))
+    for options, low, high, values in (
+        ({"stretch": "db"}, *DB_RANGE, decibels),
+        ({"stretch": "db-percentile"}, *np.percentile(decibels, (2, 98)), decibels),
+        ({"stretch": "percentile", "percentiles": (5.0, 90.0)}, *np.percentile(SPECKLE, (5, 90)), SPECKLE),
+        ({"stretch": "db", "limits": (-30.0, -5.0)}, -30, -5, decibels),
+    ):
+        made, picture = settle(path, **options)
+        expected = ((values - low) / (high - low) * 255).clip(0, 255)
+        assert np.abs(picture[..., 0] - expected).max() <= 0.51
+        assert made.limits[0] == pytest.approx((low, high), rel=1e-5)
+
+
+def test_whole_numbers_by_table_equal_floats_by_formula(tmp_path):
+    image = (SPECKLE * 4000).astype(np.uint16)
+    results = [
+        settle(rasters.write(tmp_path / f"{kind}.tif", image.astype(kind), **rasters.UTM), stretch="db-percentile")[1]
+        for kind in ("uint16", "float32")
+    ]
+    assert (results[0] == results[1]).all()
+
+
+def test_nodata_is_left_out_of_the_statistics_and_dark(tmp_path):
+    image = SPECKLE.copy()
+    image[:, :60] = -9999
+    clean, _ = settle(rasters.write(tmp_path / "b.tif", SPECKLE[:, 60:].copy(), **rasters.UTM))
+    for name, about, given in (("declared", {"nodata": -9999}, None), ("given", {}, -9999.0)):
+        path = rasters.write(tmp_path / f"{name}.tif", image, **rasters.UTM, **about)
+        made, picture = settle(path, nodata=given)
+        assert made.limits == clean.limits
+        assert (picture[:, :60] == 0).all()
+
+
+def test_nan_is_no_data(tmp_path):
+    image = SPECKLE.copy()
+    image[40:60] = np.nan
+    made, picture = settle(rasters.write(tmp_path / "a.tif", image, **rasters.UTM))
+    assert np.isfinite(made.limits).all() and (picture[40:60] == 0).all()
+    with pytest.raises(DataError, match="no valid pixel"):
+        settle(rasters.write(tmp_path / "b.tif", np.full((50, 50), np.nan, np.float32), **rasters.UTM))
+
+
+def test_given_choices_are_taken(tmp_path):
+    path = rasters.write(tmp_path / "a.tif", optical(5, np.uint16, 9000), photometric="MINISBLACK", **rasters.UTM)
+    made, _ = settle(path, bands=(5, 3, 2), modality="sar", stretch="percentile")
+    assert made.bands == (5, 3, 2) and made.modality == "sar" and "SAR as given" in made.told
+    assert settle(path, bands=(4,))[0].bands == (4, 4, 4)
+    for options in ({"bands": (6,)}, {"bands": (1, 2)}, {"stretch": "gamma"}, {"modality": "lidar"},
+                    {"percentiles": (9.0, 2.0)}, {"limits": (3.0, 3.0)}):  # fmt: skip
+        with pytest.raises(ValueError, match="not valid"):
+            settle(path, **options)
+
+
+def test_windows_equal_the_whole_and_are_all_that_is_read(tmp_path):
+    image = rasters.ground(700, 500)
+    with Raster(rasters.write(tmp_path / "a.tif", image, **rasters.UTM)) as raster:
+        values, valid = raster.read([1], (100, 50, 320, 200), (320, 200))
+        assert (values[0] == image[50:250, 100:420]).all() and valid.all()
+        halved, _ = raster.read([1], (100, 50, 320, 200), (160, 100))
+        mean = image[50:250, 100:420].reshape(100, 2, 160, 2).mean((1, 3))
+        assert np.abs(halved[0] - mean).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "content, words", [(b"", "zero bytes"), (b"II*\0 and no more", "can be opened"), (None, "no such")]
+)
+def test_what_is_no_raster_is_named(tmp_path, content, words):
+    path = tmp_path / "a.tif"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=words) as error:
+        Raster(path)
+    assert "a.tif" in str(error.value)
+
+
+def test_a_file_cut_off_is_named_with_the_place(tmp_path):
+    path = rasters.write(tmp_path / "a.tif", rasters.ground(900, 900), tiled=False, **rasters.UTM)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="a.tif: not a raster that can be (read at|opened)"), Raster(path) as raster:
+        raster.read([1], (0, 700, 900, 200), (900, 200))
+
+
+def test_complex_values_are_refused(tmp_path):
+    path = rasters.write(tmp_path / "a.tif", np.ones((64, 64), np.complex64), **rasters.UTM)
+    with pytest.raises(DataError, match="amplitude"):
+        Raster(path)
+
+
+def test_reading_ahead_keeps_order_and_passes_errors_on():
+    assert list(ahead(range(20), lambda i: i * i)) == [i * i for i in range(20)]
+
+    def work(i):
+        if i == 3:
+            raise DataError("window 3")
+        return i
+
+    got = []
+    with pytest.raises(DataError, match="window 3"):
+        for value in ahead(range(10), work):
+            got.append(value)
+    assert got == [0, 1, 2]

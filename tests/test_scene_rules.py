@@ -1,0 +1,140 @@
+"""Words about the whole scene: compass words, what tiles are asked, and what is chosen."""
+
+import numpy as np
+import pytest
+
+from optisar_yolo.scene.compass import has_compass, without_compass
+from optisar_yolo.scene.rules import choose, question
+from optisar_yolo.wording import parse
+
+UP = {"north": "top", "south": "bottom", "east": "right", "west": "left"}
+DOWN = {"north": "bottom", "south": "top", "east": "right", "west": "left"}
+TURNED = {"north": "right", "south": "left", "east": "bottom", "west": "top"}
+
+
+def ask(text, compass=UP):
+    return question(text, lambda: compass)
+
+
+@pytest.mark.parametrize(
+    "text, core, place, extreme, rank",
+    [
+        ("The leftmost SAR ship", "The SAR ship", None, "left", 1),
+        ("The northernmost SAR ship", "The SAR ship", None, "top", 1),
+        ("the largest storage tank", "the storage tank", None, "largest", 1),
+        ("the second largest storage tank", "the storage tank", None, "largest", 2),
+        ("the third northernmost ship", "the ship", None, "top", 3),
+        ("the ship in the north-east", "the ship", ("right", "top"), None, 1),
+        ("the ship in the southwest corner of the image", "the ship", ("left", "bottom"), None, 1),
+        ("the harbor in the northern part of the scene", "the harbor", (None, "top"), None, 1),
+        ("a bridge in the east", "a bridge", ("right", None), None, 1),
+        ("the ship closest to the western edge", "the ship", None, "left", 1),
+        ("the vehicle furthest south", "the vehicle", None, "bottom", 1),
+        ("the eastern ship", "the ship", None, "right", 1),
+        ("the left ship", "the ship", None, "left", 1),
+        ("the tank in the middle of the scene", "the tank", ("middle", "middle"), None, 1),
+        ("the easternmost ship in the north", "the ship", (None, "top"), "right", 1),
+        ("the small ship in the upper left", "the small ship", ("left", "top"), None, 1),
+        ("the ship", "the ship", None, None, 1),
+    ],
+)
+def test_the_scene_keeps_places_and_extremes_and_tiles_get_the_rest(text, core, place, extreme, rank):
+    asked = ask(text)
+    assert (asked.core, asked.place, asked.extreme, asked.rank) == (core, place, extreme, rank)
+    assert asked.text == text and not asked.note
+    assert parse(asked.core).category == parse(text).category
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("the ship north of the harbor", "the ship above the harbor"),
+        ("the ship to the west of the bridge", "the ship to the left of the bridge"),
+        ("the ship to the south-east of the bridge", "the ship to the lower right of the bridge"),
+        ("The ship on the east side of the bridge", "The ship to the right of the bridge"),
+        ("the airplane facing north", "the airplane facing up"),
+        ("the airplane heading southwest", "the airplane heading lower left"),
+        ("Northernmost ship", "Topmost ship"),
+        ("the ship at the northern end", "the ship at the top end"),
+        ("the ship in the northern half", "the ship in the top part"),
+        ("the road running north-south", "the road running north-south"),
+    ],
+)
+def test_compass_words_become_words_of_the_picture(text, said):
+    assert without_compass(text, UP) == said
+
+
+def test_compass_words_follow_the_raster():
+    assert without_compass("the northernmost ship in the south-east", DOWN) == "the bottommost ship in the upper right"
+    assert without_compass("the ship in the north-east", TURNED) == "the ship in the lower right"
+    assert without_compass("the ship north of the bridge", TURNED) == "the ship to the right of the bridge"
+
+
+def test_an_extreme_has_one_direction():
+    with pytest.raises(ValueError, match="northernmost, or easternmost"):
+        ask("the north-easternmost ship")
+
+
+def test_the_compass_is_asked_only_where_it_is_named():
+    def none():
+        raise ValueError("no georeference")
+
+    assert question("the leftmost ship", none).extreme == "left"
+    assert not has_compass("the ship left of the bridge") and has_compass("the Western bridge")
+    with pytest.raises(ValueError, match="no georeference"):
+        question("the westernmost ship", none)
+
+
+@pytest.mark.parametrize("text", ["the leftmost ship to the right of the bridge", "the leftmost"])
+def test_what_cannot_be_asked_of_the_scene_is_asked_of_tiles_and_said(text):
+    asked = ask(text)
+    assert asked.core == text and asked.place is None and asked.extreme is None
+    assert "within each tile" in asked.note
+
+
+def test_relations_stay_as_they_are():
+    assert ask("the ship to the right of the bridge").core == "the ship to the right of the bridge"
+    assert not ask("the ship to the right of the bridge").note
+
+
+BOXES = np.array(
+    [[10, 10, 30, 30], [900, 40, 960, 80], [480, 500, 520, 560], [700, 900, 702, 904], [20, 500, 60, 520.0]]
+)
+CONF = np.array([0.5, 0.9, 0.6, 0.95, 0.7])
+
+
+@pytest.mark.parametrize(
+    "text, first",
+    [
+        ("the leftmost ship", 0), ("the second leftmost ship", 4), ("the rightmost ship", 1), ("the topmost ship", 0),
+        ("the bottommost ship", 3), ("the largest ship", 1), ("the smallest ship", 3), ("the ship", 3),
+        ("the ship in the upper right", 1), ("the ship in the middle", 2), ("the ship on the left", 4),
+        ("the ship at the bottom", 3), ("the rightmost ship at the top", 1), ("the southernmost ship", 3),
+    ],
+)  # fmt: skip
+def test_choosing_agrees_with_reading_by_hand(text, first):
+    assert choose(ask(text), BOXES, CONF, (1000, 1000))[0] == first
+
+
+def test_extremes_agree_with_brute_force():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        corner, side = rng.uniform(0, 900, (30, 2)), rng.uniform(5, 100, (30, 2))
+        boxes = np.concatenate([corner, corner + side], 1)
+        conf = rng.uniform(0, 1, 30)
+        centre = corner + side / 2
+        truth = {
+            "westernmost": centre[:, 0].argsort(), "easternmost": (-centre[:, 0]).argsort(),
+            "northernmost": centre[:, 1].argsort(), "southernmost": (-centre[:, 1]).argsort(),
+            "largest": (-side.prod(1)).argsort(), "smallest": side.prod(1).argsort(),
+        }  # fmt: skip
+        for word, order in truth.items():
+            assert choose(ask(f"the {word} ship"), boxes, conf, (1000, 1000)).tolist() == order.tolist()
+
+
+def test_places_agree_with_the_thirds_of_the_scene():
+    chosen = choose(ask("the ship in the lower right"), BOXES, CONF, (1000, 1000))
+    assert chosen.tolist() == [3]
+    nowhere = choose(ask("the ship in the lower left"), BOXES, CONF, (1000, 1000))
+    assert nowhere.tolist() == []  # the one halfway down is not in the corner
+    assert choose(ask("the ship"), np.zeros((0, 4)), np.zeros(0), (1000, 1000)).tolist() == []
