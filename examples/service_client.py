@@ -1,0 +1,38 @@
+"""Ask a running service (``optisar serve``): a picture and sentences, then one more sentence without the picture.
+
+optisar serve &
+python examples/service_client.py port.jpg "the SAR ship in the upper left" "the harbor"
+"""
+
+import sys
+
+import requests
+
+URL = "http://127.0.0.1:8000/v1/predict"
+
+
+def main(picture: str, texts: list[str]) -> None:
+    """Ask about a picture.
+
+    Args:
+        picture: Its file.
+        texts: Sentences, at least one.
+    """
+    with open(picture, "rb") as file:
+        response = requests.post(URL, files={"source": file}, data={"text": texts}, timeout=60)
+    said = response.json()
+    if not response.ok:  # the service says what is wrong and what to do about it
+        sys.exit(f"{response.status_code}: {said['error']}; {said['hint']}")
+    for answer in said["answers"]:
+        found = [f"{box['conf']:.2f} at {box['xyxy']}" for box in answer["boxes"]] or ["nothing found"]
+        print(f"{answer['text']}: {', '.join(found)}")
+
+    # the service remembers the picture by its name: further sentences cost a fraction
+    again = requests.post(URL, data={"picture": said["picture"], "text": "the largest ship"}, timeout=60)
+    print(again.json()["answers"])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    main(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,1 @@
+"""The browser app (``optisar app``) and the HTTP service (``optisar serve``)."""

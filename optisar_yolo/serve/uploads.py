@@ -1,0 +1,101 @@
+"""Reads pictures that strangers send: the kind by the first bytes, the size by the header, and only then the pixels."""
+
+from __future__ import annotations
+
+import tempfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from optisar_yolo.data.cards import DataError
+from optisar_yolo.data.pixels import read_image
+from optisar_yolo.serve.limits import MIB, Limits, Refusal
+
+# The readers themselves, not `PIL.Image.open`: ultralytics replaces that by one that wants to install a package when it
+# meets a file that is no picture.
+READERS: tuple[tuple[bytes, str, Any], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "PNG", PngImagePlugin.PngImageFile),
+    (b"\xff\xd8\xff", "JPEG", JpegImagePlugin.JpegImageFile),
+    (b"II*\0", "TIFF", TiffImagePlugin.TiffImageFile),
+    (b"MM\0*", "TIFF", TiffImagePlugin.TiffImageFile),
+    (b"BM", "BMP", BmpImagePlugin.BmpImageFile),
+    (b"RIFF", "WebP", WebPImagePlugin.WebPImageFile),
+)
+KINDS = "PNG, JPEG, TIFF, BMP or WebP"
+JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"  # markers; compressed data never holds either
+
+
+def read_upload(data: bytes, limits: Limits) -> np.ndarray:
+    """Decode a picture after its header was checked.
+
+    Args:
+        data: The file's content.
+        limits: Largest content and most pixels.
+
+    Returns:
+        uint8 [h, w, 3] BGR, as :func:`~optisar_yolo.data.pixels.read_image` gives it.
+
+    Raises:
+        Refusal: 400 empty, damaged or incomplete, 413 too large, 415 of another kind.
+    """
+    check_bytes(len(data), limits)
+    width, height = header(data)
+    if width * height > limits.max_pixels:
+        error = f"a picture of {width} x {height} pixels; at most {limits.max_pixels / 1e6:g} million are read"
+        raise Refusal(413, error, "cut it into tiles or reduce it")
+    with tempfile.TemporaryDirectory(prefix="optisar-upload-") as folder:
+        path = Path(folder) / "picture"
+        path.write_bytes(data)
+        try:
+            return read_image(path)
+        except DataError as error:
+            reason = str(error).replace(str(path), "picture")
+            raise _unreadable(reason.removeprefix("picture: ")) from error
+
+
+def check_bytes(count: int, limits: Limits) -> None:
+    """Check the size of a file.
+
+    Raises:
+        Refusal: It is empty (400) or too large (413).
+    """
+    if not count:
+        raise Refusal(400, "the picture file is empty", "send the file's content")
+    if count > limits.max_bytes:
+        error = f"an upload of {count / MIB:.1f} MiB; at most {limits.max_mib:g} MiB are taken"
+        raise Refusal(413, error, "cut the picture into tiles or compress it")
+
+
+def header(data: bytes) -> tuple[int, int]:
+    """Read the size of a picture; no pixel is decoded.
+
+    Args:
+        data: The file's content.
+
+    Returns:
+        Width and height.
+
+    Raises:
+        Refusal: 415 of another kind, 400 damaged or incomplete.
+    """
+    kind, reader = next(((k, r) for start, k, r in READERS if data.startswith(start)), ("", None))
+    if reader is None or (kind == "WebP" and data[8:12] != b"WEBP"):
+        raise Refusal(415, "the file is no picture of a known kind", f"send a {KINDS} file")
+    try:
+        picture = reader(BytesIO(data))
+        size = picture.size
+        if kind == "PNG":
+            picture.verify()  # checksums and the end mark
+    except Exception as error:  # hostile bytes make a parser fail in any way; all of them mean the same
+        raise _unreadable(f"damaged or incomplete {kind} file") from error
+    # Decoders fill what is missing of a JPEG with grey, about which an answer would be a guess.
+    if kind == "JPEG" and data.rfind(JPEG_END) < data.rfind(JPEG_SCAN):
+        raise _unreadable("the JPEG file ends before the picture does")
+    return int(size[0]), int(size[1])
+
+
+def _unreadable(reason: str) -> Refusal:
+    return Refusal(400, f"the picture cannot be read: {reason}", "copy or convert it again")

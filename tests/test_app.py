@@ -1,0 +1,210 @@
+"""The browser app: what its parts give, and all of it in a real browser."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import socket
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from serving import LEFT, RIGHT, encoded, engine, scene
+
+gr = pytest.importorskip("gradio")
+
+from matplotlib.colors import to_rgb  # noqa: E402
+
+from optisar_yolo.cli import BUNDLED_MODEL, main  # noqa: E402
+from optisar_yolo.engine.draw import PALETTE  # noqa: E402
+from optisar_yolo.serve import run_app  # noqa: E402
+from optisar_yolo.serve.app import Desk, told  # noqa: E402
+from optisar_yolo.serve.limits import Limits, Refusal  # noqa: E402
+from optisar_yolo.serve.models import Models  # noqa: E402
+from optisar_yolo.serve.results import Folder  # noqa: E402
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WAIT = 40_000  # milliseconds; loaded machines start browsers slowly
+HOSTILE = '<img src=x onerror="alert(1)"> the ship'
+
+
+@pytest.fixture
+def desk():
+    models = Models([BUNDLED_MODEL], True, Limits())
+    models._open.put(BUNDLED_MODEL, engine())
+    made = Desk(models, Limits())
+    yield made
+    made.folder.remove()
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "towers.png"
+    path.write_bytes(encoded())
+    return path
+
+
+def coloured(image: np.ndarray, colour: str) -> np.ndarray:
+    """Where a picture BGR has a colour."""
+    wanted = np.array(to_rgb(colour))[::-1] * 255
+    return np.abs(image.astype(float) - wanted).max(2) < 3
+
+
+def test_the_desk_answers_draws_and_writes(desk, picture):
+    shown, said = desk.look(str(picture), BUNDLED_MODEL)
+    assert (cv2.imread(shown) == scene()).all() and "encoded in" in said
+    drawn, said, table, maps, files = desk.ground(str(picture), f"{LEFT}\n\n  {RIGHT}\n", 0.0, BUNDLED_MODEL, 1)
+    assert "2 of 2 found; picture already encoded" in said
+    assert [row[:2] for row in table] == [[LEFT, "found"], [RIGHT, "found"]]
+    boxes = [[float(v) for v in row[3].split()] for row in table]
+    assert boxes[0][2] < boxes[1][0], "left and right"
+    assert [text for _, text in maps] == [f"1. {LEFT}", f"2. {RIGHT}"]
+    assert all(cv2.imread(path) is not None for path, _ in maps)
+    paths = [Path(f) for f in files]
+    assert [p.name for p in paths] == ["answers.png", "answers.json", "answers.csv"] and str(paths[0]) == drawn
+    found = json.loads(paths[1].read_text())["answers"]
+    assert found[0]["boxes"][0]["xyxy"] == pytest.approx(boxes[0], abs=0.51)
+    lines = list(csv.reader(paths[2].open(newline="")))
+    assert len(lines) == 3 and lines[1][0] == LEFT
+    assert [float(v) for v in lines[1][3:7]] == pytest.approx(boxes[0], abs=0.51)
+    nothing = desk.ground(str(picture), LEFT, 1.0, BUNDLED_MODEL, 1)
+    assert nothing[2][0][1] == "nothing found" and nothing[2][0][3] == "" and "0 of 1" in nothing[1]
+
+
+def test_what_the_desk_refuses(desk, picture, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"<b>no picture</b>")
+    for path, texts, said in (
+        (None, LEFT, "no picture"), (str(picture), " \n ", "no sentence"), (str(bad), LEFT, "known kind"),
+        (str(picture), "ship " * 10_000, "characters"), (str(picture), "a\n" * 65, "65 sentences"),
+    ):  # fmt: skip
+        with pytest.raises(Refusal, match=said):
+            desk.ground(path, texts, 0.5, BUNDLED_MODEL, 1)
+    with pytest.raises(gr.Error) as shown:
+        told(lambda: (_ for _ in ()).throw(Refusal(400, "<b>", "a & b")))()
+    assert shown.value.message == "&lt;b&gt;; a &amp; b"
+
+
+def test_no_pickle_is_opened_that_was_not_named_at_the_start(tmp_path):
+    mine = tmp_path / "uploaded.pt"
+    mine.write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
+    for paths in (True, False):
+        with pytest.raises(Refusal, match="not open to choice"):
+            Models([BUNDLED_MODEL], paths, Limits()).get(str(mine))
+    with pytest.raises(Refusal, match="not open to choice"):
+        Models([BUNDLED_MODEL], False, Limits()).get("other.safetensors")
+    with pytest.raises(Refusal, match=r"cannot be opened.*other\.safetensors"):
+        Models([BUNDLED_MODEL], True, Limits()).get("other.safetensors")
+
+
+def test_results_do_not_pile_up(monkeypatch):
+    monkeypatch.setattr("optisar_yolo.serve.results.FOLDERS", 3)
+    folder = Folder()
+    made = [folder.new() for _ in range(5)]
+    assert [p.exists() for p in made] == [False, False, True, True, True]
+    folder.remove()
+    assert not folder.root.exists()
+
+
+def test_the_command_says_what_is_wrong(capsys, monkeypatch):
+    assert main(["app", "share=perhaps"]) == 2 and "share=perhaps" in capsys.readouterr().err
+    assert main(["app", "model=nowhere.pt"]) == 1 and "nowhere.pt" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr("optisar_yolo.serve.models.Engine", lambda *_, **__: engine())
+        assert main(["app", f"port={port}"]) == 1 and str(port) in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "optisar_yolo.serve.app")
+    assert main(["app"]) == 1 and "optisar-yolo[apps]" in capsys.readouterr().err
+
+
+@pytest.fixture
+def app(desk):
+    """The app behind a real socket."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    blocks = run_app.launch(desk, "127.0.0.1", port, block=False)
+    yield f"http://127.0.0.1:{port}"
+    blocks.close()
+
+
+@pytest.fixture
+def page():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(WAIT)
+        api.expect.set_options(timeout=WAIT)
+        page.expect = api.expect
+        yield page
+        browser.close()
+
+
+def image_of(page, selector: str) -> np.ndarray:
+    """The picture that an element shows, BGR."""
+    body = page.request.get(page.locator(f"{selector} img").first.evaluate("e => e.src")).body()
+    return cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_upload_two_sentences_boxes(app, page, picture, tmp_path):
+    asked, noise = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: noise.append(str(error)))
+    page.on("dialog", lambda dialog: noise.append(dialog.message))
+    page.goto(app)
+    page.locator("#source input[type=file]").set_input_files(picture)
+    status = page.locator("#status textarea")
+    page.expect(status).to_have_value(re.compile("encoded in"))
+
+    # two sentences, two boxes where the answers say
+    page.locator("#texts textarea").fill(f"{LEFT}\n{RIGHT}")
+    page.locator("#conf input[type=number]").fill("0")
+    page.locator("#go").click()
+    page.expect(status).to_have_value(re.compile("2 of 2 found; picture already encoded"))
+    page.expect(page.locator("#picture img")).to_be_visible()
+    drawn = image_of(page, "#picture")[: scene().shape[0]]
+    for text, colour, side in ((LEFT, PALETTE[0], 0), (RIGHT, PALETTE[1], 1)):
+        y, x = np.nonzero(coloured(drawn, colour))
+        assert len(x) > 40, f"no box for {text}"
+        assert (x.mean() > drawn.shape[1] / 2) == bool(side)
+        inner = coloured(drawn, colour)[y.min() + 4 : y.max() - 3, x.min() + 4 : x.max() - 3]
+        assert not inner.any(), "a box is an outline"
+    page.expect(page.locator("#table")).to_contain_text(LEFT)
+    page.expect(page.locator("#maps img").nth(1)).to_be_visible()
+    page.expect(page.locator("#files")).to_contain_text(re.compile(r"answers\s*\.csv"))
+    page.wait_for_timeout(800)
+    page.screenshot(path=str(tmp_path / "wide.png"), full_page=True)
+    page.set_viewport_size({"width": 400, "height": 850})
+    page.wait_for_timeout(800)
+    page.screenshot(path=str(tmp_path / "narrow.png"), full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400, "the page is wider than the window"
+    page.set_viewport_size({"width": 1400, "height": 1000})
+
+    # text is text, and a threshold that nothing reaches says so
+    page.locator("#texts textarea").fill(HOSTILE)
+    page.locator("#conf input[type=number]").fill("1")
+    page.locator("#go").click()
+    page.expect(page.locator("#table")).to_contain_text("onerror")
+    page.expect(page.locator("#table")).to_contain_text("nothing found")
+    assert page.locator("img[src='x']").count() == 0
+
+    # a refusal is shown
+    page.locator("#texts textarea").fill(" ")
+    page.locator("#go").click()
+    page.expect(page.get_by_text("no sentence")).to_be_visible()
+
+    # examples of both modalities
+    page.locator("#examples img").first.click()
+    page.expect(page.locator("#table")).to_contain_text("optical")
+    assert page.locator("#examples img").count() == 2
+    assert all(url.startswith((app, "data:", "blob:")) for url in asked), [u for u in asked if not u.startswith(app)]
+    assert not noise
