@@ -53,7 +53,32 @@ VERBS: dict[str, Verb] = {
     "calibrate": Verb(
         "optisar_yolo.engine.calibrate", "main", "make confidences probabilities: model=best.pt data=… split=val save=…"
     ),
+    "annotate": Verb(
+        "optisar_yolo.annotate.annotate",
+        "main",
+        "boxes and captions for pictures without any: source=folder pool=captions.txt conf=0.6",
+    ),
+    "score": Verb(
+        "optisar_yolo.engine.score",
+        "main",
+        "the table of val for any model's boxes: predictions.json data=… split=test",
+        first="predictions",
+    ),
+    "zeroshot": Verb(
+        "optisar_yolo.engine.zeroshot",
+        "main",
+        "ask Grounding DINO or OWLv2 a split, for score: model=<folder or hub name> data=… save=predictions.json",
+        first="model",
+    ),
     "view": Verb("optisar_yolo.engine.view", "main", "look at augmented pictures and their sentences: data=… mosaic=1"),
+    "explain": Verb(
+        "optisar_yolo.explain.command",
+        "main",
+        'see where a sentence scores and which experts work: source=… text="…", or data=… split=test',
+    ),
+    "scene": Verb(
+        "optisar_yolo.scene.command", "main", 'ask a GeoTIFF of any size: source=scene.tif text="the leftmost ship"'
+    ),
     "dataset": Verb(
         "optisar_yolo.build.commands", "main", "build a grounding data set (optisar dataset help)", nested=True
     ),
@@ -63,6 +88,14 @@ VERBS: dict[str, Verb] = {
         "take over the authors' published weights: official.pt save=… late=True fixed_patch=True",
         first="model",
     ),
+    "reproduce": Verb(
+        "optisar_yolo.reproduce.commands",
+        "main",
+        "the paper's tables, run again (optisar reproduce lists them): table2 data=… dry_run=True",
+        nested=True,
+    ),
+    "app": Verb("optisar_yolo.serve.run_app", "main", "browser app: drop a picture, type sentences: port=7860 model=…"),
+    "serve": Verb("optisar_yolo.serve.run_service", "main", "HTTP service with batching and limits: port=8000 model=…"),
     "params": Verb("optisar_yolo.cli", "params", "parameter counts of the five scales"),
     "distill": Verb("optisar_yolo.distill.distill", "main", "make the small text encoder from a larger one"),
 }

@@ -129,12 +129,12 @@ def test_files_carry_it(shared: Path, tmp_path: Path) -> None:
 
 
 def test_a_finished_checkpoint_keeps_it(tmp_path: Path) -> None:
-    from optisar_yolo.engine.train import _strip
+    from optisar_yolo.engine.saving import strip
 
     model = network()
     attach(model, KNOWN)
     torch.save({"model": None, "ema": model, "train_args": {"imgsz": 64}, "optimizer": {}}, tmp_path / "best.pt")
-    _strip(tmp_path / "best.pt")
+    strip(tmp_path / "best.pt")
     assert calibration_of(load_model(tmp_path / "best.pt")) == KNOWN
 
 

@@ -16,7 +16,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """Shuffled (epoch, index) pairs: reproducible from (seed, epoch), whatever was drawn before.
 
     The epoch travels with the index so that the samples, too, depend on (seed, epoch, index) alone and not on the
-    number of workers. Under DDP each rank takes its slice, padded so that all have the same length.
+    number of workers. Under DDP each rank takes its slice: in training padded, so that all have the same length, and
+    without shuffling a stretch of the order, so that no sample is drawn twice and the ranks' stretches make the whole.
 
     With ``sides`` the pictures of the sides alternate, so that an epoch, each rank's slice of it and each batch hold
     as many of one as of the other (one more where the number is odd). An epoch stays as long as the set, and costs
@@ -57,20 +58,27 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __len__(self) -> int:
         """Samples of this rank."""
-        return -(-self.n // self.world)
+        return -(-self.n // self.world) if self.shuffle else len(self._stretch())
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield this rank's (epoch, index) pairs."""
+        if not self.shuffle:
+            for i in self._stretch():
+                yield self.epoch, i
+            return
         total = len(self) * self.world
         rng = np.random.default_rng([self.seed, self.epoch])
         if self.sides:
             # Contiguous slices: of an alternating order, every second sample may be of one side only.
             mine = self._alternating(total, rng)[self.rank * len(self) : (self.rank + 1) * len(self)]
         else:
-            order = rng.permutation(self.n) if self.shuffle else np.arange(self.n)
-            mine = np.resize(order, total)[self.rank :: self.world]
+            mine = np.resize(rng.permutation(self.n), total)[self.rank :: self.world]
         for i in mine:
             yield self.epoch, int(i)
+
+    def _stretch(self) -> range:
+        """This rank's part of the samples in order; parts differ by one sample at most."""
+        return range(self.n * self.rank // self.world, self.n * (self.rank + 1) // self.world)
 
     def _alternating(self, total: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw the sides in turn, [total]; the side that comes first, and may get one more, changes every epoch."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, colorstr
-from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
+from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK
+from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
 from optisar_yolo import language, plugin
 from optisar_yolo.checkpoint import store_calibration
@@ -25,6 +24,7 @@ from optisar_yolo.data.records import Picture, load_split
 from optisar_yolo.data.sampler import EpochSampler, modality_sides
 from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine import monitor
+from optisar_yolo.engine.saving import add_exact_state, restore_exact_state, strip
 from optisar_yolo.engine.val import GroundingValidator
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.text import load_text_encoder
@@ -102,8 +102,7 @@ class GroundingTrainer(DetectionTrainer):
         self, cfg: str | dict[str, Any] | None = None, weights: nn.Module | None = None, verbose: bool = True
     ) -> GroundingModel:
         """Build the model with the text encoder's width, and start it from weights where given."""
-        encoder = load_text_encoder(self.args.text_model, self.args.text_weights)
-        self.bank = TextBank(encoder, self.card.root)
+        encoder = self._open_bank().encoder
         model = GroundingModel(cfg or self.args.model, verbose=verbose and RANK == -1, text_dim=encoder.width)
         if isinstance(weights, GroundingModel):
             if weights.text_fingerprint and weights.text_fingerprint != encoder.fingerprint:
@@ -114,6 +113,18 @@ class GroundingTrainer(DetectionTrainer):
             model.load(weights)
         model.text_model, model.text_fingerprint = encoder.name, encoder.fingerprint
         return model
+
+    def setup_model(self) -> Any:
+        """Build or load the model; one that came ready made, as to a process of a parallel training, needs a bank."""
+        checkpoint = super().setup_model()
+        if self.bank is None:
+            self._open_bank()
+        return checkpoint
+
+    def _open_bank(self) -> TextBank:
+        """The features of the data set's sentences, as far as they have been computed."""
+        self.bank = TextBank(load_text_encoder(self.args.text_model, self.args.text_weights), self.card.root)
+        return self.bank
 
     def set_model_attributes(self) -> None:
         """Attach names and hyperparameters; bfloat16 on a CPU is ours to do, as the stock loop refuses it."""
@@ -134,14 +145,13 @@ class GroundingTrainer(DetectionTrainer):
     def get_dataloader(
         self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
     ) -> GroundingLoader:
-        """Loader of a split; in training its order and samples depend on (seed, epoch, index) alone."""
+        """Loader of a process' share of a split; in training its order depends on (seed, epoch, index) alone."""
         with torch_distributed_zero_first(rank):
             dataset = self.build_dataset(dataset_path, mode, batch_size)
         n, seed = len(dataset), self.args.seed
-        sampler = EpochSampler(n, seed, shuffle=False)
-        if mode == "train":
-            sides = modality_sides(dataset.pictures) if self.args.balance else []
-            sampler = EpochSampler(n, seed, rank, self.world_size, sides=sides)
+        train = mode == "train"
+        sides = modality_sides(dataset.pictures) if train and self.args.balance else []
+        sampler = EpochSampler(n, seed, rank, self.world_size, shuffle=train, sides=sides)
         workers = self.args.workers if self.device.type != "cpu" else 0
         return GroundingLoader(dataset, batch_size, sampler, workers, pin=self.device.type == "cuda")
 
@@ -153,9 +163,10 @@ class GroundingTrainer(DetectionTrainer):
         mirrored = {language.flip(t, h, v) for t in texts for h, v in ((True, False), (False, True), (True, True))}
         texts |= {t for t in mirrored if t is not None}
         texts |= {v.text for t in list(texts) for v in language.swap(t)}
-        self.bank.precompute(sorted(texts))
-        if RANK in {-1, 0}:
-            self.bank.save()
+        with torch_distributed_zero_first(LOCAL_RANK):
+            if RANK > 0:
+                self._open_bank()  # anew: it now holds what the first process has computed and saved
+            self.bank.precompute(sorted(texts))
 
     def build_optimizer(
         self, model: nn.Module, name: str = "AdamW", *args: Any, **kwargs: Any
@@ -218,15 +229,7 @@ class GroundingTrainer(DetectionTrainer):
             saved = super().save_model()
         finally:
             self.last, self.best = targets["last"], targets["best"]
-        checkpoint = torch.load(partial["last"], map_location="cpu", weights_only=False)
-        checkpoint["exact"] = {
-            "model": unwrap_model(self.model).state_dict(),
-            "ema": self.ema.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "bf16": unwrap_model(self.model).bf16,
-            "rng": {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()},
-        }
-        torch.save(checkpoint, partial["last"])
+        add_exact_state(self, partial["last"])
         for k, p in partial.items():
             if p.exists():
                 os.replace(p, targets[k])
@@ -235,32 +238,23 @@ class GroundingTrainer(DetectionTrainer):
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
         """Restore the run in full precision: weights, averages, optimiser and random generators."""
         super()._load_checkpoint_state(ckpt)
-        exact = ckpt.get("exact")
-        if exact is None:
-            LOGGER.warning(
-                f"{self.args.model}: without full-precision state; the resumed run will differ from an unbroken one"
-            )
-            return
-        unwrap_model(self.model).load_state_dict(exact["model"])
-        unwrap_model(self.model).bf16 = exact["bf16"]
-        self.ema.ema.load_state_dict(exact["ema"])
-        self.optimizer.load_state_dict(exact["optimizer"])
-        torch.set_rng_state(exact["rng"]["torch"])
-        np.random.set_state(exact["rng"]["numpy"])
-        random.setstate(exact["rng"]["python"])
+        restore_exact_state(self, ckpt)
 
     def final_eval(self) -> None:
         """Strip the checkpoints, validate the best one, with plots where asked for, and store its calibration."""
-        if RANK in {-1, 0}:
-            for path in (self.last, self.best):
-                if path.exists():
-                    _strip(path)
+        with torch_distributed_zero_first(LOCAL_RANK):  # all processes read the files as they stay
+            if RANK in {-1, 0}:
+                for path in (self.last, self.best):
+                    if path.exists():
+                        strip(path)
         if not self.best.exists():
             return
         LOGGER.info(f"\nValidating {self.best}...")
         self.validator.args.plots = self.args.plots
         self.validator.fit = True
         self.metrics = self.validator(model=self.best)
+        if self.metrics is None:  # the first process has the figures
+            return
         if self.validator.calibration is not None:
             store_calibration(self.best, self.best, self.validator.calibration)
         self.metrics.pop("fitness", None)
@@ -275,22 +269,11 @@ class GroundingTrainer(DetectionTrainer):
 
 
 def _tell_epoch(trainer: GroundingTrainer) -> None:
-    """Callback: the sampler learns the epoch that is about to start."""
+    """Callback: the sampler learns the epoch that is about to start.
+
+    In a parallel training, whose checkpoints hold the first process' random generators alone, the network's noise
+    follows from seed, epoch and rank, so that a resumed run draws what an unbroken one would have.
+    """
     trainer.train_loader.sampler.set_epoch(trainer.epoch)
-
-
-def _strip(path: Path) -> None:
-    """Make a finished checkpoint small: averaged weights in half precision, without optimiser and resume state."""
-    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    if checkpoint.get("ema") is not None:
-        checkpoint["model"] = checkpoint["ema"]
-    for key in ("optimizer", "ema", "updates", "scaler", "exact", "best_fitness"):
-        checkpoint[key] = None
-    checkpoint["epoch"] = -1
-    checkpoint["model"].args = dict(checkpoint["train_args"])
-    for p in checkpoint["model"].half().parameters():
-        p.requires_grad = False
-    partial = path.with_name(path.name + ".partial")
-    torch.save(checkpoint, partial)
-    os.replace(partial, path)
-    LOGGER.info(f"{colorstr('bold', path)}: {path.stat().st_size / 1e6:.1f} MB")
+    if RANK != -1:
+        torch.manual_seed(int(np.random.SeedSequence([trainer.args.seed, trainer.epoch, RANK]).generate_state(1)[0]))

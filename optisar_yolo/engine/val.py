@@ -14,6 +14,7 @@ from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils import LOGGER, RANK, TQDM, callbacks, colorstr
 from ultralytics.utils.torch_utils import select_device, smart_inference_mode, unwrap_model
 
+from optisar_yolo import ranks
 from optisar_yolo.data.cards import Card, load_card
 from optisar_yolo.data.dataset import EvaluationDataset
 from optisar_yolo.data.geometry import to_picture
@@ -22,43 +23,18 @@ from optisar_yolo.data.records import Picture, load_split
 from optisar_yolo.data.sampler import EpochSampler
 from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.asking import ask
+from optisar_yolo.engine.banks import checked_bank
 from optisar_yolo.engine.calibrate import ATTRIBUTE, DEFAULT_CONF, Calibration, CalibrationError, calibration_of
 from optisar_yolo.engine.cases import Case
 from optisar_yolo.engine.exported import ExportedModel, KnownSentences
-from optisar_yolo.engine.metrics import GroundingMetrics, is_hard
+from optisar_yolo.engine.judging import judge
+from optisar_yolo.engine.metrics import GroundingMetrics
+from optisar_yolo.engine.predictions import write_predictions
 from optisar_yolo.engine.sensitivity import Probe
 from optisar_yolo.engine.wordscore import RULES, flat, table
 from optisar_yolo.nn.model import GroundingModel, fused_copy
-from optisar_yolo.nn.text import load_text_encoder
 
 SECTIONS = ("modality", "difficulty", "kind", "category")  # of the table after a validation of its own
-
-
-def checked_bank(
-    model: GroundingModel | ExportedModel, weights: str | Path | None, directory: Path | None
-) -> TextBank | KnownSentences:
-    """The text encoder a model was trained with.
-
-    Args:
-        model: The model.
-        weights: The encoder's weights file, where it does not bring its own.
-        directory: Where features are cached.
-
-    Returns:
-        Its bank; of an export with fixed sentences, the list of these.
-
-    Raises:
-        ValueError: The encoder found under the name has other weights than the one used in training.
-    """
-    if isinstance(model, ExportedModel) and model.texts:
-        return KnownSentences(model.texts, model.path)
-    encoder = load_text_encoder(model.text_model or "pocket", weights)
-    if model.text_fingerprint and encoder.fingerprint != model.text_fingerprint:
-        raise ValueError(
-            f"the model was trained with the text encoder {model.text_model} {model.text_fingerprint[:12]}, but "
-            f"the one found is {encoder.fingerprint[:12]}: give the right weights with text_weights=<file>"
-        )
-    return TextBank(encoder, directory)
 
 
 class GroundingValidator(BaseValidator):
@@ -92,6 +68,7 @@ class GroundingValidator(BaseValidator):
         self.calibration: Calibration | None = None
         self.problem = ""
         self.probe: Probe | None = None
+        self.watch: Any = None  # follows the experts, where plots are wanted
 
     @smart_inference_mode()
     def __call__(self, trainer: Any = None, model: Any = None, **_: Any) -> dict[str, float] | None:
@@ -108,7 +85,7 @@ class GroundingValidator(BaseValidator):
         net = self._prepare(trainer, model)
         self.metrics.clear()
         self.cases.clear()
-        self.probe = self._probe(net)
+        self.probe, self.watch = self._probe(net), self._watch(net)
         self.run_callbacks("on_val_start")
         seconds = dict.fromkeys(self.metrics.speed, 0.0)
         loader = self.dataloader if self.training else self._loader()
@@ -118,7 +95,7 @@ class GroundingValidator(BaseValidator):
             for index, img, extent in groups:
                 self._ground(net, index, img, extent, seconds)
             self.run_callbacks("on_val_batch_end")
-        if RANK > 0:
+        if not self._gather(seconds):
             return None
         self.speed = self.metrics.speed = {k: 1e3 * s / max(len(self.pictures), 1) for k, s in seconds.items()}
         LOGGER.info(self.metrics.table() if self.training else self.metrics.table(SECTIONS))
@@ -128,13 +105,38 @@ class GroundingValidator(BaseValidator):
         self.run_callbacks("on_val_end")
         return dict(self.metrics.results_dict)
 
+    def _gather(self, seconds: dict[str, float]) -> bool:
+        """Add what the other processes of a parallel training have found, in the order of the pictures.
+
+        Args:
+            seconds: By stage, of this process; of all afterwards.
+
+        Returns:
+            Whether this is the process that goes on: the first.
+        """
+        scores, use = self.probe.scores if self.probe else None, self.watch.use if self.watch else None
+        parts = ranks.gathered((self.metrics, self.cases, scores, use, seconds))
+        if parts is None:
+            return False
+        for metrics, cases, other_scores, other_use, spent in parts[1:]:
+            self.metrics.merge(metrics)
+            self.cases += cases
+            if scores is not None and other_scores is not None:
+                scores.merge(other_scores)
+            if use is not None:
+                use.merge(other_use)
+            for stage, s in spent.items():
+                seconds[stage] += s
+        return True
+
     def _prepare(self, trainer: Any, model: Any) -> GroundingModel | ExportedModel:
         """Set device, data and texts, and return the network in evaluation mode."""
         if trainer is not None:
             self.device = trainer.device
             return fused_copy(unwrap_model(trainer.ema.ema or trainer.model))
         callbacks.add_integration_callbacks(self)
-        self.device = select_device(self.args.device, verbose=False)
+        if ranks.count() == 1 or self.device is None:  # a process of a parallel training stays on its own
+            self.device = select_device(self.args.device, verbose=False)
         if not isinstance(model, (GroundingModel, ExportedModel)):
             from optisar_yolo.checkpoint import load_model
 
@@ -158,6 +160,15 @@ class GroundingValidator(BaseValidator):
             return None
         assert self.card is not None and self.bank is not None
         return Probe(net, self.bank, self.card.names, self.device, full)
+
+    def _watch(self, net: GroundingModel | ExportedModel) -> Any:
+        """Return what follows the experts, for the plots; never between the epochs of a training."""
+        if self.training or not self.args.plots or isinstance(net, ExportedModel):
+            return None
+        from optisar_yolo.explain.survey import Watch
+
+        assert self.card is not None
+        return Watch(net, self.card.names)
 
     def _judge(self, net: GroundingModel | ExportedModel) -> None:
         """Calibrate the confidences, and add what the false sentences show."""
@@ -186,7 +197,8 @@ class GroundingValidator(BaseValidator):
     def _loader(self) -> GroundingLoader:
         dataset = EvaluationDataset(self.pictures, self.args.imgsz)
         workers = self.args.workers if self.device.type != "cpu" else 0
-        return GroundingLoader(dataset, self.args.batch, EpochSampler(len(dataset), 0, shuffle=False), workers)
+        sampler = EpochSampler(len(dataset), 0, ranks.rank(), ranks.count(), shuffle=False)
+        return GroundingLoader(dataset, self.args.batch, sampler, workers)
 
     def _ground(
         self,
@@ -223,10 +235,12 @@ class GroundingValidator(BaseValidator):
         seconds["preprocess"] += ready - start
         seconds["inference"] += done - ready
         seconds["postprocess"] += time.perf_counter() - done
-        if self.probe is not None:  # after the clock has stopped: speed is that of the expressions
-            for row, i, mine in shares:
+        for row, i, mine in shares:  # after the clock has stopped: speed is that of the expressions
+            where = (extent[row].numpy(), (img.shape[2], img.shape[3]))
+            if self.watch is not None:
+                self.watch.add(row, self.pictures[i], *where)
+            if self.probe is not None:
                 own = [asked[j][1:] for j in mine]
-                where = (extent[row].numpy(), (img.shape[2], img.shape[3]))
                 self.probe(scene, row, self.pictures[i], own, conf[mine], iou[mine], *where)
 
     def _score(
@@ -242,30 +256,21 @@ class GroundingValidator(BaseValidator):
         assert self.card is not None
         size = (picture.width, picture.height)
         pred = to_picture(boxes, size, extent.numpy(), (canvas[2], canvas[3]))
-        objects = [obj for obj, _ in asked]
-        hard = is_hard(picture.categories)
-        iou = self.metrics.update(
-            pred,
-            picture.boxes[objects],
-            size,
-            picture.modality,
-            [self.card.names[picture.categories[o]] for o in objects],
-            conf,
-            [bool(hard[o]) for o in objects],
-            [picture.kinds[o][n] for o, n in asked],
-        )
-        for j, (o, n) in enumerate(asked):
-            self.cases.append(
-                Case(picture.path, picture.captions[o][n], picture.boxes[o], pred[j], float(conf[j]), float(iou[j]))
-            )
-        return iou
+        return judge(self.metrics, self.cases, picture, self.card.names, asked, pred, conf)
 
     def _save(self) -> None:
-        """Write table, record and, where asked for, plots."""
+        """Write table, record and, where asked for, plots and the answers themselves."""
+        if self.args.save_json:
+            assert self.card is not None
+            write_predictions(self.save_dir / "predictions.json", self.cases, self.card, self.args.split or "val")
         if self.args.plots:
             from optisar_yolo.engine.report import write_report
+            from optisar_yolo.explain.sheets import write_sheets
 
-            for path in write_report(self.metrics, self.cases, self.save_dir):
+            files = write_report(self.metrics, self.cases, self.save_dir)
+            files += write_sheets(self.cases, list(self.metrics.column("modality")), self.save_dir)
+            files += self.watch.write(self.save_dir) if self.watch is not None else []
+            for path in files:
                 self.on_plot(path)
         else:
             self.metrics.to_json(self.save_dir / "metrics.json")

@@ -78,6 +78,17 @@ class WordScores:
         """Add the IoU that an expression wins over one of its mirrored wordings."""
         self.mirrored.setdefault(expression, []).append(gain)
 
+    def merge(self, other: WordScores) -> None:
+        """Add what another process has collected; its expressions come after ours."""
+        first = len(self.conf)
+        self.conf += other.conf
+        self.right += other.right
+        self.hard += other.hard
+        self.pairs += [pair._replace(expression=first + pair.expression) for pair in other.pairs]
+        self.fit_conf += other.fit_conf
+        for expression, gains in other.mirrored.items():
+            self.mirrored.setdefault(first + expression, []).extend(gains)
+
     def observations(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return raw confidences [N], right [N] and true [N] of all expressions and one false sentence for each."""
         false = len(self.fit_conf)

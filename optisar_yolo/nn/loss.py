@@ -18,6 +18,7 @@ from torch import Tensor
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.tal import make_anchors
 
+from optisar_yolo import ranks
 from optisar_yolo.nn.compare import comparison_loss
 from optisar_yolo.nn.position import region_labels
 
@@ -101,7 +102,8 @@ class GroundingLoss(v8DetectionLoss):
             )
             # one-hot alignment -> weight of each anchor, spread over the row of truth of its object
             weight = aligned.sum(-1, keepdim=True)  # [B, A, 1]
-            total = weight.sum().clamp(min=1)
+            # A process with few objects must not weigh them more than the others do theirs: one normaliser for all.
+            total = ranks.total(weight.sum()).clamp(min=1) / ranks.count()
             keep = torch.ones_like(scores)
             target = torch.zeros_like(scores)
             chosen = torch.zeros_like(scores, dtype=torch.bool)

@@ -1,0 +1,169 @@
+"""Zero-shot annotation of the real test pictures, scored against their labels: boxes, categories, truth of captions.
+
+    python benchmarks/annotation.py [--model optisar++n-pocket.safetensors] [--imgsz 320] [--limit 20]
+
+writes benchmarks/results/annotation.json. The pool are the distinct captions of the training split; the test pictures
+and their labels are used for scoring alone. A picture's modality is read from its file name, as ``optisar annotate``
+does. The real pictures are expected where benchmarks/optsar-real.yaml says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timing import about
+from torchvision.ops import box_iou
+from ultralytics.utils import TQDM
+
+from optisar_yolo import OptiSAR
+from optisar_yolo.annotate.annotate import Annotator, Settings
+from optisar_yolo.annotate.choose import Annotation, annotated
+from optisar_yolo.annotate.files import modality_by_name
+from optisar_yolo.annotate.pool import load_pool
+from optisar_yolo.cli import BUNDLED_MODEL
+from optisar_yolo.data.cards import load_card
+from optisar_yolo.data.records import Picture, load_split
+from optisar_yolo.files import write_atomic
+from optisar_yolo.language import Scene
+
+HERE = Path(__file__).resolve().parent
+REAL = HERE / "optsar-real.yaml"
+RIGHT = 0.5  # IoU from which a box is right
+VERDICTS = {True: "true", False: "false", None: "cannot tell"}
+RULE = (
+    f"a written box is right if it has IoU >= {RIGHT} with a labelled object that no surer box has taken; category, "
+    "caption and claims are judged for right boxes, against all labelled boxes of the picture; singled out: the "
+    "caption is true of the object and of no other of its category"
+)
+
+
+class Score:
+    """Counts of what was written against what is labelled."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def add(self, picture: Picture, names: Sequence[str], written: Sequence[Annotation]) -> None:
+        """Add a picture with its annotations, the surest first."""
+        self.counts.update(pictures=1, objects=len(picture.boxes), boxes=len(written))
+        labels = [names[c] for c in picture.categories]
+        scene = Scene(picture.boxes, labels, (picture.width, picture.height))
+        for found, target in zip(written, pairs(written, picture.boxes), strict=True):
+            if target is None:
+                continue
+            self.counts["right"] += 1
+            self.counts["category"] += found.category == labels[target]
+            claims = scene.claims(found.caption, target)
+            self.counts[f"caption {VERDICTS[scene.verdict(found.caption, target)]}"] += 1
+            self.counts["singled out"] += scene.singles_out(found.caption, target)
+            self.counts.update(f"{claim} {VERDICTS[verdict]}" for claim, verdict in claims.items())
+
+    def figures(self) -> dict[str, Any]:
+        """Return shares (0..1; None where there is nothing to count) and counts."""
+        c = self.counts
+
+        def share(part: str, *whole: str) -> float | None:
+            total = sum(c[w] for w in whole)
+            return round(c[part] / total, 4) if total else None
+
+        def truth(what: str) -> dict[str, Any]:
+            return {v: c[f"{what} {v}"] for v in VERDICTS.values()} | {
+                "true of judged": share(f"{what} true", f"{what} true", f"{what} false")
+            }
+
+        return {
+            **{k: c[k] for k in ("pictures", "objects", "boxes", "right")},
+            "precision": share("right", "boxes"),
+            "recall": share("right", "objects"),
+            "right category": share("category", "right"),
+            "singled out": share("singled out", "right"),
+            "caption": truth("caption"),
+            "claims": {claim: truth(claim) for claim in ("place", "size", "extreme", "relation", "only")},
+        }
+
+
+def pairs(written: Sequence[Annotation], targets: np.ndarray) -> list[int | None]:
+    """Give each written box, in their order, the free labelled object that it overlaps most, if it is right."""
+    if not written or not len(targets):
+        return [None] * len(written)
+    iou = box_iou(torch.tensor([w.box for w in written]).double(), torch.from_numpy(targets).double()).numpy()
+    given: list[int | None] = []
+    for row in iou:
+        best = int(row.argmax())
+        given.append(best if row[best] >= RIGHT else None)
+        if given[-1] is not None:
+            iou[:, best] = 0.0
+    return given
+
+
+def main() -> None:
+    """Annotate, score, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default=BUNDLED_MODEL)
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--confs", type=float, nargs="+", default=[0.4, 0.5, 0.6, 0.7, 0.8])
+    parser.add_argument("--verify", nargs="+", default=["off", "drop", "strip"])
+    parser.add_argument("--topk", type=int, default=5)
+    parser.add_argument("--limit", type=int, default=0, help="pictures at most, of both modalities; 0 for all")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "annotation.json")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    card = load_card(REAL)
+    pictures = load_split(card, "test")
+    if args.limit:
+        pictures = pictures[:: max(len(pictures) // args.limit, 1)][: args.limit]
+    pool = load_pool(REAL, "train")
+    settings = Settings(conf=min(args.confs), topk=args.topk, imgsz=args.imgsz)
+    annotator = Annotator(OptiSAR(args.model), pool, settings, cache=card.root)
+    cells = [(verify, conf) for verify in args.verify for conf in args.confs]
+    scores = {(cell, group): Score() for cell in cells for group in ("optical", "sar", "all")}
+    dropped: dict[tuple[str, float], Counter[str]] = {cell: Counter() for cell in cells}
+    start = time.perf_counter()
+    for picture in TQDM(pictures, desc="annotating"):
+        found, size = annotator.find(picture.path)
+        for verify, conf in cells:
+            chosen = annotated(
+                found.least(conf), pool, size, modality_by_name(picture.path),
+                verify=verify, dropped=dropped[verify, conf],
+            )  # fmt: skip
+            for group in (picture.modality, "all"):
+                scores[(verify, conf), group].add(picture, card.names, chosen)
+    seconds = (time.perf_counter() - start) / len(pictures)
+    rows = [
+        {"verify": v, "conf": c, "group": g, **scores[(v, c), g].figures()}
+        | ({"dropped": dict(dropped[v, c].most_common())} if g == "all" else {})
+        for v, c in cells
+        for g in ("optical", "sar", "all")
+    ]
+    record = about(args.threads) | {
+        "model": args.model, "imgsz": args.imgsz, "topk": args.topk, "captions": len(pool), "rule": RULE,
+        "seconds per picture": round(seconds, 3), "rows": rows,
+    }  # fmt: skip
+    write_atomic(args.out, json.dumps(record, indent=1) + "\n")
+    print(table(rows))
+    print(f"{len(pictures)} pictures, {len(pool)} captions, {seconds:.2f} s per picture; written to {args.out}")
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the figures as lines, in percent."""
+    heads = ("precision", "recall", "category", "captions true", "places true", "extremes true", "boxes")
+    lines = [f"{'':<20}" + "".join(f"{h:>15}" for h in heads)]
+    for r in rows:
+        shares = [r["precision"], r["recall"], r["right category"], r["caption"]["true of judged"]]
+        shares += [r["claims"][claim]["true of judged"] for claim in ("place", "extreme")]
+        cells = ["-" if s is None else f"{100 * s:.1f}" for s in shares] + [str(r["boxes"])]
+        lines.append(f"{r['verify']:<6}{r['conf']:<6}{r['group']:<8}" + "".join(f"{c:>15}" for c in cells))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The pool of captions that pictures are annotated with: read from a list, a table, annotations or a data card."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ultralytics.utils import LOGGER
+
+from optisar_yolo.build.sources.lists import read_json
+from optisar_yolo.build.sources.records import read_text
+from optisar_yolo.data.cards import DataError, load_card
+from optisar_yolo.data.checks import Skips, is_id
+from optisar_yolo.language import clean
+
+KINDS = ".txt (a caption a line), .json (a list, or COCO JSON with captions), .csv (a column) or .yaml (a data card)"
+
+
+class Caption(NamedTuple):
+    """A caption of the pool.
+
+    Attributes:
+        text: The caption.
+        categories: Categories of the objects that it was said of, the most frequent first; empty where the pool's
+            file does not say.
+    """
+
+    text: str
+    categories: tuple[str, ...] = ()
+
+
+def load_pool(source: str | Path | Sequence[str], split: str = "train", column: str = "caption") -> list[Caption]:
+    """Read a pool.
+
+    Args:
+        source: A file (see `KINDS`), or the captions themselves.
+        split: Of a data card: the split whose captions are taken.
+        column: Of a CSV file: the column that holds the captions.
+
+    Returns:
+        The captions in their order, each once, at least one; blank ones and what is no text are left out and counted.
+
+    Raises:
+        DataError: No such file, a file of another kind, or no caption in it.
+    """
+    skips = Skips()
+    if isinstance(source, (str, Path)):
+        where, said = str(source), _read(Path(source), split, column)
+    else:
+        where, said = "the list given as pool", [(text, "") for text in source]
+    pool = collect(said, skips)
+    if lines := skips.lines():
+        LOGGER.warning(f"{where}: " + "; ".join(lines))
+    if not pool:
+        raise DataError(f"{where}: no caption in it; a pool needs at least one, such as 'the ship at the top'")
+    return pool
+
+
+def collect(said: Iterable[tuple[Any, str]], skips: Skips) -> list[Caption]:
+    """Make a pool of pairs of caption and category ("" where it is not known), each caption once."""
+    known: dict[str, Counter[str]] = {}
+    repeated = 0
+    for number, (text, category) in enumerate(said, 1):
+        try:
+            caption = clean(text)
+        except ValueError:
+            skips.add("blank caption or no text, left out", f"number {number}")
+            continue
+        repeated += caption in known and not category  # annotations repeat captions by their nature
+        counts = known.setdefault(caption, Counter())
+        if category:
+            counts[category] += 1
+    if repeated:
+        LOGGER.info(f"pool: {repeated} captions stand in it more than once and are asked once")
+    return [Caption(text, tuple(c for c, _ in counts.most_common())) for text, counts in known.items()]
+
+
+def _read(file: Path, split: str, column: str) -> list[tuple[Any, str]]:
+    """Read pairs of caption and category from a file."""
+    suffix = file.suffix.lower()
+    if suffix in (".yaml", ".yml"):
+        card = load_card(file)
+        if split not in card.splits:
+            raise DataError(f"{card.path}: no split '{split}' to take captions from; it has {', '.join(card.splits)}")
+        return _annotated(read_json(card.splits[split]), card.splits[split])
+    if suffix not in (".txt", ".json", ".csv"):
+        raise DataError(f"{file}: no pool of captions; give {KINDS}")
+    if not file.is_file():
+        raise DataError(f"{file}: no such file; pool= takes {KINDS}")
+    if suffix == ".txt":
+        return [(line, "") for line in read_text(file).splitlines()]
+    if suffix == ".csv":
+        return _table(file, column)
+    content = read_json(file)
+    if isinstance(content, list):
+        return [(text, "") for text in content]
+    return _annotated(content, file)
+
+
+def _annotated(content: object, file: Path) -> list[tuple[Any, str]]:
+    """Take captions and categories from COCO JSON."""
+    notes = content.get("annotations") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(notes, list):
+        raise DataError(f"{file}: expected a list of captions, or COCO JSON with 'annotations' that have a 'caption'")
+    listed = content.get("categories")
+    names = {
+        c["id"]: c["name"]
+        for c in (listed if isinstance(listed, list) else ())
+        if isinstance(c, dict) and is_id(c.get("id")) and isinstance(c.get("name"), str)
+    }
+    said: list[tuple[Any, str]] = []
+    for note in notes:
+        if not isinstance(note, dict) or "caption" not in note:
+            continue
+        number = note.get("category_id")
+        name = (names.get(number) if is_id(number) else None) or note.get("category_name")
+        category = " ".join(name.split()) if isinstance(name, str) else ""
+        captions = note["caption"] if isinstance(note["caption"], list) else [note["caption"]]
+        said += [(text, category) for text in captions]
+    return said
+
+
+def _table(file: Path, column: str) -> list[tuple[Any, str]]:
+    """Take a column, and the column "category" where there is one, from a CSV file."""
+    rows = csv.DictReader(io.StringIO(read_text(file)))
+    try:
+        if column not in (rows.fieldnames or ()):
+            found = ", ".join(rows.fieldnames or ()) or "nothing"
+            raise DataError(f"{file}: no column '{column}'; its first line names {found}. Choose with column=…")
+        return [(row[column] or "", " ".join((row.get("category") or "").split())) for row in rows]
+    except csv.Error as error:
+        raise DataError(f"{file}: not a CSV file ({error})") from error

@@ -1,0 +1,136 @@
+"""Annotation, the product: all captions at once against each alone, suppression against brute force, memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from lively_net import lively
+from torch.nn import functional as F
+
+from optisar_yolo.annotate.choose import same_box
+from optisar_yolo.annotate.match import SCORES, Found, captions_at_once, match
+from optisar_yolo.engine.calibrate import Calibration, attach
+from optisar_yolo.nn.model import GroundingModel, fused_copy
+
+CANVAS, SIZE, TOPK = (96, 128), (256, 160), 3  # the picture fills the canvas but for two strips: 128 x 80
+EXTENT = torch.tensor([[0.0, 8 / 96, 1.0, 88 / 96]])
+
+
+@pytest.fixture(scope="module", params=["-late", ""], ids=["late", "guided"])
+def net(request: pytest.FixtureRequest) -> GroundingModel:
+    return lively(request.param)
+
+
+@pytest.fixture(scope="module")
+def asked(net: GroundingModel) -> tuple[torch.Tensor, torch.Tensor]:
+    """A picture and seven captions."""
+    torch.manual_seed(5)
+    smooth = F.interpolate(torch.rand(1, 3, 6, 8), CANVAS, mode="bicubic").clamp(0, 1)
+    return smooth, F.normalize(torch.randn(7, net.text_dim), dim=-1)
+
+
+def peaks(level: np.ndarray) -> np.ndarray:
+    """Tell which cells are highest in their 3 x 3 neighbourhood, cell by cell."""
+    h, w = level.shape
+    return np.array(
+        [[level[y, x] >= level[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].max() for x in range(w)] for y in range(h)]
+    )
+
+
+def one_by_one(net: GroundingModel, image: torch.Tensor, texts: torch.Tensor, conf: float) -> list[tuple[float, ...]]:
+    """(caption, confidence, box) of every caption asked alone, all anchors decoded, with loops."""
+    rows = []
+    with torch.inference_mode():
+        for t, text in enumerate(texts):
+            preds = net.query(net.encode(image, EXTENT), text[None])
+            scores = preds["scores"][0, 0].numpy()
+            boxes = net.head.boxes_at(preds, torch.arange(len(scores))[None])[0].numpy()
+            start, found = 0, []
+            for f in preds["feats"]:
+                h, w = f.shape[2:]
+                for i in np.flatnonzero(peaks(scores[start : start + h * w].reshape(h, w)).ravel()):
+                    found.append((scores[start + i], start + i))
+                start += h * w
+            for score, anchor in sorted(found, reverse=True)[:TOPK]:
+                sure = 1 / (1 + np.exp(-score))
+                x1, y1, x2, y2 = boxes[anchor]
+                box = np.array([x1 * 2, (y1 - 8) * 2, x2 * 2, (y2 - 8) * 2]).clip(0, [256, 160, 256, 160])
+                if sure >= conf and min(box[2] - box[0], box[3] - box[1]) >= 1:
+                    rows.append((t, sure, *box))
+    return sorted(rows, key=lambda r: (r[0], -r[1]))
+
+
+def listed(found: Found) -> np.ndarray:
+    table = np.column_stack([found.captions, found.conf, found.boxes])
+    return table[np.lexsort((-table[:, 1], table[:, 0]))]
+
+
+def test_all_captions_at_once_equal_each_alone(net, asked):
+    conf = 0.2
+    truth = np.array(one_by_one(net, *asked, conf))
+    assert len(truth) > 5
+    with torch.inference_mode():
+        scene = net.encode(asked[0], EXTENT)
+    answers = [match(net, scene, asked[1], CANVAS, SIZE, conf, TOPK, chunk) for chunk in (1, 3, 7, None)]
+    for found in answers:
+        assert (np.diff(found.conf) <= 0).all()  # the surest first
+        np.testing.assert_allclose(listed(found)[:, :2], truth[:, :2], atol=1e-4)
+        np.testing.assert_allclose(listed(found)[:, 2:], truth[:, 2:], atol=0.05)
+
+
+def test_the_network_for_inference_gives_the_same(net, asked):
+    fused = fused_copy(net)
+    with torch.inference_mode():
+        plain = match(net, net.encode(asked[0], EXTENT), asked[1], CANVAS, SIZE, 0.2, TOPK)
+        quick = match(fused, fused.encode(asked[0], EXTENT), asked[1], CANVAS, SIZE, 0.2, TOPK)
+    np.testing.assert_allclose(listed(quick)[:, :2], listed(plain)[:, :2], atol=1e-3)
+    np.testing.assert_allclose(listed(quick)[:, 2:], listed(plain)[:, 2:], atol=0.5)
+
+
+def test_confidence_is_calibrated_and_bounds_what_is_kept(net, asked):
+    with torch.inference_mode():
+        scene = net.encode(asked[0], EXTENT)
+    raw = match(net, scene, asked[1], CANVAS, SIZE, 0.0, 1)
+    attach(net, Calibration(2.0, -1.0, 0.5))
+    try:
+        found = match(net, scene, asked[1], CANVAS, SIZE, 0.0, 1)
+        least = float(np.median(found.conf))
+        kept = match(net, scene, asked[1], CANVAS, SIZE, least, 1)
+    finally:
+        attach(net, None)
+    logit = np.log(raw.conf / (1 - raw.conf))
+    np.testing.assert_allclose(found.conf, 1 / (1 + np.exp(1 - 2 * logit)), rtol=1e-4)
+    assert len(kept.conf) == (found.conf >= least).sum() < len(found.conf)
+    assert len(found.least(least).conf) == len(kept.conf)
+    assert len(match(net, scene, asked[1], CANVAS, SIZE, 1.0, 1).conf) == 0
+
+
+@pytest.mark.parametrize("anchors", [1, 2100, 344064, 10**9])
+def test_scores_in_memory_are_bounded(anchors):
+    few = captions_at_once(anchors)
+    assert few >= 1 and (few == 1 or few * anchors <= SCORES)
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    w, h = (np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])).clip(0)
+    return w * h / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - w * h)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_captions_on_the_same_box_come_together(seed):
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 60, (60, 2))
+    boxes = np.hstack([corner, corner + rng.uniform(5, 40, (60, 2))]).round(2)
+    conf = np.sort(rng.random(60))[::-1].copy()
+    truth: list[list[int]] = []
+    for i in range(60):  # greedy, with loops
+        home = next((g for g in truth if overlap(boxes[g[0]], boxes[i]) > 0.4), None)
+        truth.append([i]) if home is None else home.append(i)
+    groups = same_box(Found(boxes, conf, np.arange(60)), 0.4)
+    assert [g.tolist() for g in groups] == truth
+    assert len(truth) > 3 and max(map(len, truth)) > 1
+
+
+def test_nothing_found_gives_no_box():
+    assert same_box(Found(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)), 0.5) == []
