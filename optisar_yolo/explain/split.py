@@ -1,0 +1,58 @@
+"""Routing maps of a data split's pictures, modality by modality (the paper's Fig. 9)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data.records import MODALITIES, Picture, load_card, load_split
+from optisar_yolo.engine.metrics import TITLES
+from optisar_yolo.engine.view import choose
+from optisar_yolo.explain.look import Explainer
+from optisar_yolo.explain.maps import expert_map
+from optisar_yolo.explain.panels import GAP, HEAD, TITLE, WIDTH, save, say
+
+NARROWEST = 6.2  # inches: as much as the title needs
+
+
+def routing_sheets(look: Explainer, data: str | Path, split: str, n: int, folder: Path) -> list[Path]:
+    """Draw which experts the patches chose in pictures of each modality: ``routing_<block>.png``.
+
+    Args:
+        look: Of a network with PL-MoE; of another one nothing is drawn.
+        data: Data card.
+        split: Its split.
+        n: Pictures of each modality, chosen by a fixed seed.
+        folder: Where to.
+
+    Returns:
+        One sheet per block.
+    """
+    pictures = load_split(load_card(data), split)
+    order = [pictures[i] for i in choose(pictures, len(pictures), seed=0)]
+    rows = [own[:n] for m in MODALITIES if (own := [p for p in order if p.modality == m])]
+    first = read_image(rows[0][0].path)
+    return [save(_sheet(look, rows, block), folder / f"routing_{block}.png") for block in look.routes(first)[1]]
+
+
+def _sheet(look: Explainer, rows: list[list[Picture]], block: str) -> Figure:
+    """Draw one row of pictures per modality."""
+    width = max(max(map(len, rows)) * (WIDTH + GAP) + GAP, NARROWEST)
+    tall = [WIDTH * min(max(p.height / p.width for p in row), 1.0) for row in rows]  # taller pictures become narrower
+    height = HEAD + sum(tall) + len(rows) * (TITLE + GAP)
+    figure = Figure(figsize=(width, height))
+    title = f"{block}: expert of the largest weight in each patch"
+    say(figure, GAP / width, 1 - 0.5 * HEAD / height, title, fontsize=12, fontweight="bold", va="center")
+    bottom = height - HEAD
+    for row, high in zip(rows, tall, strict=True):
+        bottom -= TITLE + high
+        for column, picture in enumerate(row):
+            area = ((GAP + column * (WIDTH + GAP)) / width, bottom / height, WIDTH / width, high / height)
+            image = read_image(picture.path)
+            frame, routing = look.routes(image)
+            name = f"{TITLES.get(picture.modality, picture.modality)}, {picture.path.name}"
+            expert_map(figure.add_axes(area, anchor="NW"), image, frame, routing[block], name)
+        bottom -= GAP
+    return figure
