@@ -248,6 +248,7 @@ def test_command_line(files, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli(["export", f"model={copy}", "imgsz=128"]) == 0  # onnx where no format is given
     assert runtime.ExportedModel(copy.with_suffix(".onnx")).imgsz == 128
+    assert cli(["export", "imgsz=128"]) == 0 and Path("optisar++n-pocket.onnx").is_file()  # the package's own weights
     assert cli(["export", f"model={copy}", "format=ncnn"]) == 1
     assert "use format=onnx" in capsys.readouterr().err
 
