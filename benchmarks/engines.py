@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import timing
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -108,8 +109,7 @@ def onnx_graph(path: Path, threads: int) -> Graph:
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     # its threads may spin while it works, but not on while the next contestant is measured
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # random weights make attention so sharp that most of it is denormal numbers, on which processors are slow
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    options.add_session_config_entry("session.set_denormal_as_zero", str(int(timing.flush_denormals)))
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = {i.name for i in session.get_inputs()}
 
@@ -135,7 +135,7 @@ def openvino_graph(path: Path, threads: int, precision: str = "f32") -> Graph:
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
-        "CPU_DENORMALS_OPTIMIZATION": True,
+        "CPU_DENORMALS_OPTIMIZATION": timing.flush_denormals,
     }
     request = ov.Core().compile_model(network, "CPU", settings).create_infer_request()
     ports = {name: port for port in network.inputs for name in port.get_names()}

@@ -28,6 +28,7 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
 PACKAGES = ("ultralytics", "torch", "onnxruntime", "openvino", "transformers", "numpy")
 SLOW = 3.0  # seconds of a first call from which it counts as a measure of the next
+flush_denormals = False  # processors are slow on denormal numbers, which random weights make many of; set by `pin`
 LEAST = 3  # calls of the slowest contestant: the fewest that have a median which one disturbance cannot move
 
 
@@ -48,6 +49,7 @@ def pin(threads: int) -> None:
     Args:
         threads: Threads of every engine.
     """
+    global flush_denormals
     wanted = {
         "OMP_WAIT_POLICY": "PASSIVE",
         "OMP_NUM_THREADS": str(threads),
@@ -59,7 +61,7 @@ def pin(threads: int) -> None:
         sys.stdout.flush()
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | wanted)
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # as in the other engines
+    flush_denormals = torch.set_flush_denormal(True)
 
 
 def timed(call: Callable[[], object]) -> Taken:

@@ -99,7 +99,6 @@ class OnnxGraph(Graph):
         runtime = need("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")  # processors are slow on such numbers
         self.path = path
         self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.metadata = self.session.get_modelmeta().custom_metadata_map
@@ -136,8 +135,7 @@ class OpenVinoGraph(Graph):
             raise CheckpointError(f"{path}: needs one .xml with its .bin beside it; export the model again")
         # On processors with bfloat16 units OpenVINO would round everything to 8 bits of mantissa, int8 graphs' other
         # layers too: answers must not depend on the machine.
-        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "CPU_DENORMALS_OPTIMIZATION": True}
-        options["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
+        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         try:
             self.compiled = ov.Core().compile_model(str(files[0]), "CPU", options)
         except RuntimeError as error:
