@@ -30,11 +30,12 @@ def test_every_variant_builds(name):
     model = GroundingModel(description, verbose=False, text_dim=16)
     blocks = {type(m) for m in model.modules()}
     assert (PLMoE in blocks) == (name not in ("baseline", "adversarial", "no-experts"))
-    assert (TGDFSSA in blocks) == (name not in ("baseline", "adversarial", "experts", "no-fusion", "compare-no-fusion"))
+    late = name == "compare-no-fusion" or name.startswith("late-")
+    assert (TGDFSSA in blocks) == (not late and name not in ("baseline", "adversarial", "experts", "no-fusion"))
     assert model.head.position == (
         name not in ("released", "baseline", "adversarial", "experts", "paper", "no-position")
     )
-    assert (model.head.compare is not None) == name.startswith("compare")
+    assert (model.head.compare is not None) == (late or name == "compare")
     check({k: v for k, v in variant.settings.items() if k in SETTINGS})
 
 
