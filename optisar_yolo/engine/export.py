@@ -27,8 +27,8 @@ from optisar_yolo.engine.calibrate import ATTRIBUTE, calibration_of
 from optisar_yolo.engine.exported import ENCODER, FORMAT, INPUTS, OUTPUTS, QUERY, ExportedModel, KnownSentences
 from optisar_yolo.engine.formats import check_options
 from optisar_yolo.engine.graphs import Answers, Baked, Encoder, Exportable, Query, answers, example
-from optisar_yolo.engine.runtimes import need
 from optisar_yolo.engine.tracing import OPSET, read_openvino, write_onnx, write_openvino, write_torchscript
+from optisar_yolo.extras import need
 from optisar_yolo.nn.model import GroundingModel, fused_copy
 
 ENDING = {"onnx": ".onnx", "openvino": "_openvino_model", "torchscript": ".torchscript"}

@@ -16,7 +16,7 @@ from optisar_yolo.data.dataset import EvaluationDataset
 from optisar_yolo.data.records import Picture, load_split
 from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.graphs import Exportable
-from optisar_yolo.engine.runtimes import need
+from optisar_yolo.extras import need
 from optisar_yolo.nn.model import GroundingModel
 
 PICTURES = 300  # at most: NNCF's own default, beyond which ranges hardly move

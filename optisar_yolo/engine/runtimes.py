@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,32 +15,8 @@ from torch import Tensor
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.checkpoint import CheckpointError
+from optisar_yolo.extras import need
 from optisar_yolo.identify import EXPORT_NOTE, MARK
-
-EXTRAS = {"onnx": "export", "onnxruntime": "export", "openvino": "openvino", "nncf": "openvino"}
-
-
-class MissingExtraError(ImportError, ValueError):
-    """An optional dependency is not installed. Also a ``ValueError``, which commands report without a traceback."""
-
-
-def need(name: str) -> ModuleType:
-    """Import an optional dependency of export.
-
-    Args:
-        name: A key of :data:`EXTRAS`.
-
-    Raises:
-        MissingExtraError: It is not installed; the message says how to get it. Nothing is installed unasked.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:  # installed, but something that it needs is not
-            raise
-        raise MissingExtraError(
-            f"this export needs the package {name}, which is not installed: pip install 'optisar-yolo[{EXTRAS[name]}]'"
-        ) from error
 
 
 @contextmanager

@@ -20,8 +20,9 @@ from ultralytics.utils import LOGGER
 
 from optisar_yolo import __version__
 from optisar_yolo.engine.exported import FORMAT
-from optisar_yolo.engine.runtimes import OnnxGraph, need
+from optisar_yolo.engine.runtimes import OnnxGraph
 from optisar_yolo.engine.tracing import OPSET, onnx_options, tracing
+from optisar_yolo.extras import need
 from optisar_yolo.files import write_atomic
 from optisar_yolo.identify import MARK
 from optisar_yolo.nn.encoder import TextEncoder

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from optisar_yolo.engine.graphs import Exportable
-from optisar_yolo.engine.runtimes import jit, need
+from optisar_yolo.engine.runtimes import jit
+from optisar_yolo.extras import need
 from optisar_yolo.identify import EXPORT_NOTE, MARK
 
 OPSET = 17  # the first with LayerNormalization; any PyTorch that we support writes it

@@ -32,7 +32,7 @@ from optisar_yolo.engine.cases import Case
 from optisar_yolo.engine.judging import judge
 from optisar_yolo.engine.metrics import GroundingMetrics
 from optisar_yolo.engine.predictions import write_predictions
-from optisar_yolo.engine.runtimes import MissingExtraError
+from optisar_yolo.extras import MissingExtraError
 from optisar_yolo.nn.encoder import offline_switch
 
 DEFAULTS: dict[str, Any] = {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo.scene.extras import need
+from optisar_yolo.extras import need
 from optisar_yolo.scene.reading import Raster
 
 WGS84 = "EPSG:4326"

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optisar_yolo.data.cards import DataError
-from optisar_yolo.scene.extras import need
+from optisar_yolo.extras import need
 
 CACHE = 256 << 20  # bytes of decoded blocks: several rows of tiles of a scene 20,000 pixels wide
 AHEAD = 2  # groups of tiles that wait, read, while the network is busy

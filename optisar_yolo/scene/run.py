@@ -16,8 +16,8 @@ from ultralytics.utils.files import increment_path
 
 from optisar_yolo import __version__
 from optisar_yolo.engine.predict import sentences
+from optisar_yolo.extras import need
 from optisar_yolo.scene.detecting import Detector, SentenceDetector
-from optisar_yolo.scene.extras import need
 from optisar_yolo.scene.georeference import Georeference
 from optisar_yolo.scene.merging import MARGIN, cut_sides, merge
 from optisar_yolo.scene.options import SceneOptions

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from optisar_yolo.engine.draw import PALETTE
+from optisar_yolo.extras import need
 from optisar_yolo.files import write_atomic
-from optisar_yolo.scene.extras import need
 from optisar_yolo.scene.quicklook import LEAST, shrink, visible
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from ultralytics.utils import LOGGER
 
 from optisar_yolo.build.commands import typed
 from optisar_yolo.cli import BUNDLED_MODEL
+from optisar_yolo.extras import need
 from optisar_yolo.serve.limits import Limits
-from optisar_yolo.serve.run_service import limits_of, missing
+from optisar_yolo.serve.run_service import limits_of
 
 KEYS = ("max_mib", "max_pixels", "max_sentences", "max_words", "max_characters", "remembered")
 DEFAULTS: dict[str, Any] = {
@@ -41,11 +42,10 @@ def main(options: dict[str, str]) -> None:
     settings = typed(options, DEFAULTS)
     limits = limits_of(settings)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
-    try:
-        from optisar_yolo.serve.app import Desk
-        from optisar_yolo.serve.models import Models
-    except ModuleNotFoundError as error:
-        raise missing(error, "apps", ("gradio",)) from error
+    need("gradio")
+    from optisar_yolo.serve.app import Desk
+    from optisar_yolo.serve.models import Models
+
     alone = settings["host"] in LOCAL and not settings["share"]
     names = [name.strip() for name in settings["model"].split(",") if name.strip()]
     desk = Desk(Models([*names, BUNDLED_MODEL], alone, limits), limits)

@@ -9,12 +9,12 @@ from typing import Any
 
 from optisar_yolo.build.commands import typed
 from optisar_yolo.cli import BUNDLED_MODEL
-from optisar_yolo.engine.runtimes import MissingExtraError
+from optisar_yolo.extras import need
 from optisar_yolo.serve.limits import Limits
 
 LIMITS: dict[str, Any] = {f.name: f.default for f in fields(Limits)}
 DEFAULTS: dict[str, Any] = {"host": "127.0.0.1", "port": 8000, "model": BUNDLED_MODEL, "imgsz": 0, **LIMITS}
-PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "limits", "python_multipart")  # of the extra
+PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "limits", "python_multipart")
 GRACE = 10  # seconds in which requests that were begun may end
 
 
@@ -33,16 +33,13 @@ def main(options: dict[str, str]) -> None:
     """
     settings = typed(options, DEFAULTS)
     limits = limits_of(settings)
-    try:
-        import python_multipart  # noqa: F401  # FastAPI reads forms with it, and says so late
-        import uvicorn
+    for package in PACKAGES:
+        need(package)
+    import uvicorn
 
-        from optisar_yolo.serve.answers import Engine
-        from optisar_yolo.serve.service import create_app
-    except ModuleNotFoundError as error:
-        raise missing(
-            error, "serve", ("fastapi", "uvicorn", "prometheus_client", "limits", "python_multipart")
-        ) from error
+    from optisar_yolo.serve.answers import Engine
+    from optisar_yolo.serve.service import create_app
+
     engine = Engine(settings["model"], settings["imgsz"] or None, limits.remembered)
     uvicorn.run(
         create_app(engine, limits),
@@ -57,12 +54,3 @@ def main(options: dict[str, str]) -> None:
 def limits_of(settings: Mapping[str, Any]) -> Limits:
     """Return the limits among the settings of a command."""
     return Limits(**{name: settings[name] for name in LIMITS if name in settings})
-
-
-def missing(error: ModuleNotFoundError, extra: str, packages: tuple[str, ...]) -> Exception:
-    """Return the error that names the extra, where a package of it is missing; otherwise the error itself."""
-    if error.name is None or error.name.split(".")[0] not in packages:
-        return error
-    return MissingExtraError(
-        f"this command needs the package {error.name}, which is not installed: pip install 'optisar-yolo[{extra}]'"
-    )
