@@ -23,13 +23,14 @@ from optisar_yolo.checkpoint import (
 )
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.textbank import TextBank
+from optisar_yolo.engine.banks import checked_bank
 from optisar_yolo.engine.calibrate import Calibration, CalibrationError, attach, calibration_of, default_conf
 from optisar_yolo.engine.export import run_export
 from optisar_yolo.engine.exported import ExportedModel, KnownSentences
 from optisar_yolo.engine.predict import GroundingPredictor, answer, as_results, canvas, sentences
 from optisar_yolo.engine.runtimes import is_export
 from optisar_yolo.engine.train import GroundingTrainer
-from optisar_yolo.engine.val import GroundingValidator, checked_bank
+from optisar_yolo.engine.val import GroundingValidator
 from optisar_yolo.nn.model import GroundingModel, fused_copy
 from optisar_yolo.plugin import config_keys
 

@@ -11,8 +11,9 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from optisar_yolo import __version__, boot
 from optisar_yolo.settings import SETTINGS
@@ -117,7 +118,7 @@ Own arguments, beside those of Ultralytics (optisar cfg lists them)
 optisar checks | version | settings | cfg | help do what they do in yolo. Without model=, train starts from
 {build} and every other mode uses {bundled}, which comes with the package."""
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # some versions of Ultralytics colour the words of their errors
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 HELP_WORDS = ("help", "--help", "-help", "-h", "h")
 STOCK_WORDS = ("version", "checks", "settings", "cfg", "copy-cfg", "login", "logout", "solutions")
 """Commands that Ultralytics answers itself."""
@@ -198,6 +199,32 @@ def parse(words: Sequence[str]) -> dict[str, str]:
     return options
 
 
+def typed(options: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Give every option its value, of its default's type.
+
+    Args:
+        options: Texts as they were typed.
+        defaults: Known options; a default of None takes any text.
+
+    Raises:
+        UsageError: An unknown option, or a text that is no value of the type.
+    """
+    values = dict(defaults)
+    for key, text in options.items():
+        if key not in defaults:
+            raise UsageError(f"unknown argument '{key}'{nearest(key, defaults)}")
+        kind = type(defaults[key])
+        try:
+            if kind is bool:
+                values[key] = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+            else:
+                values[key] = kind(text) if kind in (int, float) else text
+        except (ValueError, KeyError) as error:
+            expected = {bool: "True or False", int: "a whole number", float: "a number"}[kind]
+            raise UsageError(f"{key}={text}: expected {expected}") from error
+    return values
+
+
 def _run_verb(verb: Verb, words: Sequence[str]) -> int:
     """Run a command of our own; keys are checked where the module says which it knows (``DEFAULTS``)."""
     boot.install(force=True)
@@ -243,11 +270,16 @@ def _run_stock(words: list[str]) -> int:
     try:
         cfg.entrypoint()
     except SyntaxError as error:  # what Ultralytics raises for arguments that it does not know
-        raise UsageError(_COLOUR.sub("", str(error)).strip()) from error
+        raise UsageError(plain(error)) from error
     finally:
         sys.argv[:] = before
         cfg.CLI_HELP_MSG = stock_help
     return 0
+
+
+def plain(error: Exception) -> str:
+    """Return what an error says, without the colours that some versions of Ultralytics give it."""
+    return _COLOUR.sub("", str(error)).strip()
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -28,7 +28,6 @@ from optisar_yolo.annotate.files import (
     Progress,
     coco,
     find_pictures,
-    modality_by_name,
     summary,
     write_card,
     write_preview,
@@ -36,6 +35,7 @@ from optisar_yolo.annotate.files import (
 from optisar_yolo.annotate.match import Found, match
 from optisar_yolo.annotate.pool import KINDS, Caption, load_pool
 from optisar_yolo.data.cards import MODALITIES, DataError
+from optisar_yolo.data.records import modality_by_name
 from optisar_yolo.engine.banks import checked_bank
 from optisar_yolo.engine.calibrate import default_conf
 from optisar_yolo.files import write_atomic
@@ -269,8 +269,7 @@ def main(options: dict[str, str]) -> None:
         UsageError: No source or pool, or a value of a wrong type.
         ValueError: A value out of range, or input that cannot be used.
     """
-    from optisar_yolo.build.commands import typed
-    from optisar_yolo.cli import BUNDLED_MODEL, UsageError
+    from optisar_yolo.cli import BUNDLED_MODEL, UsageError, typed
 
     o = typed(options, DEFAULTS)
     for key, example in (("source", "source=pictures"), ("pool", "pool=captions.txt")):

@@ -23,7 +23,6 @@ from optisar_yolo.data.pixels import read_image
 from optisar_yolo.engine.draw import draw
 from optisar_yolo.files import appearing, write_atomic
 
-PREFIXES = {"opt_": "optical", "sar_": "sar"}  # of file names, as in the released data set
 TILE, COLUMNS = 480, 3  # pixels of a picture in the preview, pictures beside each other
 
 
@@ -57,11 +56,6 @@ def find_pictures(source: str | Path | Sequence[str | Path]) -> tuple[Path, list
     if not (named := [Path(f) for f in matched if f.lower().endswith(SUFFIXES)]):
         raise DataError(f"source={source}: no such folder or picture")
     return find_pictures(named)
-
-
-def modality_by_name(path: Path) -> str | None:
-    """Return the modality that a file's name begins with (``opt_``, ``sar_``), or None."""
-    return PREFIXES.get(path.name[:4].lower())
 
 
 @dataclass

@@ -6,10 +6,9 @@ Every module named here has ``DEFAULTS`` (its options) and ``main(options)``, wh
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from typing import Any
 
-from optisar_yolo.cli import UsageError, nearest, parse
+from optisar_yolo.cli import UsageError, nearest, parse, typed
 
 COMMON: dict[str, Any] = {"work": "dataset-build", "from": "", "dry_run": False, "jobs": 2, "seed": 0}
 """Options of every verb: the work folder, the step to read from, count without writing, threads, seed of draws."""
@@ -57,29 +56,3 @@ def help_page() -> str:
     return "Build a grounding data set, step by step; every step can be repeated and goes on where it stopped.\n\n" + (
         "\n".join(lines)
     )
-
-
-def typed(options: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Give every option its value, of its default's type.
-
-    Args:
-        options: Texts as they were typed.
-        defaults: Known options; a default of None takes any text.
-
-    Raises:
-        UsageError: An unknown option, or a text that is no value of the type.
-    """
-    values = dict(defaults)
-    for key, text in options.items():
-        if key not in defaults:
-            raise UsageError(f"unknown argument '{key}'{nearest(key, defaults)}")
-        kind = type(defaults[key])
-        try:
-            if kind is bool:
-                values[key] = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-            else:
-                values[key] = kind(text) if kind in (int, float) else text
-        except (ValueError, KeyError) as error:
-            expected = {bool: "True or False", int: "a whole number", float: "a number"}[kind]
-            raise UsageError(f"{key}={text}: expected {expected}") from error
-    return values

@@ -258,10 +258,14 @@ def _size(entry: dict[str, Any], path: Path) -> tuple[int, int] | None:
 def _modality(name: str, categories: list[int], card: Card) -> str | None:
     """Return what most of a picture's categories say, else what its file name's prefix says."""
     said = [m for c in categories if (m := modality_of(card.names[c])) is not None]
-    prefix = {"opt_": "optical", "sar_": "sar"}.get(Path(name).name[:4].lower())
     if not said or said.count("sar") * 2 == len(said):  # nothing said, or a tie
-        return prefix or (said[0] if said else None)
+        return modality_by_name(name) or (said[0] if said else None)
     return "sar" if said.count("sar") * 2 > len(said) else "optical"
+
+
+def modality_by_name(name: str | Path) -> str | None:
+    """Return the modality that a picture's file name begins with (``opt_``, ``sar_``), or None."""
+    return {"opt_": "optical", "sar_": "sar"}.get(Path(name).name[:4].lower())
 
 
 def _caption(note: dict[str, Any], label: str, skips: Skips) -> str | None:

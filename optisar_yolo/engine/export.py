@@ -231,8 +231,8 @@ def run_export(model: GroundingModel, args: Any, source: str | None) -> str:
     format = check_options(args)
     wanted = Wanted(format, args.imgsz, args.opset, bool(args.parts))
     if args.text is not None or args.text_graph:
+        from optisar_yolo.engine.banks import checked_bank
         from optisar_yolo.engine.predict import sentences
-        from optisar_yolo.engine.val import checked_bank
 
         bank = checked_bank(model, args.text_weights, None)
         if args.text is not None:

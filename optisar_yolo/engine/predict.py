@@ -20,11 +20,11 @@ from optisar_yolo.data.geometry import letterbox, to_picture
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.asking import ask
+from optisar_yolo.engine.banks import checked_bank
 from optisar_yolo.engine.calibrate import calibration_of
 from optisar_yolo.engine.draw import GroundingResults
 from optisar_yolo.engine.exported import ExportedModel, KnownSentences, Pictures
 from optisar_yolo.engine.sources import PictureFiles, opened
-from optisar_yolo.engine.val import checked_bank
 from optisar_yolo.language import clean
 from optisar_yolo.nn.model import Encoded, GroundingModel
 

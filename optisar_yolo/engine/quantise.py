@@ -95,7 +95,7 @@ def samples(model: GroundingModel, pictures: list[Picture], args: Any) -> list[d
     Returns:
         Arrays by the name of the network's input.
     """
-    from optisar_yolo.engine.val import checked_bank
+    from optisar_yolo.engine.banks import checked_bank
 
     bank = checked_bank(model, args.text_weights, None)
     assert isinstance(bank, TextBank)

@@ -83,8 +83,7 @@ def main(options: dict[str, str]) -> None:
         UsageError: No predictions or no data.
         DataError: Input that cannot be used.
     """
-    from optisar_yolo.build.commands import typed
-    from optisar_yolo.cli import UsageError
+    from optisar_yolo.cli import UsageError, typed
     from optisar_yolo.engine.val import SECTIONS
 
     o = typed(options, DEFAULTS)

@@ -276,17 +276,17 @@ def fused_copy(model: GroundingModel) -> GroundingModel:
     return copy.deepcopy(model).float().fuse(verbose=False)
 
 
+def trainable_parameters(model: GroundingModel) -> int:
+    """Number of a network's trainable parameters."""
+    return sum(p.numel() for n, p in model.named_parameters() if ".dfl." not in n)  # the DFL's weights are fixed
+
+
 def count_table() -> str:
     """Trainable parameters of the five scales, at the text width of the packaged encoder and of MobileCLIP2-B."""
     lines = ["scale   text_dim=384   text_dim=512   (trainable parameters)"]
     for s in SCALES:
         counts = [
-            sum(
-                p.numel()
-                for n, p in GroundingModel(f"optisar++{s}.yaml", verbose=False, text_dim=d).named_parameters()
-                if ".dfl." not in n
-            )
-            for d in (384, 512)
+            trainable_parameters(GroundingModel(f"optisar++{s}.yaml", verbose=False, text_dim=d)) for d in (384, 512)
         ]
         lines.append(f"{s:<5}" + "".join(f"{c / 1e6:13.2f} M" for c in counts))
     return "\n".join(lines)

@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from optisar_yolo.nn.build import SCALED
-from optisar_yolo.nn.model import SCALES, GroundingModel
+from optisar_yolo.nn.model import SCALES, GroundingModel, trainable_parameters
 from optisar_yolo.reproduce.tables import ReproduceError
 
 EXPERTS = ("PLMoE", "FittedPLMoE")
@@ -109,7 +109,7 @@ def cost(content: dict[str, Any], imgsz: int, text_dim: int) -> dict[str, Any]:
         ``parameters``, ``gflops`` (1e9; a multiply and an add are two), ``imgsz`` and ``text_dim``.
     """
     model = GroundingModel(content, verbose=False, text_dim=text_dim).eval()
-    count = parameters(model)
+    count = trainable_parameters(model)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.predict(torch.zeros(1, 3, imgsz, imgsz), torch.zeros(1, 1, text_dim))
     return {
@@ -118,11 +118,6 @@ def cost(content: dict[str, Any], imgsz: int, text_dim: int) -> dict[str, Any]:
         "imgsz": imgsz,
         "text_dim": text_dim,
     }
-
-
-def parameters(model: GroundingModel) -> int:
-    """Return the number of trainable parameters."""
-    return sum(p.numel() for n, p in model.named_parameters() if ".dfl." not in n)  # the DFL's weights are fixed
 
 
 def paper_parameters(content: Mapping[str, Any], changes: Mapping[str, Any], regions: bool = True) -> int:
@@ -140,4 +135,4 @@ def paper_parameters(content: Mapping[str, Any], changes: Mapping[str, Any], reg
     change(own, changes)
     net = GroundingModel(own, verbose=False, text_dim=TEXT_WIDTH)
     unused = 0 if regions else sum(p.numel() for p in net.head.regions.parameters())
-    return parameters(net) - unused + TEXT_PARAMETERS
+    return trainable_parameters(net) - unused + TEXT_PARAMETERS

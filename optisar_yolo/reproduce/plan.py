@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from ultralytics.cfg import get_cfg, smart_value
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from optisar_yolo import resources
-from optisar_yolo.cli import UsageError, nearest
+from optisar_yolo.cli import UsageError, nearest, plain
 from optisar_yolo.data.cards import SPLITS
 from optisar_yolo.nn.build import load_model_yaml
 from optisar_yolo.plugin import config_keys
@@ -37,8 +36,6 @@ OWN: dict[str, Any] = {
 
 FIXED = {"mode", "task", "resume", "name", "save_dir", "exist_ok", "val", "split", "fraction", "pretrained", "text"}
 """Settings that the tables decide."""
-
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -172,7 +169,7 @@ def _check(settings: Mapping[str, Any]) -> None:
         with config_keys():
             get_cfg(overrides={**settings, "task": "detect", "mode": "train"})
     except (SyntaxError, TypeError, ValueError) as error:
-        raise UsageError(_COLOUR.sub("", str(error)).strip()) from error
+        raise UsageError(plain(error)) from error
     if isinstance(settings["seed"], bool) or not isinstance(settings["seed"], int) or settings["seed"] < 0:
         raise UsageError(f"seed={settings['seed']}: expected a whole number of at least 0")
 

@@ -15,9 +15,9 @@ from ultralytics.utils.torch_utils import select_device
 
 from optisar_yolo.data.geometry import GREY, STRIDE
 from optisar_yolo.engine.asking import ask
+from optisar_yolo.engine.banks import checked_bank
 from optisar_yolo.engine.calibrate import ATTRIBUTE, calibration_of, default_conf
 from optisar_yolo.engine.predict import OVERLAP
-from optisar_yolo.engine.val import checked_bank
 from optisar_yolo.nn.model import Encoded, GroundingModel, fused_copy
 
 if TYPE_CHECKING:
