@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 os.environ["YOLO_OFFLINE"] = "1"
@@ -38,3 +41,34 @@ def optsar_real() -> Path:
     if not (root / "train.json").is_file():
         pytest.skip(f"real pictures are not part of the repository, and {root} does not exist")
     return root
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Catch what Ultralytics' logger says; it does not pass its records on by itself."""
+    from ultralytics.utils import LOGGER
+
+    LOGGER.addHandler(caplog.handler)
+    caplog.set_level(logging.INFO)
+    yield caplog
+    LOGGER.removeHandler(caplog.handler)
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PATIENCE = 40_000  # milliseconds; loaded machines start browsers slowly
+
+
+@pytest.fixture
+def page() -> Iterator[Any]:
+    """Open a page of a real browser; the test skips where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(PATIENCE)
+        api.expect.set_options(timeout=PATIENCE)
+        page.expect = api.expect
+        yield page
+        browser.close()

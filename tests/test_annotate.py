@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 from pathlib import Path
 
 import cv2
 import pytest
-from ultralytics.utils import LOGGER
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.annotate.annotate import Annotator, Settings, annotate
@@ -43,14 +41,6 @@ def folder(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "prose.png").write_text("no picture")
     (root / "notes.txt").write_text("not looked at")
     return root
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture):
-    LOGGER.addHandler(caplog.handler)
-    caplog.set_level(logging.INFO)
-    yield caplog
-    LOGGER.removeHandler(caplog.handler)
 
 
 def ready(model: OptiSAR, **settings) -> Annotator:

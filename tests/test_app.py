@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shutil
 import socket
 import sys
 from pathlib import Path
@@ -27,8 +26,6 @@ from optisar_yolo.serve.limits import Limits, Refusal  # noqa: E402
 from optisar_yolo.serve.models import Models  # noqa: E402
 from optisar_yolo.serve.results import Folder  # noqa: E402
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-WAIT = 40_000  # milliseconds; loaded machines start browsers slowly
 HOSTILE = '<img src=x onerror="alert(1)"> the ship'
 
 
@@ -130,21 +127,6 @@ def app(desk):
     blocks = run_app.launch(desk, "127.0.0.1", port, block=False)
     yield f"http://127.0.0.1:{port}"
     blocks.close()
-
-
-@pytest.fixture
-def page():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium or Chrome is installed")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(WAIT)
-        api.expect.set_options(timeout=WAIT)
-        page.expect = api.expect
-        yield page
-        browser.close()
 
 
 def image_of(page, selector: str) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,9 +22,6 @@ from optisar_yolo.build.review import review
 from optisar_yolo.build.review.journal import Journal
 from optisar_yolo.build.samples import SampleFile
 from optisar_yolo.data.cards import DataError
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-LIMIT = 40_000  # milliseconds; loaded machines start browsers slowly
 
 
 def free_port() -> int:
@@ -82,21 +78,6 @@ def serve(work):
     for server in servers:
         if server.process.poll() is None:
             server.end(signal.SIGKILL)
-
-
-@pytest.fixture
-def page():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium or Chrome is installed")
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
-        page.set_default_timeout(LIMIT)
-        api.expect.set_options(timeout=LIMIT)
-        page.expect = api.expect
-        yield page
-        browser.close()
 
 
 def at(page, x: float, y: float) -> tuple[float, float]:

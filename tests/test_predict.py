@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import cv2
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from PIL import Image
 from tiny_net import settle
 from torchvision.ops import box_iou
 from ultralytics.engine.results import Results
-from ultralytics.utils import LOGGER
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.data.cards import DataError
@@ -38,15 +35,6 @@ def picture():
     """A picture with structure, BGR, wider than high."""
     rng = np.random.default_rng(0)
     return cv2.resize(rng.integers(0, 256, (6, 10, 3), np.uint8), (100, 60), interpolation=cv2.INTER_CUBIC)
-
-
-@pytest.fixture
-def log(caplog):
-    """What Ultralytics' logger says; it does not pass its records on by itself."""
-    LOGGER.addHandler(caplog.handler)
-    caplog.set_level(logging.INFO)
-    yield caplog
-    LOGGER.removeHandler(caplog.handler)
 
 
 def ask(model, source, text=TEXTS, conf=0.0, **kwargs):

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -150,21 +149,14 @@ def test_coco_and_csv(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["UTM", "mirrored", "askew"])
-def test_the_map_works_offline(tmp_path, name):
+def test_the_map_works_offline(tmp_path, name, page):
     pytest.importorskip("bokeh")
-    sync = pytest.importorskip("playwright.sync_api")
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not browser:
-        pytest.skip("no browser")
     result = run(make(tmp_path, **PLACES[name]), tmp_path / "out", ['the "ship" <b>', "the ship"], map=True)
-    with sync.sync_playwright() as play:
-        window = play.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = window.new_context(offline=True).new_page()
-        problems, asked = [], []
-        page.on("pageerror", lambda e: problems.append(str(e)))
-        page.on("request", lambda r: asked.append(r.url))
-        page.goto((result.folder / "map.html").as_uri())
-        page.wait_for_selector(".bk-Figure, .bk-Canvas", state="attached")
-        page.wait_for_function("() => Bokeh.documents.length && Bokeh.documents[0].is_idle")
-        window.close()
+    page.context.set_offline(True)
+    problems, asked = [], []
+    page.on("pageerror", lambda e: problems.append(str(e)))
+    page.on("request", lambda r: asked.append(r.url))
+    page.goto((result.folder / "map.html").as_uri())
+    page.wait_for_selector(".bk-Figure, .bk-Canvas", state="attached")
+    page.wait_for_function("() => Bokeh.documents.length && Bokeh.documents[0].is_idle")
     assert not problems and [u for u in asked if not u.startswith(("file:", "data:", "blob:"))] == []

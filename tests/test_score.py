@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from ultralytics.utils import LOGGER
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.cli import BUNDLED_MODEL, main
 from optisar_yolo.data.cards import DataError
 from optisar_yolo.engine.score import score
 from optisar_yolo.engine.val import SECTIONS
-
-
-@pytest.fixture
-def log(caplog: pytest.LogCaptureFixture):
-    LOGGER.addHandler(caplog.handler)
-    caplog.set_level(logging.INFO)
-    yield caplog
-    LOGGER.removeHandler(caplog.handler)
 
 
 @pytest.fixture(scope="module")
