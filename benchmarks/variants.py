@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from optisar_yolo.reproduce.networks import change
+
 Edit = Callable[[dict[str, Any]], None]
-HEAD = 12  # index of the head row among the rows of "head"
-FUSION = (5, 8, 11)  # likewise of the fusion rows
+FUSION = (5, 8, 11)  # indices of the fusion rows among the rows of "head"
 
 
 @dataclass(frozen=True)
@@ -28,31 +29,14 @@ class Variant:
     edits: tuple[Edit, ...] = ()
 
 
-def head(**arguments: Any) -> Edit:  # noqa: ANN401
-    """Set arguments of the head: region_rows, position, compare."""
-
-    def edit(model: dict[str, Any]) -> None:
-        row = model["head"][HEAD]
-        now = dict(zip(("region_rows", "position", "compare"), [*row[3], *[4, True, 0][len(row[3]) :]], strict=True))
-        row[3] = list((now | arguments).values())
-
-    return edit
+def changed(**parts: Any) -> Edit:  # noqa: ANN401
+    """Take parts out or set arguments of the head, as `optisar reproduce` does."""
+    return lambda model: change(model, parts)
 
 
 def with_experts(model: dict[str, Any]) -> None:
     """PL-MoE in row 8."""
     model["backbone"][8] = [-1, 2, "PLMoE", [1024, 8, 2, 8, 2]]
-
-
-def without_experts(model: dict[str, Any]) -> None:
-    """YOLO11's block in row 8."""
-    model["backbone"][8] = [-1, 2, "C3k2", [1024, True]]
-
-
-def without_fusion(model: dict[str, Any]) -> None:
-    """YOLO11's blocks in rows 16, 19 and 22: no text reaches the pyramid."""
-    for row, arguments in zip(FUSION, ([256, False], [512, False], [1024, True]), strict=True):
-        model["head"][row] = [-1, 2, "C3k2", arguments]
 
 
 def closed_gates(model: dict[str, Any]) -> None:
@@ -79,24 +63,24 @@ VARIANTS: dict[str, Variant] = {
                            "optisar++-baseline.yaml", PAPER | {"region": 0.0}),
     "experts": Variant("adversarial + PL-MoE", "optisar++-baseline.yaml", PAPER | {"region": 0.0}, (with_experts,)),
     "paper": Variant("experts + TGDF-SSA + region head: the paper's method, made to work",
-                     "optisar++.yaml", PAPER, (head(position=False, compare=0),)),
+                     "optisar++.yaml", PAPER, (changed(position=False, compare=0),)),
     "ours": Variant("all of it", settings=OURS),
-    "no-position": Variant("ours without the position code", settings=OURS, edits=(head(position=False),)),
+    "no-position": Variant("ours without the position code", settings=OURS, edits=(changed(position=False),)),
     "no-choice": Variant("ours without the choice loss", settings=OURS | {"choice": 0.0}),
     "no-describe": Variant("ours without expressions derived from boxes", settings=OURS | {"describe": 0.0}),
     "no-reword": Variant("ours without rewording", settings=OURS | {"reword": 0.0}),
     "ratio-0.5": Variant("ours with the paper's ratio of adversarial negatives", settings=OURS | {"neg_ratio": 0.5}),
     "random-negatives": Variant("ours with random negatives only", settings=OURS | {"negatives": "random"}),
     "false-captions": Variant("ours, but flips leave the captions as they are", settings=OURS | {"rewrite": False}),
-    "no-experts": Variant("ours without PL-MoE", settings=OURS, edits=(without_experts,)),
-    "no-fusion": Variant("ours without TGDF-SSA", settings=OURS, edits=(without_fusion,)),
+    "no-experts": Variant("ours without PL-MoE", settings=OURS, edits=(changed(experts=0),)),
+    "no-fusion": Variant("ours without TGDF-SSA", settings=OURS, edits=(changed(fusion=False),)),
     "closed-gates": Variant("ours with both gates at 0: TGDF-SSA without text", settings=OURS, edits=(closed_gates,)),
     "guide-any": Variant("ours, the fusion guided by any sentence of the list", settings=OURS | {"guide": "any"}),
     "guide-union": Variant("ours, the fusion guided by all sentences at once", settings=OURS | {"guide": "union"}),
     "guide-weighted": Variant("ours, guided by any sentence, whose own scores count five times",
                               settings=OURS | {"guide": "any", "guide_gain": 5.0}),
     "no-region": Variant("ours without the region loss", settings=OURS | {"region": 0.0}),
-    "compare": Variant("ours with candidates compared", settings=OURS, edits=(head(compare=24),)),
+    "compare": Variant("ours with candidates compared", settings=OURS, edits=(changed(compare=24),)),
     "compare-no-fusion": Variant("ours with candidates compared, without TGDF-SSA: optisar++-late.yaml",
                                  "optisar++-late.yaml", OURS),
     "late-random-negatives": Variant("compare-no-fusion with random negatives only",

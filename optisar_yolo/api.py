@@ -210,6 +210,11 @@ class OptiSAR(Model):
             store_calibration(self.ckpt_path, save, validator.calibration)
         return validator.calibration
 
+    @property
+    def imgsz(self) -> int:
+        """Long side of pictures in the network, pixels: that of training, or Ultralytics' default."""
+        return int(self.overrides.get("imgsz") or 640)
+
     def encode(self, source: Any, imgsz: int | None = None) -> Scene:
         """Encode a picture once, to ask it many sentences.
 
@@ -227,7 +232,7 @@ class OptiSAR(Model):
             self._for_inference(),
             self._bank,
             image,
-            int(imgsz or self.overrides.get("imgsz") or 640),
+            int(imgsz or self.imgsz),
             str(source)[:200] if isinstance(source, (str, Path)) else "image0.jpg",
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,30 @@ def _fits(value: Any, setting: Setting) -> bool:
     if setting.kind == "file":
         return isinstance(value, Path) or (isinstance(value, str) and bool(value.strip()))
     return isinstance(value, str) and bool(value.strip()) and (not setting.choices or value in setting.choices)
+
+
+def numbers(given: Mapping[str, Any], kinds: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    """Read the numbers among a command's arguments.
+
+    Args:
+        given: Arguments as they were typed.
+        kinds: ``int`` or ``float`` of each that is a number.
+
+    Returns:
+        Those that are given.
+
+    Raises:
+        ValueError: One is no number.
+    """
+    read = {}
+    for key, kind in kinds.items():
+        if key not in given:
+            continue
+        try:
+            read[key] = kind(given[key])
+        except ValueError as error:
+            raise ValueError(f"'{key}={given[key]}' is not a number") from error
+    return read
 
 
 def _accepted(setting: Setting) -> str:

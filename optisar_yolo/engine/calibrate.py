@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from ultralytics.utils import LOGGER
 
+from optisar_yolo.settings import numbers
+
 DEFAULT_CONF = 0.05  # of a model without calibration: below it a sentence gets no box, unless the caller sets conf
 RIGHT = 0.5  # IoU from which a box is right
 BINS = 15  # of equal width, for the calibration error (Guo et al., 2017)
@@ -255,11 +257,7 @@ def main(options: dict[str, str]) -> None:
     given: dict[str, Any] = {k: v for k, v in (DEFAULTS | options).items() if v is not None}
     if "data" not in given:
         raise ValueError("optisar calibrate needs data=<card>, for example data=optsar.yaml split=val")
-    for key, kind in _NUMBERS.items():
-        try:
-            given |= {key: kind(given[key])} if key in given else {}
-        except ValueError as error:
-            raise ValueError(f"'{key}={given[key]}' is not a number") from error
+    given |= numbers(given, _NUMBERS)
     source = find_weights(given.pop("model", BUNDLED_MODEL))
     save = Path(given.pop("save", source.name if source.parent == BUNDLED else source))
     OptiSAR(source).calibrate(save=save, **given)

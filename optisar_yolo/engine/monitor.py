@@ -21,6 +21,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from optisar_yolo.data.records import MODALITIES
 from optisar_yolo.engine.monitor_log import findings, read_record, summary, write_record
+from optisar_yolo.nn.parts import named_parts
 from optisar_yolo.nn.plmoe import BALANCE_COEFFICIENT, MoEBlock
 from optisar_yolo.nn.tgdf import DualGateFusion
 
@@ -48,15 +49,8 @@ class TrainingMonitor:
         self.modality: Tensor | None = None  # [B], of the pictures in the network
         self.values: dict[str, Tensor] = {}  # maps before fusion, within one forward
         self.levels = [f"P{round(math.log2(float(s)))}" for s in model.stride]
-        self.blocks: dict[str, MoEBlock] = {}
-        self.fusions: dict[str, DualGateFusion] = {}
-        for row in model.model:
-            for m in row.modules():
-                if isinstance(m, MoEBlock):
-                    taken = sum(name.split(".")[0] == f"moe{row.i}" for name in self.blocks)
-                    self.blocks[f"moe{row.i}" + (f".{taken}" if taken else "")] = m
-                elif isinstance(m, DualGateFusion):
-                    self.fusions[f"fusion{row.i}"] = m
+        self.blocks = named_parts(model, MoEBlock, "moe")
+        self.fusions = named_parts(model, DualGateFusion, "fusion")
         self.hooks = [model.register_forward_pre_hook(self._begin), model.register_forward_hook(self._end)]
         for name, block in self.blocks.items():
             self.hooks.append(block.gate.register_forward_hook(self._hook(self._routing, name)))

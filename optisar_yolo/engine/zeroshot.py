@@ -34,6 +34,7 @@ from optisar_yolo.engine.metrics import GroundingMetrics
 from optisar_yolo.engine.predictions import write_predictions
 from optisar_yolo.extras import MissingExtraError
 from optisar_yolo.nn.encoder import offline_switch
+from optisar_yolo.settings import numbers
 
 DEFAULTS: dict[str, Any] = {
     "model": None, "data": None, "split": "test", "save": "predictions.json", "batch": 4, "device": None,
@@ -234,11 +235,7 @@ def main(options: dict[str, str]) -> None:
         raise ZeroShotError(f"optisar zeroshot needs model=<folder or name on the hub>, for example {EXAMPLES}")
     if given["data"] is None:
         raise ValueError("optisar zeroshot needs data=<card>, for example data=optsar.yaml split=test")
-    for key, kind in _NUMBERS.items():
-        try:
-            given[key] = kind(given[key])
-        except ValueError as error:
-            raise ValueError(f"'{key}={given[key]}' is not a number") from error
+    given |= numbers(given, _NUMBERS)
     card, split, save = load_card(given["data"]), given["split"], Path(given["save"])
     pictures = load_split(card, split, given["fraction"])
     grounder = ZeroShotGrounder(given["model"], given["device"], given["batch"])

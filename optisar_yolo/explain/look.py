@@ -23,9 +23,10 @@ from optisar_yolo.engine.exported import ExportedModel
 from optisar_yolo.engine.predict import canvas
 from optisar_yolo.explain.explanation import Answer, Explanation
 from optisar_yolo.explain.frame import Frame
-from optisar_yolo.explain.routing import Routing, RoutingRecorder, named_parts
+from optisar_yolo.explain.routing import Routing, RoutingRecorder
 from optisar_yolo.importing.equals import gates
 from optisar_yolo.nn.model import Encoded, GroundingModel
+from optisar_yolo.nn.parts import named_parts
 from optisar_yolo.nn.plmoe import MoEBlock
 from optisar_yolo.nn.tgdf import DualGateFusion
 
@@ -64,7 +65,7 @@ class Explainer:
         net = checked_network(model.model)
         self.net = copy.deepcopy(net).float().eval().to(device or next(net.parameters()).device)
         self.bank = checked_bank(self.net, text_weights or model.overrides.get("text_weights"), None)
-        self.imgsz = int(imgsz or model.overrides.get("imgsz") or 640)
+        self.imgsz = int(imgsz or model.imgsz)
         self.conf = default_conf(net) if conf is None else conf
         self.guided = any(gates(self.net).values())  # text reaches the pyramid
         self.notes = _notes(self.net, self.guided)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from optisar_yolo.explain.frame import Frame
+from optisar_yolo.nn.parts import named_parts
 from optisar_yolo.nn.plmoe import MoEBlock
-
-Kind = TypeVar("Kind", bound=nn.Module)
 
 
 class Shares(NamedTuple):
@@ -101,12 +100,3 @@ class RoutingRecorder:
         for handle in self.handles:
             handle.remove()
         self.handles = []
-
-
-def named_parts(net: Any, kind: type[Kind], prefix: str) -> dict[str, Kind]:
-    """Find the parts of a kind in a network, named as in the record of a training: ``moe8``, then ``moe8.1``."""
-    found: dict[str, Kind] = {}
-    for row in net.model:
-        for n, part in enumerate(m for m in row.modules() if isinstance(m, kind)):
-            found[f"{prefix}{row.i}" + (f".{n}" if n else "")] = part
-    return found

@@ -100,7 +100,7 @@ def ground_scene(
             raise ValueError("ground_scene needs a model or a detector")
         detector = SentenceDetector(model, options.device)
     conf = detector.conf if options.conf is None else options.conf
-    imgsz = options.imgsz or int(model.overrides.get("imgsz") or 640 if model is not None else 640)
+    imgsz = options.imgsz or (640 if model is None else model.imgsz)
     with Raster(source, options.nodata) as raster:
         place = Georeference(raster)
         asked = [question(t, place.compass) for t in texts]

@@ -89,7 +89,7 @@ class Engine:
     def __init__(self, model: str | Path | OptiSAR, imgsz: int | None = None, remembered: int = 32) -> None:
         opened = model if isinstance(model, OptiSAR) else OptiSAR(model)
         self.name = Path(str(opened.model_name)).name
-        self.imgsz = int(imgsz or opened.overrides.get("imgsz") or 640)
+        self.imgsz = int(imgsz or opened.imgsz)
         first = opened.encode(np.zeros((64, 64, 3), np.uint8), self.imgsz)  # also warms it up
         self.network, self.bank, self.device = first.model, first.bank, first.device
         self.seen: Remembered[Seen] = Remembered(remembered)
