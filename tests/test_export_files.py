@@ -178,6 +178,9 @@ def test_eight_bits(tiny: Path, tmp_path: Path) -> None:
     graph = (Path(path) / "best.xml").read_text(encoding="utf-8")
     layers = [line for line in graph.splitlines() if 'type="FakeQuantize"' in line or 'element_type="i8"' in line]
     assert layers
+    assert graph.count('type="Swish"') > 10 * graph.count('type="Sigmoid"')  # else 8 bits stand within each SiLU: slow
+    # how much each chosen expert counts may be rounded on its way out of the gate, but not what chooses it
+    layers = [line for line in layers if "/gate/ScatterElements/fq_output" not in line]
     assert not [line for line in layers if "/cv4." in line or "/compare/" in line or "/gate/" in line]
     g = torch.Generator().manual_seed(0)
     case = {"images": torch.rand(1, 3, 64, 96, generator=g), "extent": torch.tensor([[0.0, 0.0, 1.0, 1.0]])}

@@ -55,11 +55,15 @@ def quantiser(model: GroundingModel, args: Any) -> Callable[[Any, Exportable], A
     # NNCF would report its use over the network
     os.environ.setdefault("NNCF_CI", "1")
     nncf: Any = need("nncf")
+    simplify = need("openvino._offline_transformations").apply_moc_transformations
     pictures = chosen(args)
     LOGGER.info(f"int8: measuring ranges on {len(pictures)} pictures of {args.data}")
 
     def quantise(graph: Any, net: Exportable) -> Any:
         feeds = samples(model, pictures, args)
+        # OpenVINO would do this when it opens the graph, too late: a SiLU that still stands there as a sigmoid and a
+        # product gets 8 bits in its middle, and a step of its own over the whole map instead of the convolution's end.
+        simplify(graph, False)
         logging.getLogger("nncf").setLevel(logging.ERROR)  # it lists every layer that stays precise
         return nncf.quantize(
             graph,
