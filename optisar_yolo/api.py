@@ -1,16 +1,12 @@
-"""What a user holds: the model, and a picture encoded once."""
+"""What a user holds: the model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.model import Model
-from ultralytics.engine.results import Results
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 
 from optisar_yolo.checkpoint import (
@@ -24,11 +20,13 @@ from optisar_yolo.checkpoint import (
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.banks import checked_bank
+from optisar_yolo.engine.benchmark import run_benchmark
 from optisar_yolo.engine.calibrate import Calibration, CalibrationError, attach, calibration_of, default_conf
 from optisar_yolo.engine.export import run_export
 from optisar_yolo.engine.exported import ExportedModel, KnownSentences
-from optisar_yolo.engine.predict import GroundingPredictor, answer, as_results, canvas, sentences
+from optisar_yolo.engine.predict import GroundingPredictor, sentences
 from optisar_yolo.engine.runtimes import is_export
+from optisar_yolo.engine.scene import Scene
 from optisar_yolo.engine.train import GroundingTrainer
 from optisar_yolo.engine.val import GroundingValidator
 from optisar_yolo.nn.model import GroundingModel, fused_copy
@@ -171,6 +169,27 @@ class OptiSAR(Model):
         return run_export(self.model, args, self.ckpt_path)
 
     @config_keys()
+    def benchmark(self, data: Any = None, format: str = "", verbose: bool | float = False, **kwargs: Any) -> Any:
+        """Export to every format, and validate each: the same answers, at what size and speed?
+
+        Args:
+            data: Data card whose validation split is asked; the rendered ``demo.yaml`` by default.
+            format: One format alone.
+            verbose: Raise where a format fails; a number is also the least meanIoU that each must reach.
+            **kwargs: ``imgsz``, ``fraction``; ``int8=True`` adds a row of 8 bits.
+
+        Returns:
+            The table, a polars ``DataFrame`` of strings as ultralytics gives it.
+
+        Raises:
+            ValueError: A format that is not written.
+        """
+        self._check_is_pytorch_model()
+        custom = {"format": format, "imgsz": self.imgsz, "data": data or "demo.yaml", "rect": True}
+        args = get_cfg(overrides={**self.overrides, **custom, **kwargs, "mode": "benchmark"})
+        return run_benchmark(self, args, verbose)
+
+    @config_keys()
     def calibrate(
         self, data: str | Path, split: str = "val", save: str | Path | None = None, **kwargs: Any
     ) -> Calibration:
@@ -250,50 +269,3 @@ class OptiSAR(Model):
         """Write the weights as safetensors, for sharing (see :func:`optisar_yolo.checkpoint.save_shared`)."""
         self._check_is_pytorch_model()
         return save_shared(self.model, path, info)
-
-
-class Scene:
-    """A picture encoded once.
-
-    Args:
-        model: The network.
-        bank: Its text encoder.
-        image: Picture uint8 [h, w, 3] BGR.
-        imgsz: Long side in the network.
-        path: Name shown in results.
-    """
-
-    def __init__(
-        self,
-        model: GroundingModel | ExportedModel,
-        bank: TextBank | KnownSentences,
-        image: np.ndarray,
-        imgsz: int,
-        path: str = "",
-    ) -> None:
-        self.model, self.bank, self.image, self.path = model, bank, image, path
-        self.device = torch.device("cpu")  # where exports take and leave their arrays
-        if isinstance(model, GroundingModel):
-            self.device = next(model.parameters()).device
-        x, extent = (t[None].to(self.device) for t in canvas(image, imgsz))
-        self.canvas = (x.shape[2], x.shape[3])
-        with torch.inference_mode():
-            self.encoded = model.encode(x, extent)
-
-    def ground(self, text: str | Sequence[str], conf: float | None = None, topk: int = 1) -> Results:
-        """Ask sentences.
-
-        Args:
-            text: A sentence or several.
-            conf: Least confidence of a box; by default as in :meth:`OptiSAR.predict`.
-            topk: Boxes per sentence.
-
-        Returns:
-            Ultralytics' results.
-        """
-        texts = sentences(text)
-        size = (self.image.shape[1], self.image.shape[0])
-        with torch.inference_mode():
-            features = self.bank(texts).to(self.device)
-            found = answer(self.model, self.encoded, features, self.canvas, [size], topk)[0]
-        return as_results(found, self.image, self.path, texts, default_conf(self.model) if conf is None else conf)

@@ -189,6 +189,8 @@ def test_eight_bits(tiny: Path, tmp_path: Path) -> None:
     found = ExportedModel(path)
     assert found.meta["quantize"] == 8
     np.testing.assert_allclose(found.graph(case)["conf"], exact[1][:, :, 0].detach(), atol=0.2)  # coarse, not other
+    with pytest.raises(ValueError, match="at least 96"):
+        found.encode(torch.rand(1, 3, 64, 64))
 
 
 def test_pictures_for_eight_bits(tiny: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import cv2
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from ultralytics.engine.results import Results
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.data.cards import DataError
+from optisar_yolo.data.pixels import read_image
+from optisar_yolo.engine import sources
 from optisar_yolo.engine.predict import OVERLAP, sentences
 from optisar_yolo.nn.text import load_text_encoder
 
@@ -133,6 +137,20 @@ def test_file(model, picture, tmp_path, kind):
     (result,) = ask(model, kind(path))
     close(result, ask(model, picture)[0])
     assert result.path == str(path)
+
+
+def test_files_are_read_while_the_network_works(model, picture, tmp_path, monkeypatch):
+    readers = set()
+
+    def read(path):
+        readers.add(threading.current_thread())
+        return read_image(path)
+
+    monkeypatch.setattr(sources, "read_image", read)
+    for name in ("a.png", "b.png"):
+        write(tmp_path / name, picture)
+    ask(model, tmp_path)
+    assert readers and threading.main_thread() not in readers
 
 
 def test_folder(model, picture, tmp_path):

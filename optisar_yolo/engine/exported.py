@@ -35,6 +35,7 @@ FORMAT = 2  # of the inputs, outputs and metadata; raised when a reader of the o
 READABLE = (1, 2)  # 1: one graph with sentences as input, and nothing else
 TEXT_BATCH = 16  # sentences in one run through text-guided rows: bounds memory, not the answer
 SCORE_BATCH = 256  # sentences in one run of a network whose pyramid is without text
+EIGHT_BITS_SIDE = 96  # pixels: OpenVINO 2026.4 crashes in its 8-bit convolutions on maps of 2 x 2 and smaller
 ENCODER, QUERY = "-encoder", "-query"  # before the ending of the names of an export in two parts
 INPUTS = {
     "images": "pictures [batch, 3, height, width], RGB, 0..1, height and width multiples of stride, padding 114/255",
@@ -177,7 +178,14 @@ class ExportedModel:
         Args:
             images: Pictures [B, 3, H, W] RGB in 0..1.
             extent: [B, 4] of the unpadded pictures in the canvas; all of it by default.
+
+        Raises:
+            ValueError: An export of 8 bits, and a canvas that is too small for it.
         """
+        if self.meta.get("quantize") == 8 and max(images.shape[2:]) < EIGHT_BITS_SIDE:
+            raise ValueError(
+                f"imgsz={max(images.shape[2:])} is too small for an export of 8 bits: at least {EIGHT_BITS_SIDE}"
+            )
         if extent is None:
             extent = images.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(len(images), 4)
         made = self.graph({"images": images, "extent": extent}) if self.query is not None else {}
