@@ -80,6 +80,11 @@ VERBS: dict[str, Verb] = {
     "scene": Verb(
         "optisar_yolo.scene.command", "main", 'ask a GeoTIFF of any size: source=scene.tif text="the leftmost ship"'
     ),
+    "batch": Verb(
+        "optisar_yolo.batch.command",
+        "main",
+        "ask a table of pictures and sentences with several workers: manifest=asks.parquet out=answers",
+    ),
     "dataset": Verb(
         "optisar_yolo.build.commands", "main", "build a grounding data set (optisar dataset help)", nested=True
     ),

@@ -10,6 +10,7 @@ EXTRAS: dict[str, tuple[str, str]] = {  # package: extra, and what needs it
     **dict.fromkeys(("openvino", "nncf"), ("openvino", "this export needs")),
     **dict.fromkeys(("rasterio", "bokeh"), ("geo", "scenes need")),
     "gradio": ("apps", "this command needs"),
+    **dict.fromkeys(("ray", "pyarrow"), ("batch", "this command needs")),
     **dict.fromkeys(
         ("fastapi", "uvicorn", "prometheus_client", "limits", "python_multipart"), ("serve", "this command needs")
     ),

@@ -1,4 +1,4 @@
-"""Sentences about pictures to answers: the one place where the app and the service use the model."""
+"""Sentences about pictures to answers: the one place where the app, the service and batches use the model."""
 
 from __future__ import annotations
 

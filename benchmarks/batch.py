@@ -1,0 +1,118 @@
+"""Does a batch survive a dead worker? The same manifest asked twice: undisturbed, and with a worker killed midway.
+
+    python benchmarks/batch.py [--pictures 96] [--sentences 2] [--workers 2] [--imgsz 320]
+
+writes benchmarks/results/batch.json. The pictures are rendered scenes. The worker gets SIGKILL when a quarter of the
+rows are written. Both runs are in one Ray session, and each starts its own workers, which is part of its seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pyarrow as pa
+import pyarrow.dataset
+import pyarrow.parquet as pq
+import ray
+from ray._private.state import actors  # the public API needs the dashboard
+from timing import RESULTS, about, add_to_record
+
+from optisar_yolo.batch import run_batch
+from optisar_yolo.cli import BUNDLED_MODEL
+from optisar_yolo.data.render import draw
+
+BOX = ("x1", "y1", "x2", "y2")
+PIXELS, CONFIDENCE = 0.01, 1e-4  # by which the same answer may differ
+SENTENCES = ("the ship in the upper left", "the largest object", "the rightmost ship", "the harbor at the bottom")
+
+
+def make(folder: Path, pictures: int, sentences: int) -> Path:
+    """Render pictures, and write a manifest with a number of sentences for each."""
+    rows = []
+    for i in range(pictures):
+        made = draw(0, "test", i)
+        cv2.imwrite(str(folder / f"{i}.jpg"), made["img"])
+        said = list(dict.fromkeys([*(e[1] for e in made["expressions"]), *SENTENCES]))[:sentences]
+        rows += [{"image": f"{i}.jpg", "text": text} for text in said]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "asks.parquet")
+    return folder / "asks.parquet"
+
+
+def answers(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of the whole files in a folder, in the order of their ids."""
+    files = sorted(folder.glob("answers-*.parquet"))
+    return pyarrow.dataset.dataset(files).to_table().sort_by("id").to_pylist() if files else []
+
+
+def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Tell whether two rows give the same answer: which pictures are encoded together moves its last bits."""
+    moved = {*BOX, "confidence"}
+    if any((one[k] is None) != (other[k] is None) if k in moved else one[k] != other[k] for k in one):
+        return False
+    return all(abs(one[k] - other[k]) <= (PIXELS if k in BOX else CONFIDENCE) for k in moved if one[k] is not None)
+
+
+def kill_in_the_middle(folder: Path, rows: int, told: dict[str, Any]) -> None:
+    """Kill a worker when a quarter of the rows are written, and note when."""
+    while len(done := answers(folder)) < rows / 4:
+        time.sleep(0.05)
+    alive = [a for a in actors().values() if a["State"] == "ALIVE" and a["ActorClassName"].startswith("MapWorker")]
+    os.kill(alive[0]["Pid"], signal.SIGKILL)
+    told["rows written at the kill"] = len(done)
+
+
+def restarts() -> int:
+    """Return how often Ray has started a worker again, by its own books."""
+    return sum(int(a["NumRestarts"]) for a in actors().values() if a["ActorClassName"].startswith("MapWorker"))
+
+
+def main() -> None:
+    """Run both, compare, record."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--pictures", type=int, default=96)
+    parser.add_argument("--sentences", type=int, default=2, choices=range(1, 5))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--imgsz", type=int, default=320)
+    o = parser.parse_args()
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init("local", num_cpus=o.workers, include_dashboard=False, log_to_driver=False)
+    how = {"imgsz": o.imgsz, "workers": o.workers, "device": "cpu", "cpus": 1}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        manifest = make(folder, o.pictures, o.sentences)
+        rows = o.pictures * o.sentences
+        calm = run_batch(str(manifest), str(folder / "calm"), BUNDLED_MODEL, **how)
+        before, told = restarts(), {}
+        thread = threading.Thread(target=kill_in_the_middle, args=(folder / "killed", rows, told), daemon=True)
+        thread.start()
+        killed = run_batch(str(manifest), str(folder / "killed"), BUNDLED_MODEL, **how)
+        thread.join()
+        first, second = answers(folder / "calm"), answers(folder / "killed")
+    ids = [row["id"] for row in second]
+    cell = {
+        "pictures": o.pictures,
+        "rows": rows,
+        "workers": o.workers,
+        **told,
+        "workers started again": restarts() - before,
+        "rows lost": len({row["id"] for row in first} - set(ids)),
+        "rows doubled": len(ids) - len(set(ids)),
+        "rows with another answer": sum(not same(*pair) for pair in zip(first, second, strict=True)),
+        "seconds undisturbed": calm.seconds,
+        "seconds with the kill": killed.seconds,
+    }
+    ray.shutdown()
+    add_to_record(RESULTS / "batch.json", about(o.workers) | {"ray": ray.__version__}, {"a killed worker": cell})
+    print("\n".join(f"{k}: {v}" for k, v in cell.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""Batches without Ray's processes: the manifest, parts, places, the folder of answers, and a worker called directly."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from batch_set import IMGSZ, make
+
+from optisar_yolo.cli import BUNDLED_MODEL, main
+
+pytest.importorskip("ray")
+
+import pyarrow as pa  # noqa: E402
+import pyarrow.csv  # noqa: E402
+import pyarrow.parquet as pq  # noqa: E402
+
+from optisar_yolo.batch import BatchError, BatchOptions  # noqa: E402
+from optisar_yolo.batch.folder import Folder  # noqa: E402
+from optisar_yolo.batch.manifest import make_id, read_manifest  # noqa: E402
+from optisar_yolo.batch.parts import cut, name_of, pack, unpack  # noqa: E402
+from optisar_yolo.batch.places import ending, locate, parent  # noqa: E402
+from optisar_yolo.batch.run import _result, _Work  # noqa: E402
+from optisar_yolo.batch.worker import Asking, Worker  # noqa: E402
+
+ROWS = [
+    {"id": "007", "image": "b.png", "text": "the ship, left", "weight": 0.5},
+    {"id": "008", "image": "a b.png", "text": 'the "big" tank', "weight": 1.5},
+    {"id": "009", "image": "b.png", "text": "the harbor", "weight": 2.5},
+]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_formats_are_read_alike(tmp_path, ending):
+    path = tmp_path / f"my asks.{ending}"
+    table = pa.Table.from_pylist(ROWS)
+    if ending == "parquet":
+        pq.write_table(table.set_column(1, "image", table["image"].dictionary_encode()), path)
+    elif ending == "csv":
+        pyarrow.csv.write_csv(table, path)
+    else:
+        path.write_text("".join(json.dumps(r) + "\n" for r in ROWS))
+    for source in (str(path), path.as_uri()):
+        assert read_manifest(source).to_pylist() == ROWS
+
+
+def manifest(tmp_path, rows):
+    path = tmp_path / "asks.jsonl"
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return str(path)
+
+
+def test_ids_are_made_of_picture_and_sentence(tmp_path):
+    rows = [{"image": "a", "text": "x"}, {"image": "a", "text": "y"}, {"image": "ax", "text": "y"}]
+    ids = read_manifest(manifest(tmp_path, rows))["id"].to_pylist()
+    assert ids == [make_id("a", "x"), make_id("a", "y"), make_id("ax", "y")] and len(set(ids)) == 3
+    assert read_manifest(manifest(tmp_path, rows[::-1]))["id"].to_pylist() == ids[::-1]
+    numbers = [{"id": i, "image": "a", "text": "x"} for i in (3, 1)]
+    assert read_manifest(manifest(tmp_path, numbers))["id"].to_pylist() == ["3", "1"]
+
+
+def test_lists_of_sentences_become_rows(tmp_path):
+    rows = [{"id": "p", "image": "a", "text": ["x", "y"], "n": 1}, {"id": "q", "image": "b", "text": ["z"], "n": 2}]
+    table = read_manifest(manifest(tmp_path, rows))
+    assert [tuple(r.values()) for r in table.to_pylist()] == [
+        ("p#0", "a", "x", 1), ("p#1", "a", "y", 1), ("q#0", "b", "z", 2)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"picture": "a", "text": "x"}], "no column 'image'"),
+        ([{"image": "a", "text": "x", "width": 3}], "'width' has the name of one of the answers'"),
+        ([{"image": "a", "text": "x"}, {"image": "a", "text": "  "}], "'text' of row 2 is empty"),
+        ([{"image": "a", "text": "x"}, {"image": "a", "text": "\u200b"}], "'text' of row 2: an expression must say"),
+        ([{"image": "a", "text": ["x"]}, {"image": "b", "text": []}], "'text' of row 2 is empty"),
+        ([{"image": "a", "text": ["x", ""]}], "is empty"),
+        ([{"image": None, "text": "x"}], "'image' of row 1 is empty"),
+        ([{"image": 5, "text": "x"}], "the column 'image' holds int64"),
+        ([{"id": "k", "image": "a", "text": "x"}] * 2, "row 2 has an id that an earlier row has (row 1, 'k')"),
+        ([{"image": "a", "text": "x"}] * 2, "row 2 asks what an earlier row asks"),
+        ([{"image": "a", "text": "x"}, {"image": "a", "text": ["x"]}], "cannot be read as .jsonl"),
+        ([], "no row"),
+    ],
+)
+def test_bad_manifests_are_refused(tmp_path, rows, said):
+    with pytest.raises(BatchError, match="asks.jsonl") as caught:
+        read_manifest(manifest(tmp_path, rows))
+    assert said in str(caught.value)
+
+
+def test_files_that_are_no_manifest(tmp_path, capsys):
+    with pytest.raises(FileNotFoundError, match="no such manifest"):
+        read_manifest(str(tmp_path / "none.csv"))
+    with pytest.raises(BatchError, match="unknown format"):
+        read_manifest("asks.xlsx")
+    (tmp_path / "asks.parquet").write_bytes(b"junk")
+    with pytest.raises(BatchError, match="cannot be read as .parquet"):
+        read_manifest(str(tmp_path / "asks.parquet"))
+    (tmp_path / "asks.csv").write_text("")
+    with pytest.raises(BatchError, match="no row"):
+        read_manifest(str(tmp_path / "asks.csv"))
+    with pytest.raises(BatchError, match="cannot be opened"):
+        read_manifest("nowhere://bucket/asks.csv")
+    assert main(["batch", "out=x"]) == 2 and "needs manifest=" in capsys.readouterr().err
+    assert main(["batch", "manifest=x.csv", "out=y", "workers=0"]) == 1 and "workers=0" in capsys.readouterr().err
+    with pytest.raises(BatchError, match="conf=2"):
+        BatchOptions(conf=2)
+
+
+def test_places(tmp_path):
+    assert locate("p.png", str(tmp_path))[1] == str(tmp_path / "p.png")
+    assert locate((tmp_path / "a b.png").as_uri())[1] == str(tmp_path / "a b.png")
+    assert locate("p.png", tmp_path.as_uri())[1] == str(tmp_path / "p.png")
+    assert locate("/p.png", "s3://bucket/asks")[1] == "/p.png"
+    assert parent("s3://bucket/asks/july.csv") == "s3://bucket/asks"
+    where = "?region=eu-west-1"  # nothing is asked of the network with a region
+    assert locate(f"s3://bucket/my asks/ä.csv{where}")[1] == "bucket/my asks/ä.csv"
+    assert locate(f"s3://bucket/a.csv{where}")[0].type_name == "s3"
+    assert parent(f"s3://bucket/asks/a.csv{where}") == f"s3://bucket/asks{where}"
+    assert locate("sub/p.png", f"s3://bucket/asks{where}")[1] == "bucket/asks/sub/p.png"
+    assert ending(f"s3://bucket/a.CSV{where}") == "csv"
+
+
+def test_parts_keep_pictures_whole():
+    images = [f"p{i % 100}" for i in range(1000)]
+    table = pa.table({"id": [str(i) for i in range(1000)], "image": images, "text": ["x"] * 1000})
+    parts = cut(table, 2)
+    assert 16 <= len(parts) <= 20
+    assert sorted(i for p in parts for i in p["id"].to_pylist()) == sorted(table["id"].to_pylist())
+    where = [set(p["image"].to_pylist()) for p in parts]
+    assert sum(map(len, where)) == 100  # no picture is in two
+    assert len(cut(table.slice(0, 1), 8)) == 1
+    assert unpack(pack(parts[1])).equals(parts[1])
+
+
+def test_many_sentences_of_a_picture_are_one_part(monkeypatch):
+    monkeypatch.setattr("optisar_yolo.batch.parts.ROWS", 10)
+    images = ["a"] * 4 + ["b"] * 25 + ["c"] * 4 + ["d"] * 4
+    table = pa.table({"id": [str(i) for i in range(37)], "image": images})
+    monkeypatch.setattr("optisar_yolo.batch.parts.PARTS", 0.25)  # all in one part, if it were for pictures alone
+    assert [len(p) for p in cut(table, 1)] == [4, 25, 8]
+
+
+def test_a_part_has_the_same_name_however_it_is_ordered():
+    assert name_of(["a", "b"]) == name_of(["b", "a"]) != name_of(["a", "c"])
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "mine.parquet")
+    with pytest.raises(BatchError, match="not of a batch"):
+        Folder(str(tmp_path)).begin({"conf": 0.5})
+    assert [f.name for f in tmp_path.iterdir()] == ["mine.parquet"]
+    other = Folder(str(tmp_path / "new"))
+    other.begin({"conf": 0.5})
+    other.begin({"conf": 0.5})
+    (tmp_path / "new" / "run.json").write_text("{")
+    with pytest.raises(BatchError, match="damaged"):
+        other.begin({"conf": 0.5})
+
+
+def test_what_two_runs_wrote_at_once_is_noticed(tmp_path):
+    folder = Folder(tmp_path.as_uri())
+    columns = {"image": ["p", "p"], "answered": [True, False], "error": pa.array([None, None], pa.string())}
+    folder.write("one", pa.table({"id": ["a", "b"], **columns}))
+    folder.write("two", pa.table({"id": ["b", "c"], **columns}))
+    tally = folder.tally({"a", "b", "z"})
+    assert tally.ids == {"a", "b"} and tally.doubled == {"b"}
+
+
+def test_rows_that_were_given_up_are_named(tmp_path):
+    folder = Folder(str(tmp_path))
+    folder.write(
+        "one", pa.table({"id": ["a"], "image": ["p"], "answered": [True], "error": pa.array([None], "string")})
+    )
+    asked = pa.table({"id": ["a", "b", "c"], "image": ["p", "big.tif", "big.tif"]})
+    with pytest.raises(BatchError, match="2 of 3 rows have no answer.* of 1 pictures, among them big.tif"):
+        _result(folder, asked, _Work(), 3)
+    assert _result(folder, asked.slice(0, 1), _Work(), 0).answered == 1
+
+
+def test_a_worker_by_itself(tmp_path, monkeypatch):
+    """Few pictures and sentences at a time give the same answers; columns of any type travel along."""
+    path = make(tmp_path, 3)
+    table = read_manifest(str(path))
+    extra = pa.array([{"a": [i]} for i in range(len(table))])
+    table = table.append_column("extra", extra)
+    asking = Asking(BUNDLED_MODEL, None, str(tmp_path), str(tmp_path / "whole"), 0.0, 2, IMGSZ, 8)
+    worker = Worker(asking)
+    whole = worker({"rows": pack(table)})
+    assert (whole["pictures"], whole["rows"], whole["again"]) == (6, 6, False)  # not grouped, as no part is
+    grouped = worker({"rows": pack(pa.concat_tables(cut(table, 1)))})
+    assert (grouped["pictures"], grouped["rows"]) == (3, 6)
+    (file,) = (tmp_path / "whole").iterdir()  # the same rows replace themselves
+    before = pq.read_table(file)
+    monkeypatch.setattr("optisar_yolo.batch.worker.SENTENCES", 1)
+    worker.asking = Asking(BUNDLED_MODEL, None, str(tmp_path), "", 0.0, 2, IMGSZ, 1)
+    worker({"rows": pack(table)})
+    after = pq.read_table(file)
+    assert after.schema.names[-10:] == [
+        "x1", "y1", "x2", "y2", "confidence", "width", "height", "answered", "error", "rank"
+    ]  # fmt: skip
+    assert before.schema == after.schema
+    keys = [("id", "ascending"), ("rank", "ascending")]
+    for a, b in zip(before.sort_by(keys).to_pylist(), after.sort_by(keys).to_pylist(), strict=True):
+        assert a["extra"] == b["extra"] and a["x1"] == pytest.approx(b["x1"], abs=0.01)
+
+
+def test_without_ray_the_extra_is_named():
+    code = "import sys; sys.modules['ray'] = None; from optisar_yolo.cli import main; raise SystemExit(main(['batch']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and "pip install 'optisar-yolo[batch]'" in done.stderr
