@@ -3,8 +3,8 @@
 from optisar_yolo import OptiSAR
 from optisar_yolo.data.render import draw
 
-picture = draw(seed=0, split="test", number=12)["img"]  # or a file name, a folder, a URL, an array
+picture = draw(seed=0, split="test", number=0)["img"]  # or a file name, a folder, a URL, an array
 model = OptiSAR("optisar++n-pocket.safetensors")  # comes with the package
-answer = model.predict(picture, text="The optical airplane closest to the bottom of the image")[0]
+answer = model.predict(picture, text="The airplane closest to the top of the image")[0]
 print(answer.boxes.xyxy, answer.boxes.conf, answer.names)
 answer.save("answer.png")

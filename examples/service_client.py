@@ -1,14 +1,17 @@
 """Ask a running service (``optisar serve``): a picture and sentences, then one more sentence without the picture.
 
 optisar serve &
-python examples/service_client.py port.jpg "the SAR ship in the upper left" "the harbor"
+python service_client.py port.jpg "the SAR ship in the upper left" "the harbor"
+
+It needs requests alone, so it also runs where optisar-yolo is not installed; OPTISAR_URL names another address.
 """
 
+import os
 import sys
 
 import requests
 
-URL = "http://127.0.0.1:8000/v1/predict"
+URL = os.environ.get("OPTISAR_URL", "http://127.0.0.1:8000") + "/v1/predict"
 
 
 def main(picture: str, texts: list[str]) -> None:
@@ -18,8 +21,11 @@ def main(picture: str, texts: list[str]) -> None:
         picture: Its file.
         texts: Sentences, at least one.
     """
-    with open(picture, "rb") as file:
-        response = requests.post(URL, files={"source": file}, data={"text": texts}, timeout=60)
+    try:
+        with open(picture, "rb") as file:
+            response = requests.post(URL, files={"source": file}, data={"text": texts}, timeout=60)
+    except requests.ConnectionError:
+        sys.exit(f"nobody answers at {URL}; start the service with: optisar serve")
     said = response.json()
     if not response.ok:  # the service says what is wrong and what to do about it
         sys.exit(f"{response.status_code}: {said['error']}; {said['hint']}")

@@ -1,0 +1,39 @@
+"""Ask a georeferenced scene and get coordinates: a small GeoTIFF made of rendered pictures (needs the extra `geo`)."""
+
+import json
+
+import cv2
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+
+from optisar_yolo import OptiSAR
+from optisar_yolo.data.render import draw
+from optisar_yolo.scene import ground_scene
+
+TEXTS = ["the largest airplane", "the ship in the north-west", "the easternmost baseball diamond"]
+
+
+def main() -> None:
+    """Write ``scene.tif``, ask it, print where the objects are; the folder ``scene`` then holds GeoJSON and a map."""
+    pictures = ((2, 0, 4), (8, 22, 10))  # scenes of the test split, three beside each other in two rows
+    rows = [[cv2.resize(draw(seed=0, split="test", number=n)["img"], (400, 320)) for n in row] for row in pictures]
+    bands = np.vstack([np.hstack(row) for row in rows])[..., ::-1].transpose(2, 0, 1)  # red, green, blue
+    where = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_400_000, 1, 1)}  # 1 m a pixel, north is up
+    count, height, width = bands.shape
+    shape = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": "uint8"}
+    with rasterio.open("scene.tif", "w", **shape, **where) as file:
+        file.write(bands)
+
+    model = OptiSAR("optisar++n-pocket.safetensors")
+    result = ground_scene(model, "scene.tif", TEXTS, project=".", name="scene", exist_ok=True)
+    found = json.loads((result.folder / "objects.geojson").read_text(encoding="utf-8"))
+    for feature in found["features"]:
+        lon, lat = np.mean(feature["geometry"]["coordinates"][0][:4], axis=0)
+        about = feature["properties"]
+        print(f"{about['sentence']}: {lat:.6f} N {lon:.6f} E, confidence {about['confidence']:.2f}")
+    print(f"GeoJSON, table, pictures and a map are in {result.folder}")
+
+
+if __name__ == "__main__":
+    main()

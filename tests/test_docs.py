@@ -1,0 +1,117 @@
+"""The pages say what there is: links lead somewhere, command lines parse, Python compiles."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ultralytics.cfg import MODES, merge_equals_args
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+from optisar_yolo.build.commands import COMMON
+from optisar_yolo.build.commands import VERBS as STEPS
+from optisar_yolo.cli import STOCK_WORDS, VERBS
+from optisar_yolo.settings import SETTINGS
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(p for p in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")) if p.is_file())
+STOCK = {*DEFAULT_CFG_DICT, *SETTINGS, "model", "cfg", "int8"}  # Ultralytics still takes int8 for quantize=8
+TABLE_KEYS = {*STOCK, "scale", "cells", "threads", "dry_run"}  # of `optisar reproduce`
+FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line of a page."""
+
+    page: str
+    program: str
+    words: list[str]
+
+
+def code(page: Path, language: str) -> list[str]:
+    """Return what stands in a page's code blocks of one language."""
+    return [text for name, text in FENCE.findall(page.read_text(encoding="utf-8")) if name == language]
+
+
+def commands() -> list[Command]:
+    """Return the command lines of all pages; `…` stands for whatever a user puts there."""
+    found = []
+    for page in PAGES:
+        for line in "\n".join(code(page, "bash")).replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words and words[0] in ("optisar", "yolo"):
+                found.append(Command(page.name, words[0], [w for w in words[1:] if w not in ("…", "&")]))
+    return found
+
+
+def known_keys(words: list[str]) -> set[str] | None:
+    """Return the keys that a command takes, or None where its first words are no command."""
+    first, second = (*words, "", "")[:2]
+    if first in VERBS:
+        verb = VERBS[first]
+        if first == "dataset":
+            if second in STEPS:
+                return {*COMMON, *importlib.import_module(f"optisar_yolo.build.{STEPS[second][0]}").DEFAULTS}
+            return None
+        if verb.nested:
+            return TABLE_KEYS
+        module = importlib.import_module(verb.module)
+        if hasattr(module, "OWN"):  # beside any setting of a training
+            return {*STOCK, *module.OWN}
+        return set(getattr(module, "DEFAULTS", ()))
+    return STOCK if first in (*MODES, *STOCK_WORDS, "help") else None
+
+
+def faults(words: list[str]) -> list[str]:
+    """Return the words of a command line that mean nothing."""
+    words = merge_equals_args(words)
+    keys = known_keys(words)
+    if keys is None:
+        return words[:2]
+    return [w for w in words if "=" in w and w.split("=")[0] not in keys]
+
+
+@pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the pages are not part of this distribution")
+def test_command_lines_of_the_pages_are_known() -> None:
+    every = commands()
+    assert len(every) > 60
+    assert {c.words[0] for c in every if c.words} >= set(VERBS) - {"demo", "params", "distill", "import-weights"}
+    assert not [(c.page, c.program, *bad) for c in every if c.words and (bad := faults(c.words))]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("scene source=a.tif txt=ship", ["txt=ship"]),
+        ("predict source=a.jpg topk=3 mozaic=1", ["mozaic=1"]),
+        ("dataset write too=x jobs=2", ["too=x"]),
+        ("datasets write", ["datasets", "write"]),
+        ("dataset paint", ["dataset", "paint"]),
+        ("export model=best.pt parts=True", []),
+    ],
+)
+def test_wrong_command_lines_are_seen(line: str, words: list[str]) -> None:
+    assert faults(shlex.split(line)) == words
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        text = FENCE.sub("", page.read_text(encoding="utf-8"))
+        for target in re.findall(r"\]\(([^)#\s]+)", text):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert not [p.name for p in (ROOT / "docs").glob("*.md") if p.name != "README.md" and f"({p.name})" not in index]
+
+
+def test_python_of_the_pages_compiles() -> None:
+    for page in PAGES:
+        for text in code(page, "python"):
+            compile(text, str(page), "exec")
