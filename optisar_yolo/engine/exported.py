@@ -112,6 +112,7 @@ class ExportedModel:
     base_model = False  # these three: what ultralytics' predictor asks its backends
     dynamic = True
     format: str
+    prefetch = True  # Ultralytics' predictor reads the next file meanwhile
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

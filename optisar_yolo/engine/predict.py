@@ -155,10 +155,10 @@ class GroundingPredictor(DetectionPredictor):
         """Take an exported network as it is; ultralytics wraps the others."""
         if not isinstance(model, ExportedModel):
             super().setup_model(model, verbose)
-        else:
-            self.model = model.to(select_device(self.args.device, verbose=verbose))
-            self.device = torch.device("cpu")  # where exports take and leave their arrays
-        self.model.prefetch = True  # ultralytics reads the next file meanwhile: large pictures take longer than answers
+            self.model.prefetch = True  # read the next file meanwhile: large pictures take longer than answers
+            return
+        self.model = model.to(select_device(self.args.device, verbose=verbose))
+        self.device = torch.device("cpu")  # where exports take and leave their arrays
 
     @property
     def network(self) -> GroundingModel | ExportedModel:
