@@ -144,6 +144,8 @@ def as_results(
 class GroundingPredictor(DetectionPredictor):
     """Predictor of our model: arguments are those of ultralytics' predictor, and ``text`` and ``topk``."""
 
+    model: Any  # ultralytics' backend around the network, or an export
+
     def __init__(
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
     ) -> None:
