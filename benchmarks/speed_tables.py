@@ -46,8 +46,9 @@ def time_of(cell: Cell | None) -> str:
 
 
 def timed_cells(cells: Cells) -> Cells:
-    """Latencies of networks, without memory and text encoders."""
-    return {k: c for k, c in cells.items() if "engine" in c and not k.startswith("memory | ")}
+    """Latencies of networks, without memory and text encoders, by scale."""
+    found = {k: c for k, c in cells.items() if "engine" in c and not k.startswith("memory | ")}
+    return dict(sorted(found.items(), key=lambda item: "nsmlx".index(item[1]["scale"])))
 
 
 def of_texts(cells: Iterable[Cell]) -> dict[int, Cell]:
@@ -85,7 +86,7 @@ def latency(cells: Cells) -> str:
 
 
 def fastest(cells: Cells) -> str:
-    """Each network in its fastest exact engine: milliseconds, relative to one sentence, to YOLOE-11 of its scale."""
+    """Each network in its fastest exact engine; ratios to one sentence and to YOLOE-11 are of one and the same run."""
     exact = [c for c in timed_cells(cells).values() if c["exact"] and "ms" in c]
     texts = sorted({c["texts"] for c in exact})
     best: dict[tuple[str, str, int], dict[int, Cell]] = {}
@@ -100,9 +101,9 @@ def fastest(cells: Cells) -> str:
         row = [name, str(size)]
         for t in texts:
             c = mine.get(t)
-            growth = f", × {c['ms'] / one['ms']:.2f}" if c and one and t != 1 else ""
+            growth = f", × {c['ms'] / one['ms']:.2f}" if c and one and t != 1 and c["run"] == one["run"] else ""
             row.append(f"{short(c['ms'])}{growth} ({c['engine']})" if c else "")
-        row.append(f"{one['ms'] / peer['ms']:.2f}" if one and peer else "")
+        row.append(f"{one['ms'] / peer['ms']:.2f}" if one and peer and one["run"] == peer["run"] else "")
         rows.append(row)
     head = ["network", "px", *(f"{t} sent., ms" for t in texts), "1 sent. / YOLOE-11 of the scale"]
     return markdown(head, rows)

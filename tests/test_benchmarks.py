@@ -132,7 +132,7 @@ def test_plan_asks_one_by_one_networks_one_sentence_at_their_own_size():
 def cell(name: str, engine: str, texts: int, ms: float, **more: object) -> dict[str, object]:
     return {
         "name": name, "scale": "m", "engine": engine, "imgsz": 640, "texts": texts, "exact": True, "one_by_one": False,
-        "ms": ms, "quartiles": [ms - 1, ms + 1], "cpu_ms": ms, "calls": 3,
+        "ms": ms, "quartiles": [ms - 1, ms + 1], "cpu_ms": ms, "calls": 3, "run": "now",
     } | more  # fmt: skip
 
 
@@ -161,6 +161,8 @@ def test_tables_of_latency(tmp_path: Path):
         "inexact engines do not count"
     )
     assert "2.00 (1.00–3.00)" in found["text"]
+    cells["y1"]["run"] = "another day"
+    assert speed_tables.fastest(cells).splitlines()[2].endswith("| 400, × 4.00 (PyTorch) |  |"), "ratios are of one run"
 
 
 def test_tables_are_put_between_their_marks():
