@@ -86,9 +86,9 @@ def sahi(args: argparse.Namespace, source: Path, texts: list[str], folder: str) 
         def __init__(self) -> None:
             self.model = OptiSAR(args.model)
 
-        def __call__(self, image: np.ndarray, **kwargs: Any) -> Any:
-            image = np.ascontiguousarray(image)
-            return self.model.predict(image, text=texts, topk=CANDIDATES, imgsz=args.imgsz, verbose=False)
+        def __call__(self, image: Any, **kwargs: Any) -> Any:
+            batch = [np.ascontiguousarray(i) for i in (image if np.ndim(image) == 4 else [image])]
+            return self.model.predict(batch, text=texts, topk=CANDIDATES, imgsz=args.imgsz, verbose=False)
 
     with rasterio.open(source) as file:
         size = (round(file.height / args.scale), round(file.width / args.scale))

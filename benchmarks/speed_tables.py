@@ -3,7 +3,7 @@
     python benchmarks/speed_tables.py [--into benchmarks/README.md]
 
 prints the tables, or puts each between its marks in a page: ``<!-- latency -->`` … ``<!-- /latency -->``, and so on for
-``fastest``, ``text``, ``scaling``, ``asking``, ``training``, ``loading`` and ``exports``. What was not
+``fastest``, ``eight``, ``text``, ``scaling``, ``asking``, ``training``, ``loading`` and ``exports``. What was not
 measured is left empty.
 """
 
@@ -181,6 +181,7 @@ def exports(cells: Cells) -> str:
 TABLES: dict[str, tuple[str, Callable[[Cells], str]]] = {
     "latency": ("latency.json", latency),
     "fastest": ("latency.json", fastest),
+    "eight": ("latency-8bit.json", latency),
     "text": ("latency.json", text),
     "scaling": ("scaling.json", scaling),
     "asking": ("scaling.json", asking),
