@@ -168,6 +168,7 @@ def test_training_on_own_boxes(tmp_path: Path) -> None:
     assert re.search(r"the model says .+, confidence [01]\.\d\d\s*$", said)
 
 
+@pytest.mark.timeout(300)
 def test_notebook_gives_what_it_shows(tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat")
     client = pytest.importorskip("nbclient")
