@@ -1,6 +1,6 @@
 """Batches on a real Ray session: a worker is killed, the driver is killed, and every row is there once.
 
-`test_batch.py` runs these in a process of their own.
+`test_apart.py` runs these in a process of their own.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""``yolo benchmark``: every format that is written, with the same answers, and what it says of the others."""
+"""``yolo benchmark``: every format that is written, with the same answers; run by `test_apart.py`."""
 
 from __future__ import annotations
 
