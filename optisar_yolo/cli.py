@@ -209,16 +209,18 @@ def typed(options: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, 
 
     Args:
         options: Texts as they were typed.
-        defaults: Known options; a default of None takes any text.
+        defaults: Known options; a default of None takes any text, one of ``int`` or ``float`` is None where no such
+            number is given.
 
     Raises:
         UsageError: An unknown option, or a text that is no value of the type.
     """
-    values = dict(defaults)
+    values = {key: None if isinstance(default, type) else default for key, default in defaults.items()}
     for key, text in options.items():
         if key not in defaults:
             raise UsageError(f"unknown argument '{key}'{nearest(key, defaults)}")
-        kind = type(defaults[key])
+        default = defaults[key]
+        kind = default if isinstance(default, type) else type(default)
         try:
             if kind is bool:
                 values[key] = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
@@ -228,6 +230,17 @@ def typed(options: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, 
             expected = {bool: "True or False", int: "a whole number", float: "a number"}[kind]
             raise UsageError(f"{key}={text}: expected {expected}") from error
     return values
+
+
+def require(command: str, values: Mapping[str, Any], examples: Mapping[str, str], note: str = "") -> None:
+    """Check that options (of :func:`typed`) are given; ``examples`` says how each may be written.
+
+    Raises:
+        UsageError: One is missing.
+    """
+    for key, example in examples.items():
+        if not values[key]:
+            raise UsageError(f"optisar {command} needs {key}=…, such as {example}{note}")
 
 
 def _run_verb(verb: Verb, words: Sequence[str]) -> int:

@@ -43,7 +43,7 @@ from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.settings import SettingError
 
 DEFAULTS: dict[str, Any] = {
-    "source": "", "pool": "", "model": "", "split": "train", "column": "caption", "conf": "", "iou": 0.5, "topk": 5,
+    "source": "", "pool": "", "model": "", "split": "train", "column": "caption", "conf": float, "iou": 0.5, "topk": 5,
     "max_det": 300, "verify": "drop", "unique": False, "modality": "", "imgsz": 0, "device": "", "text_weights": "",
     "project": "", "name": "annotate", "exist_ok": False, "resume": False, "preview": 12,
 }  # fmt: skip
@@ -269,18 +269,19 @@ def main(options: dict[str, str]) -> None:
         UsageError: No source or pool, or a value of a wrong type.
         ValueError: A value out of range, or input that cannot be used.
     """
-    from optisar_yolo.cli import BUNDLED_MODEL, UsageError, typed
+    from optisar_yolo.cli import BUNDLED_MODEL, require, typed
 
     o = typed(options, DEFAULTS)
-    for key, example in (("source", "source=pictures"), ("pool", "pool=captions.txt")):
-        if not o[key]:
-            raise UsageError(f"optisar annotate needs {key}=…, such as {example}; a pool is {KINDS}")
-    try:
-        conf = float(o["conf"]) if o["conf"] else None
-    except ValueError as error:
-        raise UsageError(f"conf={o['conf']}: expected a number") from error
+    require("annotate", o, {"source": "source=pictures", "pool": "pool=captions.txt"}, f"; a pool is {KINDS}")
     settings = Settings(
-        conf, o["iou"], o["topk"], o["max_det"], o["verify"], o["unique"], o["modality"] or None, o["imgsz"] or None
+        o["conf"],
+        o["iou"],
+        o["topk"],
+        o["max_det"],
+        o["verify"],
+        o["unique"],
+        o["modality"] or None,
+        o["imgsz"] or None,
     )
     find_pictures(o["source"])  # before anything is loaded
     pool = load_pool(o["pool"], o["split"], o["column"])

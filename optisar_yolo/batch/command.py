@@ -10,7 +10,7 @@ from optisar_yolo.batch.options import BatchOptions
 from optisar_yolo.batch.run import report, run_batch
 
 DEFAULTS: dict[str, Any] = {
-    "manifest": "", "out": "", "model": "", "text_weights": "", "workers": 2, "cpus": 0, "batch": 8, "conf": "",
+    "manifest": "", "out": "", "model": "", "text_weights": "", "workers": 2, "cpus": 0, "batch": 8, "conf": float,
     "topk": 1, "imgsz": 0, "device": "", "address": "",
 }  # fmt: skip
 
@@ -25,18 +25,12 @@ def main(options: dict[str, str]) -> None:
         UsageError: No manifest or folder, or a value of a wrong type.
         ValueError: A value out of range, or input that cannot be used.
     """
-    from optisar_yolo.cli import BUNDLED_MODEL, UsageError, typed
+    from optisar_yolo.cli import BUNDLED_MODEL, require, typed
 
     o = typed(options, DEFAULTS)
-    for key, example in (("manifest", "manifest=asks.parquet"), ("out", "out=answers")):
-        if not o[key]:
-            raise UsageError(f"optisar batch needs {key}=…, such as {example}")
-    try:
-        conf = float(o["conf"]) if o["conf"] else None
-    except ValueError as error:
-        raise UsageError(f"conf={o['conf']}: expected a number") from error
+    require("batch", o, {"manifest": "manifest=asks.parquet", "out": "out=answers"})
     how = BatchOptions(
-        o["workers"], o["cpus"], o["batch"], conf, o["topk"], o["imgsz"] or None, o["device"] or None,
+        o["workers"], o["cpus"], o["batch"], o["conf"], o["topk"], o["imgsz"] or None, o["device"] or None,
         o["address"] or None, o["text_weights"] or None,
     )  # fmt: skip
     LOGGER.info(report(run_batch(o["manifest"], o["out"], o["model"] or BUNDLED_MODEL, how)))

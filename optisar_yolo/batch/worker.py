@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +20,7 @@ from optisar_yolo.batch.folder import Folder
 from optisar_yolo.batch.parts import name_of, unpack
 from optisar_yolo.batch.places import locate
 from optisar_yolo.data.cards import DataError
-from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data.pixels import read_encoded, read_image
 from optisar_yolo.serve.answers import Answer, Engine, Question
 from optisar_yolo.serve.session import Prepared
 from optisar_yolo.wording import clean
@@ -188,18 +186,11 @@ def read_picture(name: str, base: str) -> np.ndarray:
         if isinstance(filesystem, fs.LocalFileSystem):
             return read_image(path)
         with filesystem.open_input_file(path) as file:
-            data = file.read()
+            return read_encoded(file.read(), name)
     except DataError:
         raise
     except (OSError, ValueError) as error:
         raise DataError(f"{name}: picture cannot be read ({error}); correct the path") from error
-    with tempfile.TemporaryDirectory(prefix="optisar-batch-") as folder:
-        copy = Path(folder) / "picture"
-        copy.write_bytes(data)
-        try:
-            return read_image(copy)
-        except DataError as error:
-            raise DataError(str(error).replace(str(copy), name)) from error
 
 
 def _boxes(answer: Answer) -> list[dict[str, Any]]:

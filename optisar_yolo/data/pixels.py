@@ -42,17 +42,34 @@ def read_image(source: Source) -> np.ndarray:
     if isinstance(source, Image.Image):
         name = str(getattr(source, "filename", "") or "PIL picture")
         return _to_bgr8(_from_pil(source, name), name)
-    return _to_bgr8(_decode(Path(source)), str(source))
-
-
-def _decode(path: Path) -> np.ndarray:
-    """Decode a file, keeping its depth."""
+    path = Path(source)
     try:
         data = np.fromfile(path, np.uint8)  # OpenCV's own reader fails on non-ASCII names under Windows
     except OSError as error:
         raise DataError(f"{path}: picture cannot be read ({error.strerror or error}); correct the path") from error
+    return _to_bgr8(_decode(data, str(path)), str(source))
+
+
+def read_encoded(data: bytes, name: str) -> np.ndarray:
+    """Read one picture from a file's content.
+
+    Args:
+        data: The content.
+        name: What errors call it.
+
+    Returns:
+        As :func:`read_image`.
+
+    Raises:
+        DataError: Empty, or no picture.
+    """
+    return _to_bgr8(_decode(np.frombuffer(data, np.uint8), name), name)
+
+
+def _decode(data: np.ndarray, name: str) -> np.ndarray:
+    """Decode a file's bytes, keeping their depth."""
     if not data.size:
-        raise DataError(f"{path}: picture file of zero bytes; copy it again")
+        raise DataError(f"{name}: picture file of zero bytes; copy it again")
     # Three channels of the file's own type, alpha dropped, orientation applied. OpenCV cannot do so for TIFFs of one
     # 32-bit channel; it returns TIFFs as they are instead, which are not turned by EXIF in practice. PIL is no way out:
     # ultralytics patches it so that it tries to install a plugin when it meets a file that is no picture.
@@ -60,9 +77,9 @@ def _decode(path: Path) -> np.ndarray:
     try:
         image = cv2.imdecode(data, flags)
     except cv2.error as error:  # refused before decoding, such as a size beyond OpenCV's limit
-        raise DataError(f"{path}: picture cannot be decoded ({error.err}); convert it or cut it up") from error
+        raise DataError(f"{name}: picture cannot be decoded ({error.err}); convert it or cut it up") from error
     if image is None:
-        raise DataError(f"{path}: not a picture that can be decoded; copy it again or convert it to PNG, JPEG or TIFF")
+        raise DataError(f"{name}: not a picture that can be decoded; copy it again or convert it to PNG, JPEG or TIFF")
     return image
 
 

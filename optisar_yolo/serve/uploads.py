@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from optisar_yolo.data.cards import DataError
-from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data.pixels import read_encoded
 from optisar_yolo.serve.limits import MIB, Limits, Refusal
 
 # The readers themselves, not `PIL.Image.open`: ultralytics replaces that by one that wants to install a package when it
@@ -46,14 +44,10 @@ def read_upload(data: bytes, limits: Limits) -> np.ndarray:
     if width * height > limits.max_pixels:
         error = f"a picture of {width} x {height} pixels; at most {limits.max_pixels / 1e6:g} million are read"
         raise Refusal(413, error, "cut it into tiles or reduce it")
-    with tempfile.TemporaryDirectory(prefix="optisar-upload-") as folder:
-        path = Path(folder) / "picture"
-        path.write_bytes(data)
-        try:
-            return read_image(path)
-        except DataError as error:
-            reason = str(error).replace(str(path), "picture")
-            raise _unreadable(reason.removeprefix("picture: ")) from error
+    try:
+        return read_encoded(data, "picture")
+    except DataError as error:
+        raise _unreadable(str(error).removeprefix("picture: ")) from error
 
 
 def check_bytes(count: int, limits: Limits) -> None:
