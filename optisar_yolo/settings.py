@@ -71,6 +71,12 @@ SETTINGS: dict[str, Setting] = {
         "bool",
         "training: captions follow flips, turns, crops and mosaics; False leaves them, and many become false",
     ),
+    "background": Setting(
+        0.0,
+        "float",
+        "training: share of the pictures that show only ground from between objects, of which no sentence is true",
+        high=1,
+    ),
     "crop": Setting(0.0, "float", "training: probability of a random crop, captions proven by what is left", high=1),
     "rot90": Setting(0.0, "float", "training: probability of a turn by 90, 180 or 270 degrees", high=1),
     "speckle": Setting(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from optisar_yolo import language
 from optisar_yolo.data import augment
 from optisar_yolo.data.augment import View
+from optisar_yolo.data.background import background, bare
 from optisar_yolo.data.dataset import GroundingDataset
 from optisar_yolo.data.mosaic import mosaic
 from optisar_yolo.data.records import load_card, load_split
@@ -142,6 +143,32 @@ def test_pictures_without_objects_pass():
         rng = np.random.default_rng(seed)
         for done in (augment.crop(empty, rng), mosaic([empty] * 4, 64, rng), augment.turn(empty, 1, rng)):
             assert done.boxes.shape == (0, 4) and done.captions == () and min(done.img.shape[:2]) >= 25
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6))
+def test_ground_is_what_no_object_touches(seed):
+    view, rng = painted(seed), np.random.default_rng(seed)
+    window = bare(view, rng)
+    assert window is None or (window.img == 5).all() and not len(window.boxes) and min(window.img.shape[:2]) >= 20
+    canvas = background(lambda: painted(int(rng.integers(10**6))), 96, rng)
+    assert canvas is not None and canvas.img.shape == (96, 96, 3) and canvas.size == (96, 96) and canvas.fills
+    assert (canvas.img == 5).all() and canvas.boxes.shape == (0, 4) and canvas.captions == ()
+
+
+def test_where_no_ground_is_seen_there_is_no_background():
+    covered = View(np.zeros((50, 70, 3), np.uint8), np.array([[0, 0, 70, 50]], np.float32), ("sar ship",), (("a",),),
+                   (70, 50), "sar")  # fmt: skip
+    assert bare(covered, np.random.default_rng(0)) is None
+    assert background(lambda: covered, 64, np.random.default_rng(0)) is None
+
+
+def test_of_background_every_sentence_is_false(card):
+    data = GroundingDataset(load_split(card, "train"), card.names, settings_of(background=1.0))
+    for index in range(len(data)):
+        sample = data[0, index]
+        assert sample["targets"].shape == (0, 12) and len(set(sample["texts"])) == 12
+        assert sample["extent"].tolist() == [0, 0, 1, 1]
 
 
 def test_captions_can_be_left_as_they_were():

@@ -161,7 +161,7 @@ def test_epochs_differ_and_repeat(card, pictures, samples):
     assert not same(other[0, 0], samples[0, 0])
 
 
-EVERYTHING = {"mosaic": 0.5, "crop": 0.5, "rot90": 0.5, "hsv_h": 0.1, "hsv_s": 0.3, "speckle": 0.5}
+EVERYTHING = {"background": 0.3, "mosaic": 0.5, "crop": 0.5, "rot90": 0.5, "hsv_h": 0.1, "hsv_s": 0.3, "speckle": 0.5}
 
 
 @pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["default", "everything"])

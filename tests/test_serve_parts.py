@@ -65,7 +65,7 @@ def test_deep_pictures_are_stretched_as_files_are(tmp_path):
 
 
 def test_too_many_pixels_are_refused_before_decoding(monkeypatch):
-    monkeypatch.setattr(uploads, "read_image", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(uploads, "read_encoded", lambda *_: pytest.fail("decoded"))
     height, width = scene().shape[:2]
     with pytest.raises(Refusal, match=f"{width} x {height}") as refused:
         uploads.read_upload(encoded(), Limits(max_pixels=width * height - 1))

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from optisar_yolo import language
 from optisar_yolo.data import augment, radiometry
 from optisar_yolo.data.augment import View
+from optisar_yolo.data.background import background
 from optisar_yolo.data.geometry import letterbox, place, to_canvas
 from optisar_yolo.data.mosaic import mosaic
 from optisar_yolo.data.pixels import read_image
@@ -33,8 +34,8 @@ class GroundingDataset(Dataset):
     Args:
         pictures: Annotated pictures.
         names: Category names by index.
-        args: Settings: imgsz, seed, epochs; mosaic, close_mosaic, crop, rot90, fliplr, flipud, scale, rewrite; hsv_h,
-            hsv_s, hsv_v, speckle; prompts, neg_ratio, reword, describe; negatives, swap_kinds, guide.
+        args: Settings: imgsz, seed, epochs; background, mosaic, close_mosaic, crop, rot90, fliplr, flipud, scale;
+            rewrite, hsv_h, hsv_s, hsv_v, speckle; prompts, neg_ratio, reword, describe; negatives, swap_kinds, guide.
         augmented: Draw augmentation (training).
     """
 
@@ -85,8 +86,10 @@ class GroundingDataset(Dataset):
     def augment(self, epoch: int, index: int, rng: np.random.Generator) -> View:
         """Draw the augmentation of a picture, but for the zoom. What is off draws nothing from the source of chance."""
         a, view = self.args, self.view(index)
-        if a.mosaic and epoch < a.epochs - a.close_mosaic and rng.random() < a.mosaic:
-            alike = self.by_modality[view.modality]
+        alike = self.by_modality[view.modality]
+        if a.background and rng.random() < a.background:
+            view = background(lambda: self.view(alike[int(rng.integers(len(alike)))]), a.imgsz, rng) or view
+        elif a.mosaic and epoch < a.epochs - a.close_mosaic and rng.random() < a.mosaic:
             others = [self.view(alike[i]) for i in rng.integers(len(alike), size=3)]
             view = mosaic([view, *others], a.imgsz, rng, a.rewrite)
         elif a.crop and rng.random() < a.crop:
