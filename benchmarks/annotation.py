@@ -27,7 +27,7 @@ from optisar_yolo import OptiSAR
 from optisar_yolo.annotate.annotate import Annotator, Settings
 from optisar_yolo.annotate.choose import Annotation, annotated
 from optisar_yolo.annotate.pool import load_pool
-from optisar_yolo.cli import BUNDLED_MODEL
+from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.data.cards import load_card
 from optisar_yolo.data.records import Picture, load_split, modality_by_name
 from optisar_yolo.files import write_atomic

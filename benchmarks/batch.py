@@ -25,8 +25,8 @@ import ray
 from ray._private.state import actors  # the public API needs the dashboard
 from timing import RESULTS, about, add_to_record
 
+from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.batch import run_batch
-from optisar_yolo.cli import BUNDLED_MODEL
 from optisar_yolo.data.render import draw
 
 BOX = ("x1", "y1", "x2", "y2")

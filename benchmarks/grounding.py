@@ -20,7 +20,7 @@ import torch
 import ultralytics
 
 from optisar_yolo import OptiSAR, __version__
-from optisar_yolo.cli import BUNDLED_MODEL
+from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.data.cards import load_card
 
 HERE = Path(__file__).resolve().parent

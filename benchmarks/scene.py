@@ -29,7 +29,7 @@ import torch
 from torchvision.ops import box_iou, nms
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.cli import BUNDLED_MODEL
+from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.scene.detecting import CANDIDATES
 from optisar_yolo.scene.tiling import Grid
 

@@ -6,24 +6,15 @@ import hook on for itself, so it works where ``OPTISAR_AUTOLOAD=0``.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
-import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from optisar_yolo import __version__, boot
+from optisar_yolo.arguments import BUILD_MODEL, BUNDLED_MODEL, HELP_WORDS, UsageError, nearest, parse, plain
 from optisar_yolo.settings import SETTINGS
-
-BUILD_MODEL = "optisar++.yaml"
-"""Model of ``optisar train`` where none is named: the network from scratch, scale m."""
-
-BUNDLED_MODEL = "optisar++n-pocket.safetensors"
-"""Model of every other mode where none is named: the weights that come with the package."""
-
 
 TRACEBACK = "OPTISAR_TRACEBACK"
 """Environment variable: any value shows the whole traceback of an error, for a report."""
@@ -123,14 +114,8 @@ Own arguments, beside those of Ultralytics (optisar cfg lists them)
 optisar checks | version | settings | cfg | help do what they do in yolo. Without model=, train starts from
 {build} and every other mode uses {bundled}, which comes with the package."""
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-HELP_WORDS = ("help", "--help", "-help", "-h", "h")
 STOCK_WORDS = ("version", "checks", "settings", "cfg", "copy-cfg", "login", "logout", "solutions")
 """Commands that Ultralytics answers itself."""
-
-
-class UsageError(Exception):
-    """A command line that means nothing; the message says what to write instead."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -189,60 +174,6 @@ def params(options: dict[str, str]) -> None:
     print(count_table())
 
 
-def parse(words: Sequence[str]) -> dict[str, str]:
-    """Turn ``key=value`` words into a dictionary.
-
-    Raises:
-        UsageError: A word without ``=`` or without a value.
-    """
-    options: dict[str, str] = {}
-    for word in words:
-        key, equals, text = word.lstrip("-").partition("=")
-        if not equals or not key.strip() or not text.strip():
-            raise UsageError(f"expected key=value, got '{word}'")
-        options[key.strip()] = text.strip()
-    return options
-
-
-def typed(options: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Give every option its value, of its default's type.
-
-    Args:
-        options: Texts as they were typed.
-        defaults: Known options; a default of None takes any text, one of ``int`` or ``float`` is None where no such
-            number is given.
-
-    Raises:
-        UsageError: An unknown option, or a text that is no value of the type.
-    """
-    values = {key: None if isinstance(default, type) else default for key, default in defaults.items()}
-    for key, text in options.items():
-        if key not in defaults:
-            raise UsageError(f"unknown argument '{key}'{nearest(key, defaults)}")
-        default = defaults[key]
-        kind = default if isinstance(default, type) else type(default)
-        try:
-            if kind is bool:
-                values[key] = {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-            else:
-                values[key] = kind(text) if kind in (int, float) else text
-        except (ValueError, KeyError) as error:
-            expected = {bool: "True or False", int: "a whole number", float: "a number"}[kind]
-            raise UsageError(f"{key}={text}: expected {expected}") from error
-    return values
-
-
-def require(command: str, values: Mapping[str, Any], examples: Mapping[str, str], note: str = "") -> None:
-    """Check that options (of :func:`typed`) are given; ``examples`` says how each may be written.
-
-    Raises:
-        UsageError: One is missing.
-    """
-    for key, example in examples.items():
-        if not values[key]:
-            raise UsageError(f"optisar {command} needs {key}=…, such as {example}{note}")
-
-
 def _run_verb(verb: Verb, words: Sequence[str]) -> int:
     """Run a command of our own; keys are checked where the module says which it knows (``DEFAULTS``)."""
     boot.install(force=True)
@@ -293,15 +224,3 @@ def _run_stock(words: list[str]) -> int:
         sys.argv[:] = before
         cfg.CLI_HELP_MSG = stock_help
     return 0
-
-
-def plain(error: Exception) -> str:
-    """Return what an error says, without the colours that some versions of Ultralytics give it."""
-    return _COLOUR.sub("", str(error)).strip()
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that suggests the nearest known word, or lists them all where none is near."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean '{near[0]}'?" if near else f"; known are {', '.join(known)}"

@@ -9,7 +9,7 @@ import numpy as np
 from ultralytics.utils import LOGGER
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.cli import BUNDLED_MODEL
+from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.records import Picture, load_card, load_split
 from optisar_yolo.engine.draw import draw

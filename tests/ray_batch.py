@@ -17,7 +17,8 @@ import pytest
 from batch_set import IMGSZ, make
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.cli import BUNDLED_MODEL, main
+from optisar_yolo.arguments import BUNDLED_MODEL
+from optisar_yolo.cli import main
 
 pytest.importorskip("ray")
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.cli import BUNDLED_MODEL
+from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.data.render import draw
 from optisar_yolo.serve.answers import Answer, Engine
 

@@ -13,7 +13,8 @@ from optisar_yolo import OptiSAR
 from optisar_yolo.annotate.annotate import Annotator, Settings, annotate
 from optisar_yolo.annotate.files import find_pictures
 from optisar_yolo.annotate.pool import Caption, load_pool
-from optisar_yolo.cli import BUNDLED_MODEL, main
+from optisar_yolo.arguments import BUNDLED_MODEL
+from optisar_yolo.cli import main
 from optisar_yolo.data.cards import DataError, load_card
 from optisar_yolo.data.records import load_split
 from optisar_yolo.engine.calibrate import default_conf

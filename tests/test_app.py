@@ -18,7 +18,8 @@ gr = pytest.importorskip("gradio")
 
 from matplotlib.colors import to_rgb  # noqa: E402
 
-from optisar_yolo.cli import BUNDLED_MODEL, main  # noqa: E402
+from optisar_yolo.arguments import BUNDLED_MODEL  # noqa: E402
+from optisar_yolo.cli import main  # noqa: E402
 from optisar_yolo.engine.draw import PALETTE  # noqa: E402
 from optisar_yolo.serve import run_app  # noqa: E402
 from optisar_yolo.serve.app import Desk, told  # noqa: E402

@@ -11,13 +11,13 @@ from hand_samples import SIZE, begin, instance, options, picture, recipe, write_
 from hypothesis import given
 from hypothesis import strategies as st
 
+from optisar_yolo.arguments import UsageError
 from optisar_yolo.build.cleaning import clean as step
 from optisar_yolo.build.cleaning.clean import clean
 from optisar_yolo.build.cleaning.objects import INSIDE, SAME, mend, merge, settle
 from optisar_yolo.build.cleaning.unify import Unifier
 from optisar_yolo.build.samples import Sample, SampleFile
 from optisar_yolo.build.steps import Report
-from optisar_yolo.cli import UsageError
 from optisar_yolo.data.cards import DataError
 from optisar_yolo.data.checks import Skips, iou
 

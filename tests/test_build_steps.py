@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from optisar_yolo.arguments import UsageError
 from optisar_yolo.build import commands, steps
 from optisar_yolo.build.samples import Instance, Sample, SampleFile, write_lines
 from optisar_yolo.build.steps import Report
-from optisar_yolo.cli import UsageError
 from optisar_yolo.data.cards import DataError
 
 SAMPLES = [

@@ -12,6 +12,7 @@ from hand_samples import NAMES, SIZE, begin, instance, options, picture, recipe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from optisar_yolo.arguments import UsageError
 from optisar_yolo.build.samples import TRANSFORMS, Sample, SampleFile
 from optisar_yolo.build.steps import Report
 from optisar_yolo.build.transforms import transform as step
@@ -20,7 +21,6 @@ from optisar_yolo.build.transforms.copies import expand, turn_box
 from optisar_yolo.build.transforms.rewrite import Answer, by_rules
 from optisar_yolo.build.transforms.transform import transform
 from optisar_yolo.build.transforms.verify import conflicts, disproved, scene_of
-from optisar_yolo.cli import UsageError
 from optisar_yolo.data.cards import DataError
 from optisar_yolo.language import parse
 

@@ -15,7 +15,7 @@ from gloo import RECORDS, WORLD, GlooTrainer, limited
 from make_tiny import make
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.cli import BUNDLED_MODEL
+from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.data.cards import load_card
 from optisar_yolo.data.records import load_split
 

@@ -23,8 +23,8 @@ import torch
 from torchvision.ops import box_iou
 
 from optisar_yolo import OptiSAR
+from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.checkpoint import find_weights, load_shared
-from optisar_yolo.cli import BUNDLED_MODEL
 from optisar_yolo.data.cards import load_card
 from optisar_yolo.data.records import load_split
 from optisar_yolo.data.render import draw

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from optisar_yolo import OptiSAR
+from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.build.samples import sample_of
-from optisar_yolo.cli import BUNDLED_MODEL, main
+from optisar_yolo.cli import main
 from optisar_yolo.data.render import draw
 
 sv = pytest.importorskip("supervision")

@@ -152,7 +152,7 @@ def test_bundled_weights_by_command(tmp_path, capsys):
 def test_asking_a_batch_equals_asking_one_by_one_and_predict():
     """The detector's short cuts change nothing: same boxes as `predict` gives for the same tile."""
     from optisar_yolo import OptiSAR
-    from optisar_yolo.cli import BUNDLED_MODEL
+    from optisar_yolo.arguments import BUNDLED_MODEL
     from optisar_yolo.data.render import draw
     from optisar_yolo.scene.detecting import SentenceDetector
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.cli import BUNDLED_MODEL, main
+from optisar_yolo.arguments import BUNDLED_MODEL
+from optisar_yolo.cli import main
 from optisar_yolo.data.cards import DataError
 from optisar_yolo.engine.score import score
 from optisar_yolo.engine.val import SECTIONS

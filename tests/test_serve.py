@@ -22,7 +22,8 @@ pytest.importorskip("limits")
 from fastapi.testclient import TestClient  # noqa: E402
 
 from optisar_yolo import OptiSAR  # noqa: E402
-from optisar_yolo.cli import BUNDLED_MODEL, main  # noqa: E402
+from optisar_yolo.arguments import BUNDLED_MODEL  # noqa: E402
+from optisar_yolo.cli import main  # noqa: E402
 from optisar_yolo.engine.exported import KnownSentences  # noqa: E402
 from optisar_yolo.serve import run_service  # noqa: E402
 from optisar_yolo.serve.limits import Limits  # noqa: E402

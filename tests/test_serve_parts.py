@@ -113,7 +113,7 @@ def test_answers_are_those_of_the_library():
 
 def open_scene():
     from optisar_yolo import OptiSAR
-    from optisar_yolo.cli import BUNDLED_MODEL
+    from optisar_yolo.arguments import BUNDLED_MODEL
 
     return OptiSAR(BUNDLED_MODEL).encode(scene(TOWERS), SIDE)
 
@@ -213,7 +213,7 @@ def test_one_bad_question_does_not_spoil_the_others():
 
 def test_score_maps_are_those_of_the_explanation():
     from optisar_yolo import OptiSAR
-    from optisar_yolo.cli import BUNDLED_MODEL
+    from optisar_yolo.arguments import BUNDLED_MODEL
 
     texts = [LEFT, RIGHT]
     seen = engine().see(prepared(TOWERS))

@@ -34,6 +34,7 @@ from optisar_yolo.annotate.files import (
 )
 from optisar_yolo.annotate.match import Found, match
 from optisar_yolo.annotate.pool import KINDS, Caption, load_pool
+from optisar_yolo.arguments import BUNDLED_MODEL, require, typed
 from optisar_yolo.data.cards import MODALITIES, DataError
 from optisar_yolo.data.records import modality_by_name
 from optisar_yolo.engine.banks import checked_bank
@@ -269,8 +270,6 @@ def main(options: dict[str, str]) -> None:
         UsageError: No source or pool, or a value of a wrong type.
         ValueError: A value out of range, or input that cannot be used.
     """
-    from optisar_yolo.cli import BUNDLED_MODEL, require, typed
-
     o = typed(options, DEFAULTS)
     require("annotate", o, {"source": "source=pictures", "pool": "pool=captions.txt"}, f"; a pool is {KINDS}")
     settings = Settings(

@@ -6,6 +6,7 @@ from typing import Any
 
 from ultralytics.utils import LOGGER
 
+from optisar_yolo.arguments import BUNDLED_MODEL, require, typed
 from optisar_yolo.batch.options import BatchOptions
 from optisar_yolo.batch.run import report, run_batch
 
@@ -25,8 +26,6 @@ def main(options: dict[str, str]) -> None:
         UsageError: No manifest or folder, or a value of a wrong type.
         ValueError: A value out of range, or input that cannot be used.
     """
-    from optisar_yolo.cli import BUNDLED_MODEL, require, typed
-
     o = typed(options, DEFAULTS)
     require("batch", o, {"manifest": "manifest=asks.parquet", "out": "out=answers"})
     how = BatchOptions(

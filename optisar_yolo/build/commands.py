@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from optisar_yolo.cli import UsageError, nearest, parse, typed
+from optisar_yolo.arguments import UsageError, nearest, parse, typed
 
 COMMON: dict[str, Any] = {"work": "dataset-build", "from": "", "dry_run": False, "jobs": 2, "seed": 0}
 """Options of every verb: the work folder, the step to read from, count without writing, threads, seed of draws."""

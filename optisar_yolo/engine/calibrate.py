@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from ultralytics.utils import LOGGER
 
+from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.settings import numbers
 
 DEFAULT_CONF = 0.05  # of a model without calibration: below it a sentence gets no box, unless the caller sets conf
@@ -252,7 +253,6 @@ def main(options: dict[str, str]) -> None:
     """
     from optisar_yolo import OptiSAR
     from optisar_yolo.checkpoint import BUNDLED, find_weights
-    from optisar_yolo.cli import BUNDLED_MODEL
 
     given: dict[str, Any] = {k: v for k, v in (DEFAULTS | options).items() if v is not None}
     if "data" not in given:

@@ -10,6 +10,7 @@ import numpy as np
 from ultralytics.utils import LOGGER, RUNS_DIR, colorstr
 from ultralytics.utils.files import increment_path
 
+from optisar_yolo.arguments import UsageError, typed
 from optisar_yolo.data.cards import Card, load_card
 from optisar_yolo.data.checks import Skips
 from optisar_yolo.data.records import load_split
@@ -83,7 +84,6 @@ def main(options: dict[str, str]) -> None:
         UsageError: No predictions or no data.
         DataError: Input that cannot be used.
     """
-    from optisar_yolo.cli import UsageError, typed
     from optisar_yolo.engine.val import SECTIONS
 
     o = typed(options, DEFAULTS)

@@ -21,6 +21,7 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
 from optisar_yolo import plugin
+from optisar_yolo.arguments import UsageError
 from optisar_yolo.data.dataset import GroundingDataset
 from optisar_yolo.data.records import MODALITIES, Picture, load_card, load_split
 from optisar_yolo.data.sampler import by_modality
@@ -81,7 +82,6 @@ def configure(options: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
     """
     from ultralytics.cfg import get_cfg, smart_value
 
-    from optisar_yolo.cli import UsageError
     from optisar_yolo.engine.train import TRAIN_DEFAULTS  # not needed where a batch is drawn, and slow to load
 
     known = {*OWN, *DEFAULT_CFG_DICT, *OPTISAR_DEFAULTS}

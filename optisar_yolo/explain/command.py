@@ -12,7 +12,7 @@ from ultralytics.cfg import get_save_dir, smart_value
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import select_device
 
-from optisar_yolo.cli import BUNDLED_MODEL, UsageError, typed
+from optisar_yolo.arguments import BUNDLED_MODEL, UsageError, typed
 from optisar_yolo.engine.page import Section, write_index
 from optisar_yolo.engine.predict import sentences
 from optisar_yolo.engine.sources import PictureFiles, opened

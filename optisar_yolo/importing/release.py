@@ -13,8 +13,8 @@ from torch import Tensor
 from ultralytics.utils import LOGGER
 from ultralytics.utils.ops import make_divisible
 
+from optisar_yolo.arguments import UsageError, typed
 from optisar_yolo.checkpoint import CheckpointError, save_shared
-from optisar_yolo.cli import UsageError, typed
 from optisar_yolo.importing.equals import gates, with_fixed_patch, without_text
 from optisar_yolo.importing.names import ours, reason, translate
 from optisar_yolo.importing.unpickle import Inert, UnpickleError, part_of, read_checkpoint, tensors_of

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.cli import HELP_WORDS, UsageError, nearest, parse
+from optisar_yolo.arguments import HELP_WORDS, UsageError, nearest, parse
 from optisar_yolo.data.cards import DataError, card_names
 from optisar_yolo.files import write_atomic
 from optisar_yolo.nn.text import load_text_encoder

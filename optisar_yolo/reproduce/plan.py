@@ -12,7 +12,7 @@ from ultralytics.cfg import get_cfg, smart_value
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from optisar_yolo import resources
-from optisar_yolo.cli import UsageError, nearest, plain
+from optisar_yolo.arguments import UsageError, nearest, plain
 from optisar_yolo.data.cards import SPLITS
 from optisar_yolo.nn.build import load_model_yaml
 from optisar_yolo.plugin import config_keys

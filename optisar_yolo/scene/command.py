@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.scene.options import SceneOptions, read_options, read_sentences
 
 DEFAULTS: dict[str, Any] = {
@@ -24,7 +25,6 @@ def main(options: dict[str, str]) -> None:
         ValueError: No source, no sentence, or a value that means nothing.
     """
     from optisar_yolo import OptiSAR
-    from optisar_yolo.cli import BUNDLED_MODEL
     from optisar_yolo.scene.run import ground_scene
 
     words = dict(options)

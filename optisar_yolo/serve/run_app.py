@@ -8,7 +8,7 @@ from typing import Any
 
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.cli import BUNDLED_MODEL, typed
+from optisar_yolo.arguments import BUNDLED_MODEL, typed
 from optisar_yolo.extras import need
 from optisar_yolo.serve.limits import Limits
 from optisar_yolo.serve.run_service import limits_of

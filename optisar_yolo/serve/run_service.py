@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from optisar_yolo.cli import BUNDLED_MODEL, typed
+from optisar_yolo.arguments import BUNDLED_MODEL, typed
 from optisar_yolo.extras import need
 from optisar_yolo.serve.limits import Limits
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from PIL import JpegImagePlugin, PngImagePlugin
 
+from optisar_yolo.arguments import UsageError
 from optisar_yolo.build import steps
 from optisar_yolo.build.cleaning.naming import Namer
 from optisar_yolo.build.cleaning.objects import mend, merge, settle
@@ -23,7 +24,6 @@ from optisar_yolo.build.recipe import Recipe, recipe_in
 from optisar_yolo.build.samples import Instance, Sample
 from optisar_yolo.build.sources.pictures import picture_size
 from optisar_yolo.build.steps import Report, ordered_map
-from optisar_yolo.cli import UsageError
 from optisar_yolo.data.cards import DataError
 from optisar_yolo.data.checks import Skips
 from optisar_yolo.data.pixels import read_image

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optisar_yolo import resources
+from optisar_yolo.arguments import UsageError
 from optisar_yolo.build import steps
 from optisar_yolo.build.recipe import Recipe, Source, load_recipe
 from optisar_yolo.build.samples import Instance, Sample
@@ -22,7 +23,6 @@ from optisar_yolo.build.sources.records import BoxReader, RawPicture
 from optisar_yolo.build.sources.voc import annotation_files, read_voc
 from optisar_yolo.build.sources.yolo import read_yolo
 from optisar_yolo.build.steps import Report
-from optisar_yolo.cli import UsageError
 from optisar_yolo.data.cards import SPLITS, DataError
 from optisar_yolo.data.checks import Skips
 

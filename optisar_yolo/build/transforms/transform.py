@@ -13,6 +13,7 @@ from typing import Any
 
 from ultralytics.utils import LOGGER
 
+from optisar_yolo.arguments import UsageError
 from optisar_yolo.build import steps
 from optisar_yolo.build.recipe import recipe_in
 from optisar_yolo.build.samples import Sample
@@ -23,7 +24,6 @@ from optisar_yolo.build.transforms.llm import Client
 from optisar_yolo.build.transforms.llm_cache import ReplyCache
 from optisar_yolo.build.transforms.rewrite import Rewriter, by_rules
 from optisar_yolo.build.transforms.rewrite_llm import FALLBACKS, ByModel
-from optisar_yolo.cli import UsageError
 from optisar_yolo.data.cards import DataError
 from optisar_yolo.files import write_atomic
 
