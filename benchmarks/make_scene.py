@@ -5,7 +5,8 @@
 writes scene.tif and scene.json. Pictures of the test split lie scattered on a ground of box-free patches of others of
 them, mirrored; a picture's edge fades into the ground. The JSON file holds every object with its box in pixels and its
 corners in WGS 84 (by pyproj), and questions with one right answer: plain ones about the only object of a kind, places,
-and extremes that lead by at least 30 pixels; half of the directions are said by compass. The scene is written band of
+extremes and ranks ("the second leftmost ship") that lead by at least 30 pixels, extremes of a place; half of the
+directions are said by compass. The scene is written band of
 rows by band of rows, so memory stays small. The pictures are expected where benchmarks/optsar-real.yaml says.
 """
 
@@ -46,6 +47,8 @@ UNIQUE = 2  # categories with one object in the scene
 PICTURES = 24
 MOST = 3  # objects in a picture: a scene crowded with them leaves few questions with one answer
 LEVELS = 40  # of uint16 to one of uint8: the pictures' range is then about 13 bits, as of many sensors
+RANKS = ("first", "second", "third")
+SIDES = (("left", 0, 1), ("right", 0, -1), ("top", 1, 1), ("bottom", 1, -1))  # word, axis, sign of what comes first
 _SIDES = {"left": "western", "right": "eastern", "top": "northern", "bottom": "southern"}
 _CORNERS = {"upper left": "north-west", "upper right": "north-east", "lower left": "south-west",
             "lower right": "south-east"}  # fmt: skip
@@ -126,6 +129,13 @@ def paste(out: NDArray[np.uint8], top: int, placed: Placed) -> None:
     target[:] = (placed.image[ys] * alpha + target * (1 - alpha)).round().astype(np.uint8)
 
 
+def leaders(along: NDArray[np.float64]) -> list[int | None]:
+    """Say which is the first, the second, …, as many as `RANKS` and members; None where `LEAD` does not part it."""
+    order = np.argsort(along)
+    gaps = np.diff(along[order], prepend=-np.inf, append=np.inf)
+    return [int(order[k]) if min(gaps[k : k + 2]) >= LEAD else None for k in range(min(len(RANKS), len(order)))]
+
+
 def questions(boxes: NDArray[np.float64], names: list[str], side: int) -> list[dict[str, Any]]:
     """Return sentences with one right answer each, by the centres of the true boxes."""
     asked: list[dict[str, Any]] = []
@@ -142,18 +152,28 @@ def questions(boxes: NDArray[np.float64], names: list[str], side: int) -> list[d
         if len(members) == 1:
             asked.append({"text": f"the {noun}", "kind": "plain", "object": members[0]})
             continue
-        for word, axis, sign in (("left", 0, 1), ("right", 0, -1), ("top", 1, 1), ("bottom", 1, -1)):
-            order = sorted(members, key=lambda i, a=axis, s=sign: s * centre[i, a])
-            if abs(centre[order[0], axis] - centre[order[1], axis]) >= LEAD:
-                add("extreme", f"the {word}most {noun}", f"the {_SIDES[word]}most {noun}", order[0])
+        for word, axis, sign in SIDES:
+            first = leaders(centre[members, axis] * sign)
+            for rank, which in enumerate(first):
+                if which is not None:
+                    kind, said = ("rank", f"{RANKS[rank]} ") if rank else ("extreme", "")
+                    add(kind, f"the {said}{word}most {noun}", f"the {said}{_SIDES[word]}most {noun}", members[which])
         for cell, phrase in CELLS.items():
             verdicts = {i: scene.claims(f"the {noun} {phrase} of the image", i).get("place") for i in members}
             true = [i for i, v in verdicts.items() if v is True]
-            if len(true) == 1 and all(v is False for i, v in verdicts.items() if i != true[0]):
-                corner = next((c for c in _CORNERS if c in phrase), None)
-                lone = next((s for s in cell if s in _SIDES), None) if None in cell else None
-                compass = f"in the {_CORNERS[corner]}" if corner else f"in the {_SIDES[lone][:-3]}" if lone else phrase
+            if not true or None in verdicts.values():  # one in a corner is neither in nor out
+                continue
+            corner = next((c for c in _CORNERS if c in phrase), None)
+            lone = next((s for s in cell if s in _SIDES), None) if None in cell else None
+            compass = f"in the {_CORNERS[corner]}" if corner else f"in the {_SIDES[lone][:-3]}" if lone else phrase
+            if len(true) == 1:
                 add("place", f"the {noun} {phrase} of the image", f"the {noun} {compass}", true[0])
+                continue
+            for word, axis, sign in SIDES:
+                best = leaders(centre[true, axis] * sign)[0]
+                if best is not None:
+                    picture = f"the {word}most {noun} {phrase} of the image"
+                    add("place and extreme", picture, f"the {_SIDES[word]}most {noun} {compass}", true[best])
     return asked
 
 

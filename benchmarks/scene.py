@@ -7,7 +7,8 @@ adds to benchmarks/results/scene.json: megapixels of the file per second and pea
 the same network, tile size, overlap and sentences, each in a process of its own, in turn. The plain loop is what one
 writes first: read a window, `predict`, shift the boxes, one non-maximum suppression at the end. SAHI reads the picture
 as a whole, as it does. Then the share of the questions that are answered right: the answer's box has an IoU of at
-least 0.5 with the true one, and, by geopandas, its polygon on the ground covers the true object's centre.
+least 0.5 with the true one, and, by geopandas, its polygon on the ground covers the true object's centre. ``--with``
+and no contestant asks the questions alone.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def answers(args: argparse.Namespace, truth: dict[str, Any]) -> dict[str, Any]:
         )  # fmt: skip
         table = geopandas.read_file(result.folder / "objects.geojson")
         first = {row.sentence: row.geometry for row in table.iloc[::-1].itertuples()}
-    total, right, on_ground = Counter[str](), Counter[str](), Counter[str]()
+    total, right, on_ground, silent = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     cases = []
     for j, q in enumerate(asked):
         thing = truth["objects"][q["object"]]
@@ -148,10 +149,18 @@ def answers(args: argparse.Namespace, truth: dict[str, Any]) -> dict[str, Any]:
         total[q["kind"]] += 1
         right[q["kind"]] += iou >= RIGHT
         on_ground[q["kind"]] += covers
+        silent[q["kind"]] += not len(mine)
         confidence = round(float(mine[0, 4]), 3) if len(mine) else None
         cases.append({"text": q["text"], "iou": round(iou, 3), "covers": covers, "conf": confidence})
-    rows = {k: {"questions": n, "right": right[k], "covers the centre on the ground": on_ground[k]}
-            for k, n in total.items()}  # fmt: skip
+    rows = {
+        k: {
+            "questions": n,
+            "right": right[k],
+            "nothing found": silent[k],
+            "covers the centre on the ground": on_ground[k],
+        }
+        for k, n in total.items()
+    }
     return {"conf": result.record["conf"], **rows, "cases": cases}
 
 
