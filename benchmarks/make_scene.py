@@ -41,6 +41,9 @@ FADE = 12  # pixels over which a picture fades into the ground
 CELL = 800  # pixels between the places of pictures, above the long side of any
 FIELD = 4000  # side of the fields that share a patch of ground
 PATCH = 200  # side of a patch
+COARSE = 5  # side of the squares by which its calm is judged
+GROUNDS = 6  # patches that are used
+SPOT, BLEND = 128, 24  # side of a spot of it, and over how much of it the next one fades in
 LEAD = 30  # pixels by which an extreme must lead
 EACH = 4  # pictures of a category at most, so that some cells of the 3 x 3 grid hold one object of it
 UNIQUE = 2  # categories with one object in the scene
@@ -82,7 +85,11 @@ def choose(pictures: list[Picture], names: Sequence[str], rng: np.random.Generat
 
 
 def patches(pictures: list[Picture], count: int) -> list[NDArray[np.uint8]]:
-    """Return the calmest box-free squares of the pictures, one per picture at most."""
+    """Return the calmest box-free squares of the pictures, one per picture at most.
+
+    Calm is what has no square of `COARSE` pixels unlike the others: water, woods and fields without roads, roofs or the
+    small boats that nobody labelled.
+    """
     found: list[tuple[float, NDArray[np.uint8]]] = []
     for p in pictures:
         image = read_image(p.path)
@@ -91,29 +98,51 @@ def patches(pictures: list[Picture], count: int) -> list[NDArray[np.uint8]]:
         for x1, y1, x2, y2 in p.boxes.astype(int):
             taken[max(y1 - 10, 0) : y2 + 10, max(x1 - 10, 0) : x2 + 10] = 1
         grey = image.mean(2)
-        spots = [(float(grey[y : y + PATCH, x : x + PATCH].std()), y, x)
+        spots = [(coarse(grey[y : y + PATCH, x : x + PATCH]), y, x)
                  for y in range(0, h - PATCH + 1, 40) for x in range(0, w - PATCH + 1, 40)
                  if not taken[y : y + PATCH, x : x + PATCH].any()]  # fmt: skip
         if spots:
-            deviation, y, x = min(spots)
-            found.append((deviation, image[y : y + PATCH, x : x + PATCH].copy()))
+            unlike, y, x = min(spots)
+            found.append((unlike, image[y : y + PATCH, x : x + PATCH].copy()))
     found.sort(key=lambda entry: entry[0])
     return [patch for _, patch in found[:count]]
 
 
+def coarse(grey: NDArray[np.float64]) -> float:
+    """Return how far the most different square of `COARSE` pixels is from the median one, by its mean."""
+    squares = grey.reshape(PATCH // COARSE, COARSE, PATCH // COARSE, COARSE).mean((1, 3))
+    return float(np.abs(squares - np.median(squares)).max())
+
+
 def ground(patch: list[NDArray[np.uint8]], top: int, rows: int, side: int) -> NDArray[np.uint8]:
-    """Return rows of the ground: every field is one patch, mirrored again and again."""
-    turn = np.concatenate([np.arange(PATCH), np.arange(PATCH)[::-1]])
-    out = np.empty((rows, side, 3), np.uint8)
-    ys = np.arange(top, top + rows)
-    per_row = -(-side // FIELD)
-    for row in np.unique(ys // FIELD):
-        mine = ys // FIELD == row
-        for column in range(per_row):
-            xs = np.arange(column * FIELD, min((column + 1) * FIELD, side))
-            own = patch[(int(row) * per_row + column) % len(patch)]
-            out[np.flatnonzero(mine)[:, None], xs] = own[turn[ys[mine] % (2 * PATCH)][:, None], turn[xs % (2 * PATCH)]]
-    return out
+    """Return rows of the ground: every field is strewn with spots of one patch, turned, that fade into each other.
+
+    Mirroring a patch instead draws rings and diamonds, which look like courts and fields.
+    """
+    pitch, per_row = SPOT - BLEND, -(-side // FIELD)
+    along = np.minimum(np.arange(SPOT) + 1, SPOT - np.arange(SPOT)).clip(max=BLEND).astype(np.float32)
+    alpha = (along[:, None] * along)[..., None]
+    total, weight = np.zeros((rows, side, 3), np.float32), np.zeros((rows, side, 1), np.float32)
+    for r in range(max((top - SPOT) // pitch, 0), (top + rows) // pitch + 2):
+        y = r * pitch - BLEND
+        first, last = max(y, top), min(y + SPOT, top + rows)
+        if first >= last:
+            continue
+        for c in range((side + BLEND) // pitch + 1):
+            x = c * pitch - BLEND
+            left, right = max(x, 0), min(x + SPOT, side)
+            if left >= right:
+                continue
+            rng = np.random.default_rng([r, c])
+            own = patch[
+                (min(y + SPOT // 2, side - 1) // FIELD * per_row + min(x + SPOT // 2, side - 1) // FIELD) % len(patch)
+            ]
+            oy, ox = rng.integers(PATCH - SPOT + 1, size=2).tolist()
+            spot = np.rot90(own[oy : oy + SPOT, ox : ox + SPOT], int(rng.integers(4)))
+            there, here = np.s_[first - top : last - top, left:right], np.s_[first - y : last - y, left - x : right - x]
+            total[there] += spot[here] * alpha[here]
+            weight[there] += alpha[here]
+    return (total / weight).round().astype(np.uint8)
 
 
 def paste(out: NDArray[np.uint8], top: int, placed: Placed) -> None:
@@ -194,7 +223,7 @@ def main() -> None:
     chosen = choose(pictures, card.names, rng)
     per_side = args.side // CELL
     spots = rng.choice(per_side**2, size=min(len(chosen), per_side**2), replace=False)
-    patch = patches(pictures, 12)
+    patch = patches(pictures, GROUNDS)
     placed, boxes, names = [], [], []
     for p, spot in zip(chosen, spots.tolist(), strict=False):
         image = read_image(p.path)
