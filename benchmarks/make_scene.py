@@ -1,12 +1,14 @@
 """Builds a georeferenced scene of any size from real pictures, with what is in it and questions about it.
 
     python benchmarks/make_scene.py --out scene.tif [--side 20000] [--modality optical] [--dtype uint8] [--overviews]
+                                    [--paint]
 
 writes scene.tif and scene.json. Pictures of the test split lie scattered on a ground of box-free patches of others of
 them, mirrored; a picture's edge fades into the ground. The JSON file holds every object with its box in pixels and its
 corners in WGS 84 (by pyproj), and questions with one right answer: plain ones about the only object of a kind, places,
 extremes and ranks ("the second leftmost ship") that lead by at least 30 pixels, extremes of a place; half of the
-directions are said by compass. The scene is written band of
+directions are said by compass. ``--paint`` fills every object's box with a colour of its own, by which it can be found
+without a network: what is answered wrongly then is not the network's fault. The scene is written band of
 rows by band of rows, so memory stays small. The pictures are expected where benchmarks/optsar-real.yaml says.
 """
 
@@ -165,6 +167,18 @@ def leaders(along: NDArray[np.float64]) -> list[int | None]:
     return [int(order[k]) if min(gaps[k : k + 2]) >= LEAD else None for k in range(min(len(RANKS), len(order)))]
 
 
+def painted(pictures: list[Placed], boxes: NDArray[np.float64]) -> list[list[int]]:
+    """Fill the objects' boxes in the pictures, the smaller over the larger. Returns their colours, RGB."""
+    colours = [[255, 9 * (i // 50), 5 * (i % 50)] for i in range(len(boxes))]
+    for i in np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(1)).tolist():
+        x1, y1, x2, y2 = boxes[i].round().astype(int).tolist()
+        for p in pictures:
+            h, w = p.image.shape[:2]
+            if p.x <= x1 < p.x + w and p.y <= y1 < p.y + h:
+                p.image[y1 - p.y : y2 - p.y, x1 - p.x : x2 - p.x] = colours[i][::-1]
+    return colours
+
+
 def questions(boxes: NDArray[np.float64], names: list[str], side: int) -> list[dict[str, Any]]:
     """Return sentences with one right answer each, by the centres of the true boxes."""
     asked: list[dict[str, Any]] = []
@@ -215,6 +229,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("uint8", "uint16"), default="uint8")
     parser.add_argument("--compress", choices=("deflate", "none"), default="deflate")
     parser.add_argument("--overviews", action="store_true", help="of 1/2, 1/4, 1/8 and 1/16 of the resolution")
+    parser.add_argument("--paint", action="store_true", help="objects as patches of colour")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
@@ -232,6 +247,8 @@ def main() -> None:
         placed.append(Placed(image, x, y))
         boxes += (p.boxes + [x, y, x, y]).tolist()
         names += [card.names[int(c)] for c in p.categories]
+    all_boxes = np.asarray(boxes, float)
+    colours = painted(placed, all_boxes) if args.paint else []
     transform = from_origin(*ORIGIN, PIXEL, PIXEL)
     about: dict[str, Any] = dict(
         driver="GTiff", width=args.side, height=args.side, count=3, dtype=args.dtype, crs=CRS, transform=transform,
@@ -251,7 +268,6 @@ def main() -> None:
     if args.overviews:
         with rasterio.Env(GDAL_CACHEMAX=256 << 20), rasterio.open(args.out, "r+") as file:
             file.build_overviews([2, 4, 8, 16], Resampling.average)
-    all_boxes = np.asarray(boxes, float)
     to_degrees = Transformer.from_crs(CRS, "EPSG:4326", always_xy=True)
     objects = []
     for name, box in zip(names, all_boxes.tolist(), strict=True):
@@ -259,7 +275,7 @@ def main() -> None:
         ring = [(ORIGIN[0] + PIXEL * x, ORIGIN[1] - PIXEL * y) for x, y in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))]
         objects.append({"category": name, "box": box, "corners": [to_degrees.transform(*c) for c in ring]})
     truth = {"scene": args.out.name, "crs": CRS, "side": args.side, "pixel": PIXEL, "origin": ORIGIN,
-             "pictures": len(placed), "objects": objects,
+             "pictures": len(placed), "objects": objects, "colours": colours,
              "questions": questions(all_boxes, names, args.side)}  # fmt: skip
     args.out.with_suffix(".json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
     kinds = dict(Counter(q["kind"] for q in truth["questions"]))

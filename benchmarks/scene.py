@@ -8,7 +8,7 @@ the same network, tile size, overlap and sentences, each in a process of its own
 writes first: read a window, `predict`, shift the boxes, one non-maximum suppression at the end. SAHI reads the picture
 as a whole, as it does. Then the share of the questions that are answered right: the answer's box has an IoU of at
 least 0.5 with the true one, and, by geopandas, its polygon on the ground covers the true object's centre. ``--with``
-and no contestant asks the questions alone.
+and no contestant asks the questions alone. A painted scene is asked without the network.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import timing
 import torch
+from numpy.typing import NDArray
 from torchvision.ops import box_iou, nms
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.scene.detecting import CANDIDATES
 from optisar_yolo.scene.tiling import Grid
+from optisar_yolo.wording import noun_of
 
 RIGHT = 0.5  # IoU
 SENTENCES = ("the airplane", "the ship", "the storage tank", "the harbor", "the vehicle", "the bridge",
@@ -102,6 +105,36 @@ def sahi(args: argparse.Namespace, source: Path, texts: list[str], folder: str) 
     return len(found.object_prediction_list)
 
 
+class Painted:
+    """Finds the objects of a painted scene by their colours: a detector (`optisar_yolo.scene.detecting`) without fault.
+
+    Args:
+        truth: What `make_scene.py --paint` wrote about the scene.
+    """
+
+    key, conf = "painted", 0.5
+
+    def __init__(self, truth: dict[str, Any]) -> None:
+        self.objects = [(noun_of(o["category"]), c) for o, c in zip(truth["objects"], truth["colours"], strict=True)]
+
+    def __call__(
+        self, pictures: NDArray[np.uint8], sentences: Sequence[str], least: float
+    ) -> list[NDArray[np.float32]]:
+        """Find them in pictures uint8 [B, 3, h, w]."""
+        return [self.find(picture, sentences) for picture in pictures]
+
+    def find(self, picture: NDArray[np.uint8], sentences: Sequence[str]) -> NDArray[np.float32]:
+        """Find them in one picture."""
+        rows = []
+        if (picture[0] == 255).any():
+            for noun, colour in self.objects:
+                ys, xs = np.nonzero((picture == np.reshape(colour, (3, 1, 1))).all(0))
+                if len(xs):  # pixels at its border are mixed with what lies around
+                    box = [xs.min() - 0.5, ys.min() - 0.5, xs.max() + 1.5, ys.max() + 1.5, 1.0]
+                    rows += [[*box, j] for j, text in enumerate(sentences) if noun in text]
+        return np.array(rows, np.float32).reshape(-1, 6)
+
+
 CONTESTANTS = {"ours": ours, "loop": loop, "sahi": sahi}
 
 
@@ -132,10 +165,12 @@ def answers(args: argparse.Namespace, truth: dict[str, Any]) -> dict[str, Any]:
     from optisar_yolo.scene import ground_scene
 
     asked = truth["questions"]
+    detector = Painted(truth) if truth.get("colours") else None
     with tempfile.TemporaryDirectory() as folder:
         result = ground_scene(
             OptiSAR(args.model), args.scene, [q["text"] for q in asked], imgsz=args.imgsz, scale=args.scale,
             overlap=args.overlap, batch=args.batch, conf=args.conf, project=folder, resume=False,
+            detector=detector,
         )  # fmt: skip
         table = geopandas.read_file(result.folder / "objects.geojson")
         first = {row.sentence: row.geometry for row in table.iloc[::-1].itertuples()}
