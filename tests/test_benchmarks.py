@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -185,3 +186,21 @@ def test_curves_are_drawn(tmp_path: Path):
     table = speed_tables.scaling(cells)
     assert "| optisar++m | 420, × 1.00 | 740, × 1.00 |" in table
     assert "| YOLOE-11m | 101 | 108 |" in table
+
+
+def test_a_scene_of_painted_objects_is_answered_rightly(optsar_real: Path, tmp_path: Path):
+    """Tiling, merging, rules and coordinates from end to end: whatever is wrong here is not the network's fault."""
+    pytest.importorskip("rasterio")
+    pytest.importorskip("geopandas")
+    for words in (
+        ["make_scene.py", "--out", "scene.tif", "--side", "4000", "--paint"],
+        ["scene.py", "--scene", "scene.tif", "--out", "record.json", "--with"],
+    ):
+        subprocess.run(
+            [sys.executable, BENCHMARKS / words[0], *words[1:]], cwd=tmp_path, check=True, capture_output=True
+        )
+    (cell,) = json.loads((tmp_path / "record.json").read_text())["cells"].values()
+    kinds = {k: v for k, v in cell.items() if isinstance(v, dict)}
+    assert set(kinds) == {"plain", "place", "extreme", "rank", "place and extreme"}
+    for counted in kinds.values():
+        assert counted["questions"] == counted["right"] == counted["covers the centre on the ground"] > 0
