@@ -3,13 +3,14 @@
     python benchmarks/make_scene.py --out scene.tif [--side 20000] [--modality optical] [--dtype uint8] [--overviews]
                                     [--paint]
 
-writes scene.tif and scene.json. Pictures of the test split lie scattered on a ground of box-free patches of others of
-them, mirrored; a picture's edge fades into the ground. The JSON file holds every object with its box in pixels and its
-corners in WGS 84 (by pyproj), and questions with one right answer: plain ones about the only object of a kind, places,
-extremes and ranks ("the second leftmost ship") that lead by at least 30 pixels, extremes of a place; half of the
-directions are said by compass. ``--paint`` fills every object's box with a colour of its own, by which it can be found
-without a network: what is answered wrongly then is not the network's fault. The scene is written band of
-rows by band of rows, so memory stays small. The pictures are expected where benchmarks/optsar-real.yaml says.
+writes scene.tif and scene.json. Pictures of the test split lie scattered on a ground of calm, box-free patches of
+others of them; a picture's edge fades into the ground. The JSON file holds every object with its box in pixels and
+its corners in WGS 84 (by pyproj), and questions with one right answer: plain ones about the only object of a kind,
+places, extremes and ranks ("the second leftmost ship") that lead by at least 30 pixels, extremes of a place; half of
+the directions are said by compass. ``--paint`` fills the boxes of all objects that overlap no other with a colour
+each, by which they can be found without a network: what is answered wrongly then is not the network's fault. The
+scene is written band of rows by band of rows, so memory stays small. The pictures are expected where
+benchmarks/optsar-real.yaml says.
 """
 
 from __future__ import annotations
@@ -167,11 +168,21 @@ def leaders(along: NDArray[np.float64]) -> list[int | None]:
     return [int(order[k]) if min(gaps[k : k + 2]) >= LEAD else None for k in range(min(len(RANKS), len(order)))]
 
 
+def apart(boxes: NDArray[np.float64]) -> list[int]:
+    """Return the boxes that overlap none before them: paint would hide parts of the others."""
+    kept: list[int] = []
+    for i, box in enumerate(boxes):
+        others = boxes[kept]
+        if not np.all(np.maximum(box[:2], others[:, :2]) < np.minimum(box[2:], others[:, 2:]), axis=1).any():
+            kept.append(i)
+    return kept
+
+
 def painted(pictures: list[Placed], boxes: NDArray[np.float64]) -> list[list[int]]:
-    """Fill the objects' boxes in the pictures, the smaller over the larger. Returns their colours, RGB."""
+    """Fill the objects' boxes in the pictures. Returns their colours, RGB."""
     colours = [[255, 9 * (i // 50), 5 * (i % 50)] for i in range(len(boxes))]
-    for i in np.argsort(-(boxes[:, 2:] - boxes[:, :2]).prod(1)).tolist():
-        x1, y1, x2, y2 = boxes[i].round().astype(int).tolist()
+    for i, box in enumerate(boxes):
+        x1, y1, x2, y2 = box.round().astype(int).tolist()
         for p in pictures:
             h, w = p.image.shape[:2]
             if p.x <= x1 < p.x + w and p.y <= y1 < p.y + h:
@@ -248,6 +259,9 @@ def main() -> None:
         boxes += (p.boxes + [x, y, x, y]).tolist()
         names += [card.names[int(c)] for c in p.categories]
     all_boxes = np.asarray(boxes, float)
+    if args.paint:
+        seen = apart(all_boxes)
+        all_boxes, names = all_boxes[seen], [names[i] for i in seen]
     colours = painted(placed, all_boxes) if args.paint else []
     transform = from_origin(*ORIGIN, PIXEL, PIXEL)
     about: dict[str, Any] = dict(

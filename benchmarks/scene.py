@@ -7,7 +7,8 @@ adds to benchmarks/results/scene.json: megapixels of the file per second and pea
 the same network, tile size, overlap and sentences, each in a process of its own, in turn. The plain loop is what one
 writes first: read a window, `predict`, shift the boxes, one non-maximum suppression at the end. SAHI reads the picture
 as a whole, as it does. Then the share of the questions that are answered right: the answer's box has an IoU of at
-least 0.5 with the true one, and, by geopandas, its polygon on the ground covers the true object's centre. ``--with``
+least 0.5 with the true one, and, by geopandas, its polygon on the ground covers the true object's centre. Beside them:
+how many objects of each kind were found, and how many that are not there. ``--with``
 and no contestant asks the questions alone. A painted scene is asked without the network.
 """
 
@@ -165,12 +166,13 @@ def answers(args: argparse.Namespace, truth: dict[str, Any]) -> dict[str, Any]:
     from optisar_yolo.scene import ground_scene
 
     asked = truth["questions"]
+    nouns = sorted({noun_of(o["category"]) for o in truth["objects"]})
+    texts = [*(q["text"] for q in asked), *(f"the {noun}" for noun in nouns)]
     detector = Painted(truth) if truth.get("colours") else None
     with tempfile.TemporaryDirectory() as folder:
         result = ground_scene(
-            OptiSAR(args.model), args.scene, [q["text"] for q in asked], imgsz=args.imgsz, scale=args.scale,
-            overlap=args.overlap, batch=args.batch, conf=args.conf, project=folder, resume=False,
-            detector=detector,
+            OptiSAR(args.model), args.scene, texts, imgsz=args.imgsz, scale=args.scale, overlap=args.overlap,
+            batch=args.batch, conf=args.conf, topk="all", project=folder, resume=False, detector=detector,
         )  # fmt: skip
         table = geopandas.read_file(result.folder / "objects.geojson")
         first = {row.sentence: row.geometry for row in table.iloc[::-1].itertuples()}
@@ -196,7 +198,12 @@ def answers(args: argparse.Namespace, truth: dict[str, Any]) -> dict[str, Any]:
         }
         for k, n in total.items()
     }
-    return {"conf": result.record["conf"], **rows, "cases": cases}
+    found = {}
+    for j, noun in enumerate(nouns, len(asked)):
+        boxes = torch.tensor([o["box"] for o in truth["objects"] if noun_of(o["category"]) == noun])
+        hit = box_iou(torch.tensor(result.of(j)[:, :4]), boxes.double()) >= RIGHT
+        found[noun] = {"there": len(boxes), "found": int(hit.any(0).sum()), "false": int((~hit.any(1)).sum())}
+    return {"conf": result.record["conf"], **rows, "objects": found, "cases": cases}
 
 
 def main() -> None:
@@ -243,7 +250,8 @@ def main() -> None:
     described = args.scene.with_suffix(".json")
     if described.is_file():
         right = answers(args, json.loads(described.read_text(encoding="utf-8")))
-        cells[f"answers, scale {args.scale:g}, {args.scene.stem}"] = about | right
+        others = "" if args.model == BUNDLED_MODEL else f", {Path(args.model).stem}"
+        cells[f"answers, scale {args.scale:g}, {args.scene.stem}{others}"] = about | right
     timing.add_to_record(args.out, timing.about(args.threads), cells)
     print(json.dumps({k: {a: b for a, b in c.items() if a != "cases"} for k, c in cells.items()}, indent=1))
 
