@@ -58,3 +58,12 @@ def test_a_set_described_from_boxes_alone_trains(sources: Path, tmp_path: Path) 
     model.train(data=str(card), project=str(tmp_path), name="run", **settings)
     assert (tmp_path / "run" / "weights" / "best.pt").is_file()
     assert model.metrics.results_dict["fitness"] >= 0
+
+
+def test_table_four_runs_on_a_set_of_its_own_form(sources: Path, tmp_path: Path) -> None:
+    card = build("dior-rsvg", sources, tmp_path)
+    budget = ["scale=n", "epochs=1", "imgsz=64", "batch=2", "prompts=24", "seed=0", "device=cpu", "warmup_epochs=0"]
+    assert main(["reproduce", "table4", f"data={card}", f"project={tmp_path / 'runs'}", *budget]) == 0
+    table = (tmp_path / "runs" / "table4.md").read_text()
+    (row,) = [line for line in table.splitlines() if line.startswith("| all training pictures |")]
+    assert "epochs 1 (not 300)" in table and "not run" not in row
