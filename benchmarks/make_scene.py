@@ -25,11 +25,13 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import torch
 from numpy.typing import NDArray
 from pyproj import Transformer
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 from rasterio.windows import Window
+from torchvision.ops import nms
 from tqdm import tqdm
 
 from optisar_yolo.data.pixels import read_image
@@ -54,8 +56,13 @@ PICTURES = 24
 MOST = 3  # objects in a picture: a scene crowded with them leaves few questions with one answer
 LEVELS = 40  # of uint16 to one of uint8: the pictures' range is then about 13 bits, as of many sensors
 RANKS = ("first", "second", "third")
-SIDES = (("left", 0, 1), ("right", 0, -1), ("top", 1, 1), ("bottom", 1, -1))  # word, axis, sign of what comes first
-_SIDES = {"left": "western", "right": "eastern", "top": "northern", "bottom": "southern"}
+# By the word of the picture: that of the compass, axis, and sign of what comes first.
+SIDES = {
+    "left": ("western", 0, 1),
+    "right": ("eastern", 0, -1),
+    "top": ("northern", 1, 1),
+    "bottom": ("southern", 1, -1),
+}
 _CORNERS = {"upper left": "north-west", "upper right": "north-east", "lower left": "south-west",
             "lower right": "south-east"}  # fmt: skip
 
@@ -126,20 +133,15 @@ def ground(patch: list[NDArray[np.uint8]], top: int, rows: int, side: int) -> ND
     along = np.minimum(np.arange(SPOT) + 1, SPOT - np.arange(SPOT)).clip(max=BLEND).astype(np.float32)
     alpha = (along[:, None] * along)[..., None]
     total, weight = np.zeros((rows, side, 3), np.float32), np.zeros((rows, side, 1), np.float32)
-    for r in range(max((top - SPOT) // pitch, 0), (top + rows) // pitch + 2):
+    for r in range(top // pitch, -(-(top + rows + BLEND) // pitch)):
         y = r * pitch - BLEND
         first, last = max(y, top), min(y + SPOT, top + rows)
-        if first >= last:
-            continue
-        for c in range((side + BLEND) // pitch + 1):
+        for c in range(-(-(side + BLEND) // pitch)):
             x = c * pitch - BLEND
             left, right = max(x, 0), min(x + SPOT, side)
-            if left >= right:
-                continue
             rng = np.random.default_rng([r, c])
-            own = patch[
-                (min(y + SPOT // 2, side - 1) // FIELD * per_row + min(x + SPOT // 2, side - 1) // FIELD) % len(patch)
-            ]
+            row, column = (min(start + SPOT // 2, side - 1) // FIELD for start in (y, x))
+            own = patch[(row * per_row + column) % len(patch)]
             oy, ox = rng.integers(PATCH - SPOT + 1, size=2).tolist()
             spot = np.rot90(own[oy : oy + SPOT, ox : ox + SPOT], int(rng.integers(4)))
             there, here = np.s_[first - top : last - top, left:right], np.s_[first - y : last - y, left - x : right - x]
@@ -170,12 +172,8 @@ def leaders(along: NDArray[np.float64]) -> list[int | None]:
 
 def apart(boxes: NDArray[np.float64]) -> list[int]:
     """Return the boxes that overlap none before them: paint would hide parts of the others."""
-    kept: list[int] = []
-    for i, box in enumerate(boxes):
-        others = boxes[kept]
-        if not np.all(np.maximum(box[:2], others[:, :2]) < np.minimum(box[2:], others[:, 2:]), axis=1).any():
-            kept.append(i)
-    return kept
+    first_best = -torch.arange(len(boxes), dtype=torch.float64)
+    return nms(torch.from_numpy(boxes), first_best, 0.0).tolist()
 
 
 def painted(pictures: list[Placed], boxes: NDArray[np.float64]) -> list[list[int]]:
@@ -206,28 +204,28 @@ def questions(boxes: NDArray[np.float64], names: list[str], side: int) -> list[d
         if len(members) == 1:
             asked.append({"text": f"the {noun}", "kind": "plain", "object": members[0]})
             continue
-        for word, axis, sign in SIDES:
+        for word, (compass_word, axis, sign) in SIDES.items():
             first = leaders(centre[members, axis] * sign)
             for rank, which in enumerate(first):
                 if which is not None:
                     kind, said = ("rank", f"{RANKS[rank]} ") if rank else ("extreme", "")
-                    add(kind, f"the {said}{word}most {noun}", f"the {said}{_SIDES[word]}most {noun}", members[which])
+                    add(kind, f"the {said}{word}most {noun}", f"the {said}{compass_word}most {noun}", members[which])
         for cell, phrase in CELLS.items():
             verdicts = {i: scene.claims(f"the {noun} {phrase} of the image", i).get("place") for i in members}
             true = [i for i, v in verdicts.items() if v is True]
             if not true or None in verdicts.values():  # one in a corner is neither in nor out
                 continue
             corner = next((c for c in _CORNERS if c in phrase), None)
-            lone = next((s for s in cell if s in _SIDES), None) if None in cell else None
-            compass = f"in the {_CORNERS[corner]}" if corner else f"in the {_SIDES[lone][:-3]}" if lone else phrase
+            lone = next((s for s in cell if s in SIDES), None) if None in cell else None
+            compass = f"in the {_CORNERS[corner]}" if corner else f"in the {SIDES[lone][0][:-3]}" if lone else phrase
             if len(true) == 1:
                 add("place", f"the {noun} {phrase} of the image", f"the {noun} {compass}", true[0])
                 continue
-            for word, axis, sign in SIDES:
+            for word, (compass_word, axis, sign) in SIDES.items():
                 best = leaders(centre[true, axis] * sign)[0]
                 if best is not None:
                     picture = f"the {word}most {noun} {phrase} of the image"
-                    add("place and extreme", picture, f"the {_SIDES[word]}most {noun} {compass}", true[best])
+                    add("place and extreme", picture, f"the {compass_word}most {noun} {compass}", true[best])
     return asked
 
 

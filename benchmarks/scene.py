@@ -171,8 +171,9 @@ def answers(args: argparse.Namespace, truth: dict[str, Any]) -> dict[str, Any]:
     detector = Painted(truth) if truth.get("colours") else None
     with tempfile.TemporaryDirectory() as folder:
         result = ground_scene(
-            OptiSAR(args.model), args.scene, texts, imgsz=args.imgsz, scale=args.scale, overlap=args.overlap,
-            batch=args.batch, conf=args.conf, topk="all", project=folder, resume=False, detector=detector,
+            None if detector else OptiSAR(args.model), args.scene, texts, imgsz=args.imgsz, scale=args.scale,
+            overlap=args.overlap, batch=args.batch, conf=args.conf, topk="all", project=folder, resume=False,
+            detector=detector,
         )  # fmt: skip
         table = geopandas.read_file(result.folder / "objects.geojson")
         first = {row.sentence: row.geometry for row in table.iloc[::-1].itertuples()}

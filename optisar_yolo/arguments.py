@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 BUILD_MODEL = "optisar++.yaml"
@@ -36,6 +36,16 @@ def parse(words: Sequence[str]) -> dict[str, str]:
     return options
 
 
+def check_known(key: str, known: Collection[str]) -> None:
+    """Check the name of an argument.
+
+    Raises:
+        UsageError: It is none of those known; the nearest is suggested.
+    """
+    if key not in known:
+        raise UsageError(f"unknown argument '{key}'{nearest(key, known)}")
+
+
 def typed(options: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Give every option its value, of its default's type.
 
@@ -49,8 +59,7 @@ def typed(options: Mapping[str, str], defaults: Mapping[str, Any]) -> dict[str, 
     """
     values = {key: None if isinstance(default, type) else default for key, default in defaults.items()}
     for key, text in options.items():
-        if key not in defaults:
-            raise UsageError(f"unknown argument '{key}'{nearest(key, defaults)}")
+        check_known(key, defaults)
         default = defaults[key]
         kind = default if isinstance(default, type) else type(default)
         try:

@@ -13,7 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from optisar_yolo import __version__, boot
-from optisar_yolo.arguments import BUILD_MODEL, BUNDLED_MODEL, HELP_WORDS, UsageError, nearest, parse, plain
+from optisar_yolo.arguments import (
+    BUILD_MODEL,
+    BUNDLED_MODEL,
+    HELP_WORDS,
+    UsageError,
+    check_known,
+    nearest,
+    parse,
+    plain,
+)
 from optisar_yolo.settings import SETTINGS
 
 TRACEBACK = "OPTISAR_TRACEBACK"
@@ -186,8 +195,7 @@ def _run_verb(verb: Verb, words: Sequence[str]) -> int:
     known = getattr(module, "DEFAULTS", None)
     if known is not None:
         for key in options:
-            if key not in known:
-                raise UsageError(f"unknown argument '{key}'{nearest(key, known)}")
+            check_known(key, known)
     return int(getattr(module, verb.function)(options) or 0)
 
 

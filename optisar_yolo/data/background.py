@@ -8,11 +8,10 @@ Labels are taken for complete: a window without boxes shows no object of the cat
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
-from optisar_yolo.data.augment import View
+from optisar_yolo.data.augment import View, mirror
 from optisar_yolo.data.mosaic import mosaic
 
 LEAST = 0.25  # smallest share of each side that a window keeps
@@ -75,6 +74,5 @@ def background(draw: Callable[[], View], imgsz: int, rng: np.random.Generator) -
     if not windows:
         return None
     for i in range(len(windows), 4):
-        again = windows[i % len(windows)]
-        windows.append(replace(again, img=np.ascontiguousarray(again.img[:, ::-1])))
+        windows.append(mirror(windows[i % len(windows)], horizontal=True, vertical=False))
     return mosaic(windows, imgsz, rng)

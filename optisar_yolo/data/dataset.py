@@ -85,15 +85,17 @@ class GroundingDataset(Dataset):
 
     def augment(self, epoch: int, index: int, rng: np.random.Generator) -> View:
         """Draw the augmentation of a picture, but for the zoom. What is off draws nothing from the source of chance."""
-        a, view = self.args, self.view(index)
-        alike = self.by_modality[view.modality]
+        a, alike = self.args, self.by_modality[self.pictures[index].modality]
         if a.background and rng.random() < a.background:
-            view = background(lambda: self.view(alike[int(rng.integers(len(alike)))]), a.imgsz, rng) or view
+            drawn = background(lambda: self.view(alike[int(rng.integers(len(alike)))]), a.imgsz, rng)
+            view = drawn or self.view(index)
         elif a.mosaic and epoch < a.epochs - a.close_mosaic and rng.random() < a.mosaic:
             others = [self.view(alike[i]) for i in rng.integers(len(alike), size=3)]
-            view = mosaic([view, *others], a.imgsz, rng, a.rewrite)
+            view = mosaic([self.view(index), *others], a.imgsz, rng, a.rewrite)
         elif a.crop and rng.random() < a.crop:
-            view = augment.crop(view, rng, a.rewrite)
+            view = augment.crop(self.view(index), rng, a.rewrite)
+        else:
+            view = self.view(index)
         if a.rot90 and rng.random() < a.rot90:
             view = augment.turn(view, int(rng.integers(1, 4)), rng, a.rewrite)
         view = augment.mirror(view, rng.random() < a.fliplr, rng.random() < a.flipud, a.rewrite)

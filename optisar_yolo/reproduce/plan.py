@@ -12,7 +12,7 @@ from ultralytics.cfg import get_cfg, smart_value
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from optisar_yolo import resources
-from optisar_yolo.arguments import UsageError, nearest, plain
+from optisar_yolo.arguments import UsageError, check_known, plain
 from optisar_yolo.data.cards import SPLITS
 from optisar_yolo.nn.build import load_model_yaml
 from optisar_yolo.plugin import config_keys
@@ -127,8 +127,7 @@ def plan(table: Table, options: Mapping[str, str]) -> Plan:
     for key in options:
         if key in FIXED:
             raise ReproduceError(f"{key}= is decided by the tables' protocol; leave it out")
-        if key not in known:
-            raise UsageError(f"unknown argument '{key}'{nearest(key, known)}")
+        check_known(key, known)
     own = OWN | {
         k: v if k in ("cfg", "data", "model", "project", "cells") else smart_value(v)
         for k, v in options.items()

@@ -30,12 +30,12 @@ def shown(image: np.ndarray) -> np.ndarray:
     return image if scale >= 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def rows(answers: Sequence[Answer]) -> list[list[Any]]:
-    """Return the table of the answers: a row per box, and one per sentence without any."""
+def rows(answers: Sequence[Answer], digits: int = 1) -> list[list[Any]]:
+    """Return the table of the answers, pixels with so many decimals: a row per box, one per sentence without any."""
     table: list[list[Any]] = []
     for a in answers:
         for b in a.boxes:
-            table.append([a.text, "found", round(b.conf, 3), *(round(v, 1) for v in b.xyxy), a.note])
+            table.append([a.text, "found", round(b.conf, 3), *(round(v, digits) for v in b.xyxy), a.note])
         if not a.boxes:
             table.append([a.text, "nothing found", round(a.best, 3), "", "", "", "", a.note])
     return table
@@ -43,7 +43,7 @@ def rows(answers: Sequence[Answer]) -> list[list[Any]]:
 
 def compact(answers: Sequence[Answer]) -> list[list[Any]]:
     """Return the table as the page has room for it: a box is one cell."""
-    table = rows(answers)
+    table = rows(answers, digits=0)
     return [[*row[:3], " ".join(f"{v:.0f}" for v in row[3:7] if v != ""), row[7]] for row in table]
 
 
