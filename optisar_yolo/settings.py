@@ -66,6 +66,13 @@ SETTINGS: dict[str, Setting] = {
     "describe": Setting(
         0.5, "float", "training: share of the objects that get an expression derived from the boxes", high=1
     ),
+    "categories": Setting(
+        0.0,
+        "float",
+        "training: probability of each category of a picture to be asked for as such (a ship: all of them), beside "
+        "categories that are not there",
+        high=1,
+    ),
     "rewrite": Setting(
         True,
         "bool",

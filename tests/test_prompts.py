@@ -73,6 +73,28 @@ def test_targets_of_own_expressions_and_of_the_category() -> None:
     assert "category" not in without.kinds and not (without.targets[3] == 1).any()
 
 
+def test_categories_are_asked_for_beside_absent_ones() -> None:
+    own, absent = set(), set()
+    captions = [texts or ("The ship at the bottom",) for texts in CAPTIONS]  # all have a sentence of their own
+    sampler = PromptSampler(POOL, categories=1.0)
+    for seed in range(60):
+        prompts = sampler(captions, BOXES, NAMES, SIZE, np.random.default_rng(seed))
+        (category,) = (i for i, kind in enumerate(prompts.kinds) if kind == "category")
+        assert (prompts.targets[:, category] == 1).all()
+        own.add(prompts.texts[category])
+        other = prompts.kinds.index("other")  # at least as many as there are categories
+        assert not prompts.targets[:, other].any()
+        absent.add(prompts.texts[other])
+        assert len(prompts.texts) == 20
+    assert {"A ship", "A SAR ship", "There is a ship", "SAR ship"} <= own
+    assert {"A harbor", "An optical harbor", "There is an optical ship"} <= absent and not own & absent
+    never = PromptSampler(POOL)(captions, BOXES, NAMES, SIZE, np.random.default_rng(0))
+    assert "category" not in never.kinds
+    half = PromptSampler(POOL, categories=0.5)
+    drawn = [half(captions, BOXES, NAMES, SIZE, np.random.default_rng(s)).kinds.count("category") for s in range(60)]
+    assert 15 < sum(drawn) < 45
+
+
 def test_a_sentence_true_of_two_objects_is_left_out_for_the_second() -> None:
     boxes = np.array([_box(80, 60), _box(110, 120)])  # both in the upper left
     captions = [("The ship in the upper left corner of the image",), ()]

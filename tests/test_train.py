@@ -73,6 +73,17 @@ def test_a_run_leaves_weights_figures_and_pictures(trained: Path) -> None:
         assert column in header
 
 
+def test_multi_scale_draws_a_size_for_each_batch(tiny: Path, tmp_path: Path) -> None:
+    model = OptiSAR("optisar++n.yaml")
+    seen: set[int] = set()
+    model.add_callback(
+        "on_train_start",
+        lambda t: t.model.register_forward_pre_hook(lambda _, given: seen.add(given[0]["img"].shape[-1])),
+    )
+    model.train(data=str(tiny), project=str(tmp_path), **QUICK | {"multi_scale": 0.5, "epochs": 3})
+    assert len(seen) > 1 and seen <= {32, 64, 96}
+
+
 def test_the_checkpoint_is_portable(trained: Path) -> None:
     best = load_model(trained / "weights" / "best.pt")
     assert best.yaml["yaml_file"] == "optisar++n.yaml"

@@ -35,7 +35,8 @@ class GroundingDataset(Dataset):
         pictures: Annotated pictures.
         names: Category names by index.
         args: Settings: imgsz, seed, epochs; background, mosaic, close_mosaic, crop, rot90, fliplr, flipud, scale;
-            rewrite, hsv_h, hsv_s, hsv_v, speckle; prompts, neg_ratio, reword, describe; negatives, swap_kinds, guide.
+            rewrite, hsv_h, hsv_s, hsv_v, speckle; prompts, neg_ratio, reword, describe, categories; negatives,
+            swap_kinds, guide.
         augmented: Draw augmentation (training).
     """
 
@@ -45,7 +46,12 @@ class GroundingDataset(Dataset):
         self.prompts: Callable[..., PromptList]
         if args.negatives == "proven":
             self.prompts = PromptSampler(
-                pool, args.prompts, args.neg_ratio, reword_share=args.reword, kinds=args.swap_kinds
+                pool,
+                args.prompts,
+                args.neg_ratio,
+                reword_share=args.reword,
+                kinds=args.swap_kinds,
+                categories=args.categories,
             )
         else:
             self.prompts = UncheckedSampler(pool, args.prompts, args.neg_ratio, args.negatives == "released")

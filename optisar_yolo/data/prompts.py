@@ -9,6 +9,7 @@ other pictures, 20 in all. Here a sentence is a negative only where the boxes pr
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from optisar_yolo.wording import NOUNS, agree
 
 SAME_CATEGORY = 0.5  # share of other pictures' sentences taken from categories that this picture shows too
 _CATEGORY_FRAMES = ("A {}", "There is a {}", "{}")
+_MODALITY = re.compile(r"^(?:SAR|optical) ", re.IGNORECASE)
 _TRIES = 4  # draws from the pool per sentence wanted, before made-up sentences step in
 
 
@@ -53,6 +55,8 @@ class PromptSampler:
         kinds: Kinds of words that are exchanged, and how often (see `optisar_yolo.language.KINDS`); kinds that are not
             named are left alone. Place and modality are what the method is about.
         reword_share: Probability of each sentence, true or false, to be said in other words.
+        categories: Probability of each category in the picture to be asked for as such ("a ship": all of them),
+            whether its objects have sentences or not, with or without its modality; as many absent ones are too.
 
     Raises:
         ValueError: total < 2, a negative ratio or a share outside 0…1.
@@ -66,6 +70,7 @@ class PromptSampler:
         category_prompts: bool = True,
         reword_share: float = 0.0,
         kinds: str = SETTINGS["swap_kinds"].default,
+        categories: float = 0.0,
     ) -> None:
         if total < 2:
             raise ValueError(f"prompts={total}: a list needs room for a true and a false sentence; use 2 or more")
@@ -74,6 +79,7 @@ class PromptSampler:
         self.total, self.neg_ratio = total, neg_ratio
         self.category_prompts, self.reword_share = category_prompts, reword_share
         self.kinds = {k: w for k, w in weights_of(kinds).items() if w}
+        self.categories = categories
         self.pool = list(pool)
         self._by_noun: dict[str | None, list[str]] = defaultdict(list)
         for text in self.pool:
@@ -120,6 +126,9 @@ class PromptSampler:
             column[scene.groups[name]] = 1
             add(text, "category", column)
         nothing = np.zeros(len(names), np.float32)
+        for text in self._absent(scene, kinds.count("category") if len(scene) else self.total // 4, rng):
+            if len(columns) < self.total:
+                add(text, "other", nothing)
         for text, target in self._swaps(chosen, scene, columns, self.total - len(columns), rng):
             column = nothing.copy()
             column[target] = 1
@@ -163,14 +172,33 @@ class PromptSampler:
             covered |= column == 1
         made: list[tuple[str, str]] = []
         for name, members in scene.groups.items():
-            if not covered[members].all() and len(columns) + len(made) < self.total:
-                frame = _CATEGORY_FRAMES[int(rng.integers(len(_CATEGORY_FRAMES)))]
-                text = agree(frame.format(written(name)))
+            asked = not covered[members].all() or (self.categories and rng.random() < self.categories)
+            if asked and len(columns) + len(made) < self.total:
+                text = self._category(written(name), rng)
                 # A caption of the data set may say just this of one object; then another frame says it of all.
                 while text in columns:
                     text = f"Any {written(name)}" if text.startswith("There") else agree(f"There is a {written(name)}")
                 made.append((text, name))
         return made
+
+    def _category(self, name: str, rng: np.random.Generator) -> str:
+        """Ask for a category."""
+        frame = _CATEGORY_FRAMES[int(rng.integers(len(_CATEGORY_FRAMES)))]
+        if self.categories and rng.random() < 0.5:
+            name = _MODALITY.sub("", name)
+        return agree(frame.format(name))
+
+    def _absent(self, scene: Scene, count: int, rng: np.random.Generator) -> list[str]:
+        """Return sentences of categories that the picture does not show, where categories are asked for as such.
+
+        Otherwise the wording alone would tell that a sentence is true.
+        """
+        if not self.categories:
+            return []
+        nouns = sorted(noun for noun in self._by_noun if noun)
+        made = (self._category(f"{('SAR', 'optical')[int(rng.integers(2))]} {nouns[i]}", rng)
+                for i in rng.permutation(len(nouns)))  # fmt: skip
+        return [text for text in made if scene.false_of_all(text)][:count]
 
     def _swaps(
         self, positives: dict[str, list[int]], scene: Scene, used: dict[str, Any], room: int, rng: np.random.Generator

@@ -27,6 +27,7 @@ from optisar_yolo.engine.exported import ExportedModel, KnownSentences, Pictures
 from optisar_yolo.engine.sources import PictureFiles, opened
 from optisar_yolo.language import clean
 from optisar_yolo.nn.model import Encoded, GroundingModel
+from optisar_yolo.nn.precision import mixed
 
 CANDIDATES = 100  # anchors per sentence that compete where several boxes are wanted
 OVERLAP = 0.7  # IoU from which two of them are the same object
@@ -145,6 +146,7 @@ class GroundingPredictor(DetectionPredictor):
     """Predictor of our model: arguments are those of ultralytics' predictor, and ``text`` and ``topk``."""
 
     model: Any  # ultralytics' backend around the network, or an export
+    device: torch.device
 
     def __init__(
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
@@ -152,10 +154,12 @@ class GroundingPredictor(DetectionPredictor):
         super().__init__(cfg, overrides, _callbacks)
         self.bank: TextBank | KnownSentences | None = None
         self.groups: list[tuple[list[int], Tensor, Tensor]] = []
+        self.half = False
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
         """Take an exported network as it is; ultralytics wraps the others."""
         if not isinstance(model, ExportedModel):
+            self.half, self.args.quantize = self.args.quantize == 16, None  # not of the weights: see `mixed`
             super().setup_model(model, verbose)
             self.model.prefetch = True  # read the next file meanwhile: large pictures take longer than answers
             return
@@ -196,7 +200,8 @@ class GroundingPredictor(DetectionPredictor):
         if self.bank is None:
             self.bank = checked_bank(net, self.args.text_weights, None)
         texts = sentences(self.args.text)
-        return texts, self.bank(texts).to(self.device), [net.encode(x, extent) for _, x, extent in self.groups]
+        with mixed(self.half, self.device):
+            return texts, self.bank(texts).to(self.device), [net.encode(x, extent) for _, x, extent in self.groups]
 
     def postprocess(self, preds: Any, img: Tensor, orig_imgs: Any, **kwargs: Any) -> list[Results]:
         """Ask, decode and wrap."""
@@ -206,7 +211,8 @@ class GroundingPredictor(DetectionPredictor):
         found: dict[int, np.ndarray] = {}
         for (index, x, _), scene in zip(self.groups, scenes, strict=True):
             sizes = [(orig_imgs[i].shape[1], orig_imgs[i].shape[0]) for i in index]
-            answers = answer(self.network, scene, features, (x.shape[2], x.shape[3]), sizes, self.args.topk)
+            with mixed(self.half, self.device):
+                answers = answer(self.network, scene, features, (x.shape[2], x.shape[3]), sizes, self.args.topk)
             found.update(zip(index, answers, strict=True))
         return [
             as_results(found[i], image, path, texts, self.args.conf, self.args.verbose)

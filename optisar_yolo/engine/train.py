@@ -166,6 +166,7 @@ class GroundingTrainer(DetectionTrainer):
         with torch_distributed_zero_first(LOCAL_RANK):
             if RANK > 0:
                 self._open_bank()  # anew: it now holds what the first process has computed and saved
+            self.bank.encoder.to(self.device)
             self.bank.precompute(sorted(texts))
 
     def build_optimizer(
@@ -181,12 +182,9 @@ class GroundingTrainer(DetectionTrainer):
         return optimizer
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Move a batch to the device, scale pictures to 0..1 and look up the sentences' features [B, T, D]."""
+        """Move a batch to the device, scale pictures to 0..1, look up the sentences' features [B, T, D]."""
         assert self.bank is not None
-        for k, v in batch.items():
-            if isinstance(v, Tensor):
-                batch[k] = v.to(self.device, non_blocking=True)
-        batch["img"] = batch["img"].float() / 255
+        batch = super().preprocess_batch(batch)  # with multi_scale too
         flat = [t for texts in batch["texts"] for t in texts]
         batch["txt_feats"] = self.bank(flat).to(self.device).view(len(batch["texts"]), -1, self.bank.encoder.width)
         return batch

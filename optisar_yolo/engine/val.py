@@ -33,6 +33,7 @@ from optisar_yolo.engine.predictions import write_predictions
 from optisar_yolo.engine.sensitivity import Probe
 from optisar_yolo.engine.wordscore import RULES, flat, table
 from optisar_yolo.nn.model import GroundingModel, fused_copy
+from optisar_yolo.nn.precision import mixed
 
 SECTIONS = ("modality", "difficulty", "kind", "category")  # of the table after a validation of its own
 
@@ -92,8 +93,9 @@ class GroundingValidator(BaseValidator):
         for i, groups in enumerate(TQDM(loader, desc=f"{'Grounding':>22}", total=len(loader), disable=RANK > 0)):
             self.batch_i = i
             self.run_callbacks("on_val_batch_start")
-            for index, img, extent in groups:
-                self._ground(net, index, img, extent, seconds)
+            with mixed(self.args.quantize == 16, self.device):
+                for index, img, extent in groups:
+                    self._ground(net, index, img, extent, seconds)
             self.run_callbacks("on_val_batch_end")
         if not self._gather(seconds):
             return None

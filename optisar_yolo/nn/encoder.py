@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from ultralytics.utils import LOGGER
 
@@ -51,7 +51,7 @@ def check_texts(texts: Sequence[str]) -> list[str]:
 
 
 class TextEncoder(ABC):
-    """A frozen sentence encoder on the CPU.
+    """A frozen sentence encoder, on the CPU until it is moved.
 
     Attributes:
         name: what `load_text_encoder` was asked for.
@@ -59,12 +59,22 @@ class TextEncoder(ABC):
         fingerprint: hex digest of weights, tokenizer and preprocessing; two encoders that differ in any of them
             differ here.
         max_tokens: longest token sequence, start and end marks included; the rest of a sentence is cut off.
+        net: the network.
+        device: where it is.
     """
 
     name: str
     width: int
     fingerprint: str
     max_tokens: int
+    net: nn.Module
+    device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> TextEncoder:
+        """Move the network: a training rewords sentences all the time, which a GPU encodes far faster."""
+        self.net.to(device)
+        self.device = device
+        return self
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Tensor:
@@ -103,7 +113,9 @@ class TextEncoder(ABC):
             for row, keep, t in zip(ids, mask, part, strict=True):
                 row[: len(t)] = torch.tensor(t)
                 keep[: len(t)] = 1
-            rows.append(F.normalize(self._forward(ids, mask).float(), dim=-1))
+            with torch.autocast(self.device.type, enabled=False):  # whatever the precision of a training around it
+                vectors = self._forward(ids.to(self.device), mask.to(self.device))
+            rows.append(F.normalize(vectors.float(), dim=-1).cpu())
         return torch.cat(rows)[torch.argsort(torch.tensor(order))]
 
     @abstractmethod

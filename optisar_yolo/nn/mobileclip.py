@@ -43,17 +43,17 @@ class MobileClipEncoder(TextEncoder):
         config = open_clip.get_model_config("MobileCLIP2-B")
         if config is None:
             raise TextError("this open_clip knows no MobileCLIP2-B; install open_clip_torch>=3.0")
-        self.tower: Any = _build_text_tower(config["embed_dim"], config["text_cfg"]).eval().requires_grad_(False)
+        self.net: Any = _build_text_tower(config["embed_dim"], config["text_cfg"]).eval().requires_grad_(False)
         if weights != "random":
             file = find_mobileclip(weights)
             try:
                 state = open_clip.factory.load_state_dict(str(file), weights_only=True)
-                self.tower.load_state_dict(text_state(state))
+                self.net.load_state_dict(text_state(state))
             except Exception as e:  # torch, pickle, zip and safetensors each raise their own kinds for a damaged file
                 raise TextError(
                     f"{file}: not readable as MobileCLIP2-B weights ({e}); fetch mobileclip2_b.pt again"
                 ) from e
-        self.mask: Tensor = self.tower.attn_mask  # [77, 77]
+        self.mask: Tensor = self.net.attn_mask  # [77, 77]
         self.tokenizer: Any = open_clip.get_tokenizer("MobileCLIP2-B")
         self.name, self.width, self.max_tokens = (
             "mobileclip2:b",
@@ -61,7 +61,7 @@ class MobileClipEncoder(TextEncoder):
             int(self.tokenizer.context_length),
         )
         vocabulary = json.dumps(sorted(self.tokenizer.encoder.items())).encode()
-        self.fingerprint = fingerprint((b"mobileclip2:b", vocabulary), self.tower.state_dict())
+        self.fingerprint = fingerprint((b"mobileclip2:b", vocabulary), self.net.state_dict())
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
         t = self.tokenizer
@@ -69,10 +69,9 @@ class MobileClipEncoder(TextEncoder):
 
     def _forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         length = ids.shape[1]
-        self.tower.attn_mask = self.mask[
-            :length, :length
-        ]  # the tower adds the mask as it is, so it must fit the cropped texts
-        return self.tower(ids)
+        # the tower adds the mask as it is, so it must fit the cropped texts
+        self.net.attn_mask = self.mask[:length, :length].to(ids.device)
+        return self.net(ids)
 
 
 def text_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from optisar_yolo.nn.encoder import TextEncoder, TextError, check_texts, fingerprint, offline_switch
 from optisar_yolo.nn.mobileclip import MobileClipEncoder, find_mobileclip
-from optisar_yolo.nn.pocket import BUNDLED, TOKENIZER_FILE, WEIGHTS_FILE, load_pocket
+from optisar_yolo.nn.pocket import BUNDLED, TOKENIZER_FILE, WEIGHTS_FILE, PocketNet, load_pocket
 
 __all__ = [
     "PocketEncoder",
@@ -34,6 +34,8 @@ __all__ = [
 
 class PocketEncoder(TextEncoder):
     """The bundled encoder, see `optisar_yolo.nn.pocket`."""
+
+    net: PocketNet
 
     def __init__(self, folder: str | Path | None = None) -> None:
         """Load a pocket encoder.
@@ -94,7 +96,7 @@ class SbertEncoder(TextEncoder):
             raise TextError("text_model=sbert:… needs sentence-transformers: pip install 'optisar-yolo[sbert]'") from e
         where = str(weights or source)
         try:
-            self.model: Any = (
+            self.net: Any = (
                 SentenceTransformer(where, device="cpu", local_files_only=bool(offline_switch()))
                 .eval()
                 .requires_grad_(False)
@@ -103,13 +105,13 @@ class SbertEncoder(TextEncoder):
             raise TextError(
                 f"sbert:{where}: cannot be loaded ({e}); give a sentence-transformers name or folder"
             ) from e
-        self.tokenizer: Any = self.model.tokenizer
+        self.tokenizer: Any = self.net.tokenizer
         self.name = f"sbert:{source}"
-        self.width = int(F.normalize(self.model.encode(["ship"], convert_to_tensor=True), dim=-1).shape[1])
-        self.max_tokens = int(self.model.max_seq_length or 512)
-        modules = "".join(repr(m) for m in self.model)  # pooling and normalisation are layers of their own
+        self.width = int(F.normalize(self.net.encode(["ship"], convert_to_tensor=True), dim=-1).shape[1])
+        self.max_tokens = int(self.net.max_seq_length or 512)
+        modules = "".join(repr(m) for m in self.net)  # pooling and normalisation are layers of their own
         vocabulary = json.dumps(sorted(self.tokenizer.get_vocab().items())).encode()
-        self.fingerprint = fingerprint((b"sbert", modules.encode(), vocabulary), self.model.state_dict())
+        self.fingerprint = fingerprint((b"sbert", modules.encode(), vocabulary), self.net.state_dict())
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]
@@ -118,7 +120,7 @@ class SbertEncoder(TextEncoder):
     def _forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         pad = self.tokenizer.pad_token_id or 0
         tokens = torch.where(mask.bool(), ids, torch.full_like(ids, pad))
-        out: Tensor = self.model({"input_ids": tokens, "attention_mask": mask})["sentence_embedding"]
+        out: Tensor = self.net({"input_ids": tokens, "attention_mask": mask})["sentence_embedding"]
         return out
 
 
