@@ -1,9 +1,9 @@
 """Builds a georeferenced scene of any size from real pictures, with what is in it and questions about it.
 
     python benchmarks/make_scene.py --out scene.tif [--side 20000] [--modality optical] [--dtype uint8] [--overviews]
-                                    [--paint]
+                                    [--split test] [--paint]
 
-writes scene.tif and scene.json. Pictures of the test split lie scattered on a ground of calm, box-free patches of
+writes scene.tif and scene.json. Pictures of a split lie scattered on a ground of calm, box-free patches of
 others of them; a picture's edge fades into the ground. The JSON file holds every object with its box in pixels and
 its corners in WGS 84 (by pyproj), and questions with one right answer: plain ones about the only object of a kind,
 places, extremes and ranks ("the second leftmost ship") that lead by at least 30 pixels, extremes of a place; half of
@@ -47,7 +47,8 @@ CELL = 800  # pixels between the places of pictures, above the long side of any
 FIELD = 4000  # side of the fields that share a patch of ground
 PATCH = 200  # side of a patch
 COARSE = 5  # side of the squares by which its calm is judged
-GROUNDS = 6  # patches that are used
+GROUNDS = 6  # patches that are used at most
+CALM = 20  # grey levels by which the squares of one may differ: quilted, lines become shapes that look like objects
 SPOT, BLEND = 128, 24  # side of a spot of it, and over how much of it the next one fades in
 LEAD = 30  # pixels by which an extreme must lead
 EACH = 4  # pictures of a category at most, so that some cells of the 3 x 3 grid hold one object of it
@@ -95,7 +96,7 @@ def choose(pictures: list[Picture], names: Sequence[str], rng: np.random.Generat
 
 
 def patches(pictures: list[Picture], count: int) -> list[NDArray[np.uint8]]:
-    """Return the calmest box-free squares of the pictures, one per picture at most.
+    """Return the calmest box-free squares of the pictures, one per picture at most, and at least one in all.
 
     Calm is what has no square of `COARSE` pixels unlike the others: water, woods and fields without roads, roofs or the
     small boats that nobody labelled.
@@ -115,7 +116,7 @@ def patches(pictures: list[Picture], count: int) -> list[NDArray[np.uint8]]:
             unlike, y, x = min(spots)
             found.append((unlike, image[y : y + PATCH, x : x + PATCH].copy()))
     found.sort(key=lambda entry: entry[0])
-    return [patch for _, patch in found[:count]]
+    return [patch for i, (unlike, patch) in enumerate(found[:count]) if unlike < CALM or not i]
 
 
 def coarse(grey: NDArray[np.float64]) -> float:
@@ -235,6 +236,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--side", type=int, default=20_000)
     parser.add_argument("--modality", choices=("optical", "sar"), default="optical")
+    parser.add_argument("--split", default="test", help="of benchmarks/optsar-real.yaml; val to choose settings on")
     parser.add_argument("--dtype", choices=("uint8", "uint16"), default="uint8")
     parser.add_argument("--compress", choices=("deflate", "none"), default="deflate")
     parser.add_argument("--overviews", action="store_true", help="of 1/2, 1/4, 1/8 and 1/16 of the resolution")
@@ -243,7 +245,9 @@ def main() -> None:
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
     card = load_card(HERE / "optsar-real.yaml")
-    pictures = [p for p in load_split(card, "test") if p.modality == args.modality and p.path.is_relative_to(card.root)]
+    pictures = [
+        p for p in load_split(card, args.split) if p.modality == args.modality and p.path.is_relative_to(card.root)
+    ]
     chosen = choose(pictures, card.names, rng)
     per_side = args.side // CELL
     spots = rng.choice(per_side**2, size=min(len(chosen), per_side**2), replace=False)

@@ -63,6 +63,12 @@ SETTINGS: dict[str, Setting] = {
     ),
     "guide_gain": Setting(1.0, "float", "training: weight of the sentence that guides the fusion among all sentences"),
     "reword": Setting(0.0, "float", "training: share of the right sentences that are said in other words", high=1),
+    "text_noise": Setting(
+        0.0,
+        "float",
+        "training: noise on the sentences' vectors, as a share of their length: near ones are alike",
+        high=2,
+    ),
     "describe": Setting(
         0.5, "float", "training: share of the objects that get an expression derived from the boxes", high=1
     ),

@@ -16,7 +16,7 @@ from ultralytics.engine.results import Results
 from optisar_yolo import OptiSAR
 from optisar_yolo.data.cards import DataError
 from optisar_yolo.data.pixels import read_image
-from optisar_yolo.engine import sources
+from optisar_yolo.engine import predict, sources
 from optisar_yolo.engine.predict import OVERLAP, sentences
 from optisar_yolo.nn.text import load_text_encoder
 
@@ -51,6 +51,23 @@ def close(a, b):
 
 
 # what comes back
+
+
+@pytest.mark.parametrize("weights", ["optisar++n.yaml", "optisar++n-pocket.safetensors"])
+def test_half_precision_changes_little(weights, picture, monkeypatch):
+    """`half=True` computes on a GPU under autocast; here that is a CPU's, in bfloat16."""
+    model = OptiSAR(weights)
+    asked = {"text": TEXTS, "conf": 0.0, "imgsz": SIZE, "verbose": False}
+    whole = model.predict(picture, **asked)[0].boxes.data
+    model.predictor = None  # precision is chosen when it is set up
+    assert torch.equal(
+        model.predict(picture, half=True, **asked)[0].boxes.data, whole
+    )  # as in ultralytics: on GPUs only
+    model.predictor = None
+    monkeypatch.setattr(predict, "mixed", lambda half, _: torch.autocast("cpu", torch.bfloat16, enabled=half))
+    rounded = model.predict(picture, half=True, **asked)[0].boxes.data
+    assert not torch.equal(rounded, whole)
+    assert (rounded[:, 4] - whole[:, 4]).abs().max() < 0.05
 
 
 def test_results_name_the_sentences(model, picture):

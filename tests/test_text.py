@@ -87,6 +87,13 @@ def test_result_does_not_depend_on_the_batch(pocket):
     assert torch.allclose(pocket.encode([texts[i] for i in order]), together[order], atol=1e-5)
 
 
+def test_the_precision_of_a_training_around_it_does_not_matter(pocket):
+    apart = pocket.encode(["the leftmost ship"])
+    assert pocket.to(torch.device("cpu")) is pocket
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(pocket.encode(["the leftmost ship"]), apart)
+
+
 def test_same_meaning_is_nearer_than_a_swap(pocket):
     triples = rank_sets(300, seed=11)
     a, p, s = pocket.encode([t for triple in triples for t in triple]).view(-1, 3, pocket.width).unbind(1)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -82,6 +83,24 @@ def test_multi_scale_draws_a_size_for_each_batch(tiny: Path, tmp_path: Path) -> 
     )
     model.train(data=str(tiny), project=str(tmp_path), **QUICK | {"multi_scale": 0.5, "epochs": 3})
     assert len(seen) > 1 and seen <= {32, 64, 96}
+
+
+@pytest.mark.parametrize("noise, low, high", [(0.0, 0.999999, 1.0), (0.5, 0.85, 0.94)])
+def test_noise_on_the_sentences(tiny: Path, tmp_path: Path, noise: float, low: float, high: float) -> None:
+    model = OptiSAR("optisar++n.yaml")
+    alike: list[torch.Tensor] = []
+
+    def compare(trainer: Any) -> None:
+        def hook(_: Any, given: Any) -> None:
+            batch = given[0]
+            clean = trainer.bank([t for texts in batch["texts"] for t in texts])
+            alike.append(torch.nn.functional.cosine_similarity(batch["txt_feats"].flatten(0, 1), clean))
+
+        trainer.model.register_forward_pre_hook(hook)
+
+    model.add_callback("on_train_start", compare)
+    model.train(data=str(tiny), project=str(tmp_path), **QUICK | {"text_noise": noise, "epochs": 1})
+    assert low < torch.cat(alike).mean() <= high + 1e-6  # 1 / sqrt(1 + noise²)
 
 
 def test_the_checkpoint_is_portable(trained: Path) -> None:

@@ -154,13 +154,16 @@ class GroundingPredictor(DetectionPredictor):
         super().__init__(cfg, overrides, _callbacks)
         self.bank: TextBank | KnownSentences | None = None
         self.groups: list[tuple[list[int], Tensor, Tensor]] = []
-        self.half = False
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
         """Take an exported network as it is; ultralytics wraps the others."""
         if not isinstance(model, ExportedModel):
-            self.half, self.args.quantize = self.args.quantize == 16, None  # not of the weights: see `mixed`
+            precision, self.args.quantize = (
+                self.args.quantize,
+                None,
+            )  # that of the sums, not of the weights: see `mixed`
             super().setup_model(model, verbose)
+            self.args.quantize = precision
             self.model.prefetch = True  # read the next file meanwhile: large pictures take longer than answers
             return
         self.model = model.to(select_device(self.args.device, verbose=verbose))
@@ -200,7 +203,7 @@ class GroundingPredictor(DetectionPredictor):
         if self.bank is None:
             self.bank = checked_bank(net, self.args.text_weights, None)
         texts = sentences(self.args.text)
-        with mixed(self.half, self.device):
+        with mixed(self.args.quantize == 16, self.device):
             return texts, self.bank(texts).to(self.device), [net.encode(x, extent) for _, x, extent in self.groups]
 
     def postprocess(self, preds: Any, img: Tensor, orig_imgs: Any, **kwargs: Any) -> list[Results]:
@@ -211,7 +214,7 @@ class GroundingPredictor(DetectionPredictor):
         found: dict[int, np.ndarray] = {}
         for (index, x, _), scene in zip(self.groups, scenes, strict=True):
             sizes = [(orig_imgs[i].shape[1], orig_imgs[i].shape[0]) for i in index]
-            with mixed(self.half, self.device):
+            with mixed(self.args.quantize == 16, self.device):
                 answers = answer(self.network, scene, features, (x.shape[2], x.shape[3]), sizes, self.args.topk)
             found.update(zip(index, answers, strict=True))
         return [

@@ -186,7 +186,11 @@ class GroundingTrainer(DetectionTrainer):
         assert self.bank is not None
         batch = super().preprocess_batch(batch)  # with multi_scale too
         flat = [t for texts in batch["texts"] for t in texts]
-        batch["txt_feats"] = self.bank(flat).to(self.device).view(len(batch["texts"]), -1, self.bank.encoder.width)
+        vectors = self.bank(flat).to(self.device)  # [B * T, D], of length 1
+        if self.args.text_noise:
+            vectors = vectors + torch.randn_like(vectors) * (self.args.text_noise / vectors.shape[1] ** 0.5)
+            vectors = torch.nn.functional.normalize(vectors, dim=-1)
+        batch["txt_feats"] = vectors.view(len(batch["texts"]), -1, vectors.shape[1])
         return batch
 
     def get_validator(self) -> GroundingValidator:

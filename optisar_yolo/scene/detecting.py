@@ -23,6 +23,7 @@ from optisar_yolo.nn.model import Encoded, GroundingModel, fused_copy
 if TYPE_CHECKING:
     from optisar_yolo.api import OptiSAR
 
+RARER = 2.0  # odds by which a tile shows less often what is asked for than a picture of the calibration does
 CANDIDATES = 50  # anchors per sentence and tile that compete: with several per object, about a dozen objects of a kind
 
 
@@ -72,8 +73,10 @@ class SentenceDetector:
             )
         self.bank = checked_bank(model.model, model.overrides.get("text_weights"), None)
         self.key = _key(model.model)
-        self.conf = default_conf(model.model)
         self.calibration = calibration_of(model.model)
+        self.conf = default_conf(model.model)
+        if self.calibration is not None:
+            self.conf = RARER * self.conf / (1 - self.conf + RARER * self.conf)
         self.network = fused_copy(model.model)
         if device:
             self.network = self.network.to(select_device(device, verbose=False))

@@ -18,7 +18,7 @@ class SceneOptions:
     """How a scene is read, asked and reported.
 
     Attributes:
-        conf: Least confidence of an object; by default the model's calibrated threshold.
+        conf: Least confidence of an object; by default the model's calibrated threshold at twice the odds.
         topk: Objects per sentence: 1, the best; more; or "all".
         imgsz: Side of a tile in the network, pixels; by default that of training.
         scale: Pixels of the file in a pixel of the network; 1 by default.

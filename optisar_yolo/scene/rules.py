@@ -1,9 +1,10 @@
 """Which words are about the whole scene, and how they choose among what the tiles found.
 
 A tile does not know where in the scene it lies, nor what others see. So "the leftmost ship" is asked of every tile as
-"the ship", and of all ships found the leftmost is chosen. What `question` takes out of a sentence is what `choose`
-decides: places (cells of the 3 x 3 grid of `optisar_yolo.meaning`, of the scene) and extremes (of box centres, or of
-area). Everything else, size words and relations among it, is read within each tile.
+"a ship", which in training means all ships of a picture, and of all ships found the leftmost is chosen. What `question`
+takes out of a sentence is what `choose` decides: places (cells of the 3 x 3 grid of `optisar_yolo.meaning`, of the
+scene) and extremes (of box centres, or of area). Everything else, size words and relations among it, is read within
+each tile.
 """
 
 from __future__ import annotations
@@ -72,8 +73,13 @@ def question(text: str, compass: Callable[[], Mapping[str, str]]) -> Question:
         return Question(text, asked, note=f"{local}: without its place nothing would be left to look for")
     extreme = said.extreme or _lone_side(asked)
     if said.extreme in ("largest", "smallest"):
-        core = agree(re.sub(r" +", " ", EXTREME.sub("", core)).strip())
-    return Question(text, core, said.place, extreme, rank)
+        core = re.sub(r" +", " ", EXTREME.sub("", core)).strip()
+    return Question(text, _any(core), said.place, extreme, rank)
+
+
+def _any(core: str) -> str:
+    """Say "a ship" for "the ship": of several ships in a tile all are wanted."""
+    return agree(re.sub(r"^(T|t)he ", lambda m: "A " if m[1] == "T" else "a ", core))
 
 
 def _lone_side(text: str) -> str | None:
