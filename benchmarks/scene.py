@@ -39,6 +39,7 @@ from optisar_yolo.scene.tiling import Grid
 from optisar_yolo.wording import noun_of
 
 RIGHT = 0.5  # IoU
+OVERLAP = 0.25  # of tiles, as by default
 SENTENCES = ("the airplane", "the ship", "the storage tank", "the harbor", "the vehicle", "the bridge",
              "the tennis court", "the baseball diamond")  # fmt: skip
 
@@ -214,7 +215,7 @@ def main() -> None:
     parser.add_argument("--model", default=BUNDLED_MODEL)
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--scale", type=float, default=2.0, help="pixels of the file in one of the network")
-    parser.add_argument("--overlap", type=float, default=0.25)
+    parser.add_argument("--overlap", type=float, default=OVERLAP)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--sentences", type=int, default=1, choices=range(1, len(SENTENCES) + 1))
     parser.add_argument("--conf", type=float, help="for the questions; the model's threshold by default")
@@ -239,7 +240,7 @@ def main() -> None:
             taken[name].append(once(args, name))
             print(f"round {i + 1}, {name}: {taken[name][-1]}")
     about = {"scene": args.scene.name, "megapixels": megapixels, "imgsz": args.imgsz, "scale": args.scale,
-             "sentences": args.sentences, "model": args.model}  # fmt: skip
+             "overlap": args.overlap, "sentences": args.sentences, "model": args.model}  # fmt: skip
     for name, runs in taken.items():
         seconds = sorted(r["seconds"] for r in runs)
         cells[f"{name}, {args.sentences} sentences, scale {args.scale:g}, {args.scene.stem}"] = about | {
@@ -252,7 +253,8 @@ def main() -> None:
     if described.is_file():
         right = answers(args, json.loads(described.read_text(encoding="utf-8")))
         others = "" if args.model == BUNDLED_MODEL else f", {Path(args.model).stem}"
-        cells[f"answers, scale {args.scale:g}, {args.scene.stem}{others}"] = about | right
+        tiling = f"scale {args.scale:g}" + (f", overlap {args.overlap:g}" if args.overlap != OVERLAP else "")
+        cells[f"answers, {tiling}, {args.scene.stem}{others}"] = about | right
     timing.add_to_record(args.out, timing.about(args.threads), cells)
     print(json.dumps({k: {a: b for a, b in c.items() if a != "cases"} for k, c in cells.items()}, indent=1))
 
