@@ -1,13 +1,13 @@
 """Builds a georeferenced scene of any size from real pictures, with what is in it and questions about it.
 
     python benchmarks/make_scene.py --out scene.tif [--side 20000] [--modality optical] [--dtype uint8] [--overviews]
-                                    [--split test] [--paint]
+                                    [--split test] [--pictures 24] [--paint]
 
-writes scene.tif and scene.json. Pictures of a split lie scattered on a ground of calm, box-free patches of
-others of them; a picture's edge fades into the ground. The JSON file holds every object with its box in pixels and
-its corners in WGS 84 (by pyproj), and questions with one right answer: plain ones about the only object of a kind,
-places, extremes and ranks ("the second leftmost ship") that lead by at least 30 pixels, extremes of a place; half of
-the directions are said by compass. ``--paint`` fills the boxes of all objects that overlap no other with a colour
+writes scene.tif and scene.json. Pictures of a split, those that end calmly, lie scattered on a ground of calm, box-free
+patches of others of them; a picture's edge fades into the ground. The JSON file holds every object with its box in
+pixels and its corners in WGS 84 (by pyproj), and questions with one right answer: plain ones about the only object of a
+kind, places, extremes and ranks ("the second leftmost ship") that lead by at least 30 pixels, extremes of a place; half
+of the directions are said by compass. ``--paint`` fills the boxes of all objects that overlap no other with a colour
 each, by which they can be found without a network: what is answered wrongly then is not the network's fault. The
 scene is written band of rows by band of rows, so memory stays small. The pictures are expected where
 benchmarks/optsar-real.yaml says.
@@ -77,8 +77,8 @@ class Placed:
     y: int
 
 
-def choose(pictures: list[Picture], names: Sequence[str], rng: np.random.Generator) -> list[Picture]:
-    """Choose pictures so that a few categories have one object in the scene, and no category has very many."""
+def choose(pictures: list[Picture], names: Sequence[str], most: int, rng: np.random.Generator) -> list[Picture]:
+    """Choose at most so many pictures that a few categories have one object in the scene, and none has very many."""
     order = [pictures[i] for i in rng.permutation(len(pictures)) if len(pictures[i].boxes) <= MOST]
     counted = [(p, Counter(names[int(c)] for c in p.categories)) for p in order]
     several = len({k for _, c in counted for k in c}) > 1  # SAR pictures hold ships alone: all of them are welcome
@@ -89,7 +89,7 @@ def choose(pictures: list[Picture], names: Sequence[str], rng: np.random.Generat
     chosen, used = list(unique.values()), Counter[str]()
     for p, c in counted:
         fits = not set(c) & set(unique) and all(used[k] < EACH for k in c)
-        if len(chosen) < PICTURES and (fits or not several):
+        if len(chosen) < most and (fits or not several):
             chosen.append(p)
             used.update(set(c))
     return chosen
@@ -121,8 +121,22 @@ def patches(pictures: list[Picture], count: int) -> list[NDArray[np.uint8]]:
 
 def coarse(grey: NDArray[np.float64]) -> float:
     """Return how far the most different square of `COARSE` pixels is from the median one, by its mean."""
-    squares = grey.reshape(PATCH // COARSE, COARSE, PATCH // COARSE, COARSE).mean((1, 3))
+    rows, columns = (n // COARSE for n in grey.shape)
+    squares = grey[: rows * COARSE, : columns * COARSE].reshape(rows, COARSE, columns, COARSE).mean((1, 3))
     return float(np.abs(squares - np.median(squares)).max())
+
+
+def calmly_ended(pictures: list[Picture]) -> list[Picture]:
+    """Return the half of the pictures whose edges are calmest.
+
+    A quay that ends with its picture is a bright bar on dark ground, a ship to any eye; no real scene has such ends.
+    """
+    edges = []
+    for p in pictures:
+        grey = read_image(p.path).mean(2)
+        sides = grey[:FADE], grey[-FADE:], grey[:, :FADE].T, grey[:, -FADE:].T
+        edges.append(coarse(np.concatenate(sides, 1)))
+    return [p for p, edge in zip(pictures, edges, strict=True) if edge <= np.median(edges)]
 
 
 def ground(patch: list[NDArray[np.uint8]], top: int, rows: int, side: int) -> NDArray[np.uint8]:
@@ -237,6 +251,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=20_000)
     parser.add_argument("--modality", choices=("optical", "sar"), default="optical")
     parser.add_argument("--split", default="test", help="of benchmarks/optsar-real.yaml; val to choose settings on")
+    parser.add_argument("--pictures", type=int, default=PICTURES, help="at most")
     parser.add_argument("--dtype", choices=("uint8", "uint16"), default="uint8")
     parser.add_argument("--compress", choices=("deflate", "none"), default="deflate")
     parser.add_argument("--overviews", action="store_true", help="of 1/2, 1/4, 1/8 and 1/16 of the resolution")
@@ -248,7 +263,7 @@ def main() -> None:
     pictures = [
         p for p in load_split(card, args.split) if p.modality == args.modality and p.path.is_relative_to(card.root)
     ]
-    chosen = choose(pictures, card.names, rng)
+    chosen = choose(calmly_ended(pictures), card.names, args.pictures, rng)
     per_side = args.side // CELL
     spots = rng.choice(per_side**2, size=min(len(chosen), per_side**2), replace=False)
     patch = patches(pictures, GROUNDS)
