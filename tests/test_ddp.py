@@ -19,8 +19,9 @@ from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.data.cards import load_card
 from optisar_yolo.data.records import load_split
 
+# At 64 pixels one of the six answers is so near a tie that a checkpoint's half precision decides it.
 QUICK: dict[str, Any] = {
-    "imgsz": 64, "batch": 4, "epochs": 2, "prompts": 6, "warmup_epochs": 0, "lr0": 1e-4, "split": "test",
+    "imgsz": 128, "batch": 4, "epochs": 2, "prompts": 6, "warmup_epochs": 0, "lr0": 1e-4, "split": "test",
 }  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def test_no_picture_is_validated_twice(run: Any) -> None:
 
 def test_one_and_two_processes_give_the_same_table(run: Any, card: Path, tmp_path: Path) -> None:
     one = OptiSAR(run.folder / "weights" / "best.pt").val(
-        data=str(card), split="test", imgsz=64, plots=False, project=str(tmp_path)
+        data=str(card), split="test", imgsz=QUICK["imgsz"], plots=False, project=str(tmp_path)
     )
     assert 0 < one.results_dict["metrics/meanIoU(all)"] < 1  # figures that can differ
     assert one.table() == run.records[0]["table"]

@@ -164,18 +164,18 @@ def clip():
 
 
 def test_mobileclip_cropped_padding_is_exact(clip):
-    assert sum(p.numel() for p in clip.tower.parameters()) == 63_428_096
+    assert sum(p.numel() for p in clip.net.parameters()) == 63_428_096
     assert (clip.width, clip.max_tokens) == (512, 77)
     cropped = clip.encode(SENTENCES)
-    clip.tower.attn_mask = clip.mask
+    clip.net.attn_mask = clip.mask
     with torch.no_grad():
-        full = torch.nn.functional.normalize(clip.tower(clip.tokenizer(SENTENCES)), dim=-1)
+        full = torch.nn.functional.normalize(clip.net(clip.tokenizer(SENTENCES)), dim=-1)
     assert torch.allclose(cropped, full, atol=1e-5)
     assert (full[0] - full[1]).abs().max() > 1e-3
 
 
 def test_mobileclip_checkpoint_names(clip):
-    ours = clip.tower.state_dict()
+    ours = clip.net.state_dict()
     assert text_state({f"text.{k}": v for k, v in ours.items()} | {"visual.x": torch.zeros(1)}).keys() == ours.keys()
     block = "transformer.resblocks.0"
     apple = text_state(
