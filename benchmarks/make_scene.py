@@ -136,7 +136,8 @@ def calmly_ended(pictures: list[Picture]) -> list[Picture]:
         grey = read_image(p.path).mean(2)
         sides = grey[:FADE], grey[-FADE:], grey[:, :FADE].T, grey[:, -FADE:].T
         edges.append(coarse(np.concatenate(sides, 1)))
-    return [p for p, edge in zip(pictures, edges, strict=True) if edge <= np.median(edges)]
+    middle = np.median(edges)
+    return [p for p, edge in zip(pictures, edges, strict=True) if edge <= middle]
 
 
 def ground(patch: list[NDArray[np.uint8]], top: int, rows: int, side: int) -> NDArray[np.uint8]:

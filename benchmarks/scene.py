@@ -35,11 +35,12 @@ from torchvision.ops import box_iou, nms
 from optisar_yolo import OptiSAR
 from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.scene.detecting import CANDIDATES
+from optisar_yolo.scene.options import SceneOptions
 from optisar_yolo.scene.tiling import Grid
 from optisar_yolo.wording import noun_of
 
 RIGHT = 0.5  # IoU
-OVERLAP = 0.25  # of tiles, as by default
+OVERLAP = SceneOptions.overlap  # of tiles, by default
 SENTENCES = ("the airplane", "the ship", "the storage tank", "the harbor", "the vehicle", "the bridge",
              "the tennis court", "the baseball diamond")  # fmt: skip
 

@@ -59,11 +59,8 @@ def test_half_precision_changes_little(weights, picture, monkeypatch):
     model = OptiSAR(weights)
     asked = {"text": TEXTS, "conf": 0.0, "imgsz": SIZE, "verbose": False}
     whole = model.predict(picture, **asked)[0].boxes.data
-    model.predictor = None  # precision is chosen when it is set up
-    assert torch.equal(
-        model.predict(picture, half=True, **asked)[0].boxes.data, whole
-    )  # as in ultralytics: on GPUs only
-    model.predictor = None
+    same = model.predict(picture, half=True, **asked)[0].boxes.data
+    assert torch.equal(same, whole)  # as in ultralytics: on GPUs only
     monkeypatch.setattr(predict, "mixed", lambda half, _: torch.autocast("cpu", torch.bfloat16, enabled=half))
     rounded = model.predict(picture, half=True, **asked)[0].boxes.data
     assert not torch.equal(rounded, whole)

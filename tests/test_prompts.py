@@ -95,6 +95,14 @@ def test_categories_are_asked_for_beside_absent_ones() -> None:
     assert 15 < sum(drawn) < 45
 
 
+def test_a_caption_against_its_boxes_stays_as_it_is_beside_absent_categories() -> None:
+    captions = [("A harbor",), (), (), ()]  # of a ship
+    for seed in range(40):
+        prompts = PromptSampler(POOL, categories=1.0)(captions, BOXES, NAMES, SIZE, np.random.default_rng(seed))
+        assert len(prompts.kinds) == len(prompts.texts) == 20
+        assert prompts.texts[0] == "A harbor" and prompts.targets[0, 0] == 1
+
+
 def test_a_sentence_true_of_two_objects_is_left_out_for_the_second() -> None:
     boxes = np.array([_box(80, 60), _box(110, 120)])  # both in the upper left
     captions = [("The ship in the upper left corner of the image",), ()]

@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,7 @@ class PromptSampler:
         self._by_noun: dict[str | None, list[str]] = defaultdict(list)
         for text in self.pool:
             self._by_noun[parse(text).category].append(text)
+        self._nouns = sorted(noun for noun in self._by_noun if noun)
 
     def __call__(
         self,
@@ -127,7 +129,7 @@ class PromptSampler:
             add(text, "category", column)
         nothing = np.zeros(len(names), np.float32)
         for text in self._absent(scene, kinds.count("category") if len(scene) else self.total // 4, rng):
-            if len(columns) < self.total:
+            if len(columns) < self.total and text not in columns:  # a caption may contradict its boxes
                 add(text, "other", nothing)
         for text, target in self._swaps(chosen, scene, columns, self.total - len(columns), rng):
             column = nothing.copy()
@@ -195,10 +197,11 @@ class PromptSampler:
         """
         if not self.categories:
             return []
-        nouns = sorted(noun for noun in self._by_noun if noun)
-        made = (self._category(f"{('SAR', 'optical')[int(rng.integers(2))]} {nouns[i]}", rng)
-                for i in rng.permutation(len(nouns)))  # fmt: skip
-        return [text for text in made if scene.false_of_all(text)][:count]
+        made = [
+            self._category(f"{('SAR', 'optical')[int(rng.integers(2))]} {self._nouns[i]}", rng)
+            for i in rng.permutation(len(self._nouns))
+        ]
+        return list(islice(filter(scene.false_of_all, made), count))
 
     def _swaps(
         self, positives: dict[str, list[int]], scene: Scene, used: dict[str, Any], room: int, rng: np.random.Generator

@@ -158,10 +158,8 @@ class GroundingPredictor(DetectionPredictor):
     def setup_model(self, model: Any, verbose: bool = True) -> None:
         """Take an exported network as it is; ultralytics wraps the others."""
         if not isinstance(model, ExportedModel):
-            precision, self.args.quantize = (
-                self.args.quantize,
-                None,
-            )  # that of the sums, not of the weights: see `mixed`
+            precision = self.args.quantize
+            self.args.quantize = None  # weights stay as they are: see `mixed`
             super().setup_model(model, verbose)
             self.args.quantize = precision
             self.model.prefetch = True  # read the next file meanwhile: large pictures take longer than answers
