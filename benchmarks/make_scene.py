@@ -45,6 +45,7 @@ BLOCK = 512  # rows written at once, and the side of the file's blocks
 FADE = 12  # pixels over which a picture fades into the ground
 CELL = 800  # pixels between the places of pictures, above the long side of any
 FIELD = 4000  # side of the fields that share a patch of ground
+BELT = 1600  # over which two fields become each other: the corner of two would be that of a court to any eye
 PATCH = 200  # side of a patch
 COARSE = 5  # side of the squares by which its calm is judged
 GROUNDS = 6  # patches that are used at most
@@ -145,7 +146,7 @@ def ground(patch: list[NDArray[np.uint8]], top: int, rows: int, side: int) -> ND
 
     Mirroring a patch instead draws rings and diamonds, which look like courts and fields.
     """
-    pitch, per_row = SPOT - BLEND, -(-side // FIELD)
+    pitch = SPOT - BLEND
     along = np.minimum(np.arange(SPOT) + 1, SPOT - np.arange(SPOT)).clip(max=BLEND).astype(np.float32)
     alpha = (along[:, None] * along)[..., None]
     total, weight = np.zeros((rows, side, 3), np.float32), np.zeros((rows, side, 1), np.float32)
@@ -156,14 +157,26 @@ def ground(patch: list[NDArray[np.uint8]], top: int, rows: int, side: int) -> ND
             x = c * pitch - BLEND
             left, right = max(x, 0), min(x + SPOT, side)
             rng = np.random.default_rng([r, c])
-            row, column = (min(start + SPOT // 2, side - 1) // FIELD for start in (y, x))
-            own = patch[(row * per_row + column) % len(patch)]
             oy, ox = rng.integers(PATCH - SPOT + 1, size=2).tolist()
-            spot = np.rot90(own[oy : oy + SPOT, ox : ox + SPOT], int(rng.integers(4)))
+            mixed = sum(patch[k][oy : oy + SPOT, ox : ox + SPOT] * w for k, w in fields(x, y, side, len(patch)))
+            spot = np.rot90(mixed, int(rng.integers(4)))
             there, here = np.s_[first - top : last - top, left:right], np.s_[first - y : last - y, left - x : right - x]
             total[there] += spot[here] * alpha[here]
             weight[there] += alpha[here]
     return (total / weight).round().astype(np.uint8)
+
+
+def fields(x: int, y: int, side: int, count: int) -> list[tuple[int, float]]:
+    """Say which of the patches cover a spot at (x, y), and with what weight: several where fields meet."""
+    per_side = -(-side // FIELD)
+    near = []
+    for start in (y, x):
+        at = min(max(start + SPOT / 2, 0), side - 1) / FIELD
+        border = min(max(round(at), 1), max(per_side - 1, 1))  # the nearest between two fields
+        after = min(max((at - border) * FIELD / BELT + 0.5, 0), 1) if per_side > 1 else 0.0
+        near.append([(border - 1, 1 - after), (border, after)])
+    rows, columns = near
+    return [((r * per_side + c) % count, v * w) for r, v in rows for c, w in columns if v * w]
 
 
 def paste(out: NDArray[np.uint8], top: int, placed: Placed) -> None:

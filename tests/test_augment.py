@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from optisar_yolo import language
 from optisar_yolo.data import augment
 from optisar_yolo.data.augment import View
 from optisar_yolo.data.background import background, bare
+from optisar_yolo.data.copy_paste import copy_paste
 from optisar_yolo.data.dataset import GroundingDataset
 from optisar_yolo.data.mosaic import mosaic
 from optisar_yolo.data.records import load_card, load_split
@@ -21,16 +23,18 @@ from optisar_yolo.settings import OPTISAR_DEFAULTS
 NOUNS = ("ship", "harbor", "bridge")
 STEPS = {
     "flip": {"fliplr": 0.5, "flipud": 0.5}, "rot90": {"rot90": 1.0}, "mosaic": {"mosaic": 1.0}, "crop": {"crop": 1.0},
-    "zoom": {"scale": 0.5},
-    "all": {"fliplr": 0.5, "flipud": 0.5, "rot90": 0.7, "mosaic": 0.4, "crop": 0.7, "scale": 0.5, "reword": 0.3},
+    "copy_paste": {"copy_paste": 1.0}, "zoom": {"scale": 0.5},
+    "all": {"fliplr": 0.5, "flipud": 0.5, "rot90": 0.7, "mosaic": 0.4, "crop": 0.7, "copy_paste": 0.5, "scale": 0.5,
+            "reword": 0.3},
 }  # fmt: skip
 
 
 def settings_of(**changes):
     base = {
-        "imgsz": 96, "seed": 1, "epochs": 50, "close_mosaic": 0, "mosaic": 0.0, "crop": 0.0, "rot90": 0.0,
-        "fliplr": 0.0, "flipud": 0.0, "scale": 0.0, "rewrite": True, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0,
-        "speckle": 0.0, "prompts": 12, "neg_ratio": 0.5, "reword": 0.0, "describe": 0.5, "negatives": "proven",
+        "imgsz": 96, "seed": 1, "epochs": 50, "close_mosaic": 0, "mosaic": 0.0, "crop": 0.0, "copy_paste": 0.0,
+        "rot90": 0.0, "fliplr": 0.0, "flipud": 0.0, "scale": 0.0, "rewrite": True, "hsv_h": 0.0, "hsv_s": 0.0,
+        "hsv_v": 0.0, "speckle": 0.0, "prompts": 12, "neg_ratio": 0.5, "reword": 0.0, "describe": 0.5,
+        "negatives": "proven",
     }  # fmt: skip
     return SimpleNamespace(**OPTISAR_DEFAULTS | base | changes)
 
@@ -169,6 +173,51 @@ def test_of_background_every_sentence_is_false(card):
         sample = data[0, index]
         assert sample["targets"].shape == (0, 12) and len(set(sample["texts"])) == 12
         assert sample["extent"].tolist() == [0, 0, 1, 1]
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.integers(0, 10**6))
+def test_pasted_objects_lie_where_nothing_was(seed):
+    view, rng = painted(seed), np.random.default_rng(seed)
+    whole = view.img.copy()
+    coarse = replace(view, size=(2 * view.size[0], 2 * view.size[1]), boxes=2 * view.boxes)
+    done = copy_paste(coarse, lambda: painted(int(rng.integers(10**6))), rng)
+    old = len(view.boxes)
+    assert np.array_equal(view.img, whole) and np.array_equal(done.boxes[:old], coarse.boxes)
+    assert shades(done)[:old] == shades(view) and done.names[:old] == view.names
+    assert all(s > 5 for s in shades(done))
+    assert (done.boxes >= 0).all() and (done.boxes <= np.tile(coarse.size, 2)).all()
+    for i, box in enumerate(done.boxes[old:], old):
+        others = np.delete(done.boxes, i, 0)
+        assert not ((others[:, :2] < box[2:]) & (others[:, 2:] > box[:2])).all(1).any()
+        x1, y1, x2, y2 = (box / 2).round().astype(int)
+        assert (done.img[y1 + 1 : y2 - 1, x1 + 1 : x2 - 1] == shades(done)[i]).mean() > 0.9  # the box fits
+    assert done is coarse or len(done.boxes) > old and done.retold and done.share.tolist() == [1] * len(done.boxes)
+    assert done is coarse or (assert_told_truly(done, strict=True) is None)
+
+
+def test_objects_are_pasted_often_and_turned():
+    rng = np.random.default_rng(0)
+    empty = View(np.full((200, 300, 3), 5, np.uint8), np.zeros((0, 4), np.float32), (), (), (300, 200), "optical")
+    long = View(np.full((60, 90, 3), 5, np.uint8), np.array([[20, 20, 60, 30]], np.float32), ("optical ship",),
+                ((),), (90, 60), "optical")  # fmt: skip
+    done = [copy_paste(empty, lambda: long, rng) for _ in range(40)]
+    boxes = np.concatenate([d.boxes for d in done])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    upright = (sides[:, 1] > sides[:, 0]).mean()
+    assert 40 <= len(boxes) <= 160 and 0.25 < upright < 0.75
+    assert sides.max(1).min() > 40 * 0.65 and sides.max(1).max() < 40 * 1.45
+
+
+def test_nothing_is_pasted_where_there_is_no_room_or_nothing_to_paste():
+    rng = np.random.default_rng(0)
+    full = View(np.zeros((50, 70, 3), np.uint8), np.array([[0, 0, 70, 50]], np.float32), ("sar ship",), (("a",),),
+                (70, 50), "sar")  # fmt: skip
+    none = replace(full, boxes=np.zeros((0, 4), np.float32), names=(), captions=(), share=np.zeros(0, np.float32))
+    ship = painted(1, "sar")
+    assert copy_paste(full, lambda: ship, rng) is full
+    assert copy_paste(ship, lambda: full, rng) is ship  # it fills its picture: nothing around it to fade over
+    assert copy_paste(ship, lambda: none, rng) is ship
 
 
 def test_captions_can_be_left_as_they_were():

@@ -24,9 +24,10 @@ PROMPTS = 9
 
 def settings_of(**changes):
     base = {
-        "imgsz": 64, "seed": 3, "epochs": 9, "close_mosaic": 0, "mosaic": 0.0, "crop": 0.0, "rot90": 0.0,
-        "fliplr": 0.5, "flipud": 0.5, "scale": 0.3, "rewrite": True, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.4,
-        "speckle": 0.0, "prompts": PROMPTS, "neg_ratio": 0.5, "reword": 0.0, "describe": 0.5, "negatives": "proven",
+        "imgsz": 64, "seed": 3, "epochs": 9, "close_mosaic": 0, "mosaic": 0.0, "crop": 0.0, "copy_paste": 0.0,
+        "rot90": 0.0, "fliplr": 0.5, "flipud": 0.5, "scale": 0.3, "rewrite": True, "hsv_h": 0.0, "hsv_s": 0.0,
+        "hsv_v": 0.4, "speckle": 0.0, "prompts": PROMPTS, "neg_ratio": 0.5, "reword": 0.0, "describe": 0.5,
+        "negatives": "proven",
     }  # fmt: skip
     return SimpleNamespace(**OPTISAR_DEFAULTS | base | changes)
 
@@ -161,7 +162,10 @@ def test_epochs_differ_and_repeat(card, pictures, samples):
     assert not same(other[0, 0], samples[0, 0])
 
 
-EVERYTHING = {"background": 0.3, "mosaic": 0.5, "crop": 0.5, "rot90": 0.5, "hsv_h": 0.1, "hsv_s": 0.3, "speckle": 0.5}
+EVERYTHING = {
+    "background": 0.3, "mosaic": 0.5, "crop": 0.5, "copy_paste": 0.5, "rot90": 0.5, "hsv_h": 0.1, "hsv_s": 0.3,
+    "speckle": 0.5,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["default", "everything"])

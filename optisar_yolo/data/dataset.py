@@ -17,6 +17,7 @@ from optisar_yolo import language
 from optisar_yolo.data import augment, radiometry
 from optisar_yolo.data.augment import View
 from optisar_yolo.data.background import background
+from optisar_yolo.data.copy_paste import copy_paste
 from optisar_yolo.data.geometry import letterbox, place, to_canvas
 from optisar_yolo.data.mosaic import mosaic
 from optisar_yolo.data.pixels import read_image
@@ -34,8 +35,8 @@ class GroundingDataset(Dataset):
     Args:
         pictures: Annotated pictures.
         names: Category names by index.
-        args: Settings: imgsz, seed, epochs; background, mosaic, close_mosaic, crop, rot90, fliplr, flipud, scale;
-            rewrite, hsv_h, hsv_s, hsv_v, speckle; prompts, neg_ratio, reword, describe, categories; negatives,
+        args: Settings: imgsz, seed, epochs; background, mosaic, close_mosaic, crop, copy_paste, rot90, fliplr, flipud,
+            scale; rewrite, hsv_h, hsv_s, hsv_v, speckle; prompts, neg_ratio, reword, describe, categories; negatives,
             swap_kinds, guide.
         augmented: Draw augmentation (training).
     """
@@ -92,9 +93,12 @@ class GroundingDataset(Dataset):
     def augment(self, epoch: int, index: int, rng: np.random.Generator) -> View:
         """Draw the augmentation of a picture, but for the zoom. What is off draws nothing from the source of chance."""
         a, alike = self.args, self.by_modality[self.pictures[index].modality]
+
+        def another() -> View:
+            return self.view(alike[int(rng.integers(len(alike)))])
+
         if a.background and rng.random() < a.background:
-            drawn = background(lambda: self.view(alike[int(rng.integers(len(alike)))]), a.imgsz, rng)
-            view = drawn or self.view(index)
+            view = background(another, a.imgsz, rng) or self.view(index)
         elif a.mosaic and epoch < a.epochs - a.close_mosaic and rng.random() < a.mosaic:
             others = [self.view(alike[i]) for i in rng.integers(len(alike), size=3)]
             view = mosaic([self.view(index), *others], a.imgsz, rng, a.rewrite)
@@ -102,6 +106,8 @@ class GroundingDataset(Dataset):
             view = augment.crop(self.view(index), rng, a.rewrite)
         else:
             view = self.view(index)
+        if a.copy_paste and len(view.boxes) and rng.random() < a.copy_paste:
+            view = copy_paste(view, another, rng, a.rewrite)
         if a.rot90 and rng.random() < a.rot90:
             view = augment.turn(view, int(rng.integers(1, 4)), rng, a.rewrite)
         view = augment.mirror(view, rng.random() < a.fliplr, rng.random() < a.flipud, a.rewrite)
