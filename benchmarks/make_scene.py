@@ -1,7 +1,7 @@
 """Builds a georeferenced scene of any size from real pictures, with what is in it and questions about it.
 
     python benchmarks/make_scene.py --out scene.tif [--side 20000] [--modality optical] [--dtype uint8] [--overviews]
-                                    [--split test] [--pictures 24] [--paint]
+                                    [--split test] [--pictures 24] [--categories airplane] [--paint]
 
 writes scene.tif and scene.json. Pictures of a split, those that end calmly, lie scattered on a ground of calm, box-free
 patches of others of them; a picture's edge fades into the ground. The JSON file holds every object with its box in
@@ -34,6 +34,7 @@ from rasterio.windows import Window
 from torchvision.ops import nms
 from tqdm import tqdm
 
+from optisar_yolo.data.background import strew
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.records import Picture, load_card, load_split
 from optisar_yolo.meaning import Scene
@@ -142,28 +143,16 @@ def calmly_ended(pictures: list[Picture]) -> list[Picture]:
 
 
 def ground(patch: list[NDArray[np.uint8]], top: int, rows: int, side: int) -> NDArray[np.uint8]:
-    """Return rows of the ground: every field is strewn with spots of one patch, turned, that fade into each other.
+    """Return rows of the ground: every field is strewn with spots of one patch, turned, that fade into each other."""
 
-    Mirroring a patch instead draws rings and diamonds, which look like courts and fields.
-    """
-    pitch = SPOT - BLEND
-    along = np.minimum(np.arange(SPOT) + 1, SPOT - np.arange(SPOT)).clip(max=BLEND).astype(np.float32)
-    alpha = (along[:, None] * along)[..., None]
-    total, weight = np.zeros((rows, side, 3), np.float32), np.zeros((rows, side, 1), np.float32)
-    for r in range(top // pitch, -(-(top + rows + BLEND) // pitch)):
-        y = r * pitch - BLEND
-        first, last = max(y, top), min(y + SPOT, top + rows)
-        for c in range(-(-(side + BLEND) // pitch)):
-            x = c * pitch - BLEND
-            left, right = max(x, 0), min(x + SPOT, side)
-            rng = np.random.default_rng([r, c])
-            oy, ox = rng.integers(PATCH - SPOT + 1, size=2).tolist()
-            mixed = sum(patch[k][oy : oy + SPOT, ox : ox + SPOT] * w for k, w in fields(x, y, side, len(patch)))
-            spot = np.rot90(mixed, int(rng.integers(4)))
-            there, here = np.s_[first - top : last - top, left:right], np.s_[first - y : last - y, left - x : right - x]
-            total[there] += spot[here] * alpha[here]
-            weight[there] += alpha[here]
-    return (total / weight).round().astype(np.uint8)
+    def spot(r: int, c: int) -> NDArray[np.float64]:
+        rng = np.random.default_rng([r, c])
+        oy, ox = rng.integers(PATCH - SPOT + 1, size=2).tolist()
+        x, y = (k * (SPOT - BLEND) - BLEND for k in (c, r))
+        mixed = sum(patch[k][oy : oy + SPOT, ox : ox + SPOT] * w for k, w in fields(x, y, side, len(patch)))
+        return np.rot90(np.asarray(mixed), int(rng.integers(4)))
+
+    return strew(spot, SPOT, BLEND, top, rows, side)
 
 
 def fields(x: int, y: int, side: int, count: int) -> list[tuple[int, float]]:
@@ -266,6 +255,9 @@ def main() -> None:
     parser.add_argument("--modality", choices=("optical", "sar"), default="optical")
     parser.add_argument("--split", default="test", help="of benchmarks/optsar-real.yaml; val to choose settings on")
     parser.add_argument("--pictures", type=int, default=PICTURES, help="at most")
+    parser.add_argument(
+        "--categories", nargs="+", metavar="NOUN", help="pictures that show nothing else; by default any"
+    )
     parser.add_argument("--dtype", choices=("uint8", "uint16"), default="uint8")
     parser.add_argument("--compress", choices=("deflate", "none"), default="deflate")
     parser.add_argument("--overviews", action="store_true", help="of 1/2, 1/4, 1/8 and 1/16 of the resolution")
@@ -277,7 +269,12 @@ def main() -> None:
     pictures = [
         p for p in load_split(card, args.split) if p.modality == args.modality and p.path.is_relative_to(card.root)
     ]
-    chosen = choose(calmly_ended(pictures), card.names, args.pictures, rng)
+    calm = calmly_ended(pictures)
+    if args.categories:
+        calm = [p for p in calm if {noun_of(card.names[int(c)]) for c in p.categories} <= set(args.categories)]
+    if not calm:
+        parser.error(f"no picture of {args.split} ends calmly and shows {' and '.join(args.categories)} alone")
+    chosen = choose(calm, card.names, args.pictures, rng)
     per_side = args.side // CELL
     spots = rng.choice(per_side**2, size=min(len(chosen), per_side**2), replace=False)
     patch = patches(pictures, GROUNDS)
