@@ -31,14 +31,14 @@ from pyproj import Transformer
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 from rasterio.windows import Window
+from scene_questions import questions
 from torchvision.ops import nms
 from tqdm import tqdm
 
 from optisar_yolo.data.background import strew
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.records import Picture, load_card, load_split
-from optisar_yolo.meaning import Scene
-from optisar_yolo.wording import CELLS, noun_of
+from optisar_yolo.wording import noun_of
 
 HERE = Path(__file__).resolve().parent
 CRS, PIXEL, ORIGIN = "EPSG:32633", 0.5, (400_000.0, 5_800_000.0)  # UTM 33 N, metres
@@ -52,22 +52,11 @@ COARSE = 5  # side of the squares by which its calm is judged
 GROUNDS = 6  # patches that are used at most
 CALM = 20  # grey levels by which the squares of one may differ: quilted, lines become shapes that look like objects
 SPOT, BLEND = 128, 24  # side of a spot of it, and over how much of it the next one fades in
-LEAD = 30  # pixels by which an extreme must lead
 EACH = 4  # pictures of a category at most, so that some cells of the 3 x 3 grid hold one object of it
 UNIQUE = 2  # categories with one object in the scene
 PICTURES = 24
 MOST = 3  # objects in a picture: a scene crowded with them leaves few questions with one answer
 LEVELS = 40  # of uint16 to one of uint8: the pictures' range is then about 13 bits, as of many sensors
-RANKS = ("first", "second", "third")
-# By the word of the picture: that of the compass, axis, and sign of what comes first.
-SIDES = {
-    "left": ("western", 0, 1),
-    "right": ("eastern", 0, -1),
-    "top": ("northern", 1, 1),
-    "bottom": ("southern", 1, -1),
-}
-_CORNERS = {"upper left": "north-west", "upper right": "north-east", "lower left": "south-west",
-            "lower right": "south-east"}  # fmt: skip
 
 
 @dataclass
@@ -181,13 +170,6 @@ def paste(out: NDArray[np.uint8], top: int, placed: Placed) -> None:
     target[:] = (placed.image[ys] * alpha + target * (1 - alpha)).round().astype(np.uint8)
 
 
-def leaders(along: NDArray[np.float64]) -> list[int | None]:
-    """Say which is the first, the second, …, as many as `RANKS` and members; None where `LEAD` does not part it."""
-    order = np.argsort(along)
-    gaps = np.diff(along[order], prepend=-np.inf, append=np.inf)
-    return [int(order[k]) if min(gaps[k : k + 2]) >= LEAD else None for k in range(min(len(RANKS), len(order)))]
-
-
 def apart(boxes: NDArray[np.float64]) -> list[int]:
     """Return the boxes that overlap none before them: paint would hide parts of the others."""
     first_best = -torch.arange(len(boxes), dtype=torch.float64)
@@ -204,47 +186,6 @@ def painted(pictures: list[Placed], boxes: NDArray[np.float64]) -> list[list[int
             if p.x <= x1 < p.x + w and p.y <= y1 < p.y + h:
                 p.image[y1 - p.y : y2 - p.y, x1 - p.x : x2 - p.x] = colours[i][::-1]
     return colours
-
-
-def questions(boxes: NDArray[np.float64], names: list[str], side: int) -> list[dict[str, Any]]:
-    """Return sentences with one right answer each, by the centres of the true boxes."""
-    asked: list[dict[str, Any]] = []
-    scene = Scene(boxes, names, (side, side))
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-
-    def add(kind: str, picture: str, compass: str, index: int) -> None:
-        text = compass if len(asked) % 2 else picture
-        asked.append({"text": text, "kind": kind, "object": index})
-
-    for name in sorted(set(names)):
-        members = [i for i, n in enumerate(names) if n == name]
-        noun = noun_of(name)
-        if len(members) == 1:
-            asked.append({"text": f"the {noun}", "kind": "plain", "object": members[0]})
-            continue
-        for word, (compass_word, axis, sign) in SIDES.items():
-            first = leaders(centre[members, axis] * sign)
-            for rank, which in enumerate(first):
-                if which is not None:
-                    kind, said = ("rank", f"{RANKS[rank]} ") if rank else ("extreme", "")
-                    add(kind, f"the {said}{word}most {noun}", f"the {said}{compass_word}most {noun}", members[which])
-        for cell, phrase in CELLS.items():
-            verdicts = {i: scene.claims(f"the {noun} {phrase} of the image", i).get("place") for i in members}
-            true = [i for i, v in verdicts.items() if v is True]
-            if not true or None in verdicts.values():  # one in a corner is neither in nor out
-                continue
-            corner = next((c for c in _CORNERS if c in phrase), None)
-            lone = next((s for s in cell if s in SIDES), None) if None in cell else None
-            compass = f"in the {_CORNERS[corner]}" if corner else f"in the {SIDES[lone][0][:-3]}" if lone else phrase
-            if len(true) == 1:
-                add("place", f"the {noun} {phrase} of the image", f"the {noun} {compass}", true[0])
-                continue
-            for word, (compass_word, axis, sign) in SIDES.items():
-                best = leaders(centre[true, axis] * sign)[0]
-                if best is not None:
-                    picture = f"the {word}most {noun} {phrase} of the image"
-                    add("place and extreme", picture, f"the {compass_word}most {noun} {compass}", true[best])
-    return asked
 
 
 def main() -> None:
