@@ -35,7 +35,6 @@ from scene_questions import questions
 from torchvision.ops import nms
 from tqdm import tqdm
 
-from optisar_yolo.data.background import strew
 from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.records import Picture, load_card, load_split
 from optisar_yolo.wording import noun_of
@@ -132,16 +131,28 @@ def calmly_ended(pictures: list[Picture]) -> list[Picture]:
 
 
 def ground(patch: list[NDArray[np.uint8]], top: int, rows: int, side: int) -> NDArray[np.uint8]:
-    """Return rows of the ground: every field is strewn with spots of one patch, turned, that fade into each other."""
+    """Return rows of the ground: every field is strewn with spots of one patch, turned, that fade into each other.
 
-    def spot(r: int, c: int) -> NDArray[np.float64]:
-        rng = np.random.default_rng([r, c])
-        oy, ox = rng.integers(PATCH - SPOT + 1, size=2).tolist()
-        x, y = (k * (SPOT - BLEND) - BLEND for k in (c, r))
-        mixed = sum(patch[k][oy : oy + SPOT, ox : ox + SPOT] * w for k, w in fields(x, y, side, len(patch)))
-        return np.rot90(np.asarray(mixed), int(rng.integers(4)))
-
-    return strew(spot, SPOT, BLEND, top, rows, side)
+    Mirroring a patch instead draws rings and diamonds, which look like courts and fields.
+    """
+    pitch = SPOT - BLEND
+    along = np.minimum(np.arange(SPOT) + 1, SPOT - np.arange(SPOT)).clip(max=BLEND).astype(np.float32)
+    alpha = (along[:, None] * along)[..., None]
+    total, weight = np.zeros((rows, side, 3), np.float32), np.zeros((rows, side, 1), np.float32)
+    for r in range(top // pitch, -(-(top + rows + BLEND) // pitch)):
+        y = r * pitch - BLEND
+        first, last = max(y, top), min(y + SPOT, top + rows)
+        for c in range(-(-(side + BLEND) // pitch)):
+            x = c * pitch - BLEND
+            left, right = max(x, 0), min(x + SPOT, side)
+            rng = np.random.default_rng([r, c])
+            oy, ox = rng.integers(PATCH - SPOT + 1, size=2).tolist()
+            mixed = sum(patch[k][oy : oy + SPOT, ox : ox + SPOT] * w for k, w in fields(x, y, side, len(patch)))
+            spot = np.rot90(np.asarray(mixed), int(rng.integers(4)))
+            there, here = np.s_[first - top : last - top, left:right], np.s_[first - y : last - y, left - x : right - x]
+            total[there] += spot[here] * alpha[here]
+            weight[there] += alpha[here]
+    return (total / weight).round().astype(np.uint8)
 
 
 def fields(x: int, y: int, side: int, count: int) -> list[tuple[int, float]]:
@@ -213,9 +224,9 @@ def main() -> None:
     calm = calmly_ended(pictures)
     if args.categories:
         calm = [p for p in calm if {noun_of(card.names[int(c)]) for c in p.categories} <= set(args.categories)]
-    if not calm:
-        parser.error(f"no picture of {args.split} ends calmly and shows {' and '.join(args.categories)} alone")
     chosen = choose(calm, card.names, args.pictures, rng)
+    if not chosen:
+        parser.error(f"no calmly ended picture of {args.split} shows so few objects of {args.categories or 'any kind'}")
     per_side = args.side // CELL
     spots = rng.choice(per_side**2, size=min(len(chosen), per_side**2), replace=False)
     patch = patches(pictures, GROUNDS)

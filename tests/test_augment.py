@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from optisar_yolo import language
 from optisar_yolo.data import augment
 from optisar_yolo.data.augment import View
-from optisar_yolo.data.background import SQUARE, alike, background, bare, strew
+from optisar_yolo.data.background import background, bare
 from optisar_yolo.data.copy_paste import copy_paste
 from optisar_yolo.data.dataset import GroundingDataset
 from optisar_yolo.data.mosaic import mosaic
@@ -158,41 +158,12 @@ def test_ground_is_what_no_object_touches(seed):
     canvas = background(lambda: painted(int(rng.integers(10**6))), 96, rng)
     assert canvas is not None and canvas.img.shape == (96, 96, 3) and canvas.size == (96, 96) and canvas.fills
     assert (canvas.img == 5).all() and canvas.boxes.shape == (0, 4) and canvas.captions == ()
-    one = alike(view, 96, rng)
-    assert one is None or (one.img == 5).all() and one.img.shape == (96, 96, 3) and one.size == (96, 96)
-    assert one is None or one.fills and one.boxes.shape == (0, 4) and one.captions == ()
-
-
-def test_one_kind_of_ground_is_one_small_square():
-    """Of a picture whose red value is the column and whose green value is the row, the canvas shows a small range."""
-    columns, rows = np.meshgrid(np.arange(240), np.arange(200))
-    img = np.stack((columns * 0, rows, columns), 2).astype(np.uint8)
-    box = np.array([[90, 70, 120, 100]], np.float32)
-    view = View(img, box, ("sar ship",), (("a",),), (240, 200), "sar")
-    for seed in range(30):
-        ground = alike(view, 128, np.random.default_rng(seed))
-        assert ground is not None
-        low, high = ground.img.reshape(-1, 3).min(0).astype(int), ground.img.reshape(-1, 3).max(0).astype(int)
-        sides = (high - low + 1)[1:]  # rows, columns
-        assert (sides <= SQUARE[1] * 200 + 1).all() and (sides >= SQUARE[0] * 200 / 2).all()
-        assert high[2] < 90 or low[2] >= 120 or high[1] < 70 or low[1] >= 100
-
-
-@pytest.mark.parametrize(("side", "blend", "rows", "columns"), [(9, 2, 40, 31), (30, 6, 17, 100), (64, 1, 64, 20)])
-def test_ground_is_strewn_alike_band_by_band(side, blend, rows, columns):
-    def draw(r, c):
-        return np.random.default_rng([r, c]).integers(0, 256, (side, side, 3))
-
-    whole = strew(draw, side, blend, 0, rows, columns)
-    bands = [strew(draw, side, blend, top, min(7, rows - top), columns) for top in range(0, rows, 7)]
-    assert whole.shape == (rows, columns, 3) and np.array_equal(np.concatenate(bands), whole)
-    assert (strew(lambda r, c: np.full((side, side, 3), 7), side, blend, 0, rows, columns) == 7).all()
 
 
 def test_where_no_ground_is_seen_there_is_no_background():
     covered = View(np.zeros((50, 70, 3), np.uint8), np.array([[0, 0, 70, 50]], np.float32), ("sar ship",), (("a",),),
                    (70, 50), "sar")  # fmt: skip
-    assert bare(covered, np.random.default_rng(0)) is None and alike(covered, 64, np.random.default_rng(0)) is None
+    assert bare(covered, np.random.default_rng(0)) is None
     assert background(lambda: covered, 64, np.random.default_rng(0)) is None
 
 
