@@ -272,8 +272,11 @@ class GroundingModel(DetectionModel):
 
 
 def fused_copy(model: GroundingModel) -> GroundingModel:
-    """The exact form of a network for inference in 32 bits; the network itself is left as it is."""
-    return copy.deepcopy(model).float().fuse(verbose=False)
+    """The exact form of a network for inference in 32 bits; the network itself is left as it is.
+
+    Its kernels lie in memory with the channels last, and the maps follow them: what oneDNN and cuDNN compute with.
+    """
+    return copy.deepcopy(model).float().fuse(verbose=False).to(memory_format=torch.channels_last)
 
 
 def trainable_parameters(model: GroundingModel) -> int:
