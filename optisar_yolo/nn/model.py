@@ -150,6 +150,9 @@ class GroundingModel(DetectionModel):
     def fuse(self, verbose: bool = True, imgsz: int = 640) -> GroundingModel:
         """Bring the network into its exact form for inference, in place (see :mod:`optisar_yolo.nn.fused`).
 
+        Its kernels then lie in memory with the channels last, and the maps follow them: convolutions on processors
+        and graphics cards compute in this order, and spare putting values into it and back.
+
         Args:
             verbose: Log a summary.
             imgsz: Picture side for the summary's count of operations.
@@ -161,6 +164,7 @@ class GroundingModel(DetectionModel):
             self.eval()
             super().fuse(verbose=False)
             fuse_parts(self)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.info(verbose=verbose, imgsz=imgsz)
         return self
 
@@ -272,11 +276,8 @@ class GroundingModel(DetectionModel):
 
 
 def fused_copy(model: GroundingModel) -> GroundingModel:
-    """The exact form of a network for inference in 32 bits; the network itself is left as it is.
-
-    Its kernels lie in memory with the channels last, and the maps follow them: what oneDNN and cuDNN compute with.
-    """
-    return copy.deepcopy(model).float().fuse(verbose=False).to(memory_format=torch.channels_last)
+    """The exact form of a network for inference in 32 bits; the network itself is left as it is."""
+    return copy.deepcopy(model).float().fuse(verbose=False)
 
 
 def trainable_parameters(model: GroundingModel) -> int:
