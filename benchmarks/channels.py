@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -20,29 +21,28 @@ from ours import Ours
 from timing import RESULTS, about, add_to_record, interleaved, pin, summary
 
 from optisar_yolo.engine.asking import ask
-from optisar_yolo.nn.model import GroundingModel, fused_copy
+from optisar_yolo.nn.model import GroundingModel
 
 CASES = ((640, 1), (320, 1), (320, 16))  # side of the pictures, how many
+
+
+@torch.inference_mode()
+def best(model: GroundingModel, img: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ask each of B pictures the sentence [1, D]: the best box of each and its confidence."""
+    return ask(model, model.encode(img), torch.arange(len(img)), text.expand(len(img), -1))
 
 
 def compare(scale: str, kind: str, repeats: int) -> dict[str, dict[str, Any]]:
     """Measure a network in both orders, each case by itself."""
     ours = Ours(scale, kind, Path(gettempdir()), torch.get_num_threads())
-    last = fused_copy(ours.build())
-    forms = {"first": copy.deepcopy(last).to(memory_format=torch.contiguous_format), "last": last}
+    forms = {"first": copy.deepcopy(ours.fused).to(memory_format=torch.contiguous_format), "last": ours.fused}
     text = sentences(1, ours.text_dim)[0]
     cells = {}
     for side, count in CASES:
-        img, rows = picture(side).repeat(count, 1, 1, 1), torch.arange(count)
-
-        @torch.inference_mode()
-        def call(
-            model: GroundingModel, img: torch.Tensor = img, rows: torch.Tensor = rows
-        ) -> tuple[torch.Tensor, torch.Tensor]:
-            return ask(model, model.encode(img), rows, text.repeat(len(rows), 1))
-
-        (boxes, conf), (other_boxes, other_conf) = (call(forms[name]) for name in ("first", "last"))
-        taken = interleaved({name: lambda model=model: call(model) for name, model in forms.items()}, repeats)
+        img = picture(side).repeat(count, 1, 1, 1)
+        calls = {name: partial(best, model, img, text) for name, model in forms.items()}
+        (boxes, conf), (other_boxes, other_conf) = calls["first"](), calls["last"]()
+        taken = interleaved(calls, repeats)
         before, after = (summary(taken[name]) for name in ("first", "last"))
         cells[f"{ours.name} | {side} | {count} pictures"] = {
             "channels first": before,
@@ -62,7 +62,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     pin(args.threads)
-    torch.set_flush_denormal(True)  # random weights make many, which processors are slow on
     run = about(args.threads)
     for scale in args.scales:
         for kind in ("", "-late"):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from optisar_yolo.data.augment import View, mirror
+from optisar_yolo.data.geometry import untouched
 from optisar_yolo.data.mosaic import mosaic
 
 LEAST = 0.25  # smallest share of each side that a window keeps
@@ -37,8 +38,7 @@ def bare(view: View, rng: np.random.Generator) -> View | None:
     last = first + lengths
     boxes = view.boxes * np.tile(sides / np.array(view.size), 2)
     room = MARGIN * max(h, w)
-    apart = (boxes[:, :2] >= last[:, None] + room) | (boxes[:, 2:] <= first[:, None] - room)  # [TRIES, N, 2]
-    free = apart.any(2).all(1)
+    free = untouched(first - room, last + room, boxes)
     if not free.any():
         return None
     best = int(np.argmax(lengths.prod(1) * free))

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo.data.augment import View, retell
+from optisar_yolo.data.augment import View, mirror, retell, turn
+from optisar_yolo.data.geometry import untouched
 
 MOST = 4  # objects that are pasted into a picture
 TRIES = 10  # places that are tried for an object
@@ -42,14 +43,13 @@ def copy_paste(view: View, draw: Callable[[], View], rng: np.random.Generator, r
     img, taken, names = view.img.copy(), view.boxes * scale, list(view.names)
     for _ in range(int(rng.integers(1, MOST + 1))):
         cut = _cut(draw(), rng)
-        at = cut and _free(cut[0].shape, (h, w), taken, rng)
+        at = _free(cut.img.shape, (h, w), taken, rng) if cut else None
         if not cut or not at:
             continue
-        patch, box, name = cut
         left, top = at
-        _fade_in(img[top : top + patch.shape[0], left : left + patch.shape[1]], patch, box)
-        taken = np.concatenate((taken, [box + np.array([left, top] * 2)]))
-        names.append(name)
+        _fade_in(img[top : top + cut.img.shape[0], left : left + cut.img.shape[1]], cut.img, cut.boxes[0])
+        taken = np.concatenate((taken, cut.boxes + np.array([left, top] * 2)))
+        names += cut.names
     new = len(names) - len(view.names)
     if not new:
         return view
@@ -64,8 +64,8 @@ def copy_paste(view: View, draw: Callable[[], View], rng: np.random.Generator, r
     return retell(pasted, rng) if rewrite else pasted
 
 
-def _cut(donor: View, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.float64], str] | None:
-    """Cut an object out, turned, mirrored and resized: its pixels, its box among them and its name.
+def _cut(donor: View, rng: np.random.Generator) -> View | None:
+    """Cut an object out, turned, mirrored and resized: a view of its own, whose boxes are in pixels of its array.
 
     None where another object would come along, the picture ends too near, or there is none.
     """
@@ -76,24 +76,27 @@ def _cut(donor: View, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDAr
     chosen = int(rng.integers(len(boxes)))
     box = boxes[chosen]
     margin = max(LEAST, MARGIN * float((box[2:] - box[:2]).max()))
-    left, top = np.floor(box[:2] - margin).astype(int)
-    right, bottom = np.ceil(box[2:] + margin).astype(int)
-    window = np.array([left, top, right, bottom])
-    if left < 0 or top < 0 or right > w or bottom > h or _touched(window, np.delete(boxes, chosen, 0)):
+    first, last = np.floor(box[:2] - margin).astype(int), np.ceil(box[2:] + margin).astype(int)
+    inside = (first >= 0).all() and (last <= [w, h]).all()
+    if not inside or not untouched(first[None], last[None], np.delete(boxes, chosen, 0)).all():
         return None
-    patch, inner = donor.img[top:bottom, left:right], box - [left, top, left, top]
-    for _ in range(int(rng.integers(4))):  # as in `augment.turn`
-        inner = np.array([inner[1], patch.shape[1] - inner[2], inner[3], patch.shape[1] - inner[0]])
-        patch = np.rot90(patch)
-    if rng.random() < 0.5:
-        inner[[0, 2]] = patch.shape[1] - inner[[2, 0]]
-        patch = patch[:, ::-1]
+    (left, top), (right, bottom) = first.tolist(), last.tolist()
+    patch = View(
+        img=donor.img[top:bottom, left:right],
+        boxes=boxes[chosen : chosen + 1] - [left, top, left, top],
+        names=(donor.names[chosen],),
+        captions=((),),
+        size=(right - left, bottom - top),
+        modality=donor.modality,
+    )
+    patch = turn(patch, int(rng.integers(4)), rng, rewrite=False)
+    patch = mirror(patch, rng.random() < 0.5, False, rewrite=False)
     grown = rng.uniform(*SIZES)
-    height, width = (max(round(s * grown), 1) for s in patch.shape[:2])
-    inner = inner * np.tile([width / patch.shape[1], height / patch.shape[0]], 2)
+    width, height = (max(round(s * grown), 1) for s in patch.size)
     method = cv2.INTER_AREA if grown < 1 else cv2.INTER_LINEAR
-    drawn = cv2.resize(np.ascontiguousarray(patch), (width, height), interpolation=method)
-    return drawn, inner, donor.names[chosen]  # type: ignore[return-value]
+    drawn = cv2.resize(np.ascontiguousarray(patch.img), (width, height), interpolation=method)
+    resized = patch.boxes * np.tile([width / patch.size[0], height / patch.size[1]], 2)
+    return replace(patch, img=drawn, boxes=resized, size=(width, height))
 
 
 def _free(
@@ -105,14 +108,10 @@ def _free(
         return None
     for _ in range(TRIES):
         left, top = int(rng.integers(w - width + 1)), int(rng.integers(h - height + 1))
-        if not _touched(np.array([left, top, left + width, top + height]), taken):
+        first = np.array([[left, top]])
+        if untouched(first, first + [width, height], taken).all():
             return left, top
     return None
-
-
-def _touched(window: NDArray[np.integer], boxes: NDArray[np.floating]) -> bool:
-    """Tell whether some box reaches into a window."""
-    return bool(((boxes[:, :2] < window[2:]) & (boxes[:, 2:] > window[:2])).all(1).any())
 
 
 def _fade_in(target: NDArray[np.uint8], patch: NDArray[np.uint8], box: NDArray[np.float64]) -> None:

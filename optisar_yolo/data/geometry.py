@@ -7,6 +7,8 @@ positions in sentences, position codes and boxes refer to the unpadded picture.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -91,3 +93,18 @@ def to_picture(
     out = (shares - np.tile(extent[:2], 2)) * np.tile(scale, 2)
     limit = np.tile(np.array(size, np.float32), 2)
     return np.clip(out, 0, limit).astype(np.float32)
+
+
+def untouched(first: NDArray[Any], last: NDArray[Any], boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Tell which windows no box reaches into.
+
+    Args:
+        first: Left and top of M windows, [M, 2].
+        last: Their right and bottom, [M, 2].
+        boxes: [N, 4] xyxy in the same pixels.
+
+    Returns:
+        [M], true of all where there is no box.
+    """
+    apart = (boxes[:, :2] >= last[:, None]) | (boxes[:, 2:] <= first[:, None])  # [M, N, 2]
+    return np.all(np.any(apart, axis=2), axis=1)
