@@ -25,8 +25,8 @@ import ultralytics
 import yaml
 
 from optisar_yolo import OptiSAR, __version__
-from optisar_yolo.data.cards import load_card
-from optisar_yolo.nn.build import load_model_yaml
+from optisar_yolo.data.config import load_card
+from optisar_yolo.nn.yaml import load_model_yaml
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))

@@ -27,11 +27,11 @@ from optisar_yolo import OptiSAR
 from optisar_yolo.annotate.annotate import Annotator, Settings
 from optisar_yolo.annotate.choose import Annotation, annotated
 from optisar_yolo.annotate.pool import load_pool
-from optisar_yolo.arguments import BUNDLED_MODEL
-from optisar_yolo.data.cards import load_card
+from optisar_yolo.data.config import load_card
 from optisar_yolo.data.records import Picture, load_split, modality_by_name
-from optisar_yolo.files import write_atomic
-from optisar_yolo.language import Scene
+from optisar_yolo.language.verify import Scene
+from optisar_yolo.utils.arguments import BUNDLED_MODEL
+from optisar_yolo.utils.files import write_atomic
 
 HERE = Path(__file__).resolve().parent
 REAL = HERE / "optsar-real.yaml"

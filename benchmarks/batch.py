@@ -25,9 +25,9 @@ import ray
 from ray._private.state import actors  # the public API needs the dashboard
 from timing import RESULTS, about, add_to_record
 
-from optisar_yolo.arguments import BUNDLED_MODEL
 from optisar_yolo.batch import run_batch
-from optisar_yolo.data.render import draw
+from optisar_yolo.synthetic.render import draw
+from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 BOX = ("x1", "y1", "x2", "y2")
 PIXELS, CONFIDENCE = 0.01, 1e-4  # by which the same answer may differ

@@ -38,10 +38,10 @@ import yaml
 from PIL import Image
 from ultralytics.utils import TQDM
 
-from optisar_yolo import resources
-from optisar_yolo.build.samples import SampleFile
-from optisar_yolo.build.steps import output_of
-from optisar_yolo.language import parse
+from optisar_yolo.construction.samples import SampleFile
+from optisar_yolo.construction.steps import output_of
+from optisar_yolo.language.parser import parse
+from optisar_yolo.plugin import resources
 
 SPLITS = ("train", "val", "test")
 SIDES = (256, 512, 800, 1024, 1500, 2000, 3000, 4000, 6000, 10_000)
@@ -158,7 +158,7 @@ def make_sources(captions: Path, root: Path, share: float) -> Path:
         (root / "DIOR-RSVG" / f"{split}.txt").write_text("".join(f"{n}\n" for n in lines), encoding="utf-8")
     make_source(root / "OPT-RSVG", (r for s in SPLITS for r in opt[s]), None)
     recipes = [
-        yaml.safe_load(resources.find("datasets", f"recipes/{name}").read_text(encoding="utf-8"))
+        yaml.safe_load(resources.find_packaged("datasets", f"recipes/{name}").read_text(encoding="utf-8"))
         for name in ("dior-rsvg.yaml", "opt-rsvg.yaml")
     ]
     sources = [source for recipe in recipes for source in recipe["sources"]]

@@ -20,7 +20,7 @@ from engines import picture, sentences
 from ours import Ours
 from timing import RESULTS, about, add_to_record, interleaved, pin, summary
 
-from optisar_yolo.engine.asking import ask
+from optisar_yolo.engine.grounding import ask
 from optisar_yolo.nn.model import GroundingModel
 
 CASES = ((640, 1), (320, 1), (320, 16))  # side of the pictures, how many

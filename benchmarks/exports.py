@@ -20,13 +20,13 @@ from timing import RESULTS, about, add_to_record, interleaved, pin, summary
 from ultralytics.utils import LOGGER
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.checkpoint import find_weights
-from optisar_yolo.data.cards import load_card
-from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data.config import load_card
+from optisar_yolo.data.images import read_image
 from optisar_yolo.data.records import load_split
-from optisar_yolo.engine.asking import ask
-from optisar_yolo.engine.exported import ExportedModel
+from optisar_yolo.engine.checkpoint import find_weights
+from optisar_yolo.engine.grounding import ask
 from optisar_yolo.engine.predict import canvas
+from optisar_yolo.export.exported import ExportedModel
 from optisar_yolo.nn.model import fused_copy
 
 CARD = Path(__file__).resolve().parent / "optsar-real.yaml"

@@ -20,8 +20,8 @@ import torch
 import ultralytics
 
 from optisar_yolo import OptiSAR, __version__
-from optisar_yolo.arguments import BUNDLED_MODEL
-from optisar_yolo.data.cards import load_card
+from optisar_yolo.data.config import load_card
+from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 HERE = Path(__file__).resolve().parent
 REAL = HERE / "optsar-real.yaml"

@@ -26,8 +26,10 @@ from typing import NamedTuple
 import numpy as np
 from ultralytics.utils import TQDM
 
-from optisar_yolo.language import KINDS, Scene, flip, has_colour, parse, rotate90, rotate180, strip_position, swap
-from optisar_yolo.wording import NOUNS
+from optisar_yolo.language.parser import NOUNS, parse
+from optisar_yolo.language.swaps import KINDS, has_colour, strip_position, swap
+from optisar_yolo.language.transform import flip, rotate90, rotate180
+from optisar_yolo.language.verify import Scene
 
 SETS = ("DIOR_RSVG", "OPT_RSVG")
 SPLITS = ("train", "val", "test")

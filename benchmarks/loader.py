@@ -21,14 +21,14 @@ from typing import Any
 import torch
 from ultralytics.utils import DEFAULT_CFG_DICT, TQDM
 
-from optisar_yolo.data.cards import load_card
+from optisar_yolo.data.config import load_card
 from optisar_yolo.data.dataset import GroundingDataset
 from optisar_yolo.data.loader import GroundingLoader
 from optisar_yolo.data.records import load_split
 from optisar_yolo.data.sampler import EpochSampler
 from optisar_yolo.engine.train import TRAIN_DEFAULTS
 from optisar_yolo.nn.model import GroundingModel
-from optisar_yolo.settings import OPTISAR_DEFAULTS
+from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS
 
 HERE = Path(__file__).resolve().parent
 

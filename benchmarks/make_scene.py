@@ -35,9 +35,9 @@ from scene_questions import questions
 from torchvision.ops import nms
 from tqdm import tqdm
 
-from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data.images import read_image
 from optisar_yolo.data.records import Picture, load_card, load_split
-from optisar_yolo.wording import noun_of
+from optisar_yolo.language.parser import noun_of
 
 HERE = Path(__file__).resolve().parent
 CRS, PIXEL, ORIGIN = "EPSG:32633", 0.5, (400_000.0, 5_800_000.0)  # UTM 33 N, metres

@@ -23,10 +23,10 @@ from engines import (
     settle,
 )
 
-from optisar_yolo.engine.asking import ask
-from optisar_yolo.engine.export import export_onnx
-from optisar_yolo.nn.build import load_model_yaml
+from optisar_yolo.engine.grounding import ask
+from optisar_yolo.export.export import export_onnx
 from optisar_yolo.nn.model import GroundingModel
+from optisar_yolo.nn.yaml import load_model_yaml
 
 KINDS = ("", "-late")  # the sentence guides the pyramid; the sentence meets the picture in the head alone
 WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])  # the picture fills the canvas

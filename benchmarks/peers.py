@@ -26,9 +26,9 @@ from engines import (
     onnx_graph,
     openvino_graph,
     picture,
+    sentences as features,
     settle,
 )
-from engines import sentences as features
 from torch import Tensor, nn
 from ultralytics import YOLOE, YOLOWorld
 from ultralytics.nn.tasks import WorldModel, YOLOEModel

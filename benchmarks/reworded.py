@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from optisar_yolo.wording import Meaning, agree, parse
+from optisar_yolo.language.parser import Meaning, agree, parse
 
 RESERVED = (
     "aeroplane", "watercraft", "left-hand", "right-hand", "uppermost", "lowermost", "towards the", "portion", "frame",

@@ -33,11 +33,11 @@ from numpy.typing import NDArray
 from torchvision.ops import box_iou, nms
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.arguments import BUNDLED_MODEL
-from optisar_yolo.scene.detecting import CANDIDATES
-from optisar_yolo.scene.options import SceneOptions
-from optisar_yolo.scene.tiling import Grid
-from optisar_yolo.wording import noun_of
+from optisar_yolo.geo.detecting import CANDIDATES
+from optisar_yolo.geo.options import SceneOptions
+from optisar_yolo.geo.tiling import Grid
+from optisar_yolo.language.parser import noun_of
+from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 RIGHT = 0.5  # IoU
 OVERLAP = SceneOptions.overlap  # of tiles, by default
@@ -47,7 +47,7 @@ SENTENCES = ("the airplane", "the ship", "the storage tank", "the harbor", "the 
 
 def ours(args: argparse.Namespace, source: Path, texts: list[str], folder: str) -> int:
     """Run our way; returns the number of objects."""
-    from optisar_yolo.scene import ground_scene
+    from optisar_yolo.geo import ground_scene
 
     result = ground_scene(
         OptiSAR(args.model), source, texts, imgsz=args.imgsz, scale=args.scale, overlap=args.overlap, batch=args.batch,
@@ -109,7 +109,7 @@ def sahi(args: argparse.Namespace, source: Path, texts: list[str], folder: str) 
 
 
 class Painted:
-    """Finds the objects of a painted scene by their colours: a detector (`optisar_yolo.scene.detecting`) without fault.
+    """Finds the objects of a painted scene by their colours: a detector (`optisar_yolo.geo.detecting`) without fault.
 
     Args:
         truth: What `make_scene.py --paint` wrote about the scene.
@@ -165,7 +165,7 @@ def answers(args: argparse.Namespace, truth: dict[str, Any]) -> dict[str, Any]:
     import geopandas
     from shapely.geometry import Polygon
 
-    from optisar_yolo.scene import ground_scene
+    from optisar_yolo.geo import ground_scene
 
     asked = truth["questions"]
     nouns = sorted({noun_of(o["category"]) for o in truth["objects"]})

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo.meaning import Scene
-from optisar_yolo.wording import CELLS, noun_of
+from optisar_yolo.language.parser import CELLS, noun_of
+from optisar_yolo.language.verify import Scene
 
 LEAD = 30  # pixels by which an extreme must lead
 RANKS = ("first", "second", "third")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from optisar_yolo.data.render import draw
+from optisar_yolo.synthetic.render import draw
 
 SENTENCE = "the ship in the upper left"
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from timing import RESULTS
 
-from optisar_yolo.files import write_atomic
+from optisar_yolo.utils.files import write_atomic
 
 Cell = dict[str, Any]
 Cells = dict[str, Cell]

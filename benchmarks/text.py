@@ -22,10 +22,10 @@ from pathlib import Path
 
 import torch
 
-from optisar_yolo.distill.corpus import rank_sets, read_texts
-from optisar_yolo.distill.measure import agreement, ranking
-from optisar_yolo.nn.pocket import BUNDLED
-from optisar_yolo.nn.text import PocketEncoder, load_text_encoder
+from optisar_yolo.text.distillation.corpus import rank_sets, read_texts
+from optisar_yolo.text.distillation.measure import agreement, ranking
+from optisar_yolo.text.encoders import PocketEncoder, load_text_encoder
+from optisar_yolo.text.pocket import BUNDLED
 
 ROUNDS = 7
 SENTENCES = 256

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from optisar_yolo import __version__
-from optisar_yolo.files import write_atomic
+from optisar_yolo.utils.files import write_atomic
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"

@@ -31,15 +31,15 @@ from ultralytics.data.build import build_yolo_dataset
 from ultralytics.nn.tasks import YOLOEModel
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, TQDM
 
-from optisar_yolo.data.cards import Card, load_card
+from optisar_yolo.data.config import Card, load_card
 from optisar_yolo.data.dataset import GroundingDataset
 from optisar_yolo.data.loader import GroundingLoader
 from optisar_yolo.data.records import load_split
-from optisar_yolo.data.render import NAMES, render
 from optisar_yolo.data.sampler import EpochSampler
 from optisar_yolo.engine.train import TRAIN_DEFAULTS
 from optisar_yolo.nn.model import GroundingModel
-from optisar_yolo.settings import OPTISAR_DEFAULTS
+from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS
+from optisar_yolo.synthetic.render import NAMES, render_dataset
 
 PARTS = ("forward", "loss", "backward", "optimiser")
 CLIP = 10.0  # norm of the gradients, as in ultralytics' loop
@@ -210,7 +210,7 @@ def main() -> None:
     run = about(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "pictures"
-        render(root, counts={"train": max(32, options.batch)})
+        render_dataset(root, counts={"train": max(32, options.batch)})
         card = load_card({"path": str(root), "train": "train.json", "names": dict(enumerate(NAMES))})
         add_to_record(options.out, run, time_loaders(options, card))
         for scale in options.scales:

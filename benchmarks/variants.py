@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from optisar_yolo.reproduce.networks import change
+from optisar_yolo.paper.networks import change
 
 Edit = Callable[[dict[str, Any]], None]
 FUSION = (5, 8, 11)  # indices of the fusion rows among the rows of "head"

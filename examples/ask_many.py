@@ -4,7 +4,7 @@ import logging
 import time
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.data.render import draw
+from optisar_yolo.synthetic.render import draw
 
 CORNERS = [f"in the {v} {h} corner" for v in ("upper", "lower") for h in ("left", "right")]
 SIDES = ["at the top", "at the bottom", "on the left side", "on the right side", "in the middle", "closest to the top"]

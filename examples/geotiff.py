@@ -8,8 +8,8 @@ import rasterio
 from rasterio.transform import from_origin
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.data.render import draw
-from optisar_yolo.scene import ground_scene
+from optisar_yolo.geo import ground_scene
+from optisar_yolo.synthetic.render import draw
 
 TEXTS = ["the largest airplane", "the ship in the north-west", "the easternmost baseball diamond"]
 

@@ -1,7 +1,7 @@
 """Ask an exported network, with onnxruntime, numpy and OpenCV: `python onnx_only.py best.onnx port.jpg ship.npy`.
 
 `ship.npy` holds features of sentences, float32 [T, D], made once on any machine that has optisar-yolo:
-    from optisar_yolo.nn.text import load_text_encoder
+    from optisar_yolo.text import load_text_encoder
     numpy.save("ship.npy", load_text_encoder("pocket").encode(["the SAR ship in the upper left"]).numpy())
 """
 

@@ -1,7 +1,7 @@
 """Ask a picture a question: a rendered airport, one sentence, one box."""
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.data.render import draw
+from optisar_yolo.synthetic.render import draw
 
 picture = draw(seed=0, split="test", number=0)["img"]  # or a file name, a folder, a URL, an array
 model = OptiSAR("optisar++n-pocket.safetensors")  # comes with the package

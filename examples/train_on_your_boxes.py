@@ -10,9 +10,9 @@ import cv2
 import yaml
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.cli import main as optisar
+from optisar_yolo.commands.main import main as optisar
 from optisar_yolo.data.records import load_card, load_split
-from optisar_yolo.data.render import NAMES, draw
+from optisar_yolo.synthetic.render import NAMES, draw
 
 # 1. Boxes: own-boxes/<modality>/images/*.png and labels/*.txt (class, centre x, centre y, width, height as shares)
 for number in range(30):

@@ -4,24 +4,26 @@ Importing this package is cheap: PyTorch and Ultralytics load with the first use
 """
 
 from optisar_yolo.boot import install
+from optisar_yolo.version import __version__
 
 TYPE_CHECKING = False  # what typing.TYPE_CHECKING is; importing typing would be the dearest part of the start-up hook
 if TYPE_CHECKING:
-    from optisar_yolo.api import OptiSAR, Scene
+    from optisar_yolo.api import EncodedImage, OptiSAR
 
-__version__ = "0.1.0"
-__all__ = ["OptiSAR", "Scene", "__version__"]
+__all__ = ["OptiSAR", "EncodedImage", "__version__"]
 
 install()
 
 
 def __getattr__(name: str) -> object:
     """Load the public classes on first use."""
-    if name in ("OptiSAR", "Scene"):
+    if name in ("OptiSAR", "EncodedImage"):
         from optisar_yolo import api
 
         return getattr(api, name)
-    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    from optisar_yolo.moved import renamed
+
+    return renamed(__name__, name)
 
 
 def __dir__() -> list[str]:

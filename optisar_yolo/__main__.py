@@ -2,6 +2,6 @@
 
 import sys
 
-from optisar_yolo.cli import main
+from optisar_yolo.commands.main import main
 
 sys.exit(main())

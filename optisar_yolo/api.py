@@ -9,28 +9,31 @@ from ultralytics.cfg import get_cfg
 from ultralytics.engine.model import Model
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 
-from optisar_yolo.checkpoint import (
+from optisar_yolo.data import read_image
+from optisar_yolo.engine import (
+    Calibration,
+    CalibrationError,
     CheckpointError,
+    EncodedImage,
+    GroundingPredictor,
+    GroundingTrainer,
+    GroundingValidator,
+    KnownSentences,
+    attach,
+    calibration_of,
+    checked_bank,
+    default_conf,
     find_weights,
     load_shared,
     readable,
     save_shared,
+    sentences,
     store_calibration,
 )
-from optisar_yolo.data.pixels import read_image
-from optisar_yolo.data.textbank import TextBank
-from optisar_yolo.engine.banks import checked_bank
-from optisar_yolo.engine.benchmark import run_benchmark
-from optisar_yolo.engine.calibrate import Calibration, CalibrationError, attach, calibration_of, default_conf
-from optisar_yolo.engine.export import run_export
-from optisar_yolo.engine.exported import ExportedModel, KnownSentences
-from optisar_yolo.engine.predict import GroundingPredictor, sentences
-from optisar_yolo.engine.runtimes import is_export
-from optisar_yolo.engine.scene import Scene
-from optisar_yolo.engine.train import GroundingTrainer
-from optisar_yolo.engine.val import GroundingValidator
-from optisar_yolo.nn.model import GroundingModel, fused_copy
+from optisar_yolo.export import ExportedModel, is_export, run_benchmark, run_export
+from optisar_yolo.nn import GroundingModel, fused_copy
 from optisar_yolo.plugin import config_keys
+from optisar_yolo.text import TextBank
 
 
 class OptiSAR(Model):
@@ -149,7 +152,7 @@ class OptiSAR(Model):
 
     @config_keys()
     def export(self, **kwargs: Any) -> str:
-        """Write the network for other programs (see :mod:`optisar_yolo.engine.exported` for inputs and outputs).
+        """Write the network for other programs (see :mod:`optisar_yolo.export.exported` for inputs and outputs).
 
         Args:
             **kwargs: ``format`` (``"onnx"``, the default, ``"openvino"`` or ``"torchscript"``), ``imgsz``, ``opset``;
@@ -234,7 +237,7 @@ class OptiSAR(Model):
         """Long side of pictures in the network, pixels: that of training, or Ultralytics' default."""
         return int(self.overrides.get("imgsz") or 640)
 
-    def encode(self, source: Any, imgsz: int | None = None) -> Scene:
+    def encode(self, source: Any, imgsz: int | None = None) -> EncodedImage:
         """Encode a picture once, to ask it many sentences.
 
         Args:
@@ -247,7 +250,7 @@ class OptiSAR(Model):
         if self._bank is None:
             self._bank = checked_bank(self.model, self.overrides.get("text_weights"), None)
         image = read_image(source)
-        return Scene(
+        return EncodedImage(
             self._for_inference(),
             self._bank,
             image,
@@ -266,6 +269,6 @@ class OptiSAR(Model):
         return self._fused[1]
 
     def save_shared(self, path: str | Path, **info: Any) -> Path:
-        """Write the weights as safetensors, for sharing (see :func:`optisar_yolo.checkpoint.save_shared`)."""
+        """Write the weights as safetensors, for sharing (see :func:`optisar_yolo.engine.checkpoint.save_shared`)."""
         self._check_is_pytorch_model()
         return save_shared(self.model, path, info)

@@ -2,7 +2,7 @@
 
 The start-up file ``optisar_yolo_boot.pth`` (``.start`` on Python 3.15 and later, PEP 829) brings it into every
 interpreter of the environment. That costs well under a millisecond: this module uses what the interpreter has loaded
-anyway, and the work (:mod:`optisar_yolo.plugin`) begins only when a program imports Ultralytics.
+anyway, and the work (:mod:`optisar_yolo.plugin.patch`) begins only when a program imports Ultralytics.
 
 ``OPTISAR_AUTOLOAD=0`` switches the hook off. ``optisar`` and :class:`optisar_yolo.OptiSAR` work without it.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 TARGETS = ("ultralytics.cfg", "ultralytics.models.yolo.model")
-"""The modules that :mod:`optisar_yolo.plugin` touches."""
+"""The modules that :mod:`optisar_yolo.plugin.patch` touches."""
 
 SWITCH = "OPTISAR_AUTOLOAD"
 """Environment variable: ``0`` leaves Ultralytics as it is."""
@@ -39,12 +39,28 @@ class Finder:
         return None
 
 
+class Moved:
+    """Meta path finder for modules of this package that have another name now; it stands last, and is seldom asked."""
+
+    def find_spec(
+        self, fullname: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
+        """Return the spec of a module that hands over the names of the one that took its place."""
+        if not fullname.startswith("optisar_yolo."):
+            return None
+        from optisar_yolo import moved
+
+        return moved.find_spec(fullname)
+
+
 def install(force: bool = False) -> None:
     """Arrange for Ultralytics to be touched when it is imported, or at once where it already is. Safe to call again.
 
     Args:
         force: Install even where ``OPTISAR_AUTOLOAD=0``.
     """
+    if not any(isinstance(finder, Moved) for finder in sys.meta_path):
+        sys.meta_path.append(Moved())  # type: ignore[arg-type]  # find_spec is all that the import system asks for
     if not force and os.environ.get(SWITCH, "1").strip() == "0":
         return
     if not any(isinstance(finder, Finder) for finder in sys.meta_path):
@@ -78,9 +94,9 @@ def _touch_after_execution(spec: "ModuleSpec") -> None:
 def _touch(module: "ModuleType") -> None:
     """Apply the plugin to one loaded module. An Ultralytics that does not fit stays as it is, with a warning."""
     try:
-        from optisar_yolo import plugin
+        from optisar_yolo.plugin import TOUCHES
 
-        plugin.TOUCHES[module.__name__](module)
+        TOUCHES[module.__name__](module)
     except (ImportError, AttributeError) as error:
         import warnings
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 
-from optisar_yolo.data.render import draw
+from optisar_yolo.synthetic.render import draw
 
 IMGSZ = 224
 

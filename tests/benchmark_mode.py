@@ -8,9 +8,9 @@ import pytest
 from lively_net import lively
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.checkpoint import save_shared
-from optisar_yolo.engine import benchmark
-from optisar_yolo.engine.formats import SUPPORTED
+from optisar_yolo.engine.checkpoint import save_shared
+from optisar_yolo.export import benchmark
+from optisar_yolo.export.formats import SUPPORTED
 
 for package in ("onnx", "onnxruntime", "openvino", "nncf"):
     pytest.importorskip(package)

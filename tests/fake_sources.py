@@ -18,7 +18,7 @@ import numpy as np
 import torch
 import yaml
 
-from optisar_yolo import resources
+from optisar_yolo.plugin import resources
 
 SIZE = (128, 96)  # width, height
 CELLS = (("upper left", 4, 4), ("lower right", 92, 68), ("upper right", 90, 6), ("lower left", 6, 66))  # name, x, y
@@ -57,7 +57,7 @@ def make_sources(root: Path, seed: int = 0) -> None:
 
 def fake_recipe(name: str, folder: Path) -> Path:
     """Write a copy of a packaged recipe without the numbers that only the real sources meet, and return its path."""
-    content = yaml.safe_load(resources.find("datasets", f"recipes/{name}").read_text(encoding="utf-8"))
+    content = yaml.safe_load(resources.find_packaged("datasets", f"recipes/{name}").read_text(encoding="utf-8"))
     content.pop("released", None)
     for source in content["sources"]:
         source.pop("expect", None)

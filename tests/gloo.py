@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed as dist
-from torch import nn
+from torch import distributed as dist, nn
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, RANK
 
-from optisar_yolo import ranks
 from optisar_yolo.engine.train import GroundingTrainer
-from optisar_yolo.nn.encoder import TextEncoder
+from optisar_yolo.text.encoder import TextEncoder
+from optisar_yolo.utils import distributed as ranks
 
 WORLD = 2
 RECORDS = "OPTISAR_TEST_RECORDS"  # environment variable: folder for what each process has seen
@@ -90,7 +89,7 @@ class GlooTrainer(GroundingTrainer):
             "averages": fingerprint(self.ema.ema.state_dict()),
             "noise": torch.get_rng_state().sum().item(),
             "metrics": type(self.metrics).__name__,
-            "count": ranks.count(),
+            "count": ranks.world_size(),
             "table": self.validator.metrics.table(),
             "asked": [case.caption for case in self.validator.cases],
             "fitted": self.validator.calibration.true if self.validator.calibration else 0,

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from optisar_yolo.build.commands import COMMON
-from optisar_yolo.build.recipe import Recipe, recipe_of
-from optisar_yolo.build.samples import Instance, Sample, write_lines
+from optisar_yolo.construction.commands import COMMON
+from optisar_yolo.construction.recipe import Recipe, recipe_of
+from optisar_yolo.construction.samples import Instance, Sample, write_lines
 
 SIZE = (600, 300)  # width, height: not square, so that mixing up x and y shows
 NAMES = ["optical ship", "optical harbor", "optical dam", "sar ship"]

@@ -17,8 +17,8 @@ import pytest
 from batch_set import IMGSZ, make
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.arguments import BUNDLED_MODEL
-from optisar_yolo.cli import main
+from optisar_yolo.commands.main import main
+from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 pytest.importorskip("ray")
 

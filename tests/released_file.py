@@ -14,8 +14,8 @@ import torch
 from tiny_net import shake
 from torch import Tensor, nn
 
-from optisar_yolo.nn.build import load_model_yaml
 from optisar_yolo.nn.model import GroundingModel
+from optisar_yolo.nn.yaml import load_model_yaml
 
 WIDTH = 32  # of the text features
 # the release's names, written down apart from the rules that the importer goes by

@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from optisar_yolo.build import commands, steps
-from optisar_yolo.build.review import review
-from optisar_yolo.build.samples import Instance, Sample
+from optisar_yolo.construction import commands, steps
+from optisar_yolo.construction.review import review
+from optisar_yolo.construction.samples import Instance, Sample
 
 HOSTILE = "the <img src=x onerror=\"document.title='owned'\"> ship"
 NAMES = ["optical ship", "optical airplane", "sar ship"]

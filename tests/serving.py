@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.arguments import BUNDLED_MODEL
-from optisar_yolo.data.render import draw
 from optisar_yolo.serve.answers import Answer, Engine
+from optisar_yolo.synthetic.render import draw
+from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 LEFT = "The SAR transmission tower in the lower left corner of the image"
 RIGHT = "The SAR transmission tower in the lower right corner of the image"

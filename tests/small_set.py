@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from optisar_yolo.build.samples import Instance, Sample, write_lines
-from optisar_yolo.data.cards import SPLITS
+from optisar_yolo.construction.samples import Instance, Sample, write_lines
+from optisar_yolo.data.config import SPLITS
 
 NAMES = ("optical airplane", "optical ship", "sar ship")
 SIZE = (96, 64)  # width, height

@@ -13,12 +13,12 @@ from optisar_yolo import OptiSAR
 from optisar_yolo.annotate.annotate import Annotator, Settings, annotate
 from optisar_yolo.annotate.files import find_pictures
 from optisar_yolo.annotate.pool import Caption, load_pool
-from optisar_yolo.arguments import BUNDLED_MODEL
-from optisar_yolo.cli import main
-from optisar_yolo.data.cards import DataError, load_card
+from optisar_yolo.commands.main import main
+from optisar_yolo.data.config import DataError, load_card
 from optisar_yolo.data.records import load_split
 from optisar_yolo.engine.calibrate import default_conf
-from optisar_yolo.settings import SettingError
+from optisar_yolo.plugin.settings import SettingError
+from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 TEXTS = [
     "The ship in the upper left corner of the image", "The ship in the lower right corner of the image",

@@ -7,16 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from optisar_yolo.annotate.choose import (
-    BETTER,
-    FEWER,
-    NOTHING_TRUE,
-    TAKEN,
-    UNNAMED,
-    Annotation,
-    annotated,
-    category_of,
-)
+from optisar_yolo.annotate.choose import BETTER, FEWER, NOTHING_TRUE, TAKEN, UNNAMED, Annotation, annotated, category_of
 from optisar_yolo.annotate.match import Found
 from optisar_yolo.annotate.pool import Caption
 

@@ -18,14 +18,14 @@ gr = pytest.importorskip("gradio")
 
 from matplotlib.colors import to_rgb  # noqa: E402
 
-from optisar_yolo.arguments import BUNDLED_MODEL  # noqa: E402
-from optisar_yolo.cli import main  # noqa: E402
-from optisar_yolo.engine.draw import PALETTE  # noqa: E402
+from optisar_yolo.commands.main import main  # noqa: E402
 from optisar_yolo.serve import run_app  # noqa: E402
 from optisar_yolo.serve.app import Desk, told  # noqa: E402
 from optisar_yolo.serve.limits import Limits, Refusal  # noqa: E402
 from optisar_yolo.serve.models import Models  # noqa: E402
 from optisar_yolo.serve.results import Folder  # noqa: E402
+from optisar_yolo.utils.arguments import BUNDLED_MODEL  # noqa: E402
+from optisar_yolo.visualize.draw import PALETTE  # noqa: E402
 
 HOSTILE = '<img src=x onerror="alert(1)"> the ship'
 

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from optisar_yolo import language
 from optisar_yolo.data import augment
@@ -18,7 +17,7 @@ from optisar_yolo.data.copy_paste import copy_paste
 from optisar_yolo.data.dataset import GroundingDataset
 from optisar_yolo.data.mosaic import mosaic
 from optisar_yolo.data.records import load_card, load_split
-from optisar_yolo.settings import OPTISAR_DEFAULTS
+from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS
 
 NOUNS = ("ship", "harbor", "bridge")
 STEPS = {

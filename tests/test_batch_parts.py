@@ -7,8 +7,8 @@ import sys
 import pytest
 from batch_set import IMGSZ, make
 
-from optisar_yolo.arguments import BUNDLED_MODEL
-from optisar_yolo.cli import main
+from optisar_yolo.commands.main import main
+from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 pytest.importorskip("ray")
 
@@ -209,6 +209,8 @@ def test_a_worker_by_itself(tmp_path, monkeypatch):
 
 
 def test_without_ray_the_extra_is_named():
-    code = "import sys; sys.modules['ray'] = None; from optisar_yolo.cli import main; raise SystemExit(main(['batch']))"
+    code = (
+        "import sys; sys.modules['ray'] = None; from optisar_yolo.commands.main import main; sys.exit(main(['batch']))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1 and "pip install 'optisar-yolo[batch]'" in done.stderr

@@ -8,18 +8,17 @@ from typing import Any
 
 import pytest
 from hand_samples import SIZE, begin, instance, options, picture, recipe, write_picture
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from optisar_yolo.arguments import UsageError
-from optisar_yolo.build.cleaning import clean as step
-from optisar_yolo.build.cleaning.clean import clean
-from optisar_yolo.build.cleaning.objects import INSIDE, SAME, mend, merge, settle
-from optisar_yolo.build.cleaning.unify import Unifier
-from optisar_yolo.build.samples import Sample, SampleFile
-from optisar_yolo.build.steps import Report
-from optisar_yolo.data.cards import DataError
+from optisar_yolo.construction.cleaning import clean as step
+from optisar_yolo.construction.cleaning.clean import clean
+from optisar_yolo.construction.cleaning.objects import INSIDE, SAME, mend, merge, settle
+from optisar_yolo.construction.cleaning.unify import Unifier
+from optisar_yolo.construction.samples import Sample, SampleFile
+from optisar_yolo.construction.steps import Report
 from optisar_yolo.data.checks import Skips, iou
+from optisar_yolo.data.config import DataError
+from optisar_yolo.utils.arguments import UsageError
 
 BOX = [100.0, 50.0, 200.0, 120.0]
 FINE = (

@@ -9,9 +9,9 @@ import pytest
 from fake_sources import fake_recipe, make_sources
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.build.recipe import load_recipe
-from optisar_yolo.cli import main
-from optisar_yolo.data.cards import load_card
+from optisar_yolo.commands.main import main
+from optisar_yolo.construction.recipe import load_recipe
+from optisar_yolo.data.config import load_card
 from optisar_yolo.data.records import load_split
 
 RECIPES = ("optsar-rsvg", "dior-rsvg", "opt-rsvg", "own-boxes")

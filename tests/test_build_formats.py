@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from optisar_yolo.build.recipe import Source
-from optisar_yolo.build.samples import Sample
-from optisar_yolo.build.sources.importer import fingerprint, read_source
-from optisar_yolo.build.sources.pickled import read_pickle
-from optisar_yolo.build.steps import Report
-from optisar_yolo.data.cards import DataError
+from optisar_yolo.construction.recipe import Source
+from optisar_yolo.construction.samples import Sample
+from optisar_yolo.construction.sources.importer import fingerprint, read_source
+from optisar_yolo.construction.sources.pickled import read_pickle
+from optisar_yolo.construction.steps import Report
+from optisar_yolo.data.config import DataError
 
 SIZE = (100, 80)
 BOXES = ([50, 40, 20, 10], [60, 8, 30, 22], [5, 50, 12, 12], [70, 60, 9, 15], [33, 12, 25, 30])  # xywh, none is xyxy

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from review_set import NAMES, make_work, run
 
-from optisar_yolo.build.review import interchange
-from optisar_yolo.build.review.journal import Journal
-from optisar_yolo.build.samples import SampleFile
-from optisar_yolo.build.steps import Report
-from optisar_yolo.data.cards import DataError
+from optisar_yolo.construction.review import interchange
+from optisar_yolo.construction.review.journal import Journal
+from optisar_yolo.construction.samples import SampleFile
+from optisar_yolo.construction.steps import Report
+from optisar_yolo.data.config import DataError
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from dataclasses import replace
 import pytest
 from review_set import NAMES, make_work, run
 
-from optisar_yolo.build import steps
-from optisar_yolo.build.review import review
-from optisar_yolo.build.review.journal import Decision, Journal, cleaned, correction, resolved
-from optisar_yolo.build.review.queue import Queue, next_open
-from optisar_yolo.build.samples import SampleFile
-from optisar_yolo.build.steps import Report
-from optisar_yolo.data.cards import DataError
+from optisar_yolo.construction import steps
+from optisar_yolo.construction.review import review
+from optisar_yolo.construction.review.journal import Decision, Journal, cleaned, correction, resolved
+from optisar_yolo.construction.review.queue import Queue, next_open
+from optisar_yolo.construction.samples import SampleFile
+from optisar_yolo.construction.steps import Report
+from optisar_yolo.data.config import DataError
 
 CORRECT = Decision("s/a.jpg#1", "correct", (330.0, 260.0, 391.0, 291.0), ("the ship in the middle",), by="me")
 

@@ -16,13 +16,13 @@ import pytest
 from fake_endpoint import FakeEndpoint, Raw, completion, right
 from hand_samples import begin, instance, options, picture, recipe
 
-from optisar_yolo.build.samples import Sample, SampleFile
-from optisar_yolo.build.transforms import transform as step
-from optisar_yolo.build.transforms.copies import expand
-from optisar_yolo.build.transforms.llm import HOPELESS, Client, NoAnswerError
-from optisar_yolo.build.transforms.llm_cache import Reply, ReplyCache
-from optisar_yolo.build.transforms.rewrite_llm import ByModel, read_answer
-from optisar_yolo.data.cards import DataError
+from optisar_yolo.construction.samples import Sample, SampleFile
+from optisar_yolo.construction.transforms import transform as step
+from optisar_yolo.construction.transforms.copies import expand
+from optisar_yolo.construction.transforms.llm import HOPELESS, Client, NoAnswerError
+from optisar_yolo.construction.transforms.llm_cache import Reply, ReplyCache
+from optisar_yolo.construction.transforms.rewrite_llm import ByModel, read_answer
+from optisar_yolo.data.config import DataError
 
 KEY = "sk-secret-0123456789abcdef"
 UPPER_LEFT, LOWER_RIGHT = [10.0, 10.0, 50.0, 40.0], [540.0, 250.0, 590.0, 290.0]

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import yaml
 
-from optisar_yolo import resources
-from optisar_yolo.build.commands import COMMON
-from optisar_yolo.build.recipe import load_recipe, recipe_in, recipe_of
-from optisar_yolo.build.sources import importer as sources
-from optisar_yolo.data.cards import DataError, card_names, modality_of
+from optisar_yolo.construction.commands import COMMON
+from optisar_yolo.construction.recipe import load_recipe, recipe_in, recipe_of
+from optisar_yolo.construction.sources import importer as sources
+from optisar_yolo.data.config import DataError, card_names, modality_of
+from optisar_yolo.plugin import resources
 
-PACKAGED = [n for n in resources.names("datasets") if n.startswith("recipes/")]
+PACKAGED = [n for n in resources.packaged_names("datasets") if n.startswith("recipes/")]
 GOOD: dict[str, Any] = {
     "name": "mine",
     "names": ["optical ship", "sar ship"],

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from review_set import HOSTILE, make_work
 
-from optisar_yolo.build import commands
-from optisar_yolo.build.review import review
-from optisar_yolo.build.review.journal import Journal
-from optisar_yolo.build.samples import SampleFile
-from optisar_yolo.data.cards import DataError
+from optisar_yolo.construction import commands
+from optisar_yolo.construction.review import review
+from optisar_yolo.construction.review.journal import Journal
+from optisar_yolo.construction.samples import SampleFile
+from optisar_yolo.data.config import DataError
 
 
 def free_port() -> int:
@@ -231,7 +231,7 @@ def test_what_hinders_the_page_is_said(work, monkeypatch, capsys):
         with pytest.raises(DataError):
             run(**wrong)
     monkeypatch.setitem(sys.modules, "nicegui", None)
-    monkeypatch.delitem(sys.modules, "optisar_yolo.build.review.server", raising=False)
-    monkeypatch.delitem(sys.modules, "optisar_yolo.build.review.page", raising=False)
+    monkeypatch.delitem(sys.modules, "optisar_yolo.construction.review.server", raising=False)
+    monkeypatch.delitem(sys.modules, "optisar_yolo.construction.review.page", raising=False)
     with pytest.raises(DataError, match="optisar-yolo\\[build\\]"):
         run(port=free_port())

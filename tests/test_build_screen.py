@@ -11,13 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
-from optisar_yolo.build import commands, steps
-from optisar_yolo.build.samples import Instance, Sample, SampleFile, write_lines
-from optisar_yolo.build.screening import data as screen_data
-from optisar_yolo.build.screening import screen
-from optisar_yolo.build.screening.folds import folds_of
-from optisar_yolo.build.steps import Report
-from optisar_yolo.data.cards import DataError
+from optisar_yolo.construction import commands, steps
+from optisar_yolo.construction.samples import Instance, Sample, SampleFile, write_lines
+from optisar_yolo.construction.screening import data as screen_data, screen
+from optisar_yolo.construction.screening.folds import folds_of
+from optisar_yolo.construction.steps import Report
+from optisar_yolo.data.config import DataError
 
 QUICK = {"folds": 2, "epochs": 1, "imgsz": 64, "batch": 2, "device": "cpu", "jobs": 0}
 
@@ -119,7 +118,7 @@ def test_runs_end_to_end_and_goes_on_after_a_fold(work, monkeypatch):
     assert {p.read_bytes() for p in sources} == set(sources.values())  # the JPEG was not written anew at the source
     assert set(os.listdir()) == before  # no runs folder
 
-    from optisar_yolo.build.screening import training as screen_train
+    from optisar_yolo.construction.screening import training as screen_train
 
     trained = []
     stock = screen_train.train_fold
@@ -145,7 +144,7 @@ def test_runs_end_to_end_and_goes_on_after_a_fold(work, monkeypatch):
 
 @pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_with_its_epoch(work, monkeypatch):
-    from optisar_yolo.build.screening import training as screen_train
+    from optisar_yolo.construction.screening import training as screen_train
 
     epochs = []
 

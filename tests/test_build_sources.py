@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from fake_sources import COUNTS, SIZE, Thing, fake_recipe, make_sources, write_xml
 
-from optisar_yolo import cli
-from optisar_yolo.build.recipe import Source
-from optisar_yolo.build.samples import Sample, SampleFile
-from optisar_yolo.build.sources.importer import fingerprint, read_source
-from optisar_yolo.build.sources.pictures import find_picture, picture_size
-from optisar_yolo.build.steps import Report, output_of
-from optisar_yolo.data.cards import DataError
+from optisar_yolo.commands import main as cli
+from optisar_yolo.construction.recipe import Source
+from optisar_yolo.construction.samples import Sample, SampleFile
+from optisar_yolo.construction.sources.importer import fingerprint, read_source
+from optisar_yolo.construction.sources.pictures import find_picture, picture_size
+from optisar_yolo.construction.steps import Report, output_of
+from optisar_yolo.data.config import DataError
 
 RECIPES = ("optsar-rsvg.yaml", "dior-rsvg.yaml", "opt-rsvg.yaml", "own-boxes.yaml")
 THINGS = [Thing("ship", (10, 20, 40, 50), "A ship"), Thing("bridge", (60, 8, 90, 30), "A bridge")]

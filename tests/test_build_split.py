@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optisar_yolo.build.commands import COMMON
-from optisar_yolo.build.samples import Instance, Sample, SampleFile, write_lines
-from optisar_yolo.build.steps import Report
-from optisar_yolo.build.writing import split as splitting
-from optisar_yolo.build.writing.split import by_picture, by_source, parse_ratio
-from optisar_yolo.data.cards import SPLITS, DataError
+from optisar_yolo.construction.commands import COMMON
+from optisar_yolo.construction.samples import Instance, Sample, SampleFile, write_lines
+from optisar_yolo.construction.steps import Report
+from optisar_yolo.construction.writing import split as splitting
+from optisar_yolo.construction.writing.split import by_picture, by_source, parse_ratio
+from optisar_yolo.data.config import SPLITS, DataError
 
 CATEGORIES = ("optical vehicle", "optical ship", "optical harbor", "sar ship", "sar transmission tower")
 WEIGHTS = (0.6, 0.3, 0.1), (0.9, 0.1)

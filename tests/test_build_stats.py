@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 from small_set import make_work
 
-from optisar_yolo.build import boxwords
-from optisar_yolo.build.boxwords import describe
-from optisar_yolo.build.checking import stats as statistics
-from optisar_yolo.build.checking.figures import distributions, word_figure
-from optisar_yolo.build.checking.stats import stats, table, tally_of
-from optisar_yolo.build.checking.vocabulary import attributes_of, directions_of, words_of
-from optisar_yolo.build.commands import COMMON
-from optisar_yolo.build.samples import Instance, Sample, SampleFile, write_lines
-from optisar_yolo.build.steps import Report
-from optisar_yolo.build.writing import write as writer
-from optisar_yolo.data.cards import DataError, load_card
-from optisar_yolo.language import Scene, parse
+from optisar_yolo.construction import boxwords
+from optisar_yolo.construction.boxwords import describe
+from optisar_yolo.construction.checking import stats as statistics
+from optisar_yolo.construction.checking.figures import distributions, word_figure
+from optisar_yolo.construction.checking.stats import stats, table, tally_of
+from optisar_yolo.construction.checking.vocabulary import attributes_of, directions_of, words_of
+from optisar_yolo.construction.commands import COMMON
+from optisar_yolo.construction.samples import Instance, Sample, SampleFile, write_lines
+from optisar_yolo.construction.steps import Report
+from optisar_yolo.construction.writing import write as writer
+from optisar_yolo.data.config import DataError, load_card
+from optisar_yolo.language.parser import parse
+from optisar_yolo.language.verify import Scene
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from optisar_yolo.arguments import UsageError
-from optisar_yolo.build import commands, steps
-from optisar_yolo.build.samples import Instance, Sample, SampleFile, write_lines
-from optisar_yolo.build.steps import Report
-from optisar_yolo.data.cards import DataError
+from optisar_yolo.construction import commands, steps
+from optisar_yolo.construction.samples import Instance, Sample, SampleFile, write_lines
+from optisar_yolo.construction.steps import Report
+from optisar_yolo.data.config import DataError
+from optisar_yolo.utils.arguments import UsageError
 
 SAMPLES = [
     Sample(f"a/{n}.jpg", f"/{n}.jpg", "a", "sar", 10, 8, [Instance(f"a/{n}.jpg#0", (1, 2, 3.5, 4), "ship", ["ü", "b"])])
@@ -123,8 +123,8 @@ def test_failing_step_leaves_no_manifest_and_no_half_file(tmp_path: Path) -> Non
 KILLED = """
 import sys, time
 from pathlib import Path
-from optisar_yolo.build import steps
-from optisar_yolo.build.samples import Sample
+from optisar_yolo.construction import steps
+from optisar_yolo.construction.samples import Sample
 
 def slow(given, report):
     for n in range(10_000):

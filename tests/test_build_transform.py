@@ -9,20 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hand_samples import NAMES, SIZE, begin, instance, options, picture, recipe
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from optisar_yolo.arguments import UsageError
-from optisar_yolo.build.samples import TRANSFORMS, Sample, SampleFile
-from optisar_yolo.build.steps import Report
-from optisar_yolo.build.transforms import transform as step
-from optisar_yolo.build.transforms.balance import choose
-from optisar_yolo.build.transforms.copies import expand, turn_box
-from optisar_yolo.build.transforms.rewrite import Answer, by_rules
-from optisar_yolo.build.transforms.transform import transform
-from optisar_yolo.build.transforms.verify import conflicts, disproved, scene_of
-from optisar_yolo.data.cards import DataError
-from optisar_yolo.language import parse
+from optisar_yolo.construction.samples import TRANSFORMS, Sample, SampleFile
+from optisar_yolo.construction.steps import Report
+from optisar_yolo.construction.transforms import transform as step
+from optisar_yolo.construction.transforms.balance import choose
+from optisar_yolo.construction.transforms.copies import expand, turn_box
+from optisar_yolo.construction.transforms.rewrite import Answer, by_rules
+from optisar_yolo.construction.transforms.transform import transform
+from optisar_yolo.construction.transforms.verify import conflicts, disproved, scene_of
+from optisar_yolo.data.config import DataError
+from optisar_yolo.language.parser import parse
+from optisar_yolo.utils.arguments import UsageError
 
 CAPTIONS = Path(__file__).resolve().parents[2] / "shared" / "data" / "captions"
 UPPER_LEFT, LOWER_RIGHT, MIDDLE = [10.0, 10.0, 50.0, 40.0], [540.0, 250.0, 590.0, 290.0], [280.0, 130.0, 320.0, 170.0]

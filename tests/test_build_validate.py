@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from small_set import NAMES, make_work, samples_of
 
-from optisar_yolo.build.checking import validate as validating
-from optisar_yolo.build.checking.findings import Findings
-from optisar_yolo.build.checking.validate import card_in, validate
-from optisar_yolo.build.commands import COMMON
-from optisar_yolo.build.samples import Sample
-from optisar_yolo.build.writing import write as writer
-from optisar_yolo.data.cards import DataError, load_card
+from optisar_yolo.construction.checking import validate as validating
+from optisar_yolo.construction.checking.findings import Findings
+from optisar_yolo.construction.checking.validate import card_in, validate
+from optisar_yolo.construction.commands import COMMON
+from optisar_yolo.construction.samples import Sample
+from optisar_yolo.construction.writing import write as writer
+from optisar_yolo.data.config import DataError, load_card
 
 
 def build(root: Path, samples: list[Sample] | None = None) -> Path:

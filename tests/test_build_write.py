@@ -20,14 +20,13 @@ import pytest
 from PIL import Image
 from small_set import NAMES, RECIPE, SHIPS, SIZE, make_work, samples_of
 
-from optisar_yolo.build.commands import COMMON
-from optisar_yolo.build.recipe import recipe_in
-from optisar_yolo.build.samples import Instance, Sample, SampleFile
-from optisar_yolo.build.steps import Report
-from optisar_yolo.build.writing import files as writing
-from optisar_yolo.build.writing import write as writer
-from optisar_yolo.data.cards import SPLITS, DataError
-from optisar_yolo.data.pixels import read_image
+from optisar_yolo.construction.commands import COMMON
+from optisar_yolo.construction.recipe import recipe_in
+from optisar_yolo.construction.samples import Instance, Sample, SampleFile
+from optisar_yolo.construction.steps import Report
+from optisar_yolo.construction.writing import files as writing, write as writer
+from optisar_yolo.data.config import SPLITS, DataError
+from optisar_yolo.data.images import read_image
 from optisar_yolo.data.records import load_card, load_split
 
 
@@ -317,14 +316,14 @@ SLOW = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from optisar_yolo.build.writing import write
-from optisar_yolo.build.writing import files as writing
+from optisar_yolo.construction.writing import write
+from optisar_yolo.construction.writing import files as writing
 place = writing.place
 def slow(path, content):
     time.sleep(0.05)
     place(path, content)
 writing.place = slow
-from optisar_yolo.build.commands import COMMON
+from optisar_yolo.construction.commands import COMMON
 write.main(COMMON | write.DEFAULTS | {"work": sys.argv[1], "to": sys.argv[2], "jobs": 1})
 """
 

@@ -13,8 +13,7 @@ from tiny_net import network
 from ultralytics.utils import LOGGER
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.checkpoint import CheckpointError, load_model, save_shared, store_calibration
-from optisar_yolo.cli import main as cli
+from optisar_yolo.commands.main import main as cli
 from optisar_yolo.engine.calibrate import (
     Calibration,
     CalibrationError,
@@ -28,8 +27,9 @@ from optisar_yolo.engine.calibrate import (
     logit,
     roc_auc,
 )
-from optisar_yolo.engine.exported import ExportedModel
-from optisar_yolo.settings import SettingError, check
+from optisar_yolo.engine.checkpoint import CheckpointError, load_model, save_shared, store_calibration
+from optisar_yolo.export.exported import ExportedModel
+from optisar_yolo.plugin.settings import SettingError, check
 
 KNOWN = Calibration(2.0, -1.0, 0.4, "tiny.yaml", "val", 64, 10, 5, 0.3, 0.1, 0.8)
 

@@ -12,11 +12,12 @@ from safetensors.torch import load_file, save_file
 from tiny_net import network, unit
 from ultralytics.nn.tasks import DetectionModel
 
-from optisar_yolo import OptiSAR, __version__, checkpoint
-from optisar_yolo.checkpoint import CheckpointError, find_weights, load_model, load_shared, save_shared
+from optisar_yolo import OptiSAR, __version__
+from optisar_yolo.engine import checkpoint
+from optisar_yolo.engine.checkpoint import CheckpointError, find_weights, load_model, load_shared, save_shared
 from optisar_yolo.engine.val import checked_bank
-from optisar_yolo.identify import MARK, is_ours
 from optisar_yolo.nn.model import GroundingModel
+from optisar_yolo.plugin.identify import MARK, is_ours
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_shared_file_is_replaced_as_a_whole(model, shared, tmp_path, monkeypatch
         os.ftruncate(descriptor, 4)  # as much as there was room for
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("optisar_yolo.files.os.fsync", full)
+    monkeypatch.setattr("optisar_yolo.utils.files.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         save_shared(model, path)
     assert path.read_bytes() == shared.read_bytes()

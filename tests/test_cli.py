@@ -8,8 +8,9 @@ from types import ModuleType
 import pytest
 from ultralytics import cfg
 
-from optisar_yolo import __version__, cli
-from optisar_yolo.settings import SETTINGS
+from optisar_yolo import __version__
+from optisar_yolo.commands import main as cli
+from optisar_yolo.plugin.settings import SETTINGS
 
 
 @pytest.fixture

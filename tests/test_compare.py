@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_net import network, settle, shake, train_step, training_batch, unit
 
-from optisar_yolo.nn.compare import (
+from optisar_yolo.nn.rerank import (
     SUPPRESSED,
     CandidateComparison,
     Candidates,

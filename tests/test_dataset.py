@@ -7,17 +7,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch.utils.data import DataLoader
 
 from optisar_yolo import language
 from optisar_yolo.data import dataset as module
 from optisar_yolo.data.dataset import EvaluationDataset, GroundingDataset
-from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data.images import read_image
 from optisar_yolo.data.records import load_card, load_split
 from optisar_yolo.data.sampler import EpochSampler
-from optisar_yolo.settings import OPTISAR_DEFAULTS
+from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS
 
 PROMPTS = 9
 

@@ -15,9 +15,9 @@ from gloo import RECORDS, WORLD, GlooTrainer, limited
 from make_tiny import make
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.arguments import BUNDLED_MODEL
-from optisar_yolo.data.cards import load_card
+from optisar_yolo.data.config import load_card
 from optisar_yolo.data.records import load_split
+from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 # At 64 pixels one of the six answers is so near a tie that a checkpoint's half precision decides it.
 QUICK: dict[str, Any] = {

@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tiny_net import network, training_batch
 from ultralytics.utils import DEFAULT_CFG_DICT, USER_CONFIG_DIR
 from ultralytics.utils.dist import ddp_cleanup, generate_ddp_command
 
-from optisar_yolo import ranks
 from optisar_yolo.data.sampler import EpochSampler
-from optisar_yolo.data.textbank import TextBank
 from optisar_yolo.engine.metrics import GroundingMetrics
+from optisar_yolo.engine.routing import Shares
+from optisar_yolo.engine.routing_survey import ExpertUse
 from optisar_yolo.engine.train import GroundingTrainer
 from optisar_yolo.engine.wordscore import WordScores
-from optisar_yolo.explain.routing import Shares
-from optisar_yolo.explain.survey import ExpertUse
-from optisar_yolo.plugin import config_keys
-from optisar_yolo.settings import OPTISAR_DEFAULTS
+from optisar_yolo.nn import loss
+from optisar_yolo.plugin.patch import config_keys
+from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS
+from optisar_yolo.text.cache import TextBank
+from optisar_yolo.utils import distributed as ranks
 
 
 @settings(max_examples=60, deadline=None)
@@ -41,8 +41,8 @@ def test_validation_shares_are_the_whole_once(n: int, world: int) -> None:
 
 def test_outside_a_parallel_training_nothing_is_shared() -> None:
     value = torch.tensor(3.0)
-    assert (ranks.count(), ranks.rank(), ranks.gathered("a")) == (1, 0, ["a"])
-    assert ranks.total(value) is value
+    assert (ranks.world_size(), ranks.process_rank(), ranks.gather_objects("a")) == (1, 0, ["a"])
+    assert ranks.sum_over_processes(value) is value
 
 
 def test_merged_word_scores_are_those_of_one_process() -> None:
@@ -106,16 +106,16 @@ def test_objects_weigh_alike_in_every_process(monkeypatch: pytest.MonkeyPatch) -
         part |= {k: batch[k][mine] for k in ("cls", "bboxes", "targets")}
         part["batch_idx"] = batch["batch_idx"][mine] - rows.start
         cut = {k: v[rows] if isinstance(v, torch.Tensor) else [m[rows] for m in v] for k, v in preds.items()}
-        loss, _ = model.criterion(cut, part)
-        return loss[:3]  # box, classification, DFL
+        terms_of, _ = model.criterion(cut, part)
+        return terms_of[:3]  # box, classification, DFL
 
     whole = terms(slice(0, 4))
     apart = terms(slice(0, 2)) + terms(slice(2, 4))
     sums: list[torch.Tensor] = []
-    monkeypatch.setattr(ranks, "total", lambda value: sums.append(value) or value)
+    monkeypatch.setattr(loss, "sum_over_processes", lambda value: sums.append(value) or value)
     terms(slice(0, 2)), terms(slice(2, 4))
-    monkeypatch.setattr(ranks, "total", lambda value: torch.stack(sums).sum())
-    monkeypatch.setattr(ranks, "count", lambda: 2)
+    monkeypatch.setattr(loss, "sum_over_processes", lambda value: torch.stack(sums).sum())
+    monkeypatch.setattr(loss, "world_size", lambda: 2)
     together = terms(slice(0, 2)) + terms(slice(2, 4))
     assert sums[0] == 0 and sums[1] > 1
     assert torch.allclose(together, whole, rtol=1e-4)

@@ -12,10 +12,9 @@ import pytest
 from ultralytics.cfg import MODES, merge_equals_args
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from optisar_yolo.build.commands import COMMON
-from optisar_yolo.build.commands import VERBS as STEPS
-from optisar_yolo.cli import STOCK_WORDS, VERBS
-from optisar_yolo.settings import SETTINGS
+from optisar_yolo.commands.main import STOCK_WORDS, VERBS
+from optisar_yolo.construction.commands import COMMON, VERBS as STEPS
+from optisar_yolo.plugin.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(p for p in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")) if p.is_file())
@@ -56,7 +55,7 @@ def known_keys(words: list[str]) -> set[str] | None:
         verb = VERBS[first]
         if first == "dataset":
             if second in STEPS:
-                return {*COMMON, *importlib.import_module(f"optisar_yolo.build.{STEPS[second][0]}").DEFAULTS}
+                return {*COMMON, *importlib.import_module(f"optisar_yolo.construction.{STEPS[second][0]}").DEFAULTS}
             return None
         if verb.nested:
             return TABLE_KEYS

@@ -23,12 +23,12 @@ import torch
 from torchvision.ops import box_iou
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.arguments import BUNDLED_MODEL
-from optisar_yolo.checkpoint import find_weights, load_shared
-from optisar_yolo.data.cards import load_card
+from optisar_yolo.data.config import load_card
 from optisar_yolo.data.records import load_split
-from optisar_yolo.data.render import draw
-from optisar_yolo.nn.text import load_text_encoder
+from optisar_yolo.engine.checkpoint import find_weights, load_shared
+from optisar_yolo.synthetic.render import draw
+from optisar_yolo.text.encoders import load_text_encoder
+from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 TOP = "The airplane closest to the top of the image"

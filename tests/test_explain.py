@@ -10,12 +10,13 @@ import pytest
 import torch
 from tiny_net import settle
 
-from optisar_yolo import OptiSAR, cli
-from optisar_yolo.engine.exported import ExportedModel
+from optisar_yolo import OptiSAR
+from optisar_yolo.commands import main as cli
 from optisar_yolo.engine.predict import canvas
 from optisar_yolo.explain import ExplainError, explain
 from optisar_yolo.explain.command import _unused
 from optisar_yolo.explain.look import CLOSED, LATE, NO_EXPERTS, _reading, checked_network
+from optisar_yolo.export.exported import ExportedModel
 from optisar_yolo.nn.model import fused_copy
 from optisar_yolo.nn.plmoe import CosineGate
 from optisar_yolo.nn.tgdf import DualGateFusion

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from test_explain import spread
 
-from optisar_yolo import cli
-from optisar_yolo.data.pixels import read_image
+from optisar_yolo.commands import main as cli
+from optisar_yolo.data.cases import Case
+from optisar_yolo.data.images import read_image
 from optisar_yolo.data.records import Picture, load_card, load_split
-from optisar_yolo.engine.cases import Case
-from optisar_yolo.explain import sheets
-from optisar_yolo.explain.frame import Frame
+from optisar_yolo.engine import answer_sheets as sheets
+from optisar_yolo.engine.routing import Routing
+from optisar_yolo.engine.routing_survey import ExpertUse, Watch
 from optisar_yolo.explain.look import Explainer
-from optisar_yolo.explain.panels import shortened, wrapped
-from optisar_yolo.explain.routing import Routing
 from optisar_yolo.explain.split import routing_sheets
-from optisar_yolo.explain.survey import ExpertUse, Watch
+from optisar_yolo.visualize.frame import Frame
+from optisar_yolo.visualize.panels import shortened, wrapped
 
 NAMES = ("optical ship", "sar ship")
 FRAME = Frame((100, 50), (64, 128), np.array([0, 0.25, 0.78125, 0.875], np.float32))  # 100 x 40 pixels at row 16
@@ -165,7 +165,7 @@ def test_both_modalities_are_shown():
 
 def test_right_and_wrong_answers_go_to_sheets_of_their_own(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(sheets, "sheet", lambda cases, title: drawn.append((cases, title)))
+    monkeypatch.setattr(sheets, "draw_sheet", lambda cases, title: drawn.append((cases, title)))
     monkeypatch.setattr(sheets, "save", lambda figure, path: path)
     cases = [case(1, 0.2, 0.5), case(2, 0.9, 0.49), case(3, 0.7, 0.9), case(4, 0.95, 0.0)]
     files = sheets.write_sheets(cases, ["sar"] * 4, tmp_path)

@@ -19,13 +19,13 @@ from conftest import REPOSITORY
 from lively_net import lively
 from ultralytics import YOLO
 
-from optisar_yolo import OptiSAR, identify
-from optisar_yolo.checkpoint import BUNDLED, CheckpointError, save_shared
-from optisar_yolo.cli import main as cli
-from optisar_yolo.engine import export
-from optisar_yolo.engine import exported as runtime
+from optisar_yolo import OptiSAR
+from optisar_yolo.commands.main import main as cli
+from optisar_yolo.engine.checkpoint import BUNDLED, CheckpointError, save_shared
+from optisar_yolo.export import export, exported as runtime
 from optisar_yolo.nn.model import GroundingModel
-from optisar_yolo.nn.text import load_text_encoder
+from optisar_yolo.plugin import identify
+from optisar_yolo.text.encoders import load_text_encoder
 
 TEXTS = ["The SAR ship in the upper left corner of the image", "the airplane at the bottom", "the small ship"]
 

@@ -15,12 +15,12 @@ from conftest import REPOSITORY
 from lively_net import lively
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.checkpoint import CheckpointError, save_shared
-from optisar_yolo.engine.exported import ExportedModel
-from optisar_yolo.engine.runtimes import OnnxGraph
-from optisar_yolo.engine.textgraph import export_text
-from optisar_yolo.nn.encoder import TextEncoder
-from optisar_yolo.nn.text import load_text_encoder
+from optisar_yolo.engine.checkpoint import CheckpointError, save_shared
+from optisar_yolo.export.exported import ExportedModel
+from optisar_yolo.export.runtimes import OnnxGraph
+from optisar_yolo.export.textgraph import export_text
+from optisar_yolo.text.encoder import TextEncoder
+from optisar_yolo.text.encoders import load_text_encoder
 
 pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
 

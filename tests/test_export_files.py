@@ -15,14 +15,15 @@ import torch
 from lively_net import lively
 from ultralytics.engine.exporter import export_formats
 
-from optisar_yolo import OptiSAR, identify
-from optisar_yolo.checkpoint import CheckpointError, save_shared
+from optisar_yolo import OptiSAR
 from optisar_yolo.data.records import load_card, load_split
-from optisar_yolo.engine import export
-from optisar_yolo.engine.exported import ExportedModel
-from optisar_yolo.engine.formats import REFUSED, SUPPORTED, check_options
-from optisar_yolo.engine.graphs import Encoder, flatten, rebuild
-from optisar_yolo.engine.quantise import chosen
+from optisar_yolo.engine.checkpoint import CheckpointError, save_shared
+from optisar_yolo.export import export
+from optisar_yolo.export.exported import ExportedModel
+from optisar_yolo.export.formats import REFUSED, SUPPORTED, check_options
+from optisar_yolo.export.graphs import Encoder, flatten, rebuild
+from optisar_yolo.export.quantise import chosen
+from optisar_yolo.plugin import identify
 
 pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
 

@@ -14,9 +14,9 @@ from lively_net import lively
 from ultralytics import YOLO
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.checkpoint import save_shared
-from optisar_yolo.engine.exported import ExportedModel
-from optisar_yolo.engine.graphs import answers
+from optisar_yolo.engine.checkpoint import save_shared
+from optisar_yolo.export.exported import ExportedModel
+from optisar_yolo.export.graphs import answers
 
 pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
 

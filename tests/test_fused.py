@@ -9,9 +9,9 @@ import torch
 from tiny_net import network, settle, shake, unit
 from torch.nn import functional as F
 
-from optisar_yolo.checkpoint import BUNDLED, CheckpointError, load_shared, save_shared
-from optisar_yolo.engine.asking import ask
-from optisar_yolo.nn.fused import ChannelFactors, DensePatchConv, FusedContrastiveHead
+from optisar_yolo.engine.checkpoint import BUNDLED, CheckpointError, load_shared, save_shared
+from optisar_yolo.engine.grounding import ask
+from optisar_yolo.nn.fuse import ChannelFactors, DensePatchConv, FusedContrastiveHead
 from optisar_yolo.nn.head import ContrastiveHead
 from optisar_yolo.nn.model import fused_copy
 from optisar_yolo.nn.plmoe import PatchConv

@@ -11,13 +11,13 @@ import torch
 from released_file import WIDTH, foreign_classes, network, released, tree, write
 from tiny_net import unit
 
-from optisar_yolo import cli
-from optisar_yolo.checkpoint import CheckpointError, load_shared
-from optisar_yolo.engine import asking
-from optisar_yolo.identify import is_ours
-from optisar_yolo.importing.equals import gates, without_text
-from optisar_yolo.importing.release import import_release
+from optisar_yolo.commands import main as cli
+from optisar_yolo.engine import grounding as asking
+from optisar_yolo.engine.checkpoint import CheckpointError, load_shared
 from optisar_yolo.nn.plmoe import PLMoE
+from optisar_yolo.paper.equals import gates, without_text
+from optisar_yolo.paper.release import import_release
+from optisar_yolo.plugin.identify import is_ours
 
 
 def answers(model, texts=3):
@@ -206,7 +206,7 @@ def test_closed_gates_are_told_and_late_gives_the_same_answers(tmp_path, monkeyp
     write(tmp_path / "official.pt", closed)
     monkeypatch.chdir(tmp_path)
     lines = []
-    monkeypatch.setattr("optisar_yolo.importing.release.LOGGER.info", lines.append)
+    monkeypatch.setattr("optisar_yolo.paper.release.LOGGER.info", lines.append)
     assert cli.main(["import-weights", "official.pt"]) == 0
     assert any("late=True" in line for line in lines)
     lines.clear()

@@ -104,7 +104,12 @@ def test_wheel_holds_what_it_promises(wheel):
 def test_wheel_has_one_script_and_it_is_not_yolo(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (entry,) = (n for n in archive.namelist() if n.endswith("entry_points.txt"))
-        assert archive.read(entry).decode().split() == ["[console_scripts]", "optisar", "=", "optisar_yolo.cli:main"]
+        assert archive.read(entry).decode().split() == [
+            "[console_scripts]",
+            "optisar",
+            "=",
+            "optisar_yolo.commands.main:main",
+        ]
         assert not any(".data/scripts/" in name for name in archive.namelist())
         (licence,) = (n for n in archive.namelist() if n.endswith("licenses/LICENSE"))
         assert b"AFFERO" in archive.read(licence)
@@ -122,7 +127,7 @@ def test_yolo_class_and_own_class_give_the_same_from_another_folder(python, tmp_
         "from optisar_yolo.nn.model import GroundingModel\n"
         "assert type(a) is type(b) is OptiSAR and type(a.model) is type(b.model) is GroundingModel\n"
         "assert type(YOLO('yolo11n.yaml')) is YOLO\n"
-        "print(resources.find('datasets', 'demo.yaml'), resources.find('cfg', 'optisar++.yaml'))"
+        "print(resources.find_packaged('datasets', 'demo.yaml'), resources.find_packaged('cfg', 'optisar++.yaml'))"
     )
     assert "demo.yaml" in run([python, "-c", code], tmp_path)
 

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.arguments import BUNDLED_MODEL
-from optisar_yolo.build.samples import sample_of
-from optisar_yolo.cli import main
-from optisar_yolo.data.render import draw
+from optisar_yolo.commands.main import main
+from optisar_yolo.construction.samples import sample_of
+from optisar_yolo.synthetic.render import draw
+from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 sv = pytest.importorskip("supervision")
 

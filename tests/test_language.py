@@ -9,11 +9,12 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from optisar_yolo.language import KINDS, clean, flip, parse, reword, swap
-from optisar_yolo.wording import NOUNS, agree
+from optisar_yolo.language.paraphrase import reword
+from optisar_yolo.language.parser import NOUNS, agree, clean, parse
+from optisar_yolo.language.swaps import KINDS, swap
+from optisar_yolo.language.transform import flip
 
 
 def _benchmark() -> ModuleType:

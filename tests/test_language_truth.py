@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from optisar_yolo.language import Scene, describe, flip, parse, reword, rotate90, true_of
+from optisar_yolo.language.paraphrase import reword
+from optisar_yolo.language.parser import parse
+from optisar_yolo.language.transform import flip, rotate90
+from optisar_yolo.language.verify import Scene, describe, true_of
 
 SIZE = (600.0, 300.0)
 SEEDS = st.integers(0, 2**32 - 1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from optisar_yolo.language import flip, has_colour, rotate90, rotate180, strip_position
+from optisar_yolo.language.swaps import has_colour, strip_position
+from optisar_yolo.language.transform import flip, rotate90, rotate180
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,7 @@ import pickle
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from tiny_net import WIDTH, network, shake, train_step, training_batch, unit
 from torch import nn
 from torch.nn import functional as F
@@ -18,12 +17,12 @@ from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
-from optisar_yolo.nn.build import load_model_yaml
 from optisar_yolo.nn.head import ContrastiveHead, GroundingDetect
 from optisar_yolo.nn.model import SCALES, GroundingModel, count_table
 from optisar_yolo.nn.plmoe import BALANCE_COEFFICIENT, CosineGate, MoEBlock, PatchConv, PLMoE
 from optisar_yolo.nn.position import position_code, region_labels
 from optisar_yolo.nn.tgdf import TGDFSSA, SpatialShuffleAttention
+from optisar_yolo.nn.yaml import load_model_yaml
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from test_parity import mixture_keys, ready
 
-from optisar_yolo.importing.names import UNUSED, ours, reason, translate
-from optisar_yolo.nn.build import load_model_yaml
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.plmoe import PLMoE
-from optisar_yolo.nn.plmoe_fitted import FittedPLMoE, fitted_side
+from optisar_yolo.nn.yaml import load_model_yaml
+from optisar_yolo.paper.names import UNUSED, ours, reason, translate
+from optisar_yolo.paper.plmoe_fitted import FittedPLMoE, fitted_side
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "parity"
 EXACT = {"rtol": 0, "atol": 1e-9}  # double against double precision

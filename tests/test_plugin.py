@@ -15,13 +15,13 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
-from ultralytics import YOLO
-from ultralytics import cfg as ultralytics_cfg
+from ultralytics import YOLO, cfg as ultralytics_cfg
 from ultralytics.engine.model import Model
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, DEFAULT_CFG_PATH, YAML
 
-from optisar_yolo import boot, identify, plugin, settings
+from optisar_yolo import boot
 from optisar_yolo.nn.head import GroundingDetect
+from optisar_yolo.plugin import identify, patch as plugin, settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -66,7 +66,7 @@ def test_boot_loads_next_to_nothing():
     list_modules = "import sys, json, os; {}; print(json.dumps(sorted(sys.modules)))"
     bare = set(json.loads(run_python(list_modules.format("pass"), "-S")))
     hooked = set(json.loads(run_python(list_modules.format("import optisar_yolo.boot"), "-S")))
-    assert hooked - bare == {"optisar_yolo", "optisar_yolo.boot"}
+    assert hooked - bare == {"optisar_yolo", "optisar_yolo.boot", "optisar_yolo.version"}
 
 
 def test_hook_touches_on_import_unless_switched_off():
@@ -246,7 +246,7 @@ def test_checkpoint_is_not_unpickled(tmp_path):
 def test_memo_of_a_pickle_is_followed():
     """Protocol 4 names a module once and refers back to it afterwards."""
     twice = pickle.dumps([settings.SettingError, settings.Setting], protocol=4)
-    assert list(identify._modules(twice)) == ["optisar_yolo.settings"] * 2
+    assert list(identify._modules(twice)) == ["optisar_yolo.plugin.settings"] * 2
 
 
 def test_exports_are_judged_by_their_metadata(tmp_path):

@@ -14,11 +14,11 @@ from torchvision.ops import box_iou
 from ultralytics.engine.results import Results
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.data.cards import DataError
-from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data.config import DataError
+from optisar_yolo.data.images import read_image
 from optisar_yolo.engine import predict, sources
 from optisar_yolo.engine.predict import OVERLAP, sentences
-from optisar_yolo.nn.text import load_text_encoder
+from optisar_yolo.text.encoders import load_text_encoder
 
 TEXTS = ["The ship in the upper left", "the airplane at the bottom"]
 SIZE = 64

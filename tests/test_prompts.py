@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from optisar_yolo.data.prompts import PromptList, PromptSampler, written
-from optisar_yolo.language import Scene, Variant, swap, verdicts_of
+from optisar_yolo.language.swaps import Variant, swap, verdicts_of
+from optisar_yolo.language.verify import Scene
 
 SIZE = (640.0, 480.0)
 POOL = [

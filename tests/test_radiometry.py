@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from optisar_yolo.data import radiometry
-from optisar_yolo.language import has_colour
+from optisar_yolo.language.swaps import has_colour
 
 
 @pytest.mark.parametrize("text", ["The red car", "a Gray-roofed shed", "light-blue pools", "The coloured field"])

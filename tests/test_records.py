@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ import yaml
 from make_tiny import COUNTS, NAMES, SIZE
 from ultralytics.utils import LOGGER, SETTINGS
 
-from optisar_yolo import resources
-from optisar_yolo.data import cards
+from optisar_yolo import synthetic
+from optisar_yolo.data import config as cards
 from optisar_yolo.data.records import DataError, Picture, Skips, load_card, load_split
+from optisar_yolo.plugin import resources
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -172,7 +172,7 @@ def test_fraction_out_of_range(tiny: Path, fraction: float) -> None:
 
 
 def test_real_set(optsar_real: Path) -> None:
-    names = yaml.safe_load(resources.find("datasets", "optsar").read_text())["names"]
+    names = yaml.safe_load(resources.find_packaged("datasets", "optsar").read_text())["names"]
     card = load_card(
         {"path": str(optsar_real), "train": "train.json", "val": "val.json", "test": "test.json", "names": names}
     )
@@ -259,13 +259,11 @@ def test_unknown_key_is_warned_about(copy: Path, warnings: list[str]) -> None:
 def test_render_is_called_only_for_what_is_missing(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Path, int, dict[str, int]]] = []
 
-    class Renderer:
-        @staticmethod
-        def render(root: Path, seed: int, counts: dict[str, int]) -> None:
-            calls.append((root, seed, counts))
-            shutil.copytree(copy.parent, root, dirs_exist_ok=True)
+    def render(root: Path, seed: int, counts: dict[str, int]) -> None:
+        calls.append((root, seed, counts))
+        shutil.copytree(copy.parent, root, dirs_exist_ok=True)
 
-    monkeypatch.setitem(sys.modules, "optisar_yolo.data.render", Renderer)
+    monkeypatch.setattr(synthetic, "render_dataset", render)
     content = yaml.safe_load(copy.read_text())
     content |= {"path": str(tmp_path / "drawn"), "render": {"seed": 5, "train": 6, "val": 2, "test": 4}}
     card = load_card(content)
@@ -278,12 +276,10 @@ def test_render_is_called_only_for_what_is_missing(copy: Path, tmp_path: Path, m
 
 
 def test_render_that_fails_names_the_folder(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Renderer:
-        @staticmethod
-        def render(root: Path, seed: int, counts: dict[str, int]) -> None:
-            raise PermissionError(13, "Permission denied")
+    def render(root: Path, seed: int, counts: dict[str, int]) -> None:
+        raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setitem(sys.modules, "optisar_yolo.data.render", Renderer)
+    monkeypatch.setattr(synthetic, "render_dataset", render)
     content = yaml.safe_load(copy.read_text())
     content |= {"path": str(tmp_path / "drawn"), "render": {"train": 6, "val": 2, "test": 4}}
     with pytest.raises(DataError, match=r"cannot be rendered to .*drawn \(.*Permission denied\); set `path:`"):
@@ -462,29 +458,29 @@ def test_bad_label_line_is_skipped_and_counted(copy: Path, line: str, problem: s
 
 
 def test_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "optsar.yaml" in resources.names("datasets")
-    assert resources.find("datasets", "optsar") == resources.find("datasets", "optsar.yaml")
+    assert "optsar.yaml" in resources.packaged_names("datasets")
+    assert resources.find_packaged("datasets", "optsar") == resources.find_packaged("datasets", "optsar.yaml")
     with pytest.raises(ValueError, match="unknown kind"):
-        resources.find("pictures", "a")
+        resources.find_packaged("pictures", "a")
     with pytest.raises(FileNotFoundError, match="optsar.yaml"):
-        resources.find("datasets", "a")
+        resources.find_packaged("datasets", "a")
     # An installed package: the folder is inside, and a neighbour of the same name is another project's.
     package = tmp_path / "site" / "optisar_yolo"
     (tmp_path / "site" / "datasets").mkdir(parents=True)
     package.mkdir()
     monkeypatch.setattr(resources, "_PACKAGE", package)
     with pytest.raises(FileNotFoundError, match="reinstall"):
-        resources.find("datasets", "optsar")
+        resources.find_packaged("datasets", "optsar")
     for folder in ("a", "b"):
         (package / "cfg" / folder).mkdir(parents=True)
         (package / "cfg" / folder / "same.yaml").write_text("")
-    assert resources.find("cfg", "a/same") == package / "cfg" / "a" / "same.yaml"
+    assert resources.find_packaged("cfg", "a/same") == package / "cfg" / "a" / "same.yaml"
     with pytest.raises(FileNotFoundError, match="ambiguous"):
-        resources.find("cfg", "same.yaml")
+        resources.find_packaged("cfg", "same.yaml")
 
 
 def test_card_names_match_the_release(optsar_real: Path) -> None:
     released = json.loads((optsar_real / "train.json").read_text())["categories"]
-    names = yaml.safe_load(resources.find("datasets", "optsar").read_text())["names"]
+    names = yaml.safe_load(resources.find_packaged("datasets", "optsar").read_text())["names"]
     assert names == {c["id"]: c["name"] for c in released}
     assert all(cards.modality_of(name) for name in names.values())

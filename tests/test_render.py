@@ -9,11 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from optisar_yolo.data import render as module
-from optisar_yolo.data.render import NAMES, draw, kind_of, render
-from optisar_yolo.data.scenery import paint
-from optisar_yolo.data.scenery.stamps import STAMPS
-from optisar_yolo.meaning import Scene
+from optisar_yolo.language.verify import Scene
+from optisar_yolo.synthetic import paint, render as module
+from optisar_yolo.synthetic.render import NAMES, draw, kind_of, render_dataset
+from optisar_yolo.synthetic.stamps import STAMPS
 
 COUNTS = {"train": 4, "val": 2, "test": 2}
 SMALL = (160, 200)
@@ -23,7 +22,7 @@ SMALL = (160, 200)
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small rendered set."""
     root = tmp_path_factory.mktemp("set") / "demo"
-    render(root, seed=5, counts=COUNTS, size=SMALL)
+    render_dataset(root, seed=5, counts=COUNTS, size=SMALL)
     return root
 
 
@@ -51,7 +50,7 @@ def test_layout_is_that_of_the_release(rendered: Path) -> None:
 
 
 def test_same_seed_same_bytes_and_more_pictures_keep_the_first(rendered: Path, tmp_path: Path) -> None:
-    render(tmp_path / "again", seed=5, counts={"train": 6}, size=SMALL)
+    render_dataset(tmp_path / "again", seed=5, counts={"train": 6}, size=SMALL)
     for file in (rendered / "images/train").iterdir():
         assert (tmp_path / "again/images/train" / file.name).read_bytes() == file.read_bytes()
     one, other = (draw(seed, "train", 0, SMALL)["img"] for seed in (5, 6))
@@ -105,22 +104,22 @@ def test_nothing_half_written_is_left(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(module.cv2, "imwrite", fail)
     with pytest.raises(OSError, match="could not be written"):
-        render(tmp_path / "demo", counts={"train": 1}, size=SMALL)
+        render_dataset(tmp_path / "demo", counts={"train": 1}, size=SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_foreign_files_are_not_touched_and_a_finished_set_is_kept(tmp_path: Path) -> None:
     root = tmp_path / "demo"
     root.mkdir()
-    render(root, counts={"train": 1}, size=SMALL)  # an empty folder is fine
+    render_dataset(root, counts={"train": 1}, size=SMALL)  # an empty folder is fine
     first = (root / "train.json").read_bytes()
-    render(root, seed=1, counts={"train": 1}, size=SMALL)  # as if another process had been faster
+    render_dataset(root, seed=1, counts={"train": 1}, size=SMALL)  # as if another process had been faster
     assert (root / "train.json").read_bytes() == first
     other = tmp_path / "mine"
     other.mkdir()
     (other / "notes.txt").write_text("keep")
     with pytest.raises(FileExistsError, match="mine holds something"):
-        render(other, counts={"train": 1}, size=SMALL)
+        render_dataset(other, counts={"train": 1}, size=SMALL)
     assert (other / "notes.txt").read_text() == "keep" and len(list(tmp_path.iterdir())) == 2
 
 
@@ -129,5 +128,5 @@ def test_foreign_files_are_not_touched_and_a_finished_set_is_kept(tmp_path: Path
 )
 def test_bad_recipes_are_refused(bad: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="render: "):
-        render(tmp_path / "demo", **bad)  # type: ignore[arg-type]
+        render_dataset(tmp_path / "demo", **bad)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []

@@ -16,19 +16,19 @@ from make_tiny import SIZE
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from optisar_yolo.data.cases import Case, predicted_box
 from optisar_yolo.data.records import load_card, load_split
-from optisar_yolo.engine.cases import Case, answer, choose
 from optisar_yolo.engine.metrics import GroundingMetrics
 from optisar_yolo.engine.report import (
-    Section,
+    choose_cases,
     iou_histogram,
     precision_curve,
     training_curves,
     training_sheet,
-    write_index,
     write_report,
 )
-from optisar_yolo.engine.sheet import PREDICTED, TRUE, batch_sheet, sheet
+from optisar_yolo.visualize.page import Section, write_index
+from optisar_yolo.visualize.sheet import PREDICTED, TRUE, batch_sheet, draw_sheet
 
 NAN = (math.nan,) * 4
 
@@ -113,17 +113,17 @@ def test_plots_show_the_figures(validation: tuple[GroundingMetrics, list[Case]])
 
 def test_sheet_draws_boxes_and_says_what_is_missing(validation: tuple[GroundingMetrics, list[Case]]) -> None:
     _, cases = validation
-    drawn = colours(sheet(cases[:3], "Some"))
+    drawn = colours(draw_sheet(cases[:3], "Some"))
     assert drawn.count(TRUE) - drawn.count(PREDICTED) == 2  # the first picture's two expressions got no box
-    titles = [axes.get_title() for axes in sheet(cases[:3], "Some").axes]
+    titles = [axes.get_title() for axes in draw_sheet(cases[:3], "Some").axes]
     assert "no box" in titles[0] and "no box" in titles[1] and "IoU" in titles[2] and "conf 0.50" in titles[2]
     assert all(case.caption.split()[-1] in title for case, title in zip(cases, titles, strict=False))
 
 
 def test_nan_box_is_no_box() -> None:
     case = Case(Path("a.png"), "the ship", (0, 0, 5, 5), NAN, 0.0, 0.0)
-    assert answer(case) is None and answer(case._replace(pred=None)) is None
-    np.testing.assert_array_equal(answer(case._replace(pred=(1, 2, 3, 4))), [1, 2, 3, 4])
+    assert predicted_box(case) is None and predicted_box(case._replace(pred=None)) is None
+    np.testing.assert_array_equal(predicted_box(case._replace(pred=(1, 2, 3, 4))), [1, 2, 3, 4])
 
 
 @pytest.mark.parametrize("size", [(10, 400), (400, 10), (1, 1), (30, 40)])
@@ -133,7 +133,7 @@ def test_awkward_cases_are_drawn(tmp_path: Path, size: tuple[int, int]) -> None:
     sentence = "Costs $5 & $6 <b>\n" + "very " * 60 + "long"  # no formula, no markup, cut off
     case = Case(tmp_path / "a.png", sentence, (0, 0, width / 20, height / 20), (-50, -50, 900, 900), 0.99, 0.01)
     gone = case._replace(path=tmp_path / "gone.png", pred=None)
-    figure = sheet([case, gone, case, case, case], "5 of $ and $")
+    figure = draw_sheet([case, gone, case, case, case], "5 of $ and $")
     figure.canvas.draw()
     titles = [axes.get_title() for axes in figure.axes]
     assert all(len(t.splitlines()) == 4 and "$5 & $6 <b>" in t and "…" in t for t in titles)
@@ -142,10 +142,10 @@ def test_awkward_cases_are_drawn(tmp_path: Path, size: tuple[int, int]) -> None:
 def test_small_target_gets_an_inset(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((400, 600, 3), np.uint8))
     case = Case(tmp_path / "a.png", "the ship", (0, 390, 12, 400), None, math.nan, 0.0)
-    (axes,) = sheet([case], "one").axes
+    (axes,) = draw_sheet([case], "one").axes
     (inset,) = axes.child_axes
     assert sorted(inset.get_xlim()) == [0, 36] and sorted(inset.get_ylim()) == [364, 400]  # kept inside the picture
-    (axes,) = sheet([case._replace(target=(0, 0, 300, 200))], "one").axes
+    (axes,) = draw_sheet([case._replace(target=(0, 0, 300, 200))], "one").axes
     assert not axes.child_axes
 
 
@@ -154,12 +154,12 @@ def test_choice_takes_turns_and_prefers_new_pictures() -> None:
     cases = [Case(Path(f"o{i // 4}"), f"o{i}", box, box, conf=1 - i / 10, iou=0.1 * (i % 3)) for i in range(8)]
     cases += [Case(Path("s"), f"s{i}", box, box, conf=0.1 * i, iou=0.5) for i in range(3)]
     modalities = ["optical"] * 8 + ["sar"] * 3
-    best = choose(cases, modalities, 4, best=True)
+    best = choose_cases(cases, modalities, 4, best=True)
     assert [c.caption for c in best] == ["s2", "s1", "o2", "o5"]  # the surest of equals, one of each optical picture
-    worst = choose(cases, modalities, 4, best=False)
+    worst = choose_cases(cases, modalities, 4, best=False)
     assert [c.caption for c in worst] == ["o0", "o6", "s2", "s1"]
-    assert len(choose(cases, modalities, 99, best=True)) == len(cases)
-    assert choose([], [], 5, best=True) == []
+    assert len(choose_cases(cases, modalities, 99, best=True)) == len(cases)
+    assert choose_cases([], [], 5, best=True) == []
 
 
 # ---- training pictures

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from optisar_yolo.data.cards import load_card
+from optisar_yolo.data.config import load_card
 from optisar_yolo.data.records import Picture, load_split
-from optisar_yolo.nn.build import load_model_yaml
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.plmoe import MoEBlock, PLMoE
 from optisar_yolo.nn.tgdf import TGDFSSA
-from optisar_yolo.reproduce import networks, subsets
-from optisar_yolo.reproduce.tables import TABLES, ReproduceError, find, published
+from optisar_yolo.nn.yaml import load_model_yaml
+from optisar_yolo.paper import networks, subsets
+from optisar_yolo.paper.tables import TABLES, ReproduceError, find, published
 
 
 def pictures(rng: np.random.Generator, count: int) -> list[Picture]:

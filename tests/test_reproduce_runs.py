@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from optisar_yolo import cli
-from optisar_yolo.reproduce import commands, record, runs
-from optisar_yolo.reproduce.markdown import NOT_RUN, table_text
-from optisar_yolo.reproduce.plan import plan
-from optisar_yolo.reproduce.plan import runs as runs_of
-from optisar_yolo.reproduce.record import Record
-from optisar_yolo.reproduce.tables import TABLES, ReproduceError
+from optisar_yolo.commands import main as cli
+from optisar_yolo.paper import commands, record, runs
+from optisar_yolo.paper.markdown import NOT_RUN, table_text
+from optisar_yolo.paper.plan import plan, runs as runs_of
+from optisar_yolo.paper.record import Record
+from optisar_yolo.paper.tables import TABLES, ReproduceError
 
 SMALL = ["epochs=1", "imgsz=64", "batch=2", "prompts=8", "warmup_epochs=0", "amp=False", "threads=1"]
 NAMES = ["optical ship", "sar ship"]

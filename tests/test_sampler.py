@@ -8,17 +8,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from optisar_yolo.data import sampler as module
-from optisar_yolo.data.cards import load_card
+from optisar_yolo.data.config import load_card
 from optisar_yolo.data.dataset import GroundingDataset
 from optisar_yolo.data.records import MODALITIES, load_split
 from optisar_yolo.data.sampler import EpochSampler, modality_sides
 from optisar_yolo.engine.train import GroundingTrainer
-from optisar_yolo.settings import OPTISAR_DEFAULTS, SettingError, check
+from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS, SettingError, check
 
 
 def draw(first: int, second: int, seed: int = 0, epoch: int = 0, rank: int = -1, world: int = 1) -> list[int]:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import rasters
 
-from optisar_yolo.cli import main
-from optisar_yolo.scene import ground_scene
-from optisar_yolo.scene.reading import Raster
-from optisar_yolo.scene.state import NAME
+from optisar_yolo.commands.main import main
+from optisar_yolo.geo import ground_scene
+from optisar_yolo.geo.reading import Raster
+from optisar_yolo.geo.state import NAME
 
 BOXES = [(30, 40, 70, 60), (300, 310, 345, 350), (900, 100, 960, 130), (1400, 1000, 1450, 1060), (700, 600, 1100, 640)]
 FILES = ("objects.geojson", "objects-crs.geojson", "objects.coco.json", "objects.csv")
@@ -90,7 +90,7 @@ def test_the_file_is_read_by_windows(scene, tmp_path, monkeypatch):
         return original(self, bands, window, size, smooth)
 
     monkeypatch.setattr(Raster, "read", spy)
-    monkeypatch.setattr("optisar_yolo.scene.stretch.SIDE", 200)
+    monkeypatch.setattr("optisar_yolo.geo.stretch.SIDE", 200)
     run(scene, "the ship", tmp_path, batch=4)
     whole = [a for a in areas if not a[2]]
     assert len(whole) == 1 and max(whole[0][1]) == 200  # the decimated look at all of it
@@ -152,9 +152,9 @@ def test_bundled_weights_by_command(tmp_path, capsys):
 def test_asking_a_batch_equals_asking_one_by_one_and_predict():
     """The detector's short cuts change nothing: same boxes as `predict` gives for the same tile."""
     from optisar_yolo import OptiSAR
-    from optisar_yolo.arguments import BUNDLED_MODEL
-    from optisar_yolo.data.render import draw
-    from optisar_yolo.scene.detecting import SentenceDetector
+    from optisar_yolo.geo.detecting import SentenceDetector
+    from optisar_yolo.synthetic.render import draw
+    from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
     model = OptiSAR(BUNDLED_MODEL)
     pictures = [draw(0, "test", n)["img"][:224, :256] for n in range(1, 6, 2)]
@@ -171,7 +171,7 @@ def test_asking_a_batch_equals_asking_one_by_one_and_predict():
 
 
 def test_an_export_is_refused(tmp_path):
-    from optisar_yolo.scene.detecting import SentenceDetector
+    from optisar_yolo.geo.detecting import SentenceDetector
 
     class Export:
         model, ckpt_path = object(), "best.onnx"

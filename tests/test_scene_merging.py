@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from optisar_yolo.scene.merging import cut_sides, merge
-from optisar_yolo.scene.tiling import Grid
+from optisar_yolo.geo.merging import cut_sides, merge
+from optisar_yolo.geo.tiling import Grid
 
 
 def seen_by_tiles(grid, objects):

@@ -9,10 +9,10 @@ import rasters
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine, from_origin
 
-from optisar_yolo.scene import ground_scene
-from optisar_yolo.scene.georeference import Georeference
-from optisar_yolo.scene.outputs import polygon
-from optisar_yolo.scene.reading import Raster
+from optisar_yolo.geo import ground_scene
+from optisar_yolo.geo.georeference import Georeference
+from optisar_yolo.geo.outputs import polygon
+from optisar_yolo.geo.reading import Raster
 
 gpd = pytest.importorskip("geopandas")
 pyproj = pytest.importorskip("pyproj")

@@ -5,9 +5,9 @@ import pytest
 import rasters
 from rasterio.enums import ColorInterp
 
-from optisar_yolo.data.cards import DataError
-from optisar_yolo.scene.reading import Raster, ahead
-from optisar_yolo.scene.stretch import DB_RANGE, declare
+from optisar_yolo.data.config import DataError
+from optisar_yolo.geo.reading import Raster, ahead
+from optisar_yolo.geo.stretch import DB_RANGE, declare
 
 RNG = np.random.default_rng(1)
 UNNAMED = {"photometric": "MINISBLACK"}  # bands without colours

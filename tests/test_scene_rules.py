@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from optisar_yolo.scene.compass import has_compass, without_compass
-from optisar_yolo.scene.rules import choose, question
-from optisar_yolo.wording import parse
+from optisar_yolo.language.compass import has_compass, without_compass
+from optisar_yolo.language.parser import parse
+from optisar_yolo.language.query import choose, question
 
 UP = {"north": "top", "south": "bottom", "east": "right", "west": "left"}
 DOWN = {"north": "bottom", "south": "top", "east": "right", "west": "left"}

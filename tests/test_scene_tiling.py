@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from optisar_yolo.scene.tiling import Grid
+from optisar_yolo.geo.tiling import Grid
 
 CASES = [
     (1500, 1100, 320, 0.25, 1.0),

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.arguments import BUNDLED_MODEL
-from optisar_yolo.cli import main
-from optisar_yolo.data.cards import DataError
-from optisar_yolo.engine.score import score
+from optisar_yolo.commands.main import main
+from optisar_yolo.data.config import DataError
 from optisar_yolo.engine.val import SECTIONS
+from optisar_yolo.evaluation.score import score
+from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,15 @@ from tiny_net import WIDTH, network, settle, unit
 from torch import Tensor
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.checkpoint import load_model
 from optisar_yolo.data.records import Picture
 from optisar_yolo.engine.calibrate import Calibration, attach, calibration_of
+from optisar_yolo.engine.checkpoint import load_model
 from optisar_yolo.engine.sensitivity import MIRROR, Probe, Reading, margin, questions, read
 from optisar_yolo.engine.val import GroundingValidator
 from optisar_yolo.engine.wordscore import WordScores, flat, table
-from optisar_yolo.language import Scene
+from optisar_yolo.language.verify import Scene
 from optisar_yolo.nn.model import Encoded
-from optisar_yolo.plugin import config_keys
+from optisar_yolo.plugin.patch import config_keys
 
 SIDE = 96  # of the hand-made picture and its canvas
 SHIPS = np.array([[4, 4, 28, 28], [68, 4, 92, 28]], np.float32)  # in the upper corners

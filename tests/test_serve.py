@@ -22,12 +22,12 @@ pytest.importorskip("limits")
 from fastapi.testclient import TestClient  # noqa: E402
 
 from optisar_yolo import OptiSAR  # noqa: E402
-from optisar_yolo.arguments import BUNDLED_MODEL  # noqa: E402
-from optisar_yolo.cli import main  # noqa: E402
-from optisar_yolo.engine.exported import KnownSentences  # noqa: E402
+from optisar_yolo.commands.main import main  # noqa: E402
+from optisar_yolo.engine.grounding import KnownSentences  # noqa: E402
 from optisar_yolo.serve import run_service  # noqa: E402
 from optisar_yolo.serve.limits import Limits  # noqa: E402
 from optisar_yolo.serve.service import create_app  # noqa: E402
+from optisar_yolo.utils.arguments import BUNDLED_MODEL  # noqa: E402
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))

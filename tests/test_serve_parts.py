@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from serving import LEFT, RIGHT, SIDE, TOWERS, Slow, encoded, engine, scene
 
-from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data.images import read_image
 from optisar_yolo.explain.look import Explainer
 from optisar_yolo.serve import uploads
 from optisar_yolo.serve.answers import Engine, Question
@@ -113,7 +113,7 @@ def test_answers_are_those_of_the_library():
 
 def open_scene():
     from optisar_yolo import OptiSAR
-    from optisar_yolo.arguments import BUNDLED_MODEL
+    from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
     return OptiSAR(BUNDLED_MODEL).encode(scene(TOWERS), SIDE)
 
@@ -213,7 +213,7 @@ def test_one_bad_question_does_not_spoil_the_others():
 
 def test_score_maps_are_those_of_the_explanation():
     from optisar_yolo import OptiSAR
-    from optisar_yolo.arguments import BUNDLED_MODEL
+    from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
     texts = [LEFT, RIGHT]
     seen = engine().see(prepared(TOWERS))

@@ -10,16 +10,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from optisar_yolo.distill import distill as distill_module
-from optisar_yolo.distill.corpus import allowed, generated, rank_sets, read_texts
-from optisar_yolo.distill.distill import main
-from optisar_yolo.distill.lexicon import RESERVED
-from optisar_yolo.distill.paraphrase import Meaning, canonical, held_out_wording, random_meaning, wording
-from optisar_yolo.distill.student import DistillConfig
-from optisar_yolo.nn import encoder as text_module
-from optisar_yolo.nn.mobileclip import text_state
-from optisar_yolo.nn.pocket import BUNDLED, TOKENIZER_FILE, WEIGHTS_FILE, PocketConfig
-from optisar_yolo.nn.text import MobileClipEncoder, TextError, find_mobileclip, load_text_encoder
+from optisar_yolo.language.generate import Claims, canonical, held_out_wording, random_meaning, wording
+from optisar_yolo.language.lexicon import RESERVED
+from optisar_yolo.text import encoder as text_module
+from optisar_yolo.text.distillation import distill as distill_module
+from optisar_yolo.text.distillation.corpus import allowed, generated, rank_sets, read_texts
+from optisar_yolo.text.distillation.distill import main
+from optisar_yolo.text.distillation.student import DistillConfig
+from optisar_yolo.text.encoders import MobileClipEncoder, TextError, find_mobileclip, load_text_encoder
+from optisar_yolo.text.mobileclip import text_state
+from optisar_yolo.text.pocket import BUNDLED, TOKENIZER_FILE, WEIGHTS_FILE, PocketConfig
 
 torch.set_num_threads(1)
 SENTENCES = ["the SAR ship in the upper left", "a bridge", "the rightmost optical airplane close to the long grey pier"]
@@ -223,9 +223,9 @@ def test_swap_changes_one_slot():
 
 
 def test_canonical_reads_like_the_data_sets():
-    ship = Meaning("ship", "sar", side="top left", size="small")
+    ship = Claims("ship", "sar", side="top left", size="small")
     assert canonical(ship) == "the small SAR ship in the upper left corner of the image"
-    assert canonical(Meaning("airplane", "optical", extreme="right")) == "the rightmost optical airplane"
+    assert canonical(Claims("airplane", "optical", extreme="right")) == "the rightmost optical airplane"
     held = held_out_wording(ship, random.Random(2))
     assert held is not None and "watercraft" in held and "tiny" in held and "radar-imaged" in held
     assert allowed("the tiny red vehicle") and not allowed("the tiny wharf") and not allowed("Locate the ship")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from optisar_yolo.data import textbank
-from optisar_yolo.data.textbank import TextBank
-from optisar_yolo.nn.text import TextEncoder, TextError
+from optisar_yolo.text import cache as textbank
+from optisar_yolo.text.cache import TextBank
+from optisar_yolo.text.encoders import TextEncoder, TextError
 
 torch.set_num_threads(1)
 

@@ -14,7 +14,7 @@ import torch
 from ultralytics import YOLO
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.checkpoint import load_model
+from optisar_yolo.engine.checkpoint import load_model
 
 QUICK = {"imgsz": 64, "batch": 2, "epochs": 2, "prompts": 8, "plots": False, "verbose": False, "warmup_epochs": 0}
 

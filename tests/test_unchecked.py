@@ -7,8 +7,8 @@ import pytest
 
 from optisar_yolo.data.prompts import PromptSampler
 from optisar_yolo.data.unchecked import UncheckedSampler, exchange
-from optisar_yolo.language import swap
-from optisar_yolo.settings import SettingError, check, weights_of
+from optisar_yolo.language.swaps import swap
+from optisar_yolo.plugin.settings import SettingError, check, weights_of
 
 BOXES = np.array([[10, 10, 20, 20], [80, 80, 95, 95]], np.float32)
 NAMES = ("optical ship", "optical ship")

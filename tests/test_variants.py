@@ -9,12 +9,12 @@ import pytest
 import torch
 from tiny_net import network, settle, shake, train_step, training_batch, unit
 
-from optisar_yolo.engine import asking
-from optisar_yolo.nn.build import load_model_yaml
+from optisar_yolo.engine import grounding as asking
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.plmoe import PLMoE
 from optisar_yolo.nn.tgdf import TGDFSSA
-from optisar_yolo.settings import SETTINGS, check
+from optisar_yolo.nn.yaml import load_model_yaml
+from optisar_yolo.plugin.settings import SETTINGS, check
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from variants import VARIANTS  # noqa: E402

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from optisar_yolo import cli
+from optisar_yolo.commands import main as cli
 from optisar_yolo.engine import view
 
 

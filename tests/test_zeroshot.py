@@ -12,12 +12,12 @@ import pytest
 import torch
 from tiny_grounders import grounding_dino, owlv2
 
-from optisar_yolo import cli
-from optisar_yolo.data.cards import load_card
-from optisar_yolo.data.pixels import read_image
+from optisar_yolo.commands import main as cli
+from optisar_yolo.data.config import load_card
+from optisar_yolo.data.images import read_image
 from optisar_yolo.data.records import load_split
-from optisar_yolo.engine.score import score
-from optisar_yolo.engine.zeroshot import ZeroShotError, ZeroShotGrounder, ask_split, main
+from optisar_yolo.evaluation.score import score
+from optisar_yolo.evaluation.zeroshot import ZeroShotError, ZeroShotGrounder, ask_split, main
 
 pytest.importorskip("transformers", reason="transformers is not installed (extra 'peers')")
 pytest.importorskip("PIL")

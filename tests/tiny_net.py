@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from optisar_yolo.nn.build import load_model_yaml
 from optisar_yolo.nn.model import GroundingModel
-from optisar_yolo.settings import OPTISAR_DEFAULTS
+from optisar_yolo.nn.yaml import load_model_yaml
+from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS
 
 WIDTH = 48  # of the text features: small, and no multiple of what the network is built of
 

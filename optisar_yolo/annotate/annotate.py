@@ -21,27 +21,17 @@ from ultralytics.utils import LOGGER, RUNS_DIR, TQDM, colorstr
 from ultralytics.utils.files import increment_path
 from ultralytics.utils.torch_utils import select_device
 
-from optisar_yolo import OptiSAR, __version__
 from optisar_yolo.annotate.choose import VERIFY, annotated
-from optisar_yolo.annotate.files import (
-    Done,
-    Progress,
-    coco,
-    find_pictures,
-    summary,
-    write_card,
-    write_preview,
-)
+from optisar_yolo.annotate.files import Done, Progress, coco, find_pictures, summary, write_card, write_preview
 from optisar_yolo.annotate.match import Found, match
 from optisar_yolo.annotate.pool import KINDS, Caption, load_pool
-from optisar_yolo.arguments import BUNDLED_MODEL, require, typed
-from optisar_yolo.data.cards import MODALITIES, DataError
-from optisar_yolo.data.records import modality_by_name
-from optisar_yolo.engine.banks import checked_bank
-from optisar_yolo.engine.calibrate import default_conf
-from optisar_yolo.files import write_atomic
-from optisar_yolo.nn.model import GroundingModel
-from optisar_yolo.settings import SettingError
+from optisar_yolo.api import OptiSAR
+from optisar_yolo.data import MODALITIES, DataError, modality_by_name
+from optisar_yolo.engine import checked_bank, default_conf
+from optisar_yolo.nn import GroundingModel
+from optisar_yolo.plugin import SettingError
+from optisar_yolo.utils import BUNDLED_MODEL, require, typed, write_atomic
+from optisar_yolo.version import __version__
 
 DEFAULTS: dict[str, Any] = {
     "source": "", "pool": "", "model": "", "split": "train", "column": "caption", "conf": float, "iou": 0.5, "topk": 5,

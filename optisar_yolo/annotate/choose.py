@@ -17,7 +17,7 @@ from torchvision.ops import box_iou, nms
 
 from optisar_yolo.annotate.match import Found
 from optisar_yolo.annotate.pool import Caption
-from optisar_yolo.data.cards import MODALITIES, modality_of
+from optisar_yolo.data import MODALITIES, modality_of
 from optisar_yolo.language import Scene, parse, strip_position
 
 VERIFY = ("drop", "strip", "off")

@@ -17,11 +17,10 @@ import yaml
 from PIL import Image
 
 from optisar_yolo.annotate.choose import Annotation
-from optisar_yolo.build.sources.pictures import SUFFIXES
-from optisar_yolo.data.cards import MODALITIES, DataError, modality_of
-from optisar_yolo.data.pixels import read_image
-from optisar_yolo.engine.draw import draw
-from optisar_yolo.files import appearing, write_atomic
+from optisar_yolo.construction import SUFFIXES
+from optisar_yolo.data import MODALITIES, DataError, modality_of, read_image
+from optisar_yolo.utils import appearing, write_atomic
+from optisar_yolo.visualize import draw_answers
 
 TILE, COLUMNS = 480, 3  # pixels of a picture in the preview, pictures beside each other
 
@@ -209,7 +208,7 @@ def write_preview(path: Path, root: Path, pictures: Sequence[Done], count: int) 
             continue
         boxes = np.array([[*o.box, o.score, j] for j, o in enumerate(picture.objects)])
         image, boxes = _tile(image, boxes)
-        tiles.append(draw(image, boxes, {j: o.caption for j, o in enumerate(picture.objects)}))
+        tiles.append(draw_answers(image, boxes, {j: o.caption for j, o in enumerate(picture.objects)}))
     if not tiles:
         return None
     columns = [tiles[i::COLUMNS] for i in range(min(COLUMNS, len(tiles)))]

@@ -13,11 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optisar_yolo.data.geometry import to_picture
-from optisar_yolo.engine.asking import TEXT_BATCH, outputs
-from optisar_yolo.engine.calibrate import calibration_of
-from optisar_yolo.nn.compare import local_maxima
-from optisar_yolo.nn.model import Encoded, GroundingModel
+from optisar_yolo.data import to_picture
+from optisar_yolo.engine import TEXT_BATCH, calibration_of, outputs
+from optisar_yolo.nn import Encoded, GroundingModel, local_maxima
 
 SCORES = 1 << 24  # scores held at once: 64 MB in single precision, whatever the size of the picture and of the pool
 DECIMALS = 2  # of a pixel, in what is written; rounded here so that what is checked is what is written

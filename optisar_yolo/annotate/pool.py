@@ -11,10 +11,7 @@ from typing import Any, NamedTuple
 
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.build.sources.lists import read_json
-from optisar_yolo.build.sources.records import read_text
-from optisar_yolo.data.cards import DataError, load_card
-from optisar_yolo.data.checks import Skips, is_id
+from optisar_yolo.data import DataError, Skips, is_id, load_card, read_json, read_text
 from optisar_yolo.language import clean
 
 KINDS = ".txt (a caption a line), .json (a list, or COCO JSON with captions), .csv (a column) or .yaml (a data card)"

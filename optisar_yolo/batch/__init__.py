@@ -1,6 +1,6 @@
 """Many pictures and sentences from a table, answered into Parquet by workers of Ray Data (``optisar batch``)."""
 
-from optisar_yolo.extras import need
+from optisar_yolo.utils import need
 
 for _package in ("ray", "pyarrow"):  # of the extra ``batch``: the modules here cannot be imported without
     need(_package)

@@ -6,9 +6,9 @@ from typing import Any
 
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.arguments import BUNDLED_MODEL, require, typed
 from optisar_yolo.batch.options import BatchOptions
 from optisar_yolo.batch.run import report, run_batch
+from optisar_yolo.utils import BUNDLED_MODEL, require, typed
 
 DEFAULTS: dict[str, Any] = {
     "manifest": "", "out": "", "model": "", "text_weights": "", "workers": 2, "cpus": 0, "batch": 8, "conf": float,

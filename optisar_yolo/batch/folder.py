@@ -15,7 +15,7 @@ from ultralytics.utils import LOGGER
 
 from optisar_yolo.batch.options import BatchError
 from optisar_yolo.batch.places import locate
-from optisar_yolo.files import is_part, write_atomic
+from optisar_yolo.utils import is_part, write_atomic
 
 NOTE = "run.json"
 PREFIX, SUFFIX = "answers-", ".parquet"

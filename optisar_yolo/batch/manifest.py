@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from optisar_yolo.batch.options import BatchError
 from optisar_yolo.batch.places import ending, locate
-from optisar_yolo.wording import clean
+from optisar_yolo.language import clean
 
 NEEDED = ("image", "text")
 KEYS = ("id", "image", "text")

@@ -14,7 +14,6 @@ import ray.data
 from ray.exceptions import RayError
 from ultralytics.utils import LOGGER, TQDM
 
-from optisar_yolo import __version__
 from optisar_yolo.batch.folder import Folder
 from optisar_yolo.batch.manifest import read_manifest
 from optisar_yolo.batch.options import BatchError, BatchOptions
@@ -22,10 +21,10 @@ from optisar_yolo.batch.parts import cut, pack
 from optisar_yolo.batch.places import is_uri, parent
 from optisar_yolo.batch.session import session
 from optisar_yolo.batch.worker import Asking, Worker, open_engine
-from optisar_yolo.checkpoint import find_weights
-from optisar_yolo.engine.exported import KnownSentences
-from optisar_yolo.engine.runtimes import is_export
-from optisar_yolo.serve.answers import Engine
+from optisar_yolo.engine import KnownSentences, find_weights
+from optisar_yolo.export import is_export
+from optisar_yolo.serve import Engine
+from optisar_yolo.version import __version__
 
 DEATHS = 3  # of its worker that a part survives; one that kills its workers would otherwise be tried for ever
 NAMED = 10  # pictures that could not be read, in the report

@@ -19,11 +19,9 @@ from optisar_yolo.api import OptiSAR
 from optisar_yolo.batch.folder import Folder
 from optisar_yolo.batch.parts import name_of, unpack
 from optisar_yolo.batch.places import locate
-from optisar_yolo.data.cards import DataError
-from optisar_yolo.data.pixels import read_encoded, read_image
-from optisar_yolo.serve.answers import Answer, Engine, Question
-from optisar_yolo.serve.session import Prepared
-from optisar_yolo.wording import clean
+from optisar_yolo.data import DataError, read_encoded, read_image
+from optisar_yolo.language import clean
+from optisar_yolo.serve import Answer, Engine, Prepared, Question
 
 SENTENCES = 256  # of a picture that are asked at once: bounds memory, not the answer
 FIELDS = (

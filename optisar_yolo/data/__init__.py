@@ -1,1 +1,5 @@
-"""Data cards, annotations, pictures and prompts."""
+"""Dataset configs, annotations, images, prompts and augmentation."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -22,7 +22,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo import language
+from optisar_yolo.language import Meaning, Scene, flip, has_colour, noun_of, parse, rotate90
 
 ASPECT = 0.1  # largest relative stretch of one side against the other
 WHOLE = 0.95  # share from which an object counts as whole: labelled boxes are not exact
@@ -75,9 +75,9 @@ class View:
         return frozenset(self.names[i] for i in np.flatnonzero(self.share < WHOLE))
 
     @cached_property
-    def scene(self) -> language.Scene:
+    def scene(self) -> Scene:
         """All objects that can be seen, remnants too, ready for questions."""
-        return language.Scene(self.boxes, self.names, self.size)
+        return Scene(self.boxes, self.names, self.size)
 
 
 def mirror(view: View, horizontal: bool, vertical: bool, rewrite: bool = True) -> View:
@@ -99,7 +99,7 @@ def mirror(view: View, horizontal: bool, vertical: bool, rewrite: bool = True) -
         img = img[::-1]
         boxes[:, [1, 3]] = view.size[1] - boxes[:, [3, 1]]
     if rewrite:
-        changed = [[language.flip(text, horizontal, vertical) for text in texts] for texts in captions]
+        changed = [[flip(text, horizontal, vertical) for text in texts] for texts in captions]
         captions = tuple(tuple(c for c in texts if c is not None) for texts in changed)
     return replace(view, img=np.ascontiguousarray(img), boxes=boxes, captions=captions)
 
@@ -126,7 +126,7 @@ def turn(view: View, turns: int, rng: np.random.Generator, rewrite: bool = True)
         return turned
     captions: list[tuple[str, ...]] = []
     for i, texts in enumerate(view.captions):
-        changed = [language.rotate90(text, turns) for text in texts]
+        changed = [rotate90(text, turns) for text in texts]
         kept = tuple(c for c in changed if c is not None)
         captions.append(kept or (surely(turned, i, rng) if texts else ()))
     return replace(turned, captions=tuple(captions))
@@ -224,21 +224,21 @@ def surely(view: View, index: int, rng: np.random.Generator) -> tuple[str, ...]:
 
 def _holds(view: View, caption: str, index: int) -> bool:
     """Tell whether the boxes prove a caption true of an object and false of the others of its category."""
-    scene, said, name = view.scene, language.parse(caption), view.names[index]
-    hidden = {language.noun_of(view.names[k]) for k in np.flatnonzero(view.remnant)}
-    if said.reference in hidden or (said.landmark and language.parse(said.landmark).category in hidden):
+    scene, said, name = view.scene, parse(caption), view.names[index]
+    hidden = {noun_of(view.names[k]) for k in np.flatnonzero(view.remnant)}
+    if said.reference in hidden or (said.landmark and parse(said.landmark).category in hidden):
         return False  # where the whole of that object lies cannot be seen
     if _sizes(said) and name in view.trimmed:
         return False
     others = [k for k in scene.groups[name] if k != index]
     if said.rest:  # a colour stays what it is, and is enough where there is nothing to mistake the object for
         bare = not (said.place or said.size or said.extreme or said.relation or others)
-        coloured = all(language.has_colour(w) for w in said.rest)
+        coloured = all(has_colour(w) for w in said.rest)
         return bare and coloured and scene.of_category(said, caption, name) is True
     return scene.verdict(caption, index) is True and all(scene.verdict(caption, k) is False for k in others)
 
 
-def _sizes(said: language.Meaning) -> bool:
+def _sizes(said: Meaning) -> bool:
     """Tell whether a caption claims something about sizes."""
     return bool(said.size) or said.extreme in ("largest", "smallest")
 
@@ -259,7 +259,7 @@ def open_doubts(view: View, texts: Sequence[str], targets: NDArray[np.float32]) 
         return targets
     out = targets.copy()
     for t, text in enumerate(texts):
-        said = language.parse(text)
+        said = parse(text)
         doubtful = view.trimmed if view.retold and _sizes(said) else frozenset()
         for i, name in enumerate(view.names):
             if name in doubtful and view.scene.of_category(said, text, name) is not False:

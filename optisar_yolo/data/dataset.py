@@ -13,18 +13,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from optisar_yolo import language
 from optisar_yolo.data import augment, radiometry
 from optisar_yolo.data.augment import View
 from optisar_yolo.data.background import background
+from optisar_yolo.data.config import MODALITIES
 from optisar_yolo.data.copy_paste import copy_paste
 from optisar_yolo.data.geometry import letterbox, place, to_canvas
+from optisar_yolo.data.images import read_image
 from optisar_yolo.data.mosaic import mosaic
-from optisar_yolo.data.pixels import read_image
 from optisar_yolo.data.prompts import PromptList, PromptSampler
-from optisar_yolo.data.records import MODALITIES, Picture
+from optisar_yolo.data.records import Picture
 from optisar_yolo.data.sampler import by_modality
 from optisar_yolo.data.unchecked import UncheckedSampler
+from optisar_yolo.language import has_colour
 
 CACHE_LIMIT = 4 * 2**30  # bytes of decoded pictures that one process keeps
 
@@ -114,7 +115,7 @@ class GroundingDataset(Dataset):
         img = radiometry.light(view.img, a.hsv_v, rng)
         if view.modality == "sar":
             img = radiometry.speckle(img, a.speckle, rng)
-        elif not any(language.has_colour(c) for texts in view.captions for c in texts):
+        elif not any(has_colour(c) for texts in view.captions for c in texts):
             img = radiometry.tint(img, a.hsv_h, a.hsv_s, rng)
         return replace(view, img=img)
 

@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from optisar_yolo.language import Scene, Variant, noun_of, parse, reword, swap, verdicts_of
-from optisar_yolo.settings import SETTINGS, weights_of
-from optisar_yolo.wording import NOUNS, agree
+from optisar_yolo.language import NOUNS, Scene, Variant, agree, noun_of, parse, reword, swap, verdicts_of
+from optisar_yolo.plugin import SETTINGS, weights_of
 
 SAME_CATEGORY = 0.5  # share of other pictures' sentences taken from categories that this picture shows too
 _CATEGORY_FRAMES = ("A {}", "There is a {}", "{}")

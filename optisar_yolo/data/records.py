@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.data.cards import MODALITIES, Card, DataError, load_card, modality_of
 from optisar_yolo.data.checks import Box, Skips, clip, from_xywh, iou, is_id, is_number, label_boxes
-from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data.config import MODALITIES, Card, DataError, load_card, modality_of
+from optisar_yolo.data.images import read_image
 
 __all__ = ["MODALITIES", "Card", "DataError", "Picture", "Skips", "load_card", "load_split", "modality_of"]
 
@@ -88,7 +88,7 @@ def load_split(
         raise DataError(f"fraction must be above 0 and at most 1, not {fraction}")
     skips = Skips() if skips is None else skips
     file = card.splits[split]
-    content = _read_json(file, card)
+    content = _read_coco(file, card)
     entries = _image_entries(content["images"], file, skips)
     objects = _annotations(content, entries, card, skips)
     pictures = [
@@ -105,22 +105,42 @@ def load_split(
     return _subset(pictures, fraction, seed)
 
 
-def _read_json(file: Path, card: Card) -> dict[str, Any]:
+def read_text(file: Path) -> str:
+    """Read a file as UTF-8, a byte order mark allowed.
+
+    Raises:
+        DataError: It is missing, cannot be read or is not UTF-8.
+    """
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{file}: annotation file missing. {card.download or 'Correct the card ' + str(card.path)}"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file}: not valid JSON ({error}); copy it again or correct it") from error
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read as UTF-8 text ({error})") from error
+
+
+def read_json(file: Path) -> object:
+    """Read a JSON file.
+
+    Raises:
+        DataError: It is missing or no JSON.
+    """
+    try:
+        return json.loads(read_text(file))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{file}: not valid JSON ({error}); copy it again or correct it") from error
+
+
+def _read_coco(file: Path, card: Card) -> dict[str, Any]:
+    if not file.exists():
+        raise DataError(f"{file}: annotation file missing. {card.download or 'Correct the card ' + str(card.path)}")
+    content = read_json(file)
     for key in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(
                 f"{file}: no list '{key}' at its top; expected COCO JSON with images, annotations, categories"
             )
+    assert isinstance(content, dict)
     return content
 
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.data.records import MODALITIES, Picture
+from optisar_yolo.data.config import MODALITIES
+from optisar_yolo.data.records import Picture
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -1,1 +1,5 @@
-"""Training, validation, prediction and their figures."""
+"""The core: training, validation, prediction, metrics, calibration and checkpoints."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

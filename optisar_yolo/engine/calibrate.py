@@ -14,22 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ultralytics.utils import LOGGER
-
-from optisar_yolo.arguments import BUNDLED_MODEL
-from optisar_yolo.settings import numbers
 
 DEFAULT_CONF = 0.05  # of a model without calibration: below it a sentence gets no box, unless the caller sets conf
 RIGHT = 0.5  # IoU from which a box is right
 BINS = 15  # of equal width, for the calibration error (Guo et al., 2017)
 ATTRIBUTE = "calibration"  # of a network, and key of the metadata in its files
 EPSILON = 1e-7  # a raw confidence of 0 or 1 is rounding: single precision has nothing between 1 - EPSILON / 2 and 1
-
-DEFAULTS: dict[str, Any] = {
-    "model": None, "data": None, "split": "val", "save": None, "imgsz": None, "batch": 16, "device": None,
-    "fraction": 1.0, "text_weights": None, "project": None, "name": None,
-}  # fmt: skip
-_NUMBERS = {"imgsz": int, "batch": int, "fraction": float}
 
 
 class CalibrationError(ValueError):
@@ -239,29 +229,6 @@ def roc_auc(positive: np.ndarray, negative: np.ndarray) -> float:
     ordered = np.sort(negative)
     below = np.searchsorted(ordered, positive, "left") + np.searchsorted(ordered, positive, "right")
     return float(below.mean() / (2 * len(ordered)))
-
-
-def main(options: dict[str, str]) -> None:
-    """Run ``optisar calibrate model=… data=… split=val save=…``.
-
-    Args:
-        options: ``model`` (the packaged weights by default), ``data``, ``split``, ``save`` (where the weights with the
-            calibration go: by default the file itself, for packaged weights the working folder), and some of ``val``.
-
-    Raises:
-        ValueError: No data, or a value that is no number.
-    """
-    from optisar_yolo import OptiSAR
-    from optisar_yolo.checkpoint import BUNDLED, find_weights
-
-    given: dict[str, Any] = {k: v for k, v in (DEFAULTS | options).items() if v is not None}
-    if "data" not in given:
-        raise ValueError("optisar calibrate needs data=<card>, for example data=optsar.yaml split=val")
-    given |= numbers(given, _NUMBERS)
-    source = find_weights(given.pop("model", BUNDLED_MODEL))
-    save = Path(given.pop("save", source.name if source.parent == BUNDLED else source))
-    OptiSAR(source).calibrate(save=save, **given)
-    LOGGER.info(f"Written to {save}")
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from optisar_yolo.data.records import Picture
-from optisar_yolo.engine.cases import Case
+from optisar_yolo.data import Case, Picture
 from optisar_yolo.engine.metrics import GroundingMetrics, is_hard
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from optisar_yolo.files import write_atomic
+from optisar_yolo.utils import write_atomic
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 FIGURES = (*(f"Pr@{t}" for t in THRESHOLDS), "meanIoU", "cumIoU")

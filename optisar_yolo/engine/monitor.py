@@ -19,11 +19,9 @@ from torch import Tensor, nn
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-from optisar_yolo.data.records import MODALITIES
+from optisar_yolo.data import MODALITIES
 from optisar_yolo.engine.monitor_log import findings, read_record, summary, write_record
-from optisar_yolo.nn.parts import named_parts
-from optisar_yolo.nn.plmoe import BALANCE_COEFFICIENT, MoEBlock
-from optisar_yolo.nn.tgdf import DualGateFusion
+from optisar_yolo.nn import BALANCE_COEFFICIENT, DualGateFusion, MoEBlock, named_parts
 
 WATCHED_STEPS = 100  # of an epoch: enough for shares to a percent, few enough to cost nothing
 

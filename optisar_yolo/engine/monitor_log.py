@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optisar_yolo.data.records import MODALITIES
+from optisar_yolo.data import MODALITIES
 from optisar_yolo.engine.metrics import TITLES
-from optisar_yolo.files import write_atomic
+from optisar_yolo.utils import write_atomic
 
 Row = Mapping[str, float]
 

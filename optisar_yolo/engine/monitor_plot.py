@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from optisar_yolo.data.records import MODALITIES
+from optisar_yolo.data import MODALITIES
 from optisar_yolo.engine.metrics import TITLES
 from optisar_yolo.engine.monitor_log import Row, blocks_of, gates, read_record, uses
-from optisar_yolo.engine.report import COLOURS, save_figure, style_axes
+from optisar_yolo.visualize import COLOURS, save_figure, style_axes
 
 HEAT_RANGE = 2.0  # in powers of two: the colours reach from a quarter of a fair share to four times of it
 LEVEL_COLOURS = ("#1b9e77", "#7570b3", "#e6ab02", "#a6761d", "#666666")

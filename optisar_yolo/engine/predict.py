@@ -15,19 +15,14 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import select_device
 
-from optisar_yolo.data.dataset import EvaluationDataset
-from optisar_yolo.data.geometry import letterbox, to_picture
-from optisar_yolo.data.pixels import read_image
-from optisar_yolo.data.textbank import TextBank
-from optisar_yolo.engine.asking import ask
-from optisar_yolo.engine.banks import checked_bank
+from optisar_yolo.data import EvaluationDataset, letterbox, read_image, to_picture
 from optisar_yolo.engine.calibrate import calibration_of
-from optisar_yolo.engine.draw import GroundingResults
-from optisar_yolo.engine.exported import ExportedModel, KnownSentences, Pictures
+from optisar_yolo.engine.grounding import ExportedNetwork, KnownSentences, Pictures, ask, checked_bank
 from optisar_yolo.engine.sources import PictureFiles, opened
 from optisar_yolo.language import clean
-from optisar_yolo.nn.model import Encoded, GroundingModel
-from optisar_yolo.nn.precision import mixed
+from optisar_yolo.nn import Encoded, GroundingModel, mixed
+from optisar_yolo.text import TextBank
+from optisar_yolo.visualize import GroundingResults
 
 CANDIDATES = 100  # anchors per sentence that compete where several boxes are wanted
 OVERLAP = 0.7  # IoU from which two of them are the same object
@@ -71,7 +66,7 @@ def canvas(image: np.ndarray, imgsz: int) -> tuple[Tensor, Tensor]:
 
 
 def answer(
-    model: GroundingModel | ExportedModel,
+    model: GroundingModel | ExportedNetwork,
     scene: Encoded | Pictures,
     texts: Tensor,
     canvas: tuple[int, int],
@@ -157,7 +152,7 @@ class GroundingPredictor(DetectionPredictor):
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
         """Take an exported network as it is; ultralytics wraps the others."""
-        if not isinstance(model, ExportedModel):
+        if not isinstance(model, ExportedNetwork):
             precision = self.args.quantize
             self.args.quantize = None  # weights stay as they are: see `mixed`
             super().setup_model(model, verbose)
@@ -168,9 +163,9 @@ class GroundingPredictor(DetectionPredictor):
         self.device = torch.device("cpu")  # where exports take and leave their arrays
 
     @property
-    def network(self) -> GroundingModel | ExportedModel:
+    def network(self) -> GroundingModel | ExportedNetwork:
         """The network inside ultralytics' backend."""
-        if isinstance(self.model, ExportedModel):
+        if isinstance(self.model, ExportedNetwork):
             return self.model
         return self.model.backend.model if hasattr(self.model, "backend") else self.model.model
 

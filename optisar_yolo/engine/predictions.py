@@ -23,13 +23,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from optisar_yolo.build.sources.lists import read_json
-from optisar_yolo.data.cards import Card, DataError
-from optisar_yolo.data.checks import Skips, from_xywh, is_id, is_number
-from optisar_yolo.data.records import Picture
-from optisar_yolo.engine.cases import Case, answer
+from optisar_yolo.data import (
+    Card,
+    Case,
+    DataError,
+    Picture,
+    Skips,
+    from_xywh,
+    is_id,
+    is_number,
+    predicted_box,
+    read_json,
+)
 from optisar_yolo.engine.metrics import overlap
-from optisar_yolo.files import write_atomic
+from optisar_yolo.utils import write_atomic
 
 FEW = 4  # with fewer boxes than this, a file is not suspected of another form of boxes
 Key = tuple[int, int, int]  # picture, object, number of the expression
@@ -123,7 +130,7 @@ def write_predictions(path: Path, cases: Sequence[Case], card: Card, split: str)
     """
     records: dict[str, None] = {}
     for case in cases:
-        box = answer(case)
+        box = predicted_box(case)
         record: dict[str, Any] = {"image": image_name(case.path, card, split), "caption": case.caption}
         record["box"] = None if box is None else [float(v) for v in box]
         if math.isfinite(case.conf):

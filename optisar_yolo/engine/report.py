@@ -15,26 +15,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from optisar_yolo.engine.cases import Case, choose, table
+from optisar_yolo.data import Case, predicted_box
 from optisar_yolo.engine.metrics import THRESHOLDS, TITLES, GroundingMetrics
-from optisar_yolo.engine.page import Section, write_index
-from optisar_yolo.engine.sheet import batch_sheet, sheet
-from optisar_yolo.files import write_atomic
-
-__all__ = [
-    "Case",
-    "Section",
-    "save_figure",
-    "style_axes",
-    "training_curves",
-    "training_sheet",
-    "write_index",
-    "write_report",
-]
-
-COLOURS = {"optical": "#1f77b4", "sar": "#d95f02", "all": "#333333"}
+from optisar_yolo.utils import write_atomic
+from optisar_yolo.visualize import COLOURS, batch_sheet, draw_sheet, save_figure, style_axes
 
 
 def write_report(metrics: GroundingMetrics, cases: Sequence[Case], folder: str | Path, count: int = 12) -> list[Path]:
@@ -63,11 +48,11 @@ def write_report(metrics: GroundingMetrics, cases: Sequence[Case], folder: str |
     files.append(save_figure(iou_histogram(metrics), folder / "iou_histogram.png"))
     files.append(save_figure(precision_curve(metrics), folder / "precision.png"))
     if cases:
-        files.append(write_atomic(folder / "cases.csv", table(cases, metrics)))
+        files.append(write_atomic(folder / "cases.csv", cases_csv(cases, metrics)))
         for name, best in (("best", True), ("worst", False)):
-            chosen = choose(cases, list(metrics.column("modality")), count, best)
+            chosen = choose_cases(cases, list(metrics.column("modality")), count, best)
             title = f"{'Best' if best else 'Worst'} {len(chosen)} of {len(cases)} expressions"
-            files.append(save_figure(sheet(chosen, title), folder / f"{name}.png"))
+            files.append(save_figure(draw_sheet(chosen, title), folder / f"{name}.png"))
     return files
 
 
@@ -162,16 +147,6 @@ def _number(cell: object) -> float:
     return float(cell) if isinstance(cell, str) and cell.strip() else math.nan
 
 
-def style_axes(axes: Axes, title: str) -> None:
-    """Give a panel over epochs its title, axis and grid."""
-    axes.set_title(title, fontsize=10)
-    axes.set_xlabel("epoch", fontsize=8)
-    axes.tick_params(labelsize=8)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
 def _finish(axes: Axes, title: str) -> Figure:
     """Give a plot its title, grid and legend, or say that there is nothing to show."""
     axes.set_title(title)
@@ -184,8 +159,57 @@ def _finish(axes: Axes, title: str) -> Figure:
     return axes.figure  # type: ignore[return-value]
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure in the format of the path's suffix, in one step; the path."""
-    out = io.BytesIO()
-    figure.savefig(out, format=path.suffix[1:] or "png", dpi=110)
-    return write_atomic(path, out.getvalue())
+def choose_cases(cases: Sequence[Case], modalities: Sequence[str], count: int, best: bool) -> list[Case]:
+    """Pick the best or worst cases: modalities in turn, and pictures new as long as there are any.
+
+    Among equal IoUs the more confident answer comes first: the surest hits, and the surest mistakes.
+
+    Args:
+        cases: All cases.
+        modalities: The modality of each.
+        count: Cases to pick at most.
+        best: The highest IoUs, or the lowest.
+
+    Returns:
+        The chosen cases, by IoU.
+    """
+    paired = sorted(
+        zip(cases, modalities, strict=True),
+        key=lambda p: (-p[0].iou if best else p[0].iou, -p[0].conf if math.isfinite(p[0].conf) else 1.0),
+    )
+    queues = [[case for case, m in paired if m == modality] for modality in sorted(set(modalities))]
+    seen: set[Path] = set()
+    chosen: list[Case] = []
+    while any(queues) and len(chosen) < count:
+        for queue in queues:
+            if queue and len(chosen) < count:
+                place = next((i for i, case in enumerate(queue) if case.path not in seen), 0)
+                chosen.append(queue.pop(place))
+                seen.add(chosen[-1].path)
+    return sorted(chosen, key=lambda c: c.iou, reverse=best)
+
+
+def cases_csv(cases: Sequence[Case], metrics: GroundingMetrics) -> str:
+    """List all cases as CSV; coordinates to a hundredth of a pixel.
+
+    Args:
+        cases: One case per expression of `metrics`, in its order.
+        metrics: Knows each expression's modality, category, kind and difficulty.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    corners = ("x1", "y1", "x2", "y2")
+    writer.writerow(
+        ["picture", "modality", "category", "kind", "hard", "caption", "iou", "conf"]
+        + [f"{box}_{corner}" for box in ("true", "pred") for corner in corners]
+    )
+    columns = (metrics.column(name) for name in ("modality", "category", "kind", "hard"))
+    for case, modality, category, kind, hard in zip(cases, *columns, strict=True):
+        conf = f"{case.conf:.4f}" if math.isfinite(case.conf) else ""
+        box = predicted_box(case)
+        pred = [""] * 4 if box is None else [f"{v:.2f}" for v in box]
+        writer.writerow(
+            [case.path, modality, category, kind, "" if hard is None else int(hard), case.caption, f"{case.iou:.4f}"]
+            + [conf, *(f"{v:.2f}" for v in case.target), *pred]
+        )
+    return out.getvalue()

@@ -32,16 +32,14 @@ from torch import Tensor
 from torchvision.ops import box_iou
 from ultralytics.utils.tal import make_anchors
 
-from optisar_yolo.data.geometry import to_canvas, to_picture
-from optisar_yolo.data.records import Picture
-from optisar_yolo.data.textbank import TextBank
-from optisar_yolo.engine.asking import ask, outputs
+from optisar_yolo.data import Picture, to_canvas, to_picture
 from optisar_yolo.engine.calibrate import RIGHT
-from optisar_yolo.engine.exported import ExportedModel, KnownSentences, Pictures
+from optisar_yolo.engine.grounding import ExportedNetwork, KnownSentences, Pictures, ask, outputs
 from optisar_yolo.engine.metrics import is_hard, overlap
 from optisar_yolo.engine.wordscore import WordScores
 from optisar_yolo.language import KINDS, Scene, flip, swap, verdicts_of
-from optisar_yolo.nn.model import Encoded, GroundingModel
+from optisar_yolo.nn import Encoded, GroundingModel
+from optisar_yolo.text import TextBank
 
 MIRROR = "mirror"  # kind of a sentence with a direction exchanged throughout
 
@@ -125,7 +123,7 @@ def margin(true: Reading, false: Reading) -> float:
 
 
 def read(
-    model: GroundingModel | ExportedModel,
+    model: GroundingModel | ExportedNetwork,
     scene: Encoded | Pictures,
     rows: Tensor,
     texts: Tensor,
@@ -143,7 +141,7 @@ def read(
     Returns:
         A reading per sentence. An exported model gives best boxes alone.
     """
-    if targets is None or isinstance(model, ExportedModel) or isinstance(scene, Pictures):
+    if targets is None or isinstance(model, ExportedNetwork) or isinstance(scene, Pictures):
         boxes, confs = ask(model, scene, rows, texts)
         return [Reading(b, float(c)) for b, c in zip(_array(boxes[:, 0]), _array(confs[:, 0]), strict=True)]
     found: list[Reading] = []
@@ -178,7 +176,7 @@ class Probe:
 
     def __init__(
         self,
-        model: GroundingModel | ExportedModel,
+        model: GroundingModel | ExportedNetwork,
         bank: TextBank | KnownSentences,
         names: Sequence[str],
         device: torch.device,

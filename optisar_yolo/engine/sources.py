@@ -10,8 +10,7 @@ from PIL import Image
 from ultralytics.data.loaders import LoadImagesAndVideos
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.data.cards import DataError
-from optisar_yolo.data.pixels import read_image
+from optisar_yolo.data import DataError, read_image
 
 
 class PictureFiles(LoadImagesAndVideos):

@@ -15,19 +15,25 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK
 from ultralytics.utils.torch_utils import torch_distributed_zero_first
 
-from optisar_yolo import language, plugin
-from optisar_yolo.checkpoint import store_calibration
-from optisar_yolo.data.cards import DataError, load_card
-from optisar_yolo.data.dataset import EvaluationDataset, GroundingDataset
-from optisar_yolo.data.loader import GroundingLoader
-from optisar_yolo.data.records import Picture, load_split
-from optisar_yolo.data.sampler import EpochSampler, modality_sides
-from optisar_yolo.data.textbank import TextBank
+from optisar_yolo.data import (
+    DataError,
+    EpochSampler,
+    EvaluationDataset,
+    GroundingDataset,
+    GroundingLoader,
+    Picture,
+    load_card,
+    load_split,
+    modality_sides,
+)
 from optisar_yolo.engine import monitor
+from optisar_yolo.engine.checkpoint import store_calibration
 from optisar_yolo.engine.saving import add_exact_state, restore_exact_state, strip
 from optisar_yolo.engine.val import GroundingValidator
-from optisar_yolo.nn.model import GroundingModel
-from optisar_yolo.nn.text import load_text_encoder
+from optisar_yolo.language import flip, swap
+from optisar_yolo.nn import GroundingModel
+from optisar_yolo.plugin import keep_keys
+from optisar_yolo.text import TextBank, load_text_encoder
 
 # Where the user sets no value: the paper's recipe (Sect. V-A), and what keeps captions true instead of stock
 # augmentation.
@@ -52,7 +58,7 @@ TRAIN_DEFAULTS: dict[str, Any] = {
 }
 
 if LOCAL_RANK != -1:  # a process started for parallel training: it rebuilds the trainer from this module and our keys
-    plugin.keep_keys()
+    keep_keys()
 
 
 class GroundingTrainer(DetectionTrainer):
@@ -160,9 +166,9 @@ class GroundingTrainer(DetectionTrainer):
         BaseTrainer._build_train_pipeline(self)  # DetectionTrainer's would count detections per picture
         assert self.bank is not None
         texts = {c for pictures in self.pictures.values() for p in pictures for own in p.captions for c in own}
-        mirrored = {language.flip(t, h, v) for t in texts for h, v in ((True, False), (False, True), (True, True))}
+        mirrored = {flip(t, h, v) for t in texts for h, v in ((True, False), (False, True), (True, True))}
         texts |= {t for t in mirrored if t is not None}
-        texts |= {v.text for t in list(texts) for v in language.swap(t)}
+        texts |= {v.text for t in list(texts) for v in swap(t)}
         with torch_distributed_zero_first(LOCAL_RANK):
             if RANK > 0:
                 self._open_bank()  # anew: it now holds what the first process has computed and saved

@@ -14,26 +14,27 @@ from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils import LOGGER, RANK, TQDM, callbacks, colorstr
 from ultralytics.utils.torch_utils import select_device, smart_inference_mode, unwrap_model
 
-from optisar_yolo import ranks
-from optisar_yolo.data.cards import Card, load_card
-from optisar_yolo.data.dataset import EvaluationDataset
-from optisar_yolo.data.geometry import to_picture
-from optisar_yolo.data.loader import GroundingLoader
-from optisar_yolo.data.records import Picture, load_split
-from optisar_yolo.data.sampler import EpochSampler
-from optisar_yolo.data.textbank import TextBank
-from optisar_yolo.engine.asking import ask
-from optisar_yolo.engine.banks import checked_bank
+from optisar_yolo.data import (
+    Card,
+    Case,
+    EpochSampler,
+    EvaluationDataset,
+    GroundingLoader,
+    Picture,
+    load_card,
+    load_split,
+    to_picture,
+)
 from optisar_yolo.engine.calibrate import ATTRIBUTE, DEFAULT_CONF, Calibration, CalibrationError, calibration_of
-from optisar_yolo.engine.cases import Case
-from optisar_yolo.engine.exported import ExportedModel, KnownSentences
+from optisar_yolo.engine.grounding import ExportedNetwork, KnownSentences, ask, checked_bank
 from optisar_yolo.engine.judging import judge
 from optisar_yolo.engine.metrics import GroundingMetrics
 from optisar_yolo.engine.predictions import write_predictions
 from optisar_yolo.engine.sensitivity import Probe
 from optisar_yolo.engine.wordscore import RULES, flat, table
-from optisar_yolo.nn.model import GroundingModel, fused_copy
-from optisar_yolo.nn.precision import mixed
+from optisar_yolo.nn import GroundingModel, fused_copy, mixed
+from optisar_yolo.text import TextBank
+from optisar_yolo.utils import gather_objects, process_rank, world_size
 
 SECTIONS = ("modality", "difficulty", "kind", "category")  # of the table after a validation of its own
 
@@ -117,7 +118,7 @@ class GroundingValidator(BaseValidator):
             Whether this is the process that goes on: the first.
         """
         scores, use = self.probe.scores if self.probe else None, self.watch.use if self.watch else None
-        parts = ranks.gathered((self.metrics, self.cases, scores, use, seconds))
+        parts = gather_objects((self.metrics, self.cases, scores, use, seconds))
         if parts is None:
             return False
         for metrics, cases, other_scores, other_use, spent in parts[1:]:
@@ -131,20 +132,20 @@ class GroundingValidator(BaseValidator):
                 seconds[stage] += s
         return True
 
-    def _prepare(self, trainer: Any, model: Any) -> GroundingModel | ExportedModel:
+    def _prepare(self, trainer: Any, model: Any) -> GroundingModel | ExportedNetwork:
         """Set device, data and texts, and return the network in evaluation mode."""
         if trainer is not None:
             self.device = trainer.device
             return fused_copy(unwrap_model(trainer.ema.ema or trainer.model))
         callbacks.add_integration_callbacks(self)
-        if ranks.count() == 1 or self.device is None:  # a process of a parallel training stays on its own
+        if world_size() == 1 or self.device is None:  # a process of a parallel training stays on its own
             self.device = select_device(self.args.device, verbose=False)
-        if not isinstance(model, (GroundingModel, ExportedModel)):
-            from optisar_yolo.checkpoint import load_model
+        if not isinstance(model, (GroundingModel, ExportedNetwork)):
+            from optisar_yolo.engine.checkpoint import load_model
 
             model = load_model(model if model is not None else self.args.model)
-        if isinstance(model, ExportedModel):
-            net: GroundingModel | ExportedModel = model.to(self.device)
+        if isinstance(model, ExportedNetwork):
+            net: GroundingModel | ExportedNetwork = model.to(self.device)
             self.device = torch.device("cpu")  # where exports take and leave their arrays
         else:
             net = fused_copy(model.to(self.device))
@@ -155,7 +156,7 @@ class GroundingValidator(BaseValidator):
             self.bank = checked_bank(net, self.args.text_weights, self.card.root)
         return net
 
-    def _probe(self, net: GroundingModel | ExportedModel) -> Probe | None:
+    def _probe(self, net: GroundingModel | ExportedNetwork) -> Probe | None:
         """Return what asks false sentences too, where they are wanted; never between the epochs of a training."""
         full = bool(getattr(self.args, "sensitivity", False))
         if self.training or not (full or self.fit):
@@ -163,16 +164,16 @@ class GroundingValidator(BaseValidator):
         assert self.card is not None and self.bank is not None
         return Probe(net, self.bank, self.card.names, self.device, full)
 
-    def _watch(self, net: GroundingModel | ExportedModel) -> Any:
+    def _watch(self, net: GroundingModel | ExportedNetwork) -> Any:
         """Return what follows the experts, for the plots; never between the epochs of a training."""
-        if self.training or not self.args.plots or isinstance(net, ExportedModel):
+        if self.training or not self.args.plots or isinstance(net, ExportedNetwork):
             return None
-        from optisar_yolo.explain.survey import Watch
+        from optisar_yolo.engine.routing_survey import Watch
 
         assert self.card is not None
         return Watch(net, self.card.names)
 
-    def _judge(self, net: GroundingModel | ExportedModel) -> None:
+    def _judge(self, net: GroundingModel | ExportedNetwork) -> None:
         """Calibrate the confidences, and add what the false sentences show."""
         assert self.card is not None
         self.calibration = calibration_of(net)
@@ -199,12 +200,12 @@ class GroundingValidator(BaseValidator):
     def _loader(self) -> GroundingLoader:
         dataset = EvaluationDataset(self.pictures, self.args.imgsz)
         workers = self.args.workers if self.device.type != "cpu" else 0
-        sampler = EpochSampler(len(dataset), 0, ranks.rank(), ranks.count(), shuffle=False)
+        sampler = EpochSampler(len(dataset), 0, process_rank(), world_size(), shuffle=False)
         return GroundingLoader(dataset, self.args.batch, sampler, workers)
 
     def _ground(
         self,
-        net: GroundingModel | ExportedModel,
+        net: GroundingModel | ExportedNetwork,
         index: list[int],
         img: Tensor,
         extent: Tensor,
@@ -266,8 +267,8 @@ class GroundingValidator(BaseValidator):
             assert self.card is not None
             write_predictions(self.save_dir / "predictions.json", self.cases, self.card, self.args.split or "val")
         if self.args.plots:
+            from optisar_yolo.engine.answer_sheets import write_sheets
             from optisar_yolo.engine.report import write_report
-            from optisar_yolo.explain.sheets import write_sheets
 
             files = write_report(self.metrics, self.cases, self.save_dir)
             files += write_sheets(self.cases, list(self.metrics.column("modality")), self.save_dir)

@@ -20,13 +20,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
-from optisar_yolo import plugin
-from optisar_yolo.arguments import UsageError
-from optisar_yolo.data.dataset import GroundingDataset
-from optisar_yolo.data.records import MODALITIES, Picture, load_card, load_split
-from optisar_yolo.data.sampler import by_modality
-from optisar_yolo.engine.report import save_figure
-from optisar_yolo.settings import OPTISAR_DEFAULTS
+from optisar_yolo.data import MODALITIES, GroundingDataset, Picture, by_modality, load_card, load_split
+from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
+from optisar_yolo.utils import UsageError
+from optisar_yolo.visualize import save_figure
 
 OWN: dict[str, Any] = {
     "data": "optsar.yaml", "split": "train", "n": 12, "seed": 0, "epoch": 0, "imgsz": 320, "save": "view.jpg",
@@ -58,7 +55,7 @@ def main(options: dict[str, str]) -> None:
     card = load_card(args.data)
     pictures = load_split(card, args.split, args.fraction or 1.0, args.seed)
     dataset = GroundingDataset(pictures, card.names, args)
-    chosen = choose(pictures, own["n"], args.seed)
+    chosen = choose_pictures(pictures, own["n"], args.seed)
     samples = [dataset[own["epoch"], i] for i in chosen]
     title = f"{Path(str(args.data)).name}, {args.split}, seed {args.seed}, epoch {own['epoch']}: "
     figure = view_sheet(samples, title + _said(options))
@@ -98,13 +95,13 @@ def configure(options: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
     if own["save"].suffix.lower() not in FORMATS:
         raise ValueError(f"'save={own['save']}' is not valid: the file's name must end with {', '.join(FORMATS)}")
     try:
-        with plugin.config_keys():
+        with config_keys():
             return get_cfg(overrides=TRAIN_DEFAULTS | values), own
     except TypeError as error:  # what Ultralytics raises for a value of a wrong type
         raise ValueError(str(error)) from error
 
 
-def choose(pictures: list[Picture], count: int, seed: int) -> list[int]:
+def choose_pictures(pictures: list[Picture], count: int, seed: int) -> list[int]:
     """Choose pictures of both modalities in turn, in an order that follows from the seed."""
     rng = np.random.default_rng(seed)
     sides = [rng.permutation(side).tolist() for side in by_modality(pictures).values()]

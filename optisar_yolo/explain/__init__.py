@@ -1,7 +1,5 @@
 """Looking into a grounding model: score, activation and routing maps of a picture, and surveys of a data split."""
 
-from optisar_yolo.explain.command import explain
-from optisar_yolo.explain.explanation import Answer, Explanation
-from optisar_yolo.explain.look import Explainer, ExplainError
+import lazy_loader
 
-__all__ = ["Answer", "ExplainError", "Explainer", "Explanation", "explain"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

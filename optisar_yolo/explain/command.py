@@ -12,14 +12,13 @@ from ultralytics.cfg import get_save_dir, smart_value
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import select_device
 
-from optisar_yolo.arguments import BUNDLED_MODEL, UsageError, typed
-from optisar_yolo.engine.page import Section, write_index
-from optisar_yolo.engine.predict import sentences
-from optisar_yolo.engine.sources import PictureFiles, opened
+from optisar_yolo.engine import PictureFiles, opened, sentences
 from optisar_yolo.explain.explanation import Explanation
 from optisar_yolo.explain.look import NO_EXPERTS, Explainer, checked_network
 from optisar_yolo.explain.record import write_explanation
 from optisar_yolo.explain.split import routing_sheets
+from optisar_yolo.utils import BUNDLED_MODEL, UsageError, typed
+from optisar_yolo.visualize import Section, write_index
 
 DEFAULTS: dict[str, Any] = {
     "source": None, "text": None, "data": None, "split": "test", "model": BUNDLED_MODEL, "project": None,

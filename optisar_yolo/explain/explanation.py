@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo.explain.frame import Frame
-from optisar_yolo.explain.routing import Routing
+from optisar_yolo.engine import Routing
+from optisar_yolo.visualize import Frame
 
 
 class Answer(NamedTuple):

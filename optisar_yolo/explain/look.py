@@ -16,19 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from optisar_yolo.data.geometry import to_picture
-from optisar_yolo.engine.banks import checked_bank
-from optisar_yolo.engine.calibrate import calibration_of, default_conf
-from optisar_yolo.engine.exported import ExportedModel
-from optisar_yolo.engine.predict import canvas
+from optisar_yolo.data import to_picture
+from optisar_yolo.engine import Routing, RoutingRecorder, calibration_of, canvas, checked_bank, default_conf
 from optisar_yolo.explain.explanation import Answer, Explanation
-from optisar_yolo.explain.frame import Frame
-from optisar_yolo.explain.routing import Routing, RoutingRecorder
-from optisar_yolo.importing.equals import gates
-from optisar_yolo.nn.model import Encoded, GroundingModel
-from optisar_yolo.nn.parts import named_parts
-from optisar_yolo.nn.plmoe import MoEBlock
-from optisar_yolo.nn.tgdf import DualGateFusion
+from optisar_yolo.export import ExportedModel
+from optisar_yolo.nn import DualGateFusion, Encoded, GroundingModel, MoEBlock, named_parts
+from optisar_yolo.paper import gates
+from optisar_yolo.visualize import Frame
 
 LATE = "No text reaches the pyramid of this network: its maps are the same for every sentence."
 CLOSED = "The gates of the text-guided fusion are closed: no text reaches the pyramid, its maps are the same for all."

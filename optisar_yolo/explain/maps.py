@@ -11,10 +11,20 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from optisar_yolo.engine import Routing
 from optisar_yolo.explain.explanation import Explanation, sigmoid
-from optisar_yolo.explain.frame import Frame
-from optisar_yolo.explain.panels import SHORTEST, WIDTH, above, backdrop, bar, board, heat, lines_above, outline
-from optisar_yolo.explain.routing import Routing
+from optisar_yolo.visualize import (
+    PANEL_SHORTEST,
+    PANEL_WIDTH,
+    Frame,
+    above,
+    backdrop,
+    bar,
+    board,
+    heat,
+    lines_above,
+    outline,
+)
 
 SCORES, ACTIVATIONS, FACTORS, WEIGHTS = "viridis", "magma", "cividis", "viridis"  # readable without colour vision
 # Okabe and Ito's colours, which can be told apart without full colour vision; numbers stand in the patches too
@@ -133,7 +143,7 @@ def expert_map(axes: Axes, image: np.ndarray, frame: Frame, routing: Routing, ti
     """Colour a picture's patches by the expert of the largest weight, with its number where there is room."""
     experts = len(routing.gates)
     rows, columns = routing.first.shape
-    backdrop(axes, image, title, room=WIDTH)
+    backdrop(axes, image, title, room=PANEL_WIDTH)
     edges = frame.edges((rows, columns), routing.cell)
     heat(axes, routing.first, edges, False, cmap=ListedColormap(colours(experts)), vmin=-0.5, vmax=experts - 0.5)
     if max(rows, columns) > NUMBERED:
@@ -168,7 +178,7 @@ def _shares(axes: Axes, routing: Routing, frame: Frame) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     # the ticks need room beside the colour bar and below, which the pictures of the row do not
     place, (width, height) = axes.get_position(), axes.figure.get_size_inches()  # type: ignore[union-attr]
-    tall = max(place.height, SHORTEST / height) - SCALE[1] / height
+    tall = max(place.height, PANEL_SHORTEST / height) - SCALE[1] / height
     axes.set_position((place.x0 + SCALE[0] / width, place.y1 - tall, place.width, tall))
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from optisar_yolo.explain.explanation import Explanation
 from optisar_yolo.explain.maps import activation_figure, routing_figure, score_figure
-from optisar_yolo.explain.panels import save
-from optisar_yolo.files import write_atomic
+from optisar_yolo.utils import write_atomic
+from optisar_yolo.visualize import save
 
 PER_FIGURE = 5  # sentences
 

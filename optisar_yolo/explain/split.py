@@ -6,13 +6,11 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from optisar_yolo.data.pixels import read_image
-from optisar_yolo.data.records import MODALITIES, Picture, load_card, load_split
-from optisar_yolo.engine.metrics import TITLES
-from optisar_yolo.engine.view import choose
+from optisar_yolo.data import MODALITIES, Picture, load_card, load_split, read_image
+from optisar_yolo.engine import TITLES, choose_pictures
 from optisar_yolo.explain.look import Explainer
 from optisar_yolo.explain.maps import expert_map
-from optisar_yolo.explain.panels import GAP, HEAD, TITLE, WIDTH, save, say
+from optisar_yolo.visualize import PANEL_GAP, PANEL_HEAD, PANEL_TITLE, PANEL_WIDTH, save, say
 
 NARROWEST = 6.2  # inches: as much as the title needs
 
@@ -31,7 +29,7 @@ def routing_sheets(look: Explainer, data: str | Path, split: str, n: int, folder
         One sheet per block.
     """
     pictures = load_split(load_card(data), split)
-    order = [pictures[i] for i in choose(pictures, len(pictures), seed=0)]
+    order = [pictures[i] for i in choose_pictures(pictures, len(pictures), seed=0)]
     rows = [own[:n] for m in MODALITIES if (own := [p for p in order if p.modality == m])]
     first = read_image(rows[0][0].path)
     return [save(_sheet(look, rows, block), folder / f"routing_{block}.png") for block in look.routes(first)[1]]
@@ -39,20 +37,27 @@ def routing_sheets(look: Explainer, data: str | Path, split: str, n: int, folder
 
 def _sheet(look: Explainer, rows: list[list[Picture]], block: str) -> Figure:
     """Draw one row of pictures per modality."""
-    width = max(max(map(len, rows)) * (WIDTH + GAP) + GAP, NARROWEST)
-    tall = [WIDTH * min(max(p.height / p.width for p in row), 1.0) for row in rows]  # taller pictures become narrower
-    height = HEAD + sum(tall) + len(rows) * (TITLE + GAP)
+    width = max(max(map(len, rows)) * (PANEL_WIDTH + PANEL_GAP) + PANEL_GAP, NARROWEST)
+    tall = [
+        PANEL_WIDTH * min(max(p.height / p.width for p in row), 1.0) for row in rows
+    ]  # taller pictures become narrower
+    height = PANEL_HEAD + sum(tall) + len(rows) * (PANEL_TITLE + PANEL_GAP)
     figure = Figure(figsize=(width, height))
     title = f"{block}: expert of the largest weight in each patch"
-    say(figure, GAP / width, 1 - 0.5 * HEAD / height, title, fontsize=12, fontweight="bold", va="center")
-    bottom = height - HEAD
+    say(figure, PANEL_GAP / width, 1 - 0.5 * PANEL_HEAD / height, title, fontsize=12, fontweight="bold", va="center")
+    bottom = height - PANEL_HEAD
     for row, high in zip(rows, tall, strict=True):
-        bottom -= TITLE + high
+        bottom -= PANEL_TITLE + high
         for column, picture in enumerate(row):
-            area = ((GAP + column * (WIDTH + GAP)) / width, bottom / height, WIDTH / width, high / height)
+            area = (
+                (PANEL_GAP + column * (PANEL_WIDTH + PANEL_GAP)) / width,
+                bottom / height,
+                PANEL_WIDTH / width,
+                high / height,
+            )
             image = read_image(picture.path)
             frame, routing = look.routes(image)
             name = f"{TITLES.get(picture.modality, picture.modality)}, {picture.path.name}"
             expert_map(figure.add_axes(area, anchor="NW"), image, frame, routing[block], name)
-        bottom -= GAP
+        bottom -= PANEL_GAP
     return figure

@@ -18,9 +18,9 @@ from ultralytics.nn.modules.conv import Conv, DWConv
 from ultralytics.nn.modules.head import Detect
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
-from optisar_yolo.nn.compare import SUPPRESSED, CandidateComparison, Candidates, local_maxima
 from optisar_yolo.nn.position import POSITION_CHANNELS, position_code
 from optisar_yolo.nn.precision import full
+from optisar_yolo.nn.rerank import SUPPRESSED, CandidateComparison, Candidates, local_maxima
 from optisar_yolo.nn.window import COST, distributions_at
 
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.tal import make_anchors
 
-from optisar_yolo import ranks
-from optisar_yolo.nn.compare import comparison_loss
 from optisar_yolo.nn.position import region_labels
+from optisar_yolo.nn.rerank import comparison_loss
+from optisar_yolo.utils import sum_over_processes, world_size
 
 FOREGROUND_WEIGHT = 2.0  # of assigned cells in the region loss, Eq. 9
 Watch = Callable[[int, Tensor, Tensor, Tensor], None]
@@ -103,7 +103,7 @@ class GroundingLoss(v8DetectionLoss):
             # one-hot alignment -> weight of each anchor, spread over the row of truth of its object
             weight = aligned.sum(-1, keepdim=True)  # [B, A, 1]
             # A process with few objects must not weigh them more than the others do theirs: one normaliser for all.
-            total = ranks.total(weight.sum()).clamp(min=1) / ranks.count()
+            total = sum_over_processes(weight.sum()).clamp(min=1) / world_size()
             keep = torch.ones_like(scores)
             target = torch.zeros_like(scores)
             chosen = torch.zeros_like(scores, dtype=torch.bool)

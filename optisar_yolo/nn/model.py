@@ -19,11 +19,11 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import initialize_weights
 
-from optisar_yolo.nn.build import load_model_yaml, parse_rows
-from optisar_yolo.nn.fused import fuse_parts
+from optisar_yolo.nn.fuse import fuse_parts
 from optisar_yolo.nn.head import GroundingDetect, Looked
 from optisar_yolo.nn.plmoe import MoEBlock
 from optisar_yolo.nn.tgdf import TGDFSSA
+from optisar_yolo.nn.yaml import load_model_yaml, parse_rows
 
 SCALES = "nsmlx"
 
@@ -148,7 +148,7 @@ class GroundingModel(DetectionModel):
         return [y[j] for j in self.head.f]
 
     def fuse(self, verbose: bool = True, imgsz: int = 640) -> GroundingModel:
-        """Bring the network into its exact form for inference, in place (see :mod:`optisar_yolo.nn.fused`).
+        """Bring the network into its exact form for inference, in place (see :mod:`optisar_yolo.nn.fuse`).
 
         Its kernels then lie in memory with the channels last, and the maps follow them: convolutions on processors
         and graphics cards compute in this order, and spare putting values into it and back.

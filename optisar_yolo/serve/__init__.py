@@ -1,1 +1,5 @@
 """The browser app (``optisar app``) and the HTTP service (``optisar serve``)."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

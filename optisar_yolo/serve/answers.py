@@ -13,14 +13,11 @@ import torch
 from torch import Tensor
 
 from optisar_yolo.api import OptiSAR
-from optisar_yolo.data.textbank import TextBank
-from optisar_yolo.engine.calibrate import calibration_of, default_conf
-from optisar_yolo.engine.exported import KnownSentences, Pictures
-from optisar_yolo.engine.predict import answer
-from optisar_yolo.nn.head import Looked
-from optisar_yolo.nn.model import Encoded, GroundingModel
+from optisar_yolo.engine import KnownSentences, Pictures, answer, calibration_of, default_conf
+from optisar_yolo.nn import Encoded, GroundingModel, Looked
 from optisar_yolo.serve.limits import Refusal
 from optisar_yolo.serve.session import Prepared, Remembered, Seen
+from optisar_yolo.text import TextBank
 
 TEXTS = 20_000  # sentences whose vectors are kept: bounds memory (1.5 KiB each with the bundled encoder)
 

@@ -12,7 +12,6 @@ from typing import Any, TypeVar, cast
 import gradio as gr
 import numpy as np
 
-from optisar_yolo.data.render import draw as render
 from optisar_yolo.serve.answers import Answer, Engine, Question
 from optisar_yolo.serve.limits import Limits, Refusal, within
 from optisar_yolo.serve.maps import overlay, score_maps
@@ -20,6 +19,7 @@ from optisar_yolo.serve.models import Models
 from optisar_yolo.serve.results import SHOWN, Folder, compact, drawn, shown, write_png, write_results
 from optisar_yolo.serve.session import Prepared, Remembered, Seen, key_of
 from optisar_yolo.serve.uploads import check_bytes, read_upload
+from optisar_yolo.synthetic import draw as render
 
 F = TypeVar("F", bound=Callable[..., Any])
 MAPS = 12  # sentences whose score maps are drawn

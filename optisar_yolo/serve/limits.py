@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optisar_yolo.wording import clean
+from optisar_yolo.language import clean
 
 MIB = 1024 * 1024
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optisar_yolo.explain.frame import Frame
-from optisar_yolo.nn.model import Encoded, GroundingModel
+from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.serve.answers import Engine
 from optisar_yolo.serve.session import Seen
+from optisar_yolo.visualize import Frame
 
 STRENGTH = 0.55  # of the colours over the picture
 RANGE = 6.0  # logits below the highest that get a colour: what has e^-6 of its odds is as good as excluded

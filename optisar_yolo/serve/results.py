@@ -14,9 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from optisar_yolo.engine.draw import draw
-from optisar_yolo.files import write_atomic
 from optisar_yolo.serve.answers import Answer
+from optisar_yolo.utils import write_atomic
+from optisar_yolo.visualize import draw_answers
 
 COLUMNS = ("sentence", "answer", "score", "left", "top", "right", "bottom", "note")
 SHOWN = ("sentence", "answer", "score", "box", "note")
@@ -64,7 +64,7 @@ def drawn(view: np.ndarray, size: tuple[int, int], answers: Sequence[Answer]) ->
         for j, a in enumerate(answers)
         for b in a.boxes
     ]
-    picture = draw(view, np.array(boxes).reshape(-1, 6), {j: a.text for j, a in enumerate(answers)})
+    picture = draw_answers(view, np.array(boxes).reshape(-1, 6), {j: a.text for j, a in enumerate(answers)})
     return np.asarray(picture)[..., ::-1]
 
 

@@ -8,10 +8,9 @@ from typing import Any
 
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.arguments import BUNDLED_MODEL, typed
-from optisar_yolo.extras import need
 from optisar_yolo.serve.limits import Limits
 from optisar_yolo.serve.run_service import limits_of
+from optisar_yolo.utils import BUNDLED_MODEL, need, typed
 
 KEYS = ("max_mib", "max_pixels", "max_sentences", "max_words", "max_characters", "remembered")
 DEFAULTS: dict[str, Any] = {

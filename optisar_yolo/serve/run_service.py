@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from optisar_yolo.arguments import BUNDLED_MODEL, typed
-from optisar_yolo.extras import need
 from optisar_yolo.serve.limits import Limits
+from optisar_yolo.utils import BUNDLED_MODEL, need, typed
 
 LIMITS: dict[str, Any] = {f.name: f.default for f in fields(Limits)}
 DEFAULTS: dict[str, Any] = {"host": "127.0.0.1", "port": 8000, "model": BUNDLED_MODEL, "imgsz": 0, **LIMITS}

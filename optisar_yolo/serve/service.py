@@ -17,7 +17,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from ultralytics.utils import LOGGER
 
-from optisar_yolo import __version__
 from optisar_yolo.api import OptiSAR
 from optisar_yolo.serve.answers import Engine, Question
 from optisar_yolo.serve.batching import Batcher, late
@@ -27,6 +26,7 @@ from optisar_yolo.serve.metrics import Metrics
 from optisar_yolo.serve.schema import FAULTS, AnswerModel, Grounding
 from optisar_yolo.serve.session import Prepared, Seen, key_of
 from optisar_yolo.serve.uploads import check_bytes, read_upload
+from optisar_yolo.version import __version__
 
 T = TypeVar("T")
 PREDICT = "/v1/predict"

@@ -11,9 +11,8 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from optisar_yolo.engine.exported import Pictures
-from optisar_yolo.engine.predict import canvas
-from optisar_yolo.nn.model import Encoded
+from optisar_yolo.engine import Pictures, canvas
+from optisar_yolo.nn import Encoded
 
 Kept = TypeVar("Kept")
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from optisar_yolo.data.cards import DataError
-from optisar_yolo.data.pixels import read_encoded
+from optisar_yolo.data import DataError, read_encoded
 from optisar_yolo.serve.limits import MIB, Limits, Refusal
 
 # The readers themselves, not `PIL.Image.open`: ultralytics replaces that by one that wants to install a package when it
@@ -34,7 +33,7 @@ def read_upload(data: bytes, limits: Limits) -> np.ndarray:
         limits: Largest content and most pixels.
 
     Returns:
-        uint8 [h, w, 3] BGR, as :func:`~optisar_yolo.data.pixels.read_image` gives it.
+        uint8 [h, w, 3] BGR, as :func:`~optisar_yolo.data.images.read_image` gives it.
 
     Raises:
         Refusal: 400 empty, damaged or incomplete, 413 too large, 415 of another kind.

@@ -1,1 +1,0 @@
-"""Data-set construction: the steps of `optisar dataset`."""

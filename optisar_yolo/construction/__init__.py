@@ -1,0 +1,5 @@
+"""Construction of grounding data sets: the steps of ``optisar dataset``."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

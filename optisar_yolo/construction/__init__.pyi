@@ -1,0 +1,5 @@
+from .sources.pictures import SUFFIXES as SUFFIXES
+from .writing.split import (
+    Group as Group,
+    stratify as stratify,
+)

@@ -1,0 +1,252 @@
+"""Checks one split of a written data set: records, pictures, boxes, labels, XML, expressions."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from optisar_yolo.construction.checking.expressions import Note, check_expressions, same_object
+from optisar_yolo.construction.checking.findings import Findings
+from optisar_yolo.construction.sources.pictures import picture_size
+from optisar_yolo.construction.writing.voc import read_xml
+from optisar_yolo.data import SAME_OBJECT, Box, Card, Skips, from_xywh, is_id, is_number, label_boxes
+from optisar_yolo.language import clean
+
+EDGE = 1.0  # pixels that a box may leave its picture by: rounding
+XML_EDGE = 1.01  # pixels by which XML and JSON may differ: many XML files are rounded
+
+
+@dataclass
+class Seen:
+    """What the checks across splits need of one split, a few bytes per picture.
+
+    Attributes:
+        sizes: File name to its number of bytes.
+        pictures: Number of usable image records.
+        expressions: Number of expressions.
+        checked: Number of expressions that the boxes can prove true or false.
+        contradicted: Number of those that they prove false.
+    """
+
+    sizes: dict[str, int] = field(default_factory=dict)
+    pictures: int = 0
+    expressions: int = 0
+    checked: int = 0
+    contradicted: int = 0
+
+
+def inspect(card: Card, split: str, findings: Findings) -> Seen:
+    """Check a split.
+
+    Args:
+        card: The data card.
+        split: One of its splits.
+        findings: Gets what is found.
+
+    Returns:
+        What the checks across splits need.
+    """
+    seen = Seen()
+    file = card.splits[split]
+    try:
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        findings.error("annotation file that cannot be read", f"{file}: {error}")
+        return seen
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
+        findings.error("annotation file without the lists 'images' and 'annotations'", str(file))
+        return seen
+    entries = _entries(content["images"], split, findings)
+    notes = _notes(content, entries, card, split, findings)
+    seen.pictures = len(entries)
+    for image_id, entry in entries.items():
+        if (size := _picture(entry, card, split, findings)) is not None:
+            seen.sizes[entry["file_name"]] = size
+        mine = notes.get(image_id, [])
+        inside = [n for n in mine if _inside(n, entry, findings)]
+        seen.expressions += sum(bool(n.caption) for n in mine)
+        boxes = _labels(entry, inside, card, split, findings)
+        _xml(entry, mine, card, split, findings)
+        told = check_expressions(inside, boxes, (entry["width"], entry["height"]), findings)
+        seen.checked += told.checked
+        seen.contradicted += told.contradicted
+    _strays(entries, card, split, findings)
+    if not seen.expressions:
+        findings.error("split without any expression", split)
+    return seen
+
+
+def _entries(images: list[Any], split: str, findings: Findings) -> dict[Any, dict[str, Any]]:
+    """Return the usable image records by id."""
+    entries: dict[Any, dict[str, Any]] = {}
+    names: set[str] = set()
+    for number, entry in enumerate(images):
+        record = f"{split} images[{number}]"
+        if not isinstance(entry, dict) or not is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
+            findings.error("image record without id and file_name", record)
+            continue
+        name = entry["file_name"]
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or not path.name:
+            findings.error("picture name that leads out of its folder", f"{record}, {name}")
+        elif not all(is_number(entry.get(k)) and entry[k] >= 1 for k in ("width", "height")):
+            findings.error("image record without width and height", f"{record}, {name}")
+        elif entry["id"] in entries:
+            findings.error("image id used twice", f"{record}, id {entry['id']}")
+        elif name in names:
+            findings.error("picture listed twice", f"{record}, {name}")
+        else:
+            names.add(name)
+            entries[entry["id"]] = entry
+    return entries
+
+
+def _notes(
+    content: dict[str, Any], entries: dict[Any, Any], card: Card, split: str, findings: Findings
+) -> dict[Any, list[Note]]:
+    """Return the usable annotations by image id."""
+    listed = content.get("categories")
+    names = {
+        c["id"]: c["name"]
+        for c in (listed if isinstance(listed, list) else [])
+        if isinstance(c, dict) and is_id(c.get("id")) and isinstance(c.get("name"), str)
+    }
+    if list(names.items()) != list(enumerate(card.names)):
+        findings.warning("categories that are not those of the card in their order", f"{split}: {list(names.values())}")
+    ids: set[Any] = set()
+    notes: dict[Any, list[Note]] = {}
+    for number, note in enumerate(content["annotations"]):
+        record = f"{split} annotations[{number}]"
+        if not isinstance(note, dict) or not is_id(note.get("id")):
+            findings.error("annotation without an id", record)
+            continue
+        if note["id"] in ids:
+            findings.error("annotation id used twice", f"{record}, id {note['id']}")
+        ids.add(note["id"])
+        record = f"{split} annotation {note['id']}"
+        image_id, category_id = note.get("image_id"), note.get("category_id")
+        category = names.get(category_id) if is_id(category_id) else None
+        box = from_xywh(note.get("bbox"))
+        if not is_id(image_id) or image_id not in entries:
+            findings.error("annotation of no known image", f"{record}, image_id {image_id}")
+        elif category is None or category not in card.names:
+            findings.error("annotation of unknown category", f"{record}, category_id {category_id}")
+        elif box is None:
+            findings.error("box that is not four finite numbers of positive area", f"{record}, {note.get('bbox')}")
+        else:
+            if note.get("category_name", category) != category:
+                findings.error("category_name that is not its category_id's", f"{record}, {note['category_name']}")
+            caption = _caption(note, record, findings)
+            notes.setdefault(image_id, []).append(Note(record, box, category, caption))
+    return notes
+
+
+def _caption(note: dict[str, Any], record: str, findings: Findings) -> str:
+    """Return an annotation's caption, "" where it has none."""
+    if "caption" not in note:
+        return ""
+    try:
+        return clean(note["caption"])
+    except ValueError:
+        findings.error("caption that says nothing", f"{record}, {note['caption']!r}")
+        return ""
+
+
+def _picture(entry: dict[str, Any], card: Card, split: str, findings: Findings) -> int | None:
+    """Check a picture's file; return its number of bytes, or None where there is none."""
+    name = entry["file_name"]
+    path = picture_path(card, split, name)
+    try:
+        size, found = os.stat(path).st_size, picture_size(path)
+    except (OSError, ValueError) as error:  # DataError is a ValueError
+        missing = not os.path.exists(path)
+        findings.error("picture missing" if missing else "picture that cannot be read", f"{path}: {error}")
+        return None
+    if found != (entry["width"], entry["height"]):
+        said = f"{entry['width']}x{entry['height']}"
+        findings.error("picture of another size than its record says", f"{split} {name}: {found[0]}x{found[1]}, {said}")
+    return size
+
+
+def picture_path(card: Card, split: str, name: str) -> Path:
+    """Return a picture's file: in its split's folder, or beside that folder, where the loader looks too."""
+    folder = card.images[split]
+    return next((p for p in (folder / name, folder.parent / name) if os.path.isfile(p)), folder / name)
+
+
+def _inside(note: Note, entry: dict[str, Any], findings: Findings) -> bool:
+    """Check that a box lies in its picture."""
+    x1, y1, x2, y2 = note.box
+    if min(x1, y1) >= -EDGE and x2 <= entry["width"] + EDGE and y2 <= entry["height"] + EDGE:
+        return True
+    findings.error("box that leaves its picture", f"{note.label}, {entry['file_name']}")
+    return False
+
+
+def _labels(
+    entry: dict[str, Any], notes: list[Note], card: Card, split: str, findings: Findings
+) -> list[tuple[Box, str]]:
+    """Compare a picture's label file with its annotations; return the boxes that the label file alone has."""
+    folder = card.labels[split]
+    relative = PurePosixPath(entry["file_name"]).with_suffix(".txt")
+    file = next((p for p in (folder / relative, folder.parent / relative) if p.is_file()), None)
+    if file is None:
+        if notes and folder.is_dir():
+            findings.error("picture without a label file", f"{split} {entry['file_name']}")
+        return []
+    problems = Skips()
+    lines = list(label_boxes(file, (int(entry["width"]), int(entry["height"])), len(card.names), problems))
+    for problem, examples in problems.examples.items():
+        findings.error(problem, f"{split} {examples[0]}")
+    index = {name: i for i, name in enumerate(card.names)}
+    theirs = np.array([b for b, _ in lines], dtype=np.float64).reshape(-1, 4)
+    kinds = np.array([c for _, c in lines], dtype=np.int64)
+    matched = np.zeros(len(lines), dtype=bool)
+    for note in notes:
+        same = same_object(note.box, theirs, SAME_OBJECT) & (kinds == index[note.category])
+        matched |= same
+        if not same.any():
+            findings.error("annotation that the label file lacks", f"{note.label}, {file.name}")
+    if not matched.all():
+        findings.note("objects that the label files alone have", f"{split} {file.name}")
+    return [(b, card.names[c]) for (b, c), hit in zip(lines, matched.tolist(), strict=True) if not hit]
+
+
+def _xml(entry: dict[str, Any], notes: list[Note], card: Card, split: str, findings: Findings) -> None:
+    """Compare a picture's XML with its annotations, if there is XML."""
+    folder = card.root / "annotations" / split
+    file = folder / PurePosixPath(entry["file_name"]).with_suffix(".xml")
+    if not file.is_file():
+        if folder.is_dir():
+            findings.error("picture without an XML file", f"{split} {entry['file_name']}")
+        return
+    try:
+        said = read_xml(file)
+    except ValueError as error:
+        findings.error("XML file that cannot be read", f"{split} {file.name}: {error}")
+        return
+    ours = sorted((n.category, n.caption, n.box) for n in notes)
+    theirs = sorted((name, " ".join(text.split()), box) for name, box, text in said.objects)
+    equal = len(ours) == len(theirs) and all(
+        a[:2] == b[:2] and max(abs(p - q) for p, q in zip(a[2], b[2], strict=True)) < XML_EDGE
+        for a, b in zip(ours, theirs, strict=True)
+    )
+    if not equal or said.size != (entry["width"], entry["height"]):
+        findings.error("XML file that differs from the JSON file", f"{split} {file.name}")
+
+
+def _strays(entries: dict[Any, dict[str, Any]], card: Card, split: str, findings: Findings) -> None:
+    """Look for files in the split's own folder of pictures that no record names."""
+    folder = card.images[split]
+    if folder.name not in (split, card.splits[split].stem) or not folder.is_dir():
+        return  # a folder that several splits share
+    names = {PurePosixPath(e["file_name"]).name for e in entries.values()}
+    with os.scandir(folder) as files:
+        for file in files:
+            if file.is_file() and file.name not in names:
+                findings.warning("file among the pictures that no record names", f"{split} {file.name}")

@@ -1,0 +1,122 @@
+"""Numbers and figures of a written data set (``optisar dataset stats``): Figures 3 and 4 of the OptiSAR-Net++ paper.
+
+As in the paper, the unit is the expression: an object with two expressions counts twice.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ultralytics.utils import LOGGER, TQDM
+
+from optisar_yolo.construction.checking.figures import Tally, distributions, word_figure
+from optisar_yolo.construction.checking.validate import card_in
+from optisar_yolo.data import MODALITIES, Card, DataError, load_card, load_split
+from optisar_yolo.utils import write_atomic
+from optisar_yolo.visualize import save_figure
+
+DEFAULTS: dict[str, Any] = {"data": "", "out": ""}
+SIDES = ("width", "height", "area")
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+LISTED = 200  # words of a cloud that are written down
+
+
+def main(options: dict[str, Any]) -> None:
+    """Write ``stats.json``, ``distributions.png`` and ``words.png``, and print a short table.
+
+    Args:
+        options: ``data``: a data card, or the folder of one. ``out``: folder of the results, by default ``stats`` in
+            the work folder.
+
+    Raises:
+        DataError: The data set cannot be read, or the results cannot be written.
+    """
+    card = load_card(card_in(options["data"]))
+    folder = Path(options["out"] or Path(options["work"]) / "stats")
+    tally = tally_of(card)
+    result = {"data": str(card.path), **stats(tally)}
+    for line in table(result):
+        LOGGER.info(line)
+    if options["dry_run"]:
+        return
+    try:
+        write_atomic(folder / "stats.json", json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        save_figure(distributions(tally), folder / "distributions.png")
+        save_figure(word_figure(tally.clouds, options["seed"]), folder / "words.png")
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be written ({error.strerror or error})") from error
+    LOGGER.info(f"written to {folder}: stats.json, distributions.png, words.png")
+
+
+def tally_of(card: Card) -> Tally:
+    """Read a data set, one split at a time.
+
+    Raises:
+        DataError: A split cannot be read.
+    """
+    tally = Tally(card.names)
+    for split in card.splits:
+        for picture in TQDM(load_split(card, split), desc=f"stats {split}", unit=" pictures"):
+            tally.add(picture, split)
+    return tally
+
+
+def stats(tally: Tally) -> dict[str, Any]:
+    """Return the numbers behind the figures, as JSON can say them; sizes in pixels, shares from 0 to 1."""
+    total = len(tally.length)
+    modality = np.asarray(tally.modality)
+    category = np.asarray(tally.category)
+    length = np.asarray(tally.length, dtype=np.int64)
+    sizes: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    for number, name in enumerate(MODALITIES):
+        if (chosen := modality == number).any():
+            sizes[name] = {side: summary(tally.values(side)[chosen]) for side in SIDES}
+    area = tally.values("area")
+    return {
+        "unit": "expression",
+        "splits": tally.splits
+        | {"all": {k: sum(s[k] for s in tally.splits.values()) for k in next(iter(tally.splits.values()))}},
+        "modalities": {
+            name: {
+                "pictures": tally.pictures[name],
+                "expressions": int((modality == number).sum()),
+                "share": round(float((modality == number).mean()), 4),
+            }
+            for number, name in enumerate(MODALITIES)
+        },
+        "sizes": sizes,
+        "words": summary(length)
+        | {"histogram": {str(n): int(c) for n, c in zip(*np.unique(length, return_counts=True), strict=True)}},
+        "categories": {
+            name: {"expressions": int(n), "share": round(n / total, 4), "area": summary(area[category == i])}
+            for i, name in enumerate(tally.names)
+            if (n := int((category == i).sum()))
+        },
+        "vocabulary": len(tally.clouds["words"]),
+        "clouds": {name: dict(cloud.most_common(LISTED)) for name, cloud in tally.clouds.items()},
+    }
+
+
+def summary(values: np.ndarray) -> dict[str, float]:
+    """Return mean, extremes and quantiles of some numbers, at least one."""
+    named = {f"{q:.0%}": v for q, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)}
+    numbers = {"mean": values.mean(), "min": values.min(), "max": values.max()} | named
+    return {name: round(float(value), 2) for name, value in numbers.items()}
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """Return the lines to print."""
+    lines = [f"{'split':<8}{'pictures':>10}{'objects':>10}{'expressions':>13}"]
+    lines += [f"{s:<8}{n['pictures']:>10}{n['objects']:>10}{n['expressions']:>13}" for s, n in result["splits"].items()]
+    for name, part in result["modalities"].items():
+        lines.append(f"{name}: {part['pictures']} pictures, {part['expressions']} expressions ({part['share']:.1%})")
+    lines.append(
+        f"{result['words']['mean']} words per expression, {result['vocabulary']} different words that say something"
+    )
+    largest = sorted(result["categories"].items(), key=lambda item: -item[1]["expressions"])
+    lines.append("categories: " + ", ".join(f"{name} {part['share']:.1%}" for name, part in largest))
+    return lines

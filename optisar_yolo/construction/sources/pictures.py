@@ -1,0 +1,93 @@
+"""Finds a source's pictures and reads their sizes without decoding them."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+
+from optisar_yolo.data import SPLITS, DataError, read_image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+_SWAPPED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_ORIENTATION = 0x0112
+
+# First bytes of a file to what reads its header. Not PIL.Image.open: ultralytics replaces that by a function that tries
+# to install a plugin when it meets a file that is no picture.
+_HEADERS: dict[bytes, Callable[[Any, str], Any]] = {
+    b"\xff\xd8\xff": JpegImagePlugin.jpeg_factory,
+    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    b"II*\0": TiffImagePlugin.TiffImageFile,
+    b"MM\0*": TiffImagePlugin.TiffImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+}
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Return a picture's width and height as `read_image` would give it, from the file's header where that is known.
+
+    Args:
+        path: A JPEG, PNG, TIFF or BMP, of which only the header is read, or any other picture, which is decoded.
+
+    Raises:
+        DataError: The file cannot be read or is no picture.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+            file.seek(0)
+            for prefix, header in _HEADERS.items():
+                if start.startswith(prefix):
+                    picture = header(file, str(path))
+                    width, height = picture.size
+                    # without the first condition a PNG would be decoded in search of the tag
+                    turned = "exif" in picture.info and picture.getexif().get(_ORIENTATION) in _SWAPPED
+                    return (height, width) if turned else (width, height)
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as error:
+        raise DataError(f"{path}: the picture's header cannot be read ({error}); copy it again") from error
+    height, width = read_image(path).shape[:2]
+    return width, height
+
+
+def find_picture(folder: Path, bases: Sequence[str], name: str) -> tuple[str, Path] | None:
+    """Find a picture in the folders of its source.
+
+    Args:
+        folder: The source's folder.
+        bases: Folders of its pictures, under `folder`; the first that holds the picture counts.
+        name: Its file's name as the annotation has it, which may begin with folders. The suffix may be missing or of
+            another picture format.
+
+    Returns:
+        The name with the file's own suffix, and the path; None where no folder holds it, or the name leads out of them.
+    """
+    relative = PurePosixPath(name.replace("\\", "/"))
+    if relative.is_absolute() or ".." in relative.parts or not relative.name:
+        return None
+    stem = relative.with_suffix("") if relative.suffix.lower() in SUFFIXES else relative
+    others = (f"{stem}{suffix}" for upper in (False, True) for suffix in _cased(upper))
+    for candidate in (str(relative), *others):
+        for base in bases:
+            path = os.path.join(folder, base, candidate)
+            if os.path.isfile(path):  # unlike Path.is_file, False for impossible names
+                return candidate, Path(path)
+    return None
+
+
+def _cased(upper: bool) -> Iterator[str]:
+    return (suffix.upper() if upper else suffix for suffix in SUFFIXES)
+
+
+def in_split(folder: Path, bases: Sequence[str], name: str, split: str) -> str:
+    """Return a picture's name, with its split's folder before it where the pictures lie in folders of splits.
+
+    Two pictures of one name in two such folders are then two pictures, and a picture that several splits share is one.
+    """
+    if split not in SPLITS or not any(os.path.isdir(folder / base / split) for base in bases):
+        return name
+    inner = f"{split}/{name}"
+    return inner if find_picture(folder, bases, inner) is not None else name

@@ -1,0 +1,270 @@
+"""Writes a data set in the layout of the released OptSAR-RSVG (``optisar dataset write``).
+
+A picture's new name follows from its place among the samples alone, and every file appears whole or not at all, so a
+run that was killed goes on where it stopped. ``manifest.json`` in the folder says what the files were made from.
+
+Pictures are what `optisar_yolo.data.images.read_image` shows, which applies a file's EXIF orientation, as training
+does: files that are linked or copied keep their orientation mark, those that are written anew are upright.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from optisar_yolo.construction import steps
+from optisar_yolo.construction.recipe import Recipe, recipe_in
+from optisar_yolo.construction.samples import TRANSFORMS, Sample, SampleFile
+from optisar_yolo.construction.steps import Report, ordered_map
+from optisar_yolo.construction.writing.coco import CocoFile
+from optisar_yolo.construction.writing.files import FORMATS, Job, Target, usable, write_picture
+from optisar_yolo.data import SPLITS, DataError
+from optisar_yolo.utils import appearing, is_part, write_atomic
+
+DEFAULTS: dict[str, Any] = {"to": "OptSAR-RSVG", "link": True, "format": "jpg", "replace": False}
+PREFIX = {"optical": "opt", "sar": "sar"}
+NOTE = "manifest.json"
+SHARED = "pictures in several splits"
+TABLE = "names.csv"
+OURS = ("images", "labels", "annotations", TABLE, *(f"{split}.json" for split in SPLITS))
+COLUMNS = ("file_name", "split", "name", "origin", "source", "transform", "licence")
+
+
+def main(options: dict[str, Any]) -> None:
+    """Run the step ``write``.
+
+    Args:
+        options: ``to``: the data set's folder. ``link``: give unchanged JPEG and PNG files a second name (a hard link)
+            where the disk allows it, instead of copying them. ``format``: "jpg" (quality 95) or "png", for pictures
+            that are transformed or neither JPEG nor PNG. ``replace``: delete another build's files in the folder.
+
+    Raises:
+        DataError: An option out of range, a folder that is not ours, or one that cannot be written.
+    """
+    if options["format"] not in FORMATS:
+        raise DataError(f"format={options['format']}: choose from {', '.join(FORMATS)}")
+    if not options["to"]:
+        raise DataError("to= must name the folder of the data set")
+    work = Path(options["work"])
+    source = steps.input_of(work, "write", options["from"] or None)
+    recipe = recipe_in(work)
+    target = Target(Path(options["to"]).expanduser().absolute(), recipe.names, options["link"], options["format"])
+    keep = {"to": str(target.root), "link": target.link, "format": target.format, "recipe": recipe.as_dict()}
+    plan = {"samples": steps.sha256(source.path), "options": {k: v for k, v in keep.items() if k != "to"}}
+    try:
+        complete = claim(target.root, plan, recipe, options["replace"], options["dry_run"])
+        if not complete and not options["dry_run"]:
+            (work / "write" / "manifest.json").unlink(missing_ok=True)  # the step is not done, whatever it says
+    except OSError as error:
+        raise DataError(f"{error.filename or target.root}: cannot be written ({error.strerror or error})") from error
+
+    def function(samples: SampleFile, report: Report) -> Iterator[Sample]:
+        if options["dry_run"]:
+            return estimate(samples, report, recipe, target)
+        return write(samples, report, recipe, target, options["jobs"])
+
+    report = steps.run(work, "write", function, source, keep, dry_run=options["dry_run"])
+    if not (complete or options["dry_run"]):
+        try:
+            _note(target.root, plan, complete=True, shared=report.counts.get(SHARED, 0))
+        except OSError as error:
+            raise DataError(f"{target.root / NOTE}: cannot be written ({error.strerror or error})") from error
+
+
+def card_of(root: Path, recipe: Recipe) -> Path:
+    """Return the data card's file.
+
+    Raises:
+        DataError: The recipe's name cannot be a file's name.
+    """
+    if not recipe.name or Path(recipe.name).name != recipe.name:
+        raise DataError(f"the recipe's name '{recipe.name}' cannot be a file's name; change it and import again")
+    return root / f"{recipe.name.lower()}.yaml"
+
+
+def claim(root: Path, plan: dict[str, Any], recipe: Recipe, replace: bool, dry_run: bool) -> bool:
+    """Make a folder ours, or make sure that it is: nothing that someone else put there is touched.
+
+    Args:
+        root: The data set's folder.
+        plan: What is to be written; JSON can say it.
+        recipe: Names the data card.
+        replace: Delete the files of another plan of ours.
+        dry_run: Look, and change nothing.
+
+    Returns:
+        Whether the folder holds all that the plan says.
+
+    Raises:
+        DataError: The folder holds other things.
+        OSError: It cannot be written.
+    """
+    card = card_of(root, recipe)
+    if root.exists() and not root.is_dir():
+        raise DataError(f"{root}: is a file; choose another to=")
+    present = [p for p in root.iterdir() if not is_part(p.name)] if root.is_dir() else []
+    if present and not (root / NOTE).is_file():
+        raise DataError(f"{root}: holds files ({present[0].name}) that this command did not write; choose another to=")
+    if present:
+        try:
+            note = json.loads((root / NOTE).read_text(encoding="utf-8"))
+            same, complete = note["plan"] == plan, bool(note["complete"])
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{root / NOTE}: not written by this command; choose another to=") from None
+        if same and complete:
+            return card.is_file() and _whole(root)
+        if not same and not replace:
+            raise DataError(
+                f"{root}: holds another build (other samples or options); choose another to=, or replace=True to "
+                "delete its pictures, labels and annotations first"
+            )
+        if not same and not dry_run:
+            clear(root, card)
+    if not dry_run:
+        _note(root, plan, complete=False)
+        for part in [p for p in root.rglob(".*") if is_part(p.name)]:  # of a run that was killed
+            part.unlink(missing_ok=True)
+    return False
+
+
+def _whole(root: Path) -> bool:
+    """Tell whether all pictures are there that the table of names lists, and the annotations of their splits."""
+    try:
+        with open(root / TABLE, encoding="utf-8", newline="") as file:
+            rows = [(row["split"], row["file_name"]) for row in csv.DictReader(file)]
+    except (OSError, KeyError):
+        return False
+    files = {f"{split}.json" for split, _ in rows} | {f"images/{split}/{name}" for split, name in rows}
+    return all((root / name).is_file() for name in files)
+
+
+def clear(root: Path, card: Path) -> None:
+    """Delete what this command writes, and nothing else."""
+    for path in (*(root / name for name in OURS), card):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _note(root: Path, plan: dict[str, Any], complete: bool, shared: int = 0) -> None:
+    """Say in the folder itself what it is made from, and how many pictures are in several splits as they should be."""
+    content = {"made by": "optisar dataset write", "plan": plan, "complete": complete, SHARED: shared}
+    write_atomic(root / NOTE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def jobs_of(samples: Iterable[Sample], report: Report, recipe: Recipe) -> Iterator[Job]:
+    """Give every picture its name and splits, in the order of the samples; leave out what cannot be written."""
+    numbers = dict.fromkeys(PREFIX, 0)
+    for sample in samples:
+        if sample.modality not in PREFIX:
+            report.problems.add("picture of unknown modality, left out", sample.name)
+            continue
+        if sample.transform not in ("", *TRANSFORMS):
+            report.problems.add("picture with an unknown transform, left out", f"{sample.name}: {sample.transform}")
+            continue
+        numbers[sample.modality] += 1  # counts those left out too: a name never depends on a file's state
+        size = (sample.width, sample.height)
+        sample.instances = [i for i in sample.instances if usable(i, size, recipe, report)]
+        present = {sample.split} if sample.split else {i.split for i in sample.instances}
+        splits = [s for s in SPLITS if s in present]
+        if not splits:
+            report.problems.add("picture of no split, left out (run 'optisar dataset split')", sample.name)
+            continue
+        yield Job(sample, f"{PREFIX[sample.modality]}_{numbers[sample.modality]:06d}", splits)
+
+
+def estimate(samples: Iterable[Sample], report: Report, recipe: Recipe, target: Target) -> Iterator[Sample]:
+    """Count what `write` would write: pictures, expressions, and the room that they need."""
+    needed = 0
+    for job in jobs_of(samples, report, recipe):
+        needed += sum(target.missing(job, split) for split in job.splits)
+        for split in job.splits:
+            report.count(f"{split} pictures")
+        yield job.sample
+    report.count("MiB still to be written, about", math.ceil(needed / 2**20))
+
+
+def write(samples: Iterable[Sample], report: Report, recipe: Recipe, target: Target, jobs: int = 1) -> Iterator[Sample]:
+    """Write a data set: pictures, labels and XML one by one, JSON, card and table of names at the end.
+
+    Args:
+        samples: Pictures with their splits; read again where the disk is full, to say how much is missing.
+        report: Counts pictures, expressions and files; gets what cannot be written.
+        recipe: Names the data set, its categories in their order, and the sources' licences.
+        target: Where and how.
+        jobs: Threads.
+
+    Yields:
+        The samples that are in the data set, under their new names and with their new files.
+
+    Raises:
+        DataError: Nothing can be written, or the disk is full.
+    """
+    licences = {s.name: s.licence for s in recipe.sources}
+    written = dict.fromkeys(SPLITS, 0)
+    try:
+        with ExitStack() as open_files:
+            files = {s: open_files.enter_context(CocoFile(target.root / f"{s}.json", recipe.names)) for s in SPLITS}
+            table = csv.writer(open_files.enter_context(appearing(target.root / TABLE)))
+            table.writerow(COLUMNS)
+            planned = jobs_of(samples, report, recipe)
+            for job, problem in ordered_map(partial(write_picture, target=target), planned, jobs):
+                sample = job.sample
+                if problem:
+                    report.problems.add(f"{problem}, left out", f"{sample.name}: {sample.path}")
+                    continue
+                if len(job.splits) > 1:
+                    report.count(SHARED)
+                for split in job.splits:
+                    objects = job.objects(split)
+                    files[split].add(target.file_name(job), sample.width, sample.height, objects)
+                    written[split] += 1
+                    report.count(f"{split} pictures")
+                    report.count(f"{split} expressions", sum(len(i.captions) for i in objects))
+                    origin = (sample.name, sample.origin, sample.source, sample.transform)
+                    table.writerow([target.file_name(job), split, *origin, licences.get(sample.source, "")])
+                sample.name, sample.path = job.stem, str(target.picture(job, job.splits[0]))
+                sample.transform = ""  # the new file shows the picture as it is
+                yield sample
+            if not any(written.values()):
+                raise DataError(
+                    f"{target.root}: nothing to write; {'; '.join(report.problems.lines()) or 'no picture'}"
+                )
+    except OSError as error:
+        raise DataError(_stopped(error, samples, recipe, target, sum(written.values()))) from error
+    write_atomic(card_of(target.root, recipe), _card(recipe, [s for s in SPLITS if written[s]], licences))
+
+
+def _stopped(error: OSError, samples: Iterable[Sample], recipe: Recipe, target: Target, done: int) -> str:
+    """Say where writing stopped and what it needs to go on."""
+    plan = jobs_of(samples, Report(), recipe)
+    missing = sum(target.missing(job, split) for job in plan for split in job.splits) / 2**20
+    return (
+        f"{error.filename or target.root}: cannot be written ({error.strerror or error}) after {done} pictures; about "
+        f"{math.ceil(missing)} MiB are still to be written. Make room or correct the permissions and repeat the "
+        "command: it goes on from there"
+    )
+
+
+def _card(recipe: Recipe, splits: list[str], licences: dict[str, str]) -> str:
+    """Return the data card's text."""
+    head = [f"# {recipe.name}, written by 'optisar dataset write'. Its pictures keep the licences of their sources:"]
+    head += [f"#   {name}: {' '.join(licence.split()) or 'not stated'}" for name, licence in licences.items()]
+    content = {
+        "path": ".",
+        **{split: f"{split}.json" for split in splits},
+        "images": "images",
+        "labels": "labels",
+        "names": dict(enumerate(recipe.names)),
+    }
+    return "\n".join(head) + "\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

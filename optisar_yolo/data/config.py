@@ -1,0 +1,212 @@
+"""Data cards: one YAML file that says where a data set lies, what its splits are and what its categories are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ultralytics.utils import LOGGER, SETTINGS
+
+from optisar_yolo.plugin import find_packaged
+
+SPLITS = ("train", "val", "test")
+MODALITIES = ("optical", "sar")
+_KEYS = {"path", *SPLITS, "images", "labels", "names", "render", "download", "include"}
+_IGNORED = {"nc", "channels"}  # ultralytics' own card keys that mean nothing here
+
+
+class DataError(ValueError):
+    """A data set that cannot be read; the message names the file, the record and the remedy."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """A data card with every path resolved.
+
+    Attributes:
+        path: The YAML file, or the folder it was resolved from when the card was given as a mapping.
+        root: The data set's folder.
+        names: Category names by index; a name begins with its modality ("optical airplane", "sar ship").
+        splits: Split name to annotation file (COCO JSON).
+        images: Split name to the folder of its pictures.
+        labels: Split name to the folder of its YOLO label files; the folder may be absent.
+        download: How to get the data set, shown when it is not there; may be empty.
+        include: Other cards whose training pictures are added when a model is trained on this one.
+    """
+
+    path: Path
+    root: Path
+    names: tuple[str, ...]
+    splits: dict[str, Path]
+    images: dict[str, Path]
+    labels: dict[str, Path] = field(default_factory=dict)
+    download: str = ""
+    include: tuple[str, ...] = ()
+
+
+def modality_of(name: str) -> str | None:
+    """Return the modality a category name begins with ("optical" or "sar"), or None."""
+    first = name.split(maxsplit=1)[0].lower() if name.strip() else ""
+    return first if first in MODALITIES else None
+
+
+def load_card(data: str | Path | Mapping[str, Any] | Card) -> Card:
+    """Read a data card.
+
+    Args:
+        data: A YAML file's path; the bare name of a packaged card (``"optsar.yaml"``), from any folder; or the card's
+            content as a mapping. A `Card` is returned as it is.
+
+    Returns:
+        The card. If it has a ``render`` entry and its pictures are missing, they have been rendered.
+
+    Raises:
+        DataError: The card is not found, is no valid YAML, lacks a key, or the data set is not where it says.
+    """
+    if isinstance(data, Card):
+        return data
+    if isinstance(data, Mapping):
+        file, content = Path.cwd(), dict(data)
+        base, where = file, "the data card given as a mapping"
+    else:
+        file = _locate(data)
+        content = _read_yaml(file)
+        base, where = file.parent, str(file)
+
+    if unknown := sorted(str(key) for key in content if key not in _KEYS | _IGNORED):
+        LOGGER.warning(f"{where}: unknown key(s) {', '.join(unknown)} ignored; known keys: {', '.join(sorted(_KEYS))}")
+    names = _names(content.get("names"), where)
+    files = {split: content[split] for split in SPLITS if content.get(split) is not None}
+    if not files:
+        raise DataError(f"{where}: none of the keys {', '.join(SPLITS)}; name at least one annotation file (COCO JSON)")
+    for key in ("path", *files, "images", "labels", "download"):
+        if not isinstance(content.get(key, ""), str):
+            raise DataError(f"{where}: '{key}' must be text, not {type(content[key]).__name__}")
+
+    root = _root(content.get("path", ""), base)
+    splits = {split: root / name for split, name in files.items()}
+    if content.get("render") is not None:
+        _render(content["render"], root, splits, where)
+    hint = content.get("download", "").strip()
+    if not root.is_dir():
+        raise DataError(
+            f"{where}: the data set's folder {root} does not exist. {hint or 'Correct `path:` in the card.'}"
+        )
+    return Card(
+        path=file,
+        root=root,
+        names=names,
+        splits=splits,
+        images={s: _part(root / content.get("images", "images"), s, splits[s]) for s in splits},
+        labels={s: _part(root / content.get("labels", "labels"), s, splits[s]) for s in splits},
+        download=hint,
+        include=_include(content.get("include"), where),
+    )
+
+
+def card_names(data: str | Path) -> tuple[str, ...]:
+    """Read the category names of a card whose data set need not be there.
+
+    Args:
+        data: A YAML file's path, or the bare name of a packaged card.
+
+    Raises:
+        DataError: The card is not found, is no valid YAML, or names no categories.
+    """
+    file = _locate(data)
+    return _names(_read_yaml(file).get("names"), str(file))
+
+
+def _locate(data: str | Path) -> Path:
+    """Find a card's file: a path from the working folder first, then the packaged cards."""
+    path = Path(data).expanduser()
+    if path.is_file():
+        return path.resolve()
+    if path.is_dir():
+        raise DataError(f"{path}: a folder, not a data card; give the YAML file that describes the data set")
+    try:
+        return find_packaged("datasets", str(data))
+    except FileNotFoundError as error:
+        raise DataError(f"data card '{data}' not found: no such file from {Path.cwd()}, and {error}") from error
+
+
+def _read_yaml(file: Path) -> dict[Any, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except yaml.YAMLError as error:
+        raise DataError(f"{file}: not valid YAML ({' '.join(str(error).split())}); correct the file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file}: cannot be read as UTF-8 text ({error})") from error
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{file}: a data card is a mapping of keys (path, train, names, ...), found {type(content).__name__}"
+        )
+    return content
+
+
+def _names(names: object, where: str) -> tuple[str, ...]:
+    """Check the category names; they may be a list, or a mapping from 0..n-1."""
+    if isinstance(names, Mapping):
+        if set(names) != set(range(len(names))):
+            raise DataError(
+                f"{where}: the keys of 'names' must be 0 to {len(names) - 1} without gaps, found {list(names)}"
+            )
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list | tuple) or not names:
+        raise DataError(
+            f"{where}: 'names' is missing or empty; list the category names, such as 'optical ship' and 'sar ship'"
+        )
+    if bad := [n for n in names if not isinstance(n, str) or not n.strip()]:
+        raise DataError(f"{where}: 'names' holds {bad[0]!r}, which is no name; quote it if YAML misreads it")
+    cleaned = tuple(" ".join(n.split()) for n in names)
+    if twice := [n for i, n in enumerate(cleaned) if n in cleaned[:i]]:
+        raise DataError(f"{where}: 'names' lists '{twice[0]}' twice; every category needs a name of its own")
+    return cleaned
+
+
+def _include(cards: object, where: str) -> tuple[str, ...]:
+    """Check the names of further cards: one, or a list."""
+    listed = [cards] if isinstance(cards, str) else cards or []
+    if not isinstance(listed, list) or not all(isinstance(c, str) for c in listed):
+        raise DataError(f"{where}: 'include' must name another card or a list of them, not {cards!r}")
+    return tuple(listed)
+
+
+def _root(path: str, base: Path) -> Path:
+    """Resolve `path:`: absolute, else beside the card if it is there, else under ultralytics' datasets_dir."""
+    given = Path(path).expanduser()
+    if given.is_absolute() or not path:
+        return given if path else base
+    beside = base / given
+    return beside.resolve() if beside.is_dir() else Path(SETTINGS["datasets_dir"]) / given
+
+
+def _part(folder: Path, split: str, file: Path) -> Path:
+    """Return the split's own subfolder (named as the split or as its annotation file) where there is one."""
+    return next((folder / name for name in (split, file.stem) if (folder / name).is_dir()), folder)
+
+
+def _render(recipe: object, root: Path, splits: Mapping[str, Path], where: str) -> None:
+    """Render the data set's pictures if its folder or an annotation file is missing."""
+    if not isinstance(recipe, Mapping):
+        raise DataError(
+            f"{where}: 'render' must hold seed and the number of pictures per split, such as {{seed: 0, train: 400}}"
+        )
+    for key in ("seed", *splits):
+        value = recipe.get(key, 0 if key == "seed" else None)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise DataError(f"{where}: 'render' needs '{key}' as a whole number >= 0, found {value!r}")
+    if all(file.is_file() for file in splits.values()):
+        return
+    from optisar_yolo.synthetic import render_dataset  # only card sets that are drawn need the renderer
+
+    LOGGER.info(f"{where}: rendering its pictures to {root}")
+    try:
+        render_dataset(root, seed=recipe.get("seed", 0), counts={split: recipe[split] for split in splits})
+    except OSError as error:
+        raise DataError(
+            f"{where}: pictures cannot be rendered to {root} ({error}); set `path:` to another folder"
+        ) from error

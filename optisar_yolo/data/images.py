@@ -1,0 +1,143 @@
+"""Reads pictures of every usual depth and channel count into one form: uint8 [H, W, 3], BGR, contiguous.
+
+Remote-sensing pictures often use 11 or 12 of 16 bits, and SAR amplitudes have a long bright tail, so division by the
+full range would leave them dark. A picture of deeper type is therefore stretched between its own 0.5 and 99.5
+percentiles. Two sorts are not: floats within 0..1 are multiplied by 255, and values within 0..255 are kept.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+from ultralytics.utils import LOGGER
+
+from optisar_yolo.data.config import DataError
+
+TIFF = (b"II*\0", b"MM\0*")  # first bytes of a file
+LOW, HIGH = 0.5, 99.5  # percentiles of the stretch
+Source: TypeAlias = str | Path | np.ndarray | Image.Image
+
+
+def read_image(source: Source) -> np.ndarray:
+    """Read one picture.
+
+    Args:
+        source: A file's path; an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of any number type, BGR(A) as OpenCV
+            keeps it; or a PIL picture of any mode. Alpha is dropped, grey is repeated, a file's or PIL picture's EXIF
+            orientation is applied. NaN and infinities are treated as the darkest value.
+
+    Returns:
+        uint8 [H, W, 3], BGR, contiguous; a copy where the source is an array.
+
+    Raises:
+        DataError: The file is missing, empty or no picture, or the array has another shape or no finite value.
+    """
+    if isinstance(source, np.ndarray):
+        return _to_bgr8(source, "array")
+    if isinstance(source, Image.Image):
+        name = str(getattr(source, "filename", "") or "PIL picture")
+        return _to_bgr8(_from_pil(source, name), name)
+    path = Path(source)
+    try:
+        data = np.fromfile(path, np.uint8)  # OpenCV's own reader fails on non-ASCII names under Windows
+    except OSError as error:
+        raise DataError(f"{path}: picture cannot be read ({error.strerror or error}); correct the path") from error
+    return _to_bgr8(_decode(data, str(path)), str(source))
+
+
+def read_encoded(data: bytes, name: str) -> np.ndarray:
+    """Read one picture from a file's content.
+
+    Args:
+        data: The content.
+        name: What errors call it.
+
+    Returns:
+        As :func:`read_image`.
+
+    Raises:
+        DataError: Empty, or no picture.
+    """
+    return _to_bgr8(_decode(np.frombuffer(data, np.uint8), name), name)
+
+
+def _decode(data: np.ndarray, name: str) -> np.ndarray:
+    """Decode a file's bytes, keeping their depth."""
+    if not data.size:
+        raise DataError(f"{name}: picture file of zero bytes; copy it again")
+    # Three channels of the file's own type, alpha dropped, orientation applied. OpenCV cannot do so for TIFFs of one
+    # 32-bit channel; it returns TIFFs as they are instead, which are not turned by EXIF in practice. PIL is no way out:
+    # ultralytics patches it so that it tries to install a plugin when it meets a file that is no picture.
+    flags = cv2.IMREAD_UNCHANGED if bytes(data[:4]) in TIFF else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    try:
+        image = cv2.imdecode(data, flags)
+    except cv2.error as error:  # refused before decoding, such as a size beyond OpenCV's limit
+        raise DataError(f"{name}: picture cannot be decoded ({error.err}); convert it or cut it up") from error
+    if image is None:
+        raise DataError(f"{name}: not a picture that can be decoded; copy it again or convert it to PNG, JPEG or TIFF")
+    return image
+
+
+def _from_pil(picture: Image.Image, name: str) -> np.ndarray:
+    """Turn a PIL picture into an array, BGR where it has colours."""
+    try:
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith(("I", "F")):  # 16- and 32-bit integers, floats: one channel
+            return np.asarray(picture)
+        return np.asarray(picture.convert("RGB"))[..., ::-1]
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"{name}: not a picture that can be decoded ({error}); copy or convert it again") from error
+
+
+def _to_bgr8(image: np.ndarray[Any, Any], name: str) -> np.ndarray:
+    """Bring an array to uint8 [H, W, 3]."""
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
+        hint = "; move the channels last" if image.ndim == 3 and image.shape[0] in (1, 3, 4) else ""
+        raise DataError(
+            f"{name}: picture of shape {image.shape}; expected height x width with 1, 3 or 4 channels last{hint}"
+        )
+    if image.dtype.kind not in "buif":
+        raise DataError(f"{name}: picture of type {image.dtype}; expected whole numbers, floats or booleans")
+    image = _to_uint8(image[..., :3], name)
+    return np.ascontiguousarray(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image)
+
+
+def _to_uint8(image: np.ndarray[Any, Any], name: str) -> np.ndarray:
+    """Scale values to 0..255 as the module's first lines say."""
+    if image.dtype == np.uint8:
+        return image.copy()
+    if image.dtype.kind == "b":
+        return image.astype(np.uint8) * 255
+    values = image.astype(np.float32 if image.dtype.itemsize <= 4 else np.float64)
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise DataError(f"{name}: picture without a finite value")
+    known = values[finite]
+    lowest, highest = float(known.min()), float(known.max())
+    values = np.where(finite, values, lowest)
+    if lowest >= 0 and highest <= 1 and image.dtype.kind == "f":
+        return (values * 255).round().astype(np.uint8)
+    if lowest >= 0 and highest <= 255:
+        return values.round().astype(np.uint8)
+    _warn_once(str(image.dtype))
+    low, high = np.percentile(known, (LOW, HIGH))
+    if high <= low:  # nearly constant: a few values stand out, or none does
+        low, high = lowest, highest
+    if high <= low:
+        return np.full(image.shape, 128, np.uint8)  # a constant of unknown scale says nothing: mid-grey
+    return ((values - low) * (255 / (high - low))).clip(0, 255).round().astype(np.uint8)
+
+
+@cache
+def _warn_once(dtype: str) -> None:
+    LOGGER.warning(
+        f"pictures of type {dtype} are stretched between their {LOW} and {HIGH} percentiles to 8 bits, each by itself; "
+        "convert them beforehand where another scale is wanted"
+    )

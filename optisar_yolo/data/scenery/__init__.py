@@ -1,1 +1,0 @@
-"""Procedural optical and SAR scenes with labelled objects."""

@@ -1,0 +1,205 @@
+"""Checkpoints: ``.pt`` for resuming, as ultralytics writes them, and ``.safetensors`` for sharing.
+
+Reading a shared file executes nothing of what is in it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from ultralytics.nn.tasks import load_checkpoint
+
+from optisar_yolo.engine.calibrate import ATTRIBUTE, Calibration, CalibrationError, attach, calibration_of
+from optisar_yolo.nn import GroundingModel
+from optisar_yolo.plugin import MARK
+from optisar_yolo.utils import write_atomic
+from optisar_yolo.version import __version__
+
+FORMAT = 1  # of the shared file; raised when a reader of the old one could not read it
+BUNDLED = Path(__file__).resolve().parents[1] / "weights"
+
+
+class CheckpointError(ValueError):
+    """A weights file that cannot be used; the message names it and the remedy."""
+
+
+def find_weights(name: str | Path) -> Path:
+    """Resolve a weights file: a path, or the bare name of one that travels with the package.
+
+    Raises:
+        FileNotFoundError: Neither exists; the message lists the packaged ones.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if len(path.parts) == 1 and (BUNDLED / path.name).is_file():
+        return BUNDLED / path.name
+    known = ", ".join(sorted(p.name for p in BUNDLED.glob("*.safetensors"))) or "none"
+    raise FileNotFoundError(f"weights '{name}' not found, neither as a file nor among the packaged ones ({known})")
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn the several kinds of errors that a broken ``.pt`` file raises into one that names the file.
+
+    Raises:
+        CheckpointError: The file cannot be unpacked.
+    """
+    try:
+        yield
+    except (OSError, EOFError, RuntimeError, TypeError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: damaged or incomplete ({reason}); copy or download it again") from error
+
+
+def load_model(weights: str | Path) -> GroundingModel:
+    """Load a grounding model from ``.pt`` or ``.safetensors``.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: The file is damaged, of another version or of another kind of model.
+    """
+    path = find_weights(weights)
+    if path.suffix == ".safetensors":
+        return load_shared(path)
+    with readable(path):
+        model, _ = load_checkpoint(path)
+    if not isinstance(model, GroundingModel):
+        raise CheckpointError(
+            f"{path}: a checkpoint of {type(model).__name__}, not of an OptiSAR model; use yolo for it"
+        )
+    return model
+
+
+def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | None = None) -> Path:
+    """Write weights for sharing: half precision tensors, and the network description in the file's metadata.
+
+    Args:
+        model: A trained model.
+        path: Where to; ends in ``.safetensors``.
+        info: More metadata, such as data and figures.
+
+    Returns:
+        The path.
+
+    Raises:
+        CheckpointError: The model was fused: its tensors are no longer those of its description.
+    """
+    path = Path(path)
+    if model.is_fused():
+        raise CheckpointError(f"{path}: not written, as the model is fused for inference; save one that is not")
+    tensors = {
+        k: v.half().contiguous() if v.is_floating_point() else v.contiguous() for k, v in model.state_dict().items()
+    }
+    args = model.args if isinstance(model.args, dict) else vars(model.args)
+    calibration = calibration_of(model)
+    meta = {
+        "format": FORMAT,
+        "version": __version__,
+        "yaml": model.yaml,
+        "names": {str(k): v for k, v in model.names.items()},
+        "text_model": model.text_model,
+        "text_fingerprint": model.text_fingerprint,
+        "imgsz": args.get("imgsz", 640),
+        **({ATTRIBUTE: calibration.to_dict()} if calibration else {}),
+        **(info or {}),
+    }
+    return write_atomic(path, save(tensors, metadata={MARK: json.dumps(meta)}))
+
+
+def load_shared(path: str | Path) -> GroundingModel:
+    """Read a file of :func:`save_shared`.
+
+    Raises:
+        CheckpointError: Damaged, not ours, or of a later format.
+    """
+    meta, tensors = _read_shared(path)
+    if meta.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path}: written in format {meta.get('format')} by version {meta.get('version')}, this is version "
+            f"{__version__} with format {FORMAT}; update optisar-yolo"
+        )
+    missing = [k for k in ("yaml", "names", "text_model", "text_fingerprint", "imgsz") if k not in meta]
+    if missing:
+        raise CheckpointError(f"{path}: metadata without {', '.join(missing)}; copy or download it again")
+    model = GroundingModel(meta["yaml"], verbose=False)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: tensors do not fit the network described in the file ({error})") from error
+    model.names = {int(k): v for k, v in meta["names"].items()}
+    model.text_model, model.text_fingerprint = meta["text_model"], meta["text_fingerprint"]
+    model.args = {"imgsz": meta["imgsz"], "task": "detect", "model": str(Path(path).name)}
+    model.task = "detect"
+    model.pt_path = str(path)
+    try:
+        attach(model, Calibration.from_dict(meta.get(ATTRIBUTE), path))
+    except CalibrationError as error:
+        raise CheckpointError(str(error)) from error
+    return model.float().eval()
+
+
+def _read_shared(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return our metadata and the tensors of a shared file.
+
+    Raises:
+        CheckpointError: Damaged, or not ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as f:
+            meta = json.loads((f.metadata() or {}).get(MARK, "null"))
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path}: damaged or incomplete ({error}); copy or download it again") from error
+    if not isinstance(meta, dict):
+        raise CheckpointError(
+            f"{path}: a safetensors file without OptiSAR metadata; give weights written by optisar-yolo"
+        )
+    return meta, tensors
+
+
+def store_calibration(source: str | Path, target: str | Path, calibration: Calibration) -> Path:
+    """Write a weights file anew with a calibration; all else in it stays as it is.
+
+    Args:
+        source: ``.pt`` or ``.safetensors``.
+        target: Where to, of the same kind or ``.safetensors``; may be the source itself, which is replaced as a whole.
+        calibration: What to store.
+
+    Returns:
+        The target.
+
+    Raises:
+        FileNotFoundError: No such source.
+        ValueError: The target has another ending.
+        CheckpointError: A source that cannot be used.
+    """
+    source, target = find_weights(source), Path(target)
+    if target.suffix == ".safetensors" == source.suffix:
+        meta, tensors = _read_shared(source)
+        meta[ATTRIBUTE] = calibration.to_dict()
+        return write_atomic(target, save(tensors, metadata={MARK: json.dumps(meta)}))
+    if target.suffix == ".safetensors":
+        model = load_model(source)
+        attach(model, calibration)
+        return save_shared(model, target)
+    if (source.suffix, target.suffix) != (".pt", ".pt"):
+        raise ValueError(f"cannot write {source.name} as {target.name}: give a file that ends in {source.suffix}")
+    with readable(source):
+        checkpoint = torch.load(source, map_location="cpu", weights_only=False)
+    for key in ("model", "ema"):
+        if isinstance(checkpoint.get(key), GroundingModel):
+            attach(checkpoint[key], calibration)
+    content = io.BytesIO()
+    torch.save(checkpoint, content)
+    return write_atomic(target, content.getvalue())

@@ -1,0 +1,1 @@
+"""Evaluation of any model's boxes: predictions in a file, zero-shot grounders."""

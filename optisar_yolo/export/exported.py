@@ -1,0 +1,221 @@
+"""Exported networks: what their graphs take and give, and how they predict and validate, whatever runs them.
+
+A graph holds the network without its text encoder. One run answers T sentences about each of B pictures; pictures,
+their sizes and the number of sentences may change from run to run:
+
+* ``images`` [B, 3, H, W]: pictures, RGB in 0..1, H and W multiples of the stride, padding grey (114 / 255).
+* ``text`` [B, T, D]: the text encoder's features, each of length 1. The metadata names the encoder. A graph with baked
+  sentences has no such input: its T sentences are those in the metadata.
+* ``extent`` [B, 4]: left, top, right and bottom of the unpadded picture as shares of the canvas; 0, 0, 1, 1 where
+  nothing is padded. "Upper left" means that of the picture, so the network has to know where it lies.
+* ``boxes`` [B, T, 4]: the one best box of each sentence, x1, y1, x2, y2 in pixels of the canvas.
+* ``conf`` [B, T]: its raw confidence, 0..1. Where the metadata hold a ``calibration`` with a, b and threshold, the
+  probability that the box is right is sigmoid(a * log(conf / (1 - conf)) + b); below the threshold there is no answer.
+
+An export in two parts has a graph ``…-encoder`` from ``images`` and ``extent`` to the tensors that its metadata list,
+and a graph ``…-query`` from these, ``text`` and ``extent`` to ``boxes`` and ``conf``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from optisar_yolo.engine import (
+    ATTRIBUTE,
+    Calibration,
+    CalibrationError,
+    CheckpointError,
+    ExportedNetwork,
+    Pictures,
+    attach,
+)
+from optisar_yolo.export.runtimes import Graph, open_graph
+from optisar_yolo.plugin import MARK, is_ours
+
+FORMAT = 2  # of the inputs, outputs and metadata; raised when a reader of the old one could not use a file
+READABLE = (1, 2)  # 1: one graph with sentences as input, and nothing else
+TEXT_BATCH = 16  # sentences in one run through text-guided rows: bounds memory, not the answer
+SCORE_BATCH = 256  # sentences in one run of a network whose pyramid is without text
+EIGHT_BITS_SIDE = 96  # pixels: OpenVINO 2026.4 crashes in its 8-bit convolutions on maps of 2 x 2 and smaller
+ENCODER, QUERY = "-encoder", "-query"  # before the ending of the names of an export in two parts
+INPUTS = {
+    "images": "pictures [batch, 3, height, width], RGB, 0..1, height and width multiples of stride, padding 114/255",
+    "text": "sentences [batch, texts, text_dim], features of the text encoder text_model, each of length 1",
+    "extent": "left, top, right, bottom [batch, 4] of the unpadded picture as shares of the canvas; 0,0,1,1 unpadded",
+}
+OUTPUTS = {
+    "boxes": "best box of each sentence [batch, texts, 4], x1, y1, x2, y2 in pixels of the canvas",
+    "conf": "confidence of that box [batch, texts], 0..1",
+}
+
+
+class ExportedModel(ExportedNetwork):
+    """An exported network, with the interface that prediction and validation use.
+
+    Unless it was exported in two parts, a picture is not encoded once and for all as by a PyTorch model: each run of
+    up to 16 sentences (256 without text-guided rows) encodes it anew.
+
+    Args:
+        path: What :func:`optisar_yolo.export.export.export` wrote: a file or, of OpenVINO, a folder; of an export in
+            two parts either part, which opens both.
+
+    Attributes:
+        names: Names of the classes, ``{0: "object"}``: sentences take their place; those baked in, where there are.
+        texts: Sentences baked in; empty where any may be asked.
+        text_model: Name of the text encoder.
+        text_fingerprint: Fingerprint of its weights.
+        text_dim: Width D of its features.
+        imgsz: Long side of pictures that the file was exported for; others work.
+        stride: Height and width of canvases are multiples of it.
+        version: Version of optisar-yolo that wrote the file.
+        calibration: As a dictionary (see :class:`~optisar_yolo.engine.calibrate.Calibration`); None without one.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: Damaged, not ours, of a later format, or a part without the other.
+        MissingExtraError: What runs it is not installed.
+    """
+
+    base_model = False  # these three: what ultralytics' predictor asks its backends
+    dynamic = True
+    format: str
+    prefetch = True  # Ultralytics' predictor reads the next file meanwhile
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.graph = self._open(self.path)
+        self.meta = meta = read_metadata(self.graph.metadata, self.path)
+        self.format = self.graph.format
+        self.query: Graph | None = None
+        if meta.get("part"):
+            first, second = (self._part(name) for name in (ENCODER, QUERY))
+            self.graph, self.query = self._open(first), self._open(second)
+            own = [read_metadata(g.metadata, p).get("pair") for g, p in ((self.graph, first), (self.query, second))]
+            if own[0] != own[1]:
+                raise CheckpointError(f"{first} and {second.name} are of different exports; export the model again")
+        self.texts: list[str] = list(meta.get("texts") or [])
+        self.names = {int(k): str(v) for k, v in meta["names"].items()}
+        self.text_model: str = meta["text_model"]
+        self.text_fingerprint: str = meta["text_fingerprint"]
+        self.text_dim: int = meta["text_dim"]
+        self.imgsz: int = meta["imgsz"]
+        self.stride: int = meta["stride"]
+        self.version: str = meta["version"]
+        self.batch = TEXT_BATCH if meta.get("guided", True) else SCORE_BATCH
+        self.calibration: dict[str, Any] | None = None
+        try:
+            attach(self, Calibration.from_dict(meta.get(ATTRIBUTE), self.path))
+        except CalibrationError as error:
+            raise CheckpointError(str(error)) from error
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}('{self.path}')"
+
+    def _open(self, path: Path) -> Graph:
+        """Open one graph."""
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file")
+        if not is_ours(path):
+            raise CheckpointError(f"{path}: damaged, or not an export of optisar-yolo; export the model again")
+        return open_graph(path)
+
+    def _part(self, name: str) -> Path:
+        """Path of one of the two parts."""
+        before, found, ending = self.path.name.rpartition({"encoder": ENCODER, "query": QUERY}[self.meta["part"]])
+        other = self.path.with_name(before + name + ending)
+        if not found or not other.exists():
+            raise CheckpointError(
+                f"{self.path}: one of two parts, …{ENCODER} and …{QUERY}; put both beside each other under the names "
+                "that the export gave them"
+            )
+        return other
+
+    def to(self, device: torch.device) -> ExportedModel:
+        """Run on a GPU where one is asked for and what runs the graph can; results are on the CPU anyway."""
+        for graph in (self.graph, self.query):
+            if graph is not None:
+                graph.to(device)
+        return self
+
+    def warmup(self, im: Tensor | None = None, **_: Any) -> None:
+        """Nothing to warm up; ultralytics' predictor asks for it."""
+
+    def encode(self, images: Tensor, extent: Tensor | None = None) -> Pictures:
+        """Keep pictures for :meth:`ask`; of an export in two parts, encode them.
+
+        Args:
+            images: Pictures [B, 3, H, W] RGB in 0..1.
+            extent: [B, 4] of the unpadded pictures in the canvas; all of it by default.
+
+        Raises:
+            ValueError: An export of 8 bits, and a canvas that is too small for it.
+        """
+        if self.meta.get("quantize") == 8 and max(images.shape[2:]) < EIGHT_BITS_SIDE:
+            raise ValueError(
+                f"imgsz={max(images.shape[2:])} is too small for an export of 8 bits: at least {EIGHT_BITS_SIDE}"
+            )
+        if extent is None:
+            extent = images.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(len(images), 4)
+        made = self.graph({"images": images, "extent": extent}) if self.query is not None else {}
+        return Pictures(images, extent, made)
+
+    def ask(self, scene: Pictures, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """Ask sentences of pictures.
+
+        Args:
+            scene: Pictures of :meth:`encode`.
+            rows: [N] picture of each sentence.
+            texts: [N, D] features of the sentences; [N, 1] numbers of those baked in.
+            k: Boxes per sentence; only 1, an export gives no more.
+
+        Returns:
+            Boxes [N, 1, 4] xyxy on the canvas and confidences [N, 1].
+
+        Raises:
+            ValueError: More than one box is wanted.
+        """
+        if k != 1:
+            raise ValueError(f"{self.path}: an exported model gives one box per sentence; use topk=1 or the .pt file")
+        boxes, conf = texts.new_zeros(len(rows), 1, 4), texts.new_zeros(len(rows), 1)
+        for row in rows.unique().tolist():
+            mine = (rows == row).nonzero()[:, 0]
+            part = slice(row, row + 1)
+            if self.texts:
+                found = self.graph({"images": scene.images[part], "extent": scene.extent[part]})
+                index = texts[mine, 0].long()
+                boxes[mine, 0], conf[mine, 0] = found["boxes"][0, index], found["conf"][0, index]
+                continue
+            for few in mine.split(self.batch):
+                feed = {"text": texts[few][None], "extent": scene.extent[part]}
+                if self.query is not None:
+                    found = self.query({**{name: v[part] for name, v in scene.made.items()}, **feed})
+                else:
+                    found = self.graph({"images": scene.images[part], **feed})
+                boxes[few, 0], conf[few, 0] = found["boxes"][0], found["conf"][0]
+        return boxes, conf
+
+
+def read_metadata(properties: dict[str, str], path: str | Path) -> dict[str, Any]:
+    """Read our part of an export's metadata.
+
+    Args:
+        properties: The export's metadata.
+        path: The export, for messages.
+
+    Raises:
+        CheckpointError: None there, of a later format, or of a text encoder.
+    """
+    meta = json.loads(properties.get(MARK, "null"))
+    if not isinstance(meta, dict) or meta.get("format") not in READABLE:
+        found = f"format {meta.get('format')} of version {meta.get('version')}" if isinstance(meta, dict) else "none"
+        raise CheckpointError(
+            f"{path}: metadata of format {FORMAT} expected, found {found}; update optisar-yolo or export again"
+        )
+    if meta.get("part") == "text":
+        raise CheckpointError(f"{path}: the text encoder's graph; open the network's, which it belongs to")
+    return meta

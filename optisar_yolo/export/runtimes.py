@@ -1,0 +1,174 @@
+"""What runs an exported graph: ONNX Runtime, OpenVINO or TorchScript behind one small interface."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from ultralytics.utils import LOGGER
+
+from optisar_yolo.engine import CheckpointError
+from optisar_yolo.plugin import EXPORT_NOTE, MARK
+from optisar_yolo.utils import need
+
+
+@contextmanager
+def jit() -> Iterator[None]:
+    """Silence PyTorch's advice to leave TorchScript, which is what the user asked for."""
+    with warnings.catch_warnings():
+        for kind in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", message=r".*torch\.jit\.", category=kind)
+        yield
+
+
+class Graph(ABC):
+    """An opened graph.
+
+    Attributes:
+        format: As ultralytics calls it.
+        path: The file or folder.
+        metadata: Its metadata as strings; ours stand under :data:`optisar_yolo.plugin.identify.MARK`.
+        inputs: Names of what it takes.
+        outputs: Names of what it gives.
+    """
+
+    format: str
+    path: Path
+    metadata: dict[str, str]
+    inputs: list[str]
+    outputs: list[str]
+
+    @abstractmethod
+    def __init__(self, path: Path) -> None: ...
+
+    def __call__(self, feed: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Run it once. What it does not take is left out; results are on the CPU."""
+        feed = {name: feed[name].detach().cpu().contiguous() for name in self.inputs}
+        feed = {name: value.float() if value.is_floating_point() else value for name, value in feed.items()}
+        return dict(zip(self.outputs, self._run(feed), strict=True))
+
+    @abstractmethod
+    def _run(self, feed: dict[str, Tensor]) -> list[Tensor]:
+        """Run it once on tensors on the CPU, float32 or whole numbers, named and in the order of `inputs`."""
+
+    def to(self, device: torch.device) -> None:
+        """Run on a GPU where one is asked for and it can."""
+        if device.type != "cpu":
+            LOGGER.warning(f"{self.path}: {self.format} runs on the CPU here, not on {device}")
+
+
+class OnnxGraph(Graph):
+    """A graph in ONNX Runtime, on as many threads as PyTorch uses."""
+
+    format = "onnx"
+
+    def __init__(self, path: Path) -> None:
+        runtime = need("onnxruntime")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self.path = path
+        self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.metadata = self.session.get_modelmeta().custom_metadata_map
+        self.inputs = [v.name for v in self.session.get_inputs()]
+        self.outputs = [v.name for v in self.session.get_outputs()]
+
+    def _run(self, feed: dict[str, Tensor]) -> list[Tensor]:
+        return [torch.from_numpy(v) for v in self.session.run(self.outputs, {k: v.numpy() for k, v in feed.items()})]
+
+    def to(self, device: torch.device) -> None:
+        """Run on a GPU where one is asked for and the installed ONNX Runtime can."""
+        providers = ["CPUExecutionProvider"]
+        if device.type == "cuda":
+            if "CUDAExecutionProvider" in need("onnxruntime").get_available_providers():
+                providers = ["CUDAExecutionProvider", *providers]
+            else:
+                LOGGER.warning(f"{self.path}: the installed ONNX Runtime cannot use the GPU, running on the CPU")
+        if providers != self.session.get_providers():
+            self.session.set_providers(providers)
+
+
+class OpenVinoGraph(Graph):
+    """A graph in OpenVINO, on as many threads as PyTorch uses."""
+
+    format = "openvino"
+
+    def __init__(self, path: Path) -> None:
+        ov: Any = need("openvino")
+        self.path = path
+        meta = json.loads((path / EXPORT_NOTE).read_text(encoding="utf-8")).get(MARK)
+        self.metadata = {MARK: json.dumps(meta)}
+        files = sorted(path.glob("*.xml"))
+        if len(files) != 1 or not files[0].with_suffix(".bin").is_file():
+            raise CheckpointError(f"{path}: needs one .xml with its .bin beside it; export the model again")
+        # On processors with bfloat16 units OpenVINO would round everything to 8 bits of mantissa, int8 graphs' other
+        # layers too: answers must not depend on the machine.
+        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        try:
+            self.compiled = ov.Core().compile_model(str(files[0]), "CPU", options)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise CheckpointError(f"{path}: damaged or incomplete ({reason}); export the model again") from error
+        # of several names that a value may have, the one that the export gave it
+        self.inputs = [next(n for n in v.names if n in meta["inputs"]) for v in self.compiled.inputs]
+        self.outputs = [next(n for n in v.names if n in meta["outputs"]) for v in self.compiled.outputs]
+
+    def _run(self, feed: dict[str, Tensor]) -> list[Tensor]:
+        found = self.compiled({k: v.numpy() for k, v in feed.items()})
+        return [torch.from_numpy(found[i].copy()) for i in range(len(self.outputs))]  # their memory is used again
+
+
+class TorchScriptGraph(Graph):
+    """A traced graph in PyTorch; on the CPU alone, as a trace keeps the device of every constant it makes."""
+
+    format = "torchscript"
+
+    def __init__(self, path: Path) -> None:
+        extra = {EXPORT_NOTE: ""}
+        try:
+            with jit():
+                self.module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra).eval()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CheckpointError(f"{path}: damaged or incomplete ({reason}); export the model again") from error
+        meta = json.loads(extra[EXPORT_NOTE] or "{}").get(MARK)
+        self.path, self.metadata = path, {MARK: json.dumps(meta)}
+        self.inputs, self.outputs = (list(meta[k]) for k in ("inputs", "outputs"))
+
+    def _run(self, feed: dict[str, Tensor]) -> list[Tensor]:
+        # Unoptimised: PyTorch would compile the graph anew for every new size (0.5 s instead of 0.1 s for the first run
+        # at a size of 96 x 128 pixels), and later runs are no faster for it.
+        with torch.inference_mode(), torch.jit.optimized_execution(False):
+            return list(self.module(*feed.values()))
+
+
+ENDINGS: dict[str, type[Graph]] = {
+    ".onnx": OnnxGraph,
+    "_openvino_model": OpenVinoGraph,
+    ".torchscript": TorchScriptGraph,
+}
+"""What the names of exports end with, and what runs them."""
+
+
+def is_export(path: str | Path) -> bool:
+    """Tell by its name whether a file or folder is an export."""
+    return str(path).lower().rstrip("/\\").endswith(tuple(ENDINGS))
+
+
+def open_graph(path: Path) -> Graph:
+    """Open a graph with what runs its kind.
+
+    Raises:
+        CheckpointError: Damaged, or of a kind that nothing here runs.
+        MissingExtraError: What runs it is not installed.
+    """
+    for ending, kind in ENDINGS.items():
+        if path.name.lower().endswith(ending):
+            return kind(path)
+    raise CheckpointError(f"{path}: not an export; their names end with {', '.join(ENDINGS)}")

@@ -1,0 +1,135 @@
+"""Asking tiles: a batch is encoded once, and all sentences are asked of all its tiles in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.ops import batched_nms
+from ultralytics.utils.torch_utils import select_device
+
+from optisar_yolo.data import GREY, STRIDE
+from optisar_yolo.engine import ATTRIBUTE, OVERLAP, ask, calibration_of, checked_bank, default_conf
+from optisar_yolo.nn import Encoded, GroundingModel, fused_copy
+
+if TYPE_CHECKING:
+    from optisar_yolo.api import OptiSAR
+
+RARER = 2.0  # odds by which a tile shows less often what is asked for than a picture of the calibration does
+CANDIDATES = 50  # anchors per sentence and tile that compete: with several per object, about a dozen objects of a kind
+
+
+class Detector(Protocol):
+    """Finds what sentences ask for in pictures.
+
+    Attributes:
+        key: Tells it from detectors that answer otherwise, for resuming.
+        conf: Least confidence of an answer where the caller sets none.
+    """
+
+    key: str
+    conf: float
+
+    def __call__(
+        self, pictures: NDArray[np.uint8], sentences: Sequence[str], least: float
+    ) -> list[NDArray[np.float32]]:
+        """Ask sentences.
+
+        Args:
+            pictures: uint8 [B, 3, h, w], RGB.
+            sentences: T sentences.
+            least: Least confidence of a box; those below may be left out.
+
+        Returns:
+            Per picture [n, 6]: xyxy in its pixels, confidence, number of the sentence.
+        """
+        ...
+
+
+class SentenceDetector:
+    """A grounding model that is asked for several objects per sentence.
+
+    Args:
+        model: The model.
+        device: Where it runs; where it is by default.
+
+    Raises:
+        ValueError: An export, which gives one box per sentence: of several ships in a tile it would find one.
+    """
+
+    def __init__(self, model: OptiSAR, device: str | None = None) -> None:
+        if not isinstance(model.model, GroundingModel):
+            raise ValueError(
+                f"{model.ckpt_path}: an exported model finds one object per sentence and tile, and a scene needs all "
+                "of them; use the .pt or .safetensors file"
+            )
+        self.bank = checked_bank(model.model, model.overrides.get("text_weights"), None)
+        self.key = _key(model.model)
+        self.calibration = calibration_of(model.model)
+        self.conf = default_conf(model.model)
+        if self.calibration is not None:
+            self.conf = RARER * self.conf / (1 - self.conf + RARER * self.conf)
+        self.network = fused_copy(model.model)
+        if device:
+            self.network = self.network.to(select_device(device, verbose=False))
+        self.device = next(self.network.parameters()).device
+        self._features: tuple[tuple[str, ...], Tensor] | None = None
+
+    @torch.inference_mode()
+    def __call__(
+        self, pictures: NDArray[np.uint8], sentences: Sequence[str], least: float
+    ) -> list[NDArray[np.float32]]:
+        """Ask sentences of pictures (see `Detector`)."""
+        if self._features is None or self._features[0] != tuple(sentences):
+            self._features = tuple(sentences), self.bank(list(sentences)).to(self.device)
+        x = torch.from_numpy(pictures).to(self.device)
+        b, _, h, w = x.shape
+        right, bottom = -w % STRIDE, -h % STRIDE
+        x = torch.nn.functional.pad(x, (0, right, 0, bottom), value=GREY)  # the picture is at the top left
+        extent = torch.tensor([[0.0, 0.0, w / (w + right), h / (h + bottom)]], device=self.device).expand(b, 4)
+        boxes, conf = self._best(self.network.encode(x.float() / 255, extent), self._features[1], b)
+        limit = boxes.new_tensor([w, h, w, h])
+        # Clipped first: boxes that differ outside the picture alone are one answer, not two.
+        return self._apart(boxes.clamp(min=0).minimum(limit), conf, least)
+
+    def _best(self, scene: Encoded, texts: Tensor, b: int) -> tuple[Tensor, Tensor]:
+        """Return boxes [B, T, k, 4] and calibrated confidences [B, T, k]."""
+        t = len(texts)
+        if self.network.guided:  # a pyramid for each sentence
+            rows = torch.arange(b, device=texts.device).repeat_interleave(t)
+            boxes, conf = ask(self.network, scene, rows, texts.repeat(b, 1), CANDIDATES)
+            boxes, conf = boxes.view(b, t, -1, 4), conf.view(b, t, -1)
+        else:
+            boxes, conf = self.network.head.decode(
+                self.network.query_all(scene, texts[None].expand(b, -1, -1)), CANDIDATES
+            )
+        boxes, conf = boxes.float().cpu(), conf.float().cpu()
+        if self.calibration is not None:
+            conf = torch.from_numpy(self.calibration(conf.numpy())).float()
+        return boxes, conf
+
+    @staticmethod
+    def _apart(boxes: Tensor, conf: Tensor, least: float) -> list[NDArray[np.float32]]:
+        """Keep the best of overlapping boxes [B, T, k, 4] of one sentence in one picture."""
+        b, t, _ = conf.shape
+        where = (conf >= least).nonzero()  # [N, 3]: picture, sentence, candidate
+        boxes, conf = boxes[tuple(where.T)], conf[tuple(where.T)]
+        kept = batched_nms(boxes, conf, where[:, 0] * t + where[:, 1], OVERLAP)
+        rows = torch.cat((boxes[kept], conf[kept, None], where[kept, 1:2].float()), 1)
+        picture = where[kept, 0]
+        return [rows[picture == i].numpy() for i in range(b)]
+
+
+def _key(network: GroundingModel) -> str:
+    """Return a hash of the weights, of the calibration and of the text encoder."""
+    about = [str(getattr(network, ATTRIBUTE, None)), network.text_model, network.text_fingerprint]
+    digest = hashlib.sha256(repr(about).encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,172 @@
+"""What a scene's answers are written as: GeoJSON, COCO JSON, CSV, pictures and a record."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from ultralytics.utils import LOGGER
+
+from optisar_yolo.geo.quicklook import quicklook
+from optisar_yolo.geo.result import SceneResult
+from optisar_yolo.utils import write_atomic
+
+DEGREES = 8  # decimals: about a millimetre
+COLUMNS = ("sentence", "confidence", "x1", "y1", "x2", "y2", "lon", "lat", "x_crs", "y_crs")
+
+
+def write(result: SceneResult, with_map: bool = True) -> list[Path]:
+    """Write all results of a scene into its folder.
+
+    * ``objects.geojson``: WGS 84, RFC 7946. Only with a georeference, as the next one.
+    * ``objects-crs.geojson``: in the CRS of the scene, which the file names.
+    * ``objects.coco.json``: pixel boxes; one category per sentence.
+    * ``objects.csv``: pixel boxes, and centres in WGS 84 and in the CRS.
+    * ``quicklook.jpg``: the whole scene with the boxes.
+    * ``map.html``: the same to zoom into, without a network.
+    * ``scene.json``: sentences as they were read, options, stretch, tiling, times.
+
+    Args:
+        result: The answers.
+        with_map: Write the map too.
+
+    Returns:
+        The files.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    folder = result.folder
+    files = []
+    if result.place:
+        files.append(write_atomic(folder / "objects.geojson", _json(geojson(result))))
+        files.append(write_atomic(folder / "objects-crs.geojson", _json(geojson(result, source_crs=True))))
+    else:
+        LOGGER.info(f"{result.source} has no georeference: results are in pixels, without GeoJSON")
+    files.append(write_atomic(folder / "objects.coco.json", _json(coco(result))))
+    files.append(write_atomic(folder / "objects.csv", table(result)))
+    about = {**result.record, "questions": [{**q.__dict__} for q in result.questions]}
+    files.append(write_atomic(folder / "scene.json", _json(about)))
+    files.append(quicklook(result, folder / "quicklook.jpg"))
+    if with_map:
+        from optisar_yolo.geo.webmap import write_map
+
+        files.append(write_map(result, folder / "map.html"))
+    return files
+
+
+def geojson(result: SceneResult, source_crs: bool = False) -> dict[str, Any]:
+    """Return the objects as a GeoJSON FeatureCollection of box polygons.
+
+    Args:
+        result: The answers, of a scene with a georeference.
+        source_crs: In the CRS of the scene, named as GDAL does, rather than in WGS 84 (RFC 7946: longitude first,
+            outer rings anticlockwise, polygons cut at the antimeridian).
+    """
+    features = []
+    for row in result.found:
+        x, y = corners(row[:4])
+        geometry: dict[str, Any]
+        if source_crs:
+            ring = np.column_stack(result.place.to_crs(x, y))
+            geometry = {"type": "Polygon", "coordinates": [closed(ring).tolist()]}
+        else:
+            geometry = polygon(np.column_stack(result.place.to_wgs84(x, y)))
+        properties = {
+            "sentence": result.questions[int(row[5])].text,
+            "confidence": round(float(row[4]), 4),
+            "pixels": [round(float(v), 2) for v in row[:4]],
+        }
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    out: dict[str, Any] = {"type": "FeatureCollection"}
+    if source_crs:
+        epsg = result.place.crs.to_epsg()
+        name = f"urn:ogc:def:crs:EPSG::{epsg}" if epsg else result.place.crs.to_wkt()
+        out["crs"] = {"type": "name", "properties": {"name": name}}
+    return out | {"features": features}
+
+
+def corners(box: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return x [4] and y [4] of a box's corners."""
+    x1, y1, x2, y2 = box
+    return np.array([x1, x2, x2, x1]), np.array([y1, y1, y2, y2])
+
+
+def closed(ring: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a ring [n, 2] anticlockwise, with its first point again at the end."""
+    x, y = ring.T
+    if (x * np.roll(y, -1) - y * np.roll(x, -1)).sum() < 0:  # the shoelace formula
+        ring = ring[::-1]
+    return np.concatenate([ring, ring[:1]])
+
+
+def polygon(ring: NDArray[np.float64]) -> dict[str, Any]:
+    """Return a convex ring [n, 2] of longitudes and latitudes as a GeoJSON geometry, cut at the antimeridian."""
+    if np.ptp(ring[:, 0]) <= 180:
+        return {"type": "Polygon", "coordinates": [closed(ring).round(DEGREES).tolist()]}
+    shifted = ring + np.where(ring[:, :1] < 0, [360.0, 0.0], 0.0)
+    parts = [clipped(shifted, 180, 1), clipped(shifted, 180, -1) - [360.0, 0.0]]
+    return {"type": "MultiPolygon", "coordinates": [[closed(p).round(DEGREES).tolist()] for p in parts]}
+
+
+def clipped(ring: NDArray[np.float64], x: float, sign: int) -> NDArray[np.float64]:
+    """Return the part of a convex ring [n, 2] west (sign 1) or east (-1) of a meridian (Sutherland and Hodgman)."""
+    out = []
+    for a, b in zip(ring, np.roll(ring, -1, 0), strict=True):
+        inside = [sign * (p[0] - x) <= 0 for p in (a, b)]
+        if inside[0]:
+            out.append(a)
+        if inside[0] != inside[1]:
+            out.append(a + (b - a) * (x - a[0]) / (b[0] - a[0]))
+    return np.array(out)
+
+
+def coco(result: SceneResult) -> dict[str, Any]:
+    """Return the objects as COCO JSON: one picture, one category per sentence, pixel boxes with scores."""
+    texts = [q.text for q in result.questions]
+    notes = [
+        {
+            "id": i,
+            "image_id": 1,
+            "category_id": int(row[5]) + 1,
+            "category_name": texts[int(row[5])],
+            "caption": texts[int(row[5])],
+            "bbox": [round(float(v), 2) for v in (row[0], row[1], row[2] - row[0], row[3] - row[1])],
+            "area": round(float((row[2] - row[0]) * (row[3] - row[1])), 2),
+            "score": round(float(row[4]), 4),
+            "iscrowd": 0,
+        }
+        for i, row in enumerate(result.found, 1)
+    ]
+    width, height = result.size
+    return {
+        "images": [{"id": 1, "file_name": Path(result.source).name, "width": width, "height": height}],
+        "annotations": notes,
+        "categories": [{"id": j + 1, "name": t} for j, t in enumerate(texts)],
+    }
+
+
+def table(result: SceneResult) -> str:
+    """Return the objects as CSV; coordinates on the ground are empty without a georeference."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(COLUMNS)
+    for row in result.found:
+        ground = ["", "", "", ""]
+        if result.place:
+            x, y = np.array([(row[0] + row[2]) / 2]), np.array([(row[1] + row[3]) / 2])
+            (lon,), (lat,) = result.place.to_wgs84(x, y)
+            (east,), (north,) = result.place.to_crs(x, y)
+            ground = [f"{lon:.{DEGREES}f}", f"{lat:.{DEGREES}f}", f"{east:.10g}", f"{north:.10g}"]
+        box = [f"{v:.2f}" for v in row[:4]]
+        writer.writerow([result.questions[int(row[5])].text, f"{row[4]:.4f}", *box, *ground])
+    return file.getvalue()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + "\n"

@@ -1,0 +1,194 @@
+"""Rasters of any size, read window by window.
+
+Nothing here reads a scene as a whole at its own resolution. GDAL's block cache, otherwise a share of the machine's
+memory, is held to `CACHE`; overviews are used by GDAL itself where a coarser resolution is asked for.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from optisar_yolo.data import DataError
+from optisar_yolo.utils import need
+
+CACHE = 256 << 20  # bytes of decoded blocks: several rows of tiles of a scene 20,000 pixels wide
+AHEAD = 2  # groups of tiles that wait, read, while the network is busy
+POLARISATIONS = ("VV", "VH", "HH", "HV")
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Raster:
+    """An open raster; use it in a ``with``.
+
+    Args:
+        source: A path, or a name that GDAL knows (``/vsicurl/…``, ``s3://…``).
+        nodata: Value that means "no data", where the file does not say so.
+
+    Raises:
+        DataError: Missing, empty, damaged, or not a raster of numbers.
+    """
+
+    def __init__(self, source: str | Path, nodata: float | None = None) -> None:
+        self.rasterio: Any = need("rasterio")
+        self.source = str(source)
+        self._given_nodata = nodata
+        path = Path(self.source)
+        is_name = "://" in self.source or self.source.startswith("/vsi")
+        if not is_name and not path.is_file():
+            raise DataError(f"{path}: no such file; correct the path")
+        if not is_name and path.stat().st_size == 0:
+            raise DataError(f"{path}: file of zero bytes; copy it again")
+        with self._clear("opened"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "no georeference": said later, and only where it matters
+            self._env = self.rasterio.Env(GDAL_CACHEMAX=CACHE)
+            self._env.__enter__()
+            try:
+                self.data = self.rasterio.open(self.source)
+            except BaseException:
+                self._env.__exit__()
+                raise
+        if not self.data.count:
+            names = ", ".join(self.data.subdatasets[:5])
+            self.close()
+            raise DataError(f"{self.source}: no bands in it" + (f"; open one of its parts: {names}" if names else ""))
+        if any(np.dtype(d).kind not in "uif" for d in self.data.dtypes):
+            kinds = ", ".join(sorted(set(self.data.dtypes)))
+            self.close()
+            raise DataError(f"{self.source}: bands of type {kinds}; expected whole numbers or floats (amplitude first)")
+
+    def __enter__(self) -> Raster:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self.data.close()
+        self._env.__exit__()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return int(self.data.width), int(self.data.height)
+
+    @property
+    def colours(self) -> dict[str, int]:
+        """Bands by what the file says of their colours ("red", "alpha" …), counted from 1; the first of each."""
+        named: dict[str, int] = {}
+        for i, colour in enumerate(self.data.colorinterp, 1):
+            named.setdefault(colour.name, i)
+        return named
+
+    @property
+    def polarisations(self) -> list[str]:
+        """Those among `POLARISATIONS` that the bands' descriptions name."""
+        said = " ".join(str(d) for d in self.data.descriptions if d).upper()
+        return [p for p in POLARISATIONS if p in said]
+
+    @property
+    def bands(self) -> list[int]:
+        """Numbers of the bands that hold a picture, from 1: all but alpha."""
+        alpha = self.colours.get("alpha")
+        return [i for i in range(1, self.data.count + 1) if i != alpha]
+
+    def read(
+        self, bands: list[int], window: tuple[float, float, float, float], size: tuple[int, int], smooth: bool = True
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read a window.
+
+        Args:
+            bands: Numbers from 1.
+            window: (x, y, width, height) in pixels of the file.
+            size: (width, height) to read it at.
+            smooth: Average where it shrinks and interpolate where it grows; otherwise take the nearest pixels.
+
+        Returns:
+            Values [len(bands), height, width] of the file's own type, and bool [height, width], True where there is
+            data: not nodata, not masked or transparent, and finite.
+
+        Raises:
+            DataError: The file is damaged here.
+        """
+        x, y = window[:2]
+        w, h = min(window[2], self.size[0] - x), min(window[3], self.size[1] - y)  # rounding must not lead outside
+        resampling = self.rasterio.enums.Resampling
+        if not smooth or (round(w), round(h)) == size:
+            how = resampling.nearest
+        else:
+            how = resampling.average if w > size[0] else resampling.bilinear
+        area = self.rasterio.windows.Window(x, y, w, h)
+        shape = (size[1], size[0])
+        distinct = sorted(set(bands))
+        with self._clear(f"read at x={x:.0f}, y={y:.0f}"):
+            values = self.data.read(distinct, window=area, out_shape=(len(distinct), *shape), resampling=how)
+            if self._masked:
+                valid = self.data.dataset_mask(window=area, out_shape=shape, resampling=resampling.nearest) > 0
+            else:
+                valid = np.ones(shape, bool)
+        if values.dtype.kind == "f":
+            valid &= np.isfinite(values).all(0)
+        if self._given_nodata is not None:
+            valid &= ~(values == self._given_nodata).all(0)
+        return (values if distinct == bands else values[[distinct.index(b) for b in bands]]), valid
+
+    def small(self, bands: list[int], side: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read the whole scene, decimated: of every so many pixels one, as it is, so that statistics stay true.
+
+        Args:
+            bands: Numbers from 1.
+            side: Long side at most, pixels.
+
+        Returns:
+            As :meth:`read`.
+        """
+        width, height = self.size
+        shrink = min(side / max(width, height), 1.0)
+        size = max(round(width * shrink), 1), max(round(height * shrink), 1)
+        return self.read(bands, (0, 0, width, height), size, smooth=False)
+
+    @property
+    def _masked(self) -> bool:
+        """Tell whether the file says anywhere that data are missing."""
+        all_valid = self.rasterio.enums.MaskFlags.all_valid
+        return any(all_valid not in flags for flags in self.data.mask_flag_enums)
+
+    @contextmanager
+    def _clear(self, doing: str) -> Iterator[None]:
+        """Turn GDAL's errors into ours."""
+        try:
+            yield
+        except self.rasterio.errors.RasterioError as error:
+            said = str(error.__cause__ or error)
+            raise DataError(
+                f"{self.source}: not a raster that can be {doing} ({said}); copy it again or convert it to GeoTIFF"
+            ) from error
+
+
+def ahead(items: Iterable[T], work: Callable[[T], R], depth: int = AHEAD) -> Iterator[R]:
+    """Yield ``work(item)`` in order, computed by one other thread up to `depth` items ahead."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="scene-reader") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > depth:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:  # the consumer stopped, or a window could not be read
+                future.cancel()

@@ -1,1 +1,0 @@
-"""Weights of others, read without running anything in their files."""

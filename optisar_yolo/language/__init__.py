@@ -1,0 +1,5 @@
+"""Referring expressions in English: read, verified against boxes, described, swapped, transformed and paraphrased."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,105 @@
+"""Compass words said in words of the picture, which is what the network and the rules of language understand.
+
+"The northernmost ship in the south-east" of a north-up scene is "the topmost ship in the lower right"; of one stored
+upside down it is "the bottommost ship in the upper right".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from optisar_yolo.language.parser import NOT_PICTURE, dress
+
+# "running north-south" names a line, not a place
+_D = (
+    r"(?<!north-)(?<!south-)(?<!east-)(?<!west-)"
+    r"(?:(?P<ns>north|south)[ -]?(?P<ew>east|west)|(?P<one>north|south|east|west))"
+    r"(?!-(?:north|south|east|west))(?:ern|erly)?"
+)
+_PART = r"(?:corner|side|part|area|region|section|portion|edge|end|half|quarter|sector|zone)"
+_EDGE = r"(?:edge|side|border)"
+_MOST = re.compile(rf"\b{_D}[ -]?most\b", re.IGNORECASE)
+_NEAR = re.compile(rf"\b(?P<near>(?:closest|nearest)(?: to)?) the {_D}\b(?: {_EDGE})?", re.IGNORECASE)
+_FAR = re.compile(rf"\b(?P<far>furthest|farthest)(?: to the| to| towards? the)? {_D}\b", re.IGNORECASE)
+_OF = re.compile(
+    rf"\b(?:(?:located |lying )?(?:to|on|at|in) the )?(?:far )?{_D}(?: side)? of\b{NOT_PICTURE}", re.IGNORECASE
+)
+_FACING = re.compile(
+    rf"\b(?P<verb>facing|heading|headed|pointing|pointed|oriented)(?: to| towards?)?(?: the)? {_D}(?:wards?)?\b",
+    re.IGNORECASE,
+)
+_IN = re.compile(
+    rf"\b(?P<prep>in|at|on|near|within|to) the (?:far |very )?{_D}\b(?:[ -](?P<part>{_PART})\b)?", re.IGNORECASE
+)
+_PLAIN = re.compile(rf"\b{_D}\b", re.IGNORECASE)
+_PART_OF = {"half": "part", "quarter": "part", "sector": "part"}  # words that the rules of language do not know
+_VERTICAL = {"top": "upper", "bottom": "lower"}
+_BEYOND = {"top": "above", "bottom": "below", "left": "to the left of", "right": "to the right of"}
+_TOWARDS = {"top": "up", "bottom": "down"}
+
+
+def has_compass(text: str) -> bool:
+    """Tell whether a sentence holds compass words."""
+    return any(p.search(text) for p in (_MOST, _PLAIN))
+
+
+def without_compass(text: str, compass: Mapping[str, str]) -> str:
+    """Say compass words in words of the picture.
+
+    Args:
+        text: An English expression.
+        compass: Side of the picture (top, bottom, left, right) of north, east, south and west.
+
+    Returns:
+        The expression without compass words.
+
+    Raises:
+        ValueError: "The north-easternmost": an extreme needs one direction.
+    """
+
+    def sides(found: re.Match[str]) -> tuple[str, str]:
+        """Return the vertical and the horizontal side, or the only one and an empty string."""
+        if found["one"]:
+            return compass[found["one"].lower()], ""
+        a, b = compass[found["ns"].lower()], compass[found["ew"].lower()]
+        return (a, b) if a in _VERTICAL else (b, a)
+
+    def corner(found: re.Match[str]) -> str:
+        vertical, side = sides(found)
+        return f"{_VERTICAL[vertical]} {side}" if side else vertical
+
+    def single(found: re.Match[str]) -> str:
+        side, more = sides(found)
+        if more:
+            raise ValueError(f"\"{text}\": '{found[0]}' has two directions; say northernmost, or easternmost")
+        return side
+
+    def place(found: re.Match[str]) -> str:
+        first, more = sides(found)
+        part = (found["part"] or "").lower()
+        if not (more or part):
+            return f"at the {first}" if first in _VERTICAL else f"on the {first}"
+        prep = "in" if found["prep"].lower() == "to" else found["prep"].lower()
+        return f"{prep} the {corner(found)} {_PART_OF.get(part, part)}".rstrip()
+
+    def beside(found: re.Match[str]) -> str:
+        first, more = sides(found)
+        return f"to the {corner(found)} of" if more else _BEYOND[first]
+
+    def towards(found: re.Match[str]) -> str:
+        said = corner(found)
+        return f"{found['verb']} {_TOWARDS.get(said, said)}"
+
+    steps = (
+        (_MOST, lambda m: f"{single(m)}most"),
+        (_NEAR, lambda m: f"{m['near']} the {single(m)} edge"),
+        (_FAR, lambda m: f"{m['far']} to the {single(m)}"),
+        (_OF, beside),
+        (_FACING, towards),
+        (_IN, place),
+        (_PLAIN, corner),
+    )
+    for pattern, say in steps:
+        text = pattern.sub(lambda m, say=say: dress(say(m), m[0]), text)  # type: ignore[misc]
+    return text

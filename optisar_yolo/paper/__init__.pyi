@@ -1,0 +1,3 @@
+from .equals import gates as gates
+from .plmoe_fitted import FittedPLMoE as FittedPLMoE
+from .tgdf_closed import ClosedTGDFSSA as ClosedTGDFSSA

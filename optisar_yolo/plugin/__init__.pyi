@@ -1,0 +1,23 @@
+from .identify import (
+    EXPORT_NOTE as EXPORT_NOTE,
+    MARK as MARK,
+    is_ours as is_ours,
+)
+from .patch import (
+    TOUCHES as TOUCHES,
+    config_keys as config_keys,
+    keep_keys as keep_keys,
+    model_of as model_of,
+    with_packaged_cfg as with_packaged_cfg,
+)
+from .resources import (
+    find_packaged as find_packaged,
+    packaged_names as packaged_names,
+)
+from .settings import (
+    OPTISAR_DEFAULTS as OPTISAR_DEFAULTS,
+    SETTINGS as SETTINGS,
+    SettingError as SettingError,
+    numbers as numbers,
+    weights_of as weights_of,
+)

@@ -1,0 +1,197 @@
+"""The one place that touches Ultralytics' globals.
+
+1. Configuration keys. Ours stand in ``DEFAULT_CFG_DICT`` and ``DEFAULT_CFG`` only while :func:`config_keys` is open:
+   during a ``yolo`` command that names one of our models and during our own training, validation and prediction. Stock
+   runs, also later ones in the same process, see and save (``args.yaml``) exactly the stock keys.
+2. ``YOLO(...)`` hands our YAMLs, checkpoints and exports to :class:`optisar_yolo.OptiSAR`, as Ultralytics itself does
+   for its open-vocabulary models.
+
+The hook in :mod:`optisar_yolo.boot` calls the functions in :data:`TOUCHES` when the modules they are for are loaded.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from optisar_yolo.plugin import settings
+from optisar_yolo.plugin.identify import is_ours
+
+__all__ = ["TOUCHES", "config_keys", "is_ours", "keep_keys", "keys_active", "model_of", "with_packaged_cfg"]
+
+_DONE = "__optisar__"  # attribute of a function that has been wrapped
+_lock = threading.Lock()
+_depth = 0
+_added: list[str] = []
+
+
+@contextmanager
+def config_keys() -> Iterator[None]:
+    """Let Ultralytics accept our configuration keys inside the block; blocks nest, the outermost one cleans up.
+
+    Usable as a decorator too (``@config_keys()``). A key of the same name that a later Ultralytics has itself is not
+    overwritten and not removed.
+    """
+    _enter()
+    try:
+        yield
+    finally:
+        _leave()
+
+
+def keep_keys() -> None:
+    """Let Ultralytics accept our keys from now on: for a process that does nothing but run one model of ours.
+
+    Such are the child processes of a parallel training and of Ultralytics' own subprocess commands.
+    """
+    _enter()
+
+
+def keys_active() -> bool:
+    """Tell whether a :func:`config_keys` block is open."""
+    return _depth > 0
+
+
+def _enter() -> None:
+    """Add our keys, at the outermost level."""
+    from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
+
+    global _depth
+    with _lock:
+        _depth += 1
+        if _depth > 1:
+            return
+        for name, default in settings.OPTISAR_DEFAULTS.items():
+            if name not in DEFAULT_CFG_DICT:
+                DEFAULT_CFG_DICT[name] = default
+                setattr(DEFAULT_CFG, name, default)
+                _added.append(name)
+
+
+def _leave() -> None:
+    """Take our keys away again, at the outermost level."""
+    from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
+
+    global _depth
+    with _lock:
+        _depth -= 1
+        if _depth == 0:
+            while _added:
+                name = _added.pop()
+                DEFAULT_CFG_DICT.pop(name, None)
+                vars(DEFAULT_CFG).pop(name, None)
+
+
+def touch_cfg(module: Any) -> None:
+    """Touch ``ultralytics.cfg``: the command line knows our keys where it names our model, and values are checked.
+
+    Two functions are wrapped. ``entrypoint`` compares every argument with the default keys before any model exists, so
+    the keys have to be there before it starts. ``check_cfg`` sees every configuration that is ever built.
+    """
+    if getattr(module.entrypoint, _DONE, False):
+        return
+    stock_entrypoint, stock_check = module.entrypoint, module.check_cfg
+
+    @functools.wraps(stock_entrypoint)
+    def entrypoint(debug: str = "") -> None:
+        argv = debug.split(" ") if debug else list(module.ARGV)
+        args = with_packaged_cfg(module.merge_equals_args(argv[1:]))
+        if not is_ours(model_of(args)):
+            return stock_entrypoint(debug)
+        words = [word.lstrip("-") for word in args]
+        if {"export", "mode=export"} & set(words) and not any(word.startswith("format=") for word in words):
+            args.append("format=onnx")  # stock's default is a format that holds pictures alone
+        before, module.ARGV = module.ARGV, [*argv[:1], *args]
+        try:
+            with config_keys():
+                return stock_entrypoint()
+        finally:
+            module.ARGV = before
+
+    @functools.wraps(stock_check)
+    def check_cfg(cfg: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        stock_check(cfg, *args, **kwargs)
+        if keys_active():
+            settings.check(cfg)
+
+    for name, function in (("entrypoint", entrypoint), ("check_cfg", check_cfg)):
+        setattr(function, _DONE, True)
+        setattr(module, name, function)
+
+    # Ultralytics starts trainings of its own as `python -m ultralytics.cfg.__init__ train model=…`. That runs a second,
+    # untouched copy of this module; the process is a single command, so the keys may stay.
+    if f"{module.__name__}.__init__" in sys.orig_argv and is_ours(model_of(sys.argv[1:])):
+        keep_keys()
+
+
+def model_of(args: Sequence[str]) -> str | None:
+    """Return the model that a ``yolo`` command names, directly or in the file given as ``cfg=``.
+
+    Args:
+        args: The words after the program's name, ``key=value`` in one piece.
+    """
+    values = {k.strip(): v.strip() for k, v in (word.lstrip("-").split("=", 1) for word in args if "=" in word)}
+    if "model" in values:
+        return values["model"]
+    cfg = Path(values.get("cfg", ""))
+    if not cfg.is_file():
+        return None
+    import yaml
+
+    content = yaml.safe_load(cfg.read_text(encoding="utf-8"))
+    return content.get("model") if isinstance(content, dict) else None
+
+
+def with_packaged_cfg(args: Sequence[str]) -> list[str]:
+    """Replace the bare name of a packaged training recipe (``cfg=quick.yaml``) by its path; local files win."""
+    from optisar_yolo.plugin.resources import find_packaged, packaged_names
+
+    out = []
+    for word in args:
+        key, _, value = word.partition("=")
+        if key.strip().lstrip("-") == "cfg" and value.strip() and not Path(value.strip()).exists():
+            recipes = {Path(name).name for name in packaged_names("cfg")}
+            if value.strip() in recipes:
+                word = f"cfg={find_packaged('cfg', value.strip())}"
+        out.append(word)
+    return out
+
+
+def touch_yolo(module: Any) -> None:
+    """Touch ``ultralytics.models.yolo.model``: ``YOLO(ours)`` becomes an :class:`optisar_yolo.OptiSAR`."""
+    stock_init = module.YOLO.__init__
+    if getattr(stock_init, _DONE, False):
+        return
+
+    @functools.wraps(stock_init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        model = args[0] if args else kwargs.get("model")
+        if is_ours(model) or _is_loaded_optisar(model):
+            from optisar_yolo.api import OptiSAR
+
+            self.__class__ = OptiSAR  # as Ultralytics does for YOLOE and YOLO-World
+            OptiSAR.__init__(self, *args, **kwargs)
+        else:
+            stock_init(self, *args, **kwargs)
+
+    setattr(__init__, _DONE, True)
+    module.YOLO.__init__ = __init__
+
+
+def _is_loaded_optisar(model: object) -> bool:
+    """Tell whether an object is an OptiSAR model, without importing its class for the sake of the question."""
+    api = sys.modules.get("optisar_yolo.api")
+    return api is not None and isinstance(model, api.OptiSAR)
+
+
+TOUCHES: dict[str, Callable[[ModuleType], None]] = {
+    "ultralytics.cfg": touch_cfg,
+    "ultralytics.models.yolo.model": touch_yolo,
+}
+"""What to do with which module, once it is loaded."""

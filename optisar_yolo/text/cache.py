@@ -1,0 +1,179 @@
+"""Sentence vectors, computed once: in memory, and on disk beside the data set.
+
+One file per encoder, `texts-<first 12 digits of its fingerprint>.safetensors`, with `vectors` float32 [N, D] and
+`texts`, a JSON list as bytes. It is replaced as a whole and never edited, so a reader sees the old or the new file
+and nothing between.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+from tqdm import tqdm  # type: ignore[import-untyped]
+from ultralytics.utils import LOGGER, USER_CONFIG_DIR
+
+from optisar_yolo.text.encoder import TextEncoder, check_texts
+
+CHUNK = 512  # sentences between two moves of the progress bar
+MANY = 1024  # from so many new sentences on, a progress bar is worth its line
+
+
+class TextBank:
+    """Vectors of sentences, remembered.
+
+    Attributes:
+        encoder: the text encoder.
+        path: the cache file, or None where vectors are kept in memory only.
+    """
+
+    def __init__(self, encoder: TextEncoder, directory: str | Path | None = None) -> None:
+        """Open a bank and read what its file holds.
+
+        Args:
+            encoder: computes what is missing.
+            directory: folder of the cache file, made on saving. Where it cannot be written, the user's configuration
+                folder of Ultralytics is taken, and memory after that. None: memory only.
+        """
+        self.encoder = encoder
+        self._known: dict[str, Tensor] = {}
+        self._unsaved = False
+        self._places: list[Path] = []
+        if directory is not None:
+            name = f"texts-{encoder.fingerprint[:12]}.safetensors"
+            self._places = [Path(directory) / name, Path(USER_CONFIG_DIR) / "optisar-texts" / name]
+        for place in reversed(self._places):
+            self._known.update(self._read(place))
+
+    @property
+    def path(self) -> Path | None:
+        """The file that the next save goes to."""
+        return self._places[0] if self._places else None
+
+    def __len__(self) -> int:
+        """Number of sentences known."""
+        return len(self._known)
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Vectors of sentences; unknown ones are encoded and remembered, but not written to disk before `save`.
+
+        Args:
+            texts: N sentences, N >= 1; repeats are fine.
+
+        Returns:
+            float32 [N, D], each row of length 1.
+
+        Raises:
+            TextError: a record is no sentence.
+        """
+        clean = check_texts(texts)
+        self._learn(clean)
+        return torch.stack([self._known[t] for t in clean])
+
+    def precompute(self, texts: Sequence[str]) -> None:
+        """Encode all unknown sentences, with a progress bar if they are many, and save.
+
+        Args:
+            texts: sentences; may be empty.
+
+        Raises:
+            TextError: a record is no sentence.
+        """
+        if len(texts):
+            self._learn(check_texts(texts))
+            self.save()
+
+    def save(self) -> Path | None:
+        """Write the bank, together with what another process wrote meanwhile; does nothing where nothing is new.
+
+        Returns:
+            The file, or None where no place could be written (said once, and the bank goes on in memory).
+        """
+        while self._unsaved and self._known and self._places:
+            place = self._places[0]
+            try:
+                with _locked(place):
+                    self._known = {**self._read(place), **self._known}
+                    self._write(place)
+                self._unsaved = False
+            except OSError as e:
+                self._places.pop(0)
+                rest = (
+                    f"they go to {self._places[0].parent}"
+                    if self._places
+                    else "they stay in memory and are encoded anew next time"
+                )
+                LOGGER.warning(f"{place}: text vectors cannot be saved ({e.strerror or e}); {rest}")
+        return self.path
+
+    def _learn(self, texts: list[str]) -> None:
+        """Encode what is unknown; `texts` are checked."""
+        new = [t for t in dict.fromkeys(texts) if t not in self._known]
+        if not new:
+            return
+        new.sort(key=len)  # like lengths together encode faster
+        chunks = [new[i : i + CHUNK] for i in range(0, len(new), CHUNK)]
+        with tqdm(
+            total=len(new), desc=f"encoding texts ({self.encoder.name})", unit="text", disable=len(new) < MANY
+        ) as bar:
+            for chunk in chunks:
+                for text, vector in zip(chunk, self.encoder.encode(chunk), strict=True):
+                    self._known[text] = vector.clone()  # a row of its own: a view would keep and pickle the whole chunk
+                bar.update(len(chunk))
+        self._unsaved = True
+
+    def _read(self, place: Path) -> dict[str, Tensor]:
+        """What a file holds; nothing where it is absent or, with a warning, damaged."""
+        try:
+            data = load(place.read_bytes())
+            texts, vectors = json.loads(data["texts"].numpy().tobytes()), data["vectors"]
+            if vectors.shape != (len(texts), self.encoder.width) or not vectors.isfinite().all():
+                raise ValueError(f"{len(texts)} texts do not fit vectors of shape {tuple(vectors.shape)}")
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except (SafetensorError, KeyError, ValueError) as e:
+            LOGGER.warning(f"{place}: damaged text cache ({e}); its texts are encoded anew")
+            self._unsaved = True  # so that the next save puts a sound file in its place
+            return {}
+        except OSError as e:
+            LOGGER.warning(f"{place}: text cache cannot be read ({e.strerror or e}); its texts are encoded anew")
+            return {}
+        return dict(zip(texts, vectors.float().clone().unbind(0), strict=True))
+
+    def _write(self, place: Path) -> None:
+        """Replace the file; nothing half-written is left behind."""
+        raw = torch.tensor(bytearray(json.dumps(list(self._known), ensure_ascii=False).encode()), dtype=torch.uint8)
+        part = place.with_name(f".{place.name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                file.write(save({"texts": raw, "vectors": torch.stack(list(self._known.values()))}))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, place)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    """Hold the file's lock, so that of two processes that save at once the second merges what the first wrote.
+
+    Where the system or the file system has no such locks, saving is still whole; the loser's sentences are then
+    encoded again.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_suffix(".lock").open("wb") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)  # freed by the system when the process ends, however it ends
+        except (ImportError, OSError):
+            pass
+        yield
