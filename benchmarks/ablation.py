@@ -25,7 +25,7 @@ import ultralytics
 import yaml
 
 from optisar_yolo import OptiSAR, __version__
-from optisar_yolo.data.config import load_card
+from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.nn.yaml import load_model_yaml
 
 HERE = Path(__file__).resolve().parent
@@ -39,17 +39,17 @@ RECORD = HERE / "results" / "ablation.json"
 
 
 def prepare(folder: Path, variant: Variant, scale: str) -> dict[str, str]:
-    """Write the variant's model and a card of the real pictures alone; return their paths as arguments."""
+    """Write the variant's model and a dataset config of the real images alone; return their paths as arguments."""
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model_yaml(variant.model.replace("++", f"++{scale}"))
     for edit in variant.edits:
         edit(model)
     name = model.pop("yaml_file")
     (folder / name).write_text(yaml.safe_dump(model, sort_keys=False), encoding="utf-8")
-    card = yaml.safe_load(CARD.read_text(encoding="utf-8"))
-    card.pop("include")
-    card["path"] = str(load_card(CARD).root)
-    (folder / "data.yaml").write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
+    dataset_config = yaml.safe_load(CARD.read_text(encoding="utf-8"))
+    dataset_config.pop("include")
+    dataset_config["path"] = str(load_dataset_config(CARD).root)
+    (folder / "data.yaml").write_text(yaml.safe_dump(dataset_config, sort_keys=False), encoding="utf-8")
     return {"model": str(folder / name), "data": str(folder / "data.yaml")}
 
 
@@ -78,7 +78,7 @@ def train(folder: Path, name: str, variant: Variant, seed: int, budget: dict[str
 def evaluate(folder: Path, imgsz: int) -> dict[str, Any]:
     """Figures of the finished run on the test split, as written and in other words."""
     model = OptiSAR(str(folder / "train" / "weights" / "last.pt"))
-    root = load_card(folder / "data.yaml").root
+    root = load_dataset_config(folder / "data.yaml").root
     words = [sys.executable, str(HERE / "reworded.py"), str(root), "--split", "test", "--show", "0"]
     subprocess.run([*words, "--out", str(folder)], check=True, stdout=subprocess.DEVNULL)
     options = {"split": "test", "imgsz": imgsz, "project": str(folder), "plots": False}

@@ -1,10 +1,10 @@
-"""Zero-shot annotation of the real test pictures, scored against their labels: boxes, categories, truth of captions.
+"""Zero-shot annotation of the real test images, scored against their labels: boxes, categories, truth of captions.
 
     python benchmarks/annotation.py [--model optisar++n-pocket.safetensors] [--imgsz 320] [--limit 20]
 
-writes benchmarks/results/annotation.json. The pool are the distinct captions of the training split; the test pictures
-and their labels are used for scoring alone. A picture's modality is read from its file name, as ``optisar annotate``
-does. The real pictures are expected where benchmarks/optsar-real.yaml says.
+writes benchmarks/results/annotation.json. The pool are the distinct captions of the training split; the test images
+and their labels are used for scoring alone. An image's modality is read from its file name, as ``optisar annotate``
+does. The real images are expected where benchmarks/optsar-real.yaml says.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from optisar_yolo import OptiSAR
 from optisar_yolo.annotate.annotate import Annotator, Settings
 from optisar_yolo.annotate.choose import Annotation, annotated
 from optisar_yolo.annotate.pool import load_pool
-from optisar_yolo.data.config import load_card
-from optisar_yolo.data.records import Picture, load_split, modality_by_name
-from optisar_yolo.language.verify import Scene
+from optisar_yolo.data.config import load_dataset_config
+from optisar_yolo.data.records import ImageRecord, load_split, modality_by_name
+from optisar_yolo.language.verify import LabelledObjects
 from optisar_yolo.utils.arguments import BUNDLED_MODEL
 from optisar_yolo.utils.files import write_atomic
 
@@ -50,12 +50,12 @@ class Score:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
 
-    def add(self, picture: Picture, names: Sequence[str], written: Sequence[Annotation]) -> None:
-        """Add a picture with its annotations, the surest first."""
-        self.counts.update(pictures=1, objects=len(picture.boxes), boxes=len(written))
-        labels = [names[c] for c in picture.categories]
-        scene = Scene(picture.boxes, labels, (picture.width, picture.height))
-        for found, target in zip(written, pairs(written, picture.boxes), strict=True):
+    def add(self, image: ImageRecord, names: Sequence[str], written: Sequence[Annotation]) -> None:
+        """Add an image with its annotations, the surest first."""
+        self.counts.update(images=1, objects=len(image.boxes), boxes=len(written))
+        labels = [names[c] for c in image.categories]
+        scene = LabelledObjects(image.boxes, labels, (image.width, image.height))
+        for found, target in zip(written, pairs(written, image.boxes), strict=True):
             if target is None:
                 continue
             self.counts["right"] += 1
@@ -116,27 +116,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results" / "annotation.json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    card = load_card(REAL)
-    pictures = load_split(card, "test")
+    dataset_config = load_dataset_config(REAL)
+    images = load_split(dataset_config, "test")
     if args.limit:
-        pictures = pictures[:: max(len(pictures) // args.limit, 1)][: args.limit]
+        images = images[:: max(len(images) // args.limit, 1)][: args.limit]
     pool = load_pool(REAL, "train")
     settings = Settings(conf=min(args.confs), topk=args.topk, imgsz=args.imgsz)
-    annotator = Annotator(OptiSAR(args.model), pool, settings, cache=card.root)
+    annotator = Annotator(OptiSAR(args.model), pool, settings, cache=dataset_config.root)
     cells = [(verify, conf) for verify in args.verify for conf in args.confs]
     scores = {(cell, group): Score() for cell in cells for group in ("optical", "sar", "all")}
     dropped: dict[tuple[str, float], Counter[str]] = {cell: Counter() for cell in cells}
     start = time.perf_counter()
-    for picture in TQDM(pictures, desc="annotating"):
-        found, size = annotator.find(picture.path)
+    for image in TQDM(images, desc="annotating"):
+        found, size = annotator.find(image.path)
         for verify, conf in cells:
             chosen = annotated(
-                found.least(conf), pool, size, modality_by_name(picture.path),
+                found.least(conf), pool, size, modality_by_name(image.path),
                 verify=verify, dropped=dropped[verify, conf],
             )  # fmt: skip
-            for group in (picture.modality, "all"):
-                scores[(verify, conf), group].add(picture, card.names, chosen)
-    seconds = (time.perf_counter() - start) / len(pictures)
+            for group in (image.modality, "all"):
+                scores[(verify, conf), group].add(image, dataset_config.names, chosen)
+    seconds = (time.perf_counter() - start) / len(images)
     rows = [
         {"verify": v, "conf": c, "group": g, **scores[(v, c), g].figures()}
         | ({"dropped": dict(dropped[v, c].most_common())} if g == "all" else {})
@@ -149,7 +149,7 @@ def main() -> None:
     }  # fmt: skip
     write_atomic(args.out, json.dumps(record, indent=1) + "\n")
     print(table(rows))
-    print(f"{len(pictures)} pictures, {len(pool)} captions, {seconds:.2f} s per picture; written to {args.out}")
+    print(f"{len(images)} pictures, {len(pool)} captions, {seconds:.2f} s per picture; written to {args.out}")
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -1,8 +1,8 @@
 """Does a batch survive a dead worker? The same manifest asked twice: undisturbed, and with a worker killed midway.
 
-    python benchmarks/batch.py [--pictures 96] [--sentences 2] [--workers 2] [--imgsz 320]
+    python benchmarks/batch.py [--images 96] [--expressions 2] [--workers 2] [--imgsz 320]
 
-writes benchmarks/results/batch.json. The pictures are rendered scenes. The worker gets SIGKILL when a quarter of the
+writes benchmarks/results/batch.json. The images are rendered scenes. The worker gets SIGKILL when a quarter of the
 rows are written. Both runs are in one Ray session, and each starts its own workers, which is part of its seconds.
 """
 
@@ -31,16 +31,16 @@ from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 BOX = ("x1", "y1", "x2", "y2")
 PIXELS, CONFIDENCE = 0.01, 1e-4  # by which the same answer may differ
-SENTENCES = ("the ship in the upper left", "the largest object", "the rightmost ship", "the harbor at the bottom")
+EXPRESSIONS = ("the ship in the upper left", "the largest object", "the rightmost ship", "the harbor at the bottom")
 
 
-def make(folder: Path, pictures: int, sentences: int) -> Path:
-    """Render pictures, and write a manifest with a number of sentences for each."""
+def make(folder: Path, images: int, expressions: int) -> Path:
+    """Render images, and write a manifest with a number of expressions for each."""
     rows = []
-    for i in range(pictures):
+    for i in range(images):
         made = draw(0, "test", i)
         cv2.imwrite(str(folder / f"{i}.jpg"), made["img"])
-        said = list(dict.fromkeys([*(e[1] for e in made["expressions"]), *SENTENCES]))[:sentences]
+        said = list(dict.fromkeys([*(e[1] for e in made["expressions"]), *EXPRESSIONS]))[:expressions]
         rows += [{"image": f"{i}.jpg", "text": text} for text in said]
     pq.write_table(pa.Table.from_pylist(rows), folder / "asks.parquet")
     return folder / "asks.parquet"
@@ -53,7 +53,7 @@ def answers(folder: Path) -> list[dict[str, Any]]:
 
 
 def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Tell whether two rows give the same answer: which pictures are encoded together moves its last bits."""
+    """Tell whether two rows give the same answer: which images are encoded together moves its last bits."""
     moved = {*BOX, "confidence"}
     if any((one[k] is None) != (other[k] is None) if k in moved else one[k] != other[k] for k in one):
         return False
@@ -87,8 +87,8 @@ def main() -> None:
     how = {"imgsz": o.imgsz, "workers": o.workers, "device": "cpu", "cpus": 1}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        manifest = make(folder, o.pictures, o.sentences)
-        rows = o.pictures * o.sentences
+        manifest = make(folder, o.images, o.expressions)
+        rows = o.images * o.expressions
         calm = run_batch(str(manifest), str(folder / "calm"), BUNDLED_MODEL, **how)
         before, told = restarts(), {}
         thread = threading.Thread(target=kill_in_the_middle, args=(folder / "killed", rows, told), daemon=True)
@@ -98,7 +98,7 @@ def main() -> None:
         first, second = answers(folder / "calm"), answers(folder / "killed")
     ids = [row["id"] for row in second]
     cell = {
-        "pictures": o.pictures,
+        "pictures": o.images,
         "rows": rows,
         "workers": o.workers,
         **told,

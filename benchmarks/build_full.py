@@ -1,4 +1,4 @@
-"""Data-set construction at full size: real expressions, blank pictures; counts, rates, time and memory of every step.
+"""Data-set construction at full size: real expressions, blank images; counts, rates, time and memory of every step.
 
 Run from the repository root, with a folder that holds DIOR_RSVG_{train,val,test}.json, OPT_RSVG_… and
 DIOR_RSVG_official_index_… (lists of {"image", "bbox_xyxy", "phrase", "category"}; the category may be missing):
@@ -6,10 +6,10 @@ DIOR_RSVG_official_index_… (lists of {"image", "bbox_xyxy", "phrase", "categor
     python benchmarks/build_full.py --captions FOLDER [--folder KEPT] [--jobs 2]
 
 writes benchmarks/results/build.json, and 200 rewritten captions to read to build-sample.md. All is done twice, the
-second time with half of the pictures: time should halve, and memory stay or halve. The sources are made of the lists in
+second time with half of the images: time should halve, and memory stay or halve. The sources are made of the lists in
 the form in which their authors publish them: VOC XML, and for DIOR-RSVG the split's files of running object numbers;
 the import has to find the official split in it again. Where a list names no category, the expression's noun is taken.
-DIOR-RSVG's pictures are 800 x 800; those of OPT-RSVG are of unknown sizes, and get the smallest usual square that holds
+DIOR-RSVG's images are 800 x 800; those of OPT-RSVG are of unknown sizes, and get the smallest usual square that holds
 their boxes, so that its truth rates say little. Every step runs in a process of its own, whose peak memory is recorded.
 """
 
@@ -45,14 +45,14 @@ from optisar_yolo.plugin import resources
 
 SPLITS = ("train", "val", "test")
 SIDES = (256, 512, 800, 1024, 1500, 2000, 3000, 4000, 6000, 10_000)
-"""Sides of the blank pictures of OPT-RSVG, in pixels."""
+"""Sides of the blank images of OPT-RSVG, in pixels."""
 STEPS: dict[str, tuple[str, ...]] = {
     "import": ("recipe={recipe}", "root={root}"),
     "clean": (),
     "transform": (),
     "split": (),
     "write": ("to={to}",),
-    "validate": ("data={to}", "hash=False"),  # mirrored copies of blank pictures are the same file
+    "validate": ("data={to}", "hash=False"),  # mirrored copies of blank images are the same file
     "stats": ("data={to}",),
 }
 """Steps to run in their order, each with further words of its command line."""
@@ -77,29 +77,29 @@ def load(folder: Path, name: str) -> dict[str, list[Record]]:
 
 
 def make_source(root: Path, records: Iterable[Record], side: int | None) -> dict[Key, int]:
-    """Write XML and blank pictures, and return the running number of every expression.
+    """Write XML and blank images, and return the running number of every expression.
 
     Args:
         root: The source's folder.
-        records: Its expressions; those of a picture in their order.
-        side: Of its square pictures in pixels; None takes one of `SIDES` for each.
+        records: Its expressions; those of an image in their order.
+        side: Of its square images in pixels; None takes one of `SIDES` for each.
     """
-    pictures: dict[str, list[Record]] = defaultdict(list)
+    images: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        pictures[record["image"]].append(record)
+        images[record["image"]].append(record)
     numbers: dict[Key, int] = {}
-    for name in sorted(pictures):
-        for record in pictures[name]:
+    for name in sorted(images):
+        for record in images[name]:
             numbers[key_of(record)] = len(numbers)
-    names = sorted(pictures)
+    names = sorted(images)
     random.Random(0).shuffle(names)  # the order on the disk must not matter
     for folder in ("Annotations", "JPEGImages"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     for name in TQDM(names, desc=root.name):
-        far = max(max(r["bbox_xyxy"]) for r in pictures[name])
+        far = max(max(r["bbox_xyxy"]) for r in images[name])
         width = side or next(s for s in SIDES if s >= far)
         (root / "JPEGImages" / name).with_suffix(".png").write_bytes(blank(width, name))
-        (root / "Annotations" / name).with_suffix(".xml").write_bytes(to_xml(name, pictures[name], width))
+        (root / "Annotations" / name).with_suffix(".xml").write_bytes(to_xml(name, images[name], width))
     return numbers
 
 
@@ -109,7 +109,7 @@ def key_of(record: Record) -> Key:
 
 
 def to_xml(name: str, records: list[Record], side: int) -> bytes:
-    """Return a picture's annotation in the form of DIOR-RSVG."""
+    """Return an image's annotation in the form of DIOR-RSVG."""
     root = ET.Element("annotation")
     ET.SubElement(root, "filename").text = name
     sides = ET.SubElement(root, "size")
@@ -133,7 +133,7 @@ def _png(side: int) -> bytes:
 
 
 def blank(side: int, comment: str) -> bytes:
-    """Return a black PNG with a comment, which keeps blank pictures from being the same file."""
+    """Return a black PNG with a comment, which keeps blank images from being the same file."""
     body = b"tEXt" + b"Comment\0" + comment.encode("latin-1")
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     end = 12  # bytes of the chunk that closes a PNG
@@ -141,7 +141,7 @@ def blank(side: int, comment: str) -> bytes:
 
 
 def kept(record: Record, share: float) -> bool:
-    """Tell whether a record's picture belongs to a share of all pictures, whichever records are asked about."""
+    """Tell whether a record's image belongs to a share of all images, whichever records are asked about."""
     return zlib.crc32(record["image"].encode()) < share * 2**32
 
 
@@ -269,7 +269,7 @@ def run_chain(share: float, folder: Path, captions: Path, jobs: int) -> dict[str
 
 
 def main() -> None:
-    """Run all steps on all pictures and on half of them, print and write the record."""
+    """Run all steps on all images and on half of them, print and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captions", type=Path, required=True)
     parser.add_argument("--folder", type=Path, help="where sources and steps are kept; else a folder that is removed")

@@ -2,7 +2,7 @@
 
     python benchmarks/channels.py [--scales n s m] [--repeats 15] [--threads 2]
 
-adds to benchmarks/results/channels.json: milliseconds from picture tensor to the best box of one sentence in PyTorch,
+adds to benchmarks/results/channels.json: milliseconds from image tensor to the best box of one expression in PyTorch,
 both forms called in turn, and by how much their boxes and confidences differ. Weights are random.
 """
 
@@ -16,30 +16,30 @@ from tempfile import gettempdir
 from typing import Any
 
 import torch
-from engines import picture, sentences
+from engines import expressions, image
 from ours import Ours
 from timing import RESULTS, about, add_to_record, interleaved, pin, summary
 
-from optisar_yolo.engine.grounding import ask
+from optisar_yolo.engine.grounding import ground
 from optisar_yolo.nn.model import GroundingModel
 
-CASES = ((640, 1), (320, 1), (320, 16))  # side of the pictures, how many
+CASES = ((640, 1), (320, 1), (320, 16))  # side of the images, how many
 
 
 @torch.inference_mode()
 def best(model: GroundingModel, img: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ask each of B pictures the sentence [1, D]: the best box of each and its confidence."""
-    return ask(model, model.encode(img), torch.arange(len(img)), text.expand(len(img), -1))
+    """Ask each of B images the expression [1, D]: the best box of each and its confidence."""
+    return ground(model, model.encode(img), torch.arange(len(img)), text.expand(len(img), -1))
 
 
 def compare(scale: str, kind: str, repeats: int) -> dict[str, dict[str, Any]]:
     """Measure a network in both orders, each case by itself."""
     ours = Ours(scale, kind, Path(gettempdir()), torch.get_num_threads())
     forms = {"first": copy.deepcopy(ours.fused).to(memory_format=torch.contiguous_format), "last": ours.fused}
-    text = sentences(1, ours.text_dim)[0]
+    text = expressions(1, ours.text_dim)[0]
     cells = {}
     for side, count in CASES:
-        img = picture(side).repeat(count, 1, 1, 1)
+        img = image(side).repeat(count, 1, 1, 1)
         calls = {name: partial(best, model, img, text) for name, model in forms.items()}
         (boxes, conf), (other_boxes, other_conf) = calls["first"](), calls["last"]()
         taken = interleaved(calls, repeats)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Ask = Callable[[], tuple[Tensor, Tensor]]  # picture to boxes [T, 4] and confidences [T]
+Ask = Callable[[], tuple[Tensor, Tensor]]  # image to boxes [T, 4] and confidences [T]
 Graph = Callable[..., tuple[Tensor, ...]]  # tensors by input name to the outputs
 
 PYTORCH, BF16 = "PyTorch", "PyTorch bf16"
@@ -29,11 +29,11 @@ class Contestant:
         name: Name of the network.
         engine: One of the engines above.
         scale: One of n, s, m, l and x; of a network without scales the one it is measured beside.
-        prepare: (picture size, number of sentences) to the call that answers them.
-        own: What one call does, where it is not picture to one box per sentence in a single forward.
-        sizes: Picture sizes that it is measured at; those asked for where empty.
-        one_by_one: Each sentence is a forward of its own, so that only one is measured.
-        network: (picture size, number of sentences) to the PyTorch network, whose parameters are counted.
+        prepare: (image size, number of expressions) to the call that answers them.
+        own: What one call does, where it is not image to one box per expression in a single forward.
+        sizes: Image sizes that it is measured at; those asked for where empty.
+        one_by_one: Each expression is a forward of its own, so that only one is measured.
+        network: (image size, number of expressions) to the PyTorch network, whose parameters are counted.
     """
 
     name: str
@@ -51,14 +51,14 @@ class Contestant:
         return f"{self.name} | {self.engine}"
 
 
-def picture(imgsz: int) -> Tensor:
-    """A smooth random picture [1, 3, imgsz, imgsz] in 0..1, the same in every call."""
+def image(imgsz: int) -> Tensor:
+    """A smooth random image [1, 3, imgsz, imgsz] in 0..1, the same in every call."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 8, 8, generator=generator)
     return F.interpolate(coarse, size=(imgsz, imgsz), mode="bilinear", align_corners=False)
 
 
-def sentences(texts: int, dim: int) -> Tensor:
+def expressions(texts: int, dim: int) -> Tensor:
     """Random text features [1, texts, dim], each of length 1, the same in every call."""
     generator = torch.Generator().manual_seed(texts)
     return F.normalize(torch.randn(1, texts, dim, generator=generator), dim=-1)

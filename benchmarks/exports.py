@@ -1,9 +1,9 @@
-"""What an export changes: the same weights in every engine, on the real test pictures.
+"""What an export changes: the same weights in every engine, on the real test images.
 
-    python benchmarks/exports.py [--model optisar++n-pocket.safetensors] [--imgsz 320] [--threads 2] [--pictures 150]
+    python benchmarks/exports.py [--model optisar++n-pocket.safetensors] [--imgsz 320] [--threads 2] [--images 150]
 
-adds to benchmarks/results/exports.json the figures of ``val`` on the test split and the time of one picture with two
-sentences, all engines called in turn. Ranges for 8 bits come from pictures of the validation split. The real pictures
+adds to benchmarks/results/exports.json the figures of ``val`` on the test split and the time of one image with two
+expressions, all engines called in turn. Ranges for 8 bits come from images of the validation split. The real images
 are expected where benchmarks/optsar-real.yaml says.
 """
 
@@ -20,17 +20,17 @@ from timing import RESULTS, about, add_to_record, interleaved, pin, summary
 from ultralytics.utils import LOGGER
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.data.config import load_card
+from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.data.images import read_image
 from optisar_yolo.data.records import load_split
 from optisar_yolo.engine.checkpoint import find_weights
-from optisar_yolo.engine.grounding import ask
+from optisar_yolo.engine.grounding import ground
 from optisar_yolo.engine.predict import canvas
 from optisar_yolo.export.exported import ExportedModel
 from optisar_yolo.nn.model import fused_copy
 
 CARD = Path(__file__).resolve().parent / "optsar-real.yaml"
-SENTENCES = 2  # of a picture while timing, the mean of the test split
+EXPRESSIONS = 2  # of an image while timing, the mean of the test split
 FORMATS: dict[str, dict[str, Any]] = {
     "ONNX Runtime": {"format": "onnx"},
     "TorchScript": {"format": "torchscript"},
@@ -56,14 +56,14 @@ def figures(model: OptiSAR, imgsz: int, folder: str) -> dict[str, float]:
 
 
 def call_of(model: OptiSAR, images: torch.Tensor, extent: torch.Tensor) -> Callable[[], object]:
-    """Asking one picture two sentences."""
+    """Asking one image two expressions."""
     net = model.model if isinstance(model.model, ExportedModel) else fused_copy(model.model)
     generator = torch.Generator().manual_seed(0)
-    text = torch.nn.functional.normalize(torch.randn(SENTENCES, net.text_dim, generator=generator), dim=-1)
+    text = torch.nn.functional.normalize(torch.randn(EXPRESSIONS, net.text_dim, generator=generator), dim=-1)
 
     def call() -> object:
         with torch.inference_mode():
-            return ask(net, net.encode(images, extent), torch.zeros(SENTENCES, dtype=torch.long), text)
+            return ground(net, net.encode(images, extent), torch.zeros(EXPRESSIONS, dtype=torch.long), text)
 
     return call
 
@@ -80,17 +80,17 @@ def main() -> None:
     args = parser.parse_args()
     pin(args.threads)
     weights = find_weights(args.model)
-    picture = load_split(load_card(CARD), "test")[0]
-    images, extent = (t[None] for t in canvas(read_image(picture.path), args.imgsz))
+    image = load_split(load_dataset_config(CARD), "test")[0]
+    images, extent = (t[None] for t in canvas(read_image(image.path), args.imgsz))
     with tempfile.TemporaryDirectory() as folder:
         models = {"PyTorch": OptiSAR(weights)}
         for i, (name, options) in enumerate(FORMATS.items()):
-            options = {"imgsz": args.imgsz, "fraction": args.pictures} | options
+            options = {"imgsz": args.imgsz, "fraction": args.images} | options
             models[name] = OptiSAR(exported(weights, Path(folder) / str(i), options))
         cells: dict[str, dict[str, Any]] = {}
         taken = interleaved({n: call_of(m, images, extent) for n, m in models.items()}, args.repeats, say=LOGGER.info)
         for name, model in models.items():
-            cells[name] = {"engine": name, "model": weights.name, "imgsz": args.imgsz, "texts": SENTENCES}
+            cells[name] = {"engine": name, "model": weights.name, "imgsz": args.imgsz, "texts": EXPRESSIONS}
             cells[name] |= summary(taken[name]) | {"test": figures(model, args.imgsz, folder)}
             LOGGER.info(f"{name}: {cells[name]}")
     add_to_record(args.out, about(args.threads), cells)

@@ -1,8 +1,8 @@
-"""The bundled weights' figures: real test pictures, the same sentences worded otherwise, and the rendered scenes.
+"""The bundled weights' figures: real test images, the same expressions worded otherwise, and the rendered scenes.
 
     python benchmarks/grounding.py [--model optisar++n-pocket.safetensors] [--imgsz 320]
 
-writes benchmarks/results/grounding.json. The real pictures are expected where benchmarks/optsar-real.yaml says.
+writes benchmarks/results/grounding.json. The real images are expected where benchmarks/optsar-real.yaml says.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 import ultralytics
 
 from optisar_yolo import OptiSAR, __version__
-from optisar_yolo.data.config import load_card
+from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 HERE = Path(__file__).resolve().parent
@@ -56,7 +56,15 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     model = OptiSAR(args.model)
     with tempfile.TemporaryDirectory() as folder:
-        words = [sys.executable, str(HERE / "reworded.py"), str(load_card(REAL).root), "--split", "test", "--show", "0"]
+        words = [
+            sys.executable,
+            str(HERE / "reworded.py"),
+            str(load_dataset_config(REAL).root),
+            "--split",
+            "test",
+            "--show",
+            "0",
+        ]
         subprocess.run([*words, "--out", folder], check=True)
         record = {
             "command": "python " + " ".join(["benchmarks/grounding.py", *sys.argv[1:]]),

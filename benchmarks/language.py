@@ -5,7 +5,7 @@ OPT_RSVG_{train,val,test}.json (lists of {"image", "bbox_xyxy", "phrase", "categ
 
     python benchmarks/language.py --captions FOLDER [--judged-wrong N --wrong-lines 3 17]
 
-Truth is asked of DIOR-RSVG alone, whose pictures are all 800 x 800: the sizes of OPT-RSVG's are not in the file, and
+Truth is asked of DIOR-RSVG alone, whose images are all 800 x 800: the sizes of OPT-RSVG's are not in the file, and
 places cannot be told without them. Only objects with an expression are listed there, so that "the only one" may be
 wrong. `--judged-wrong` records what a reader of the sample found; without it the record says that nobody has read it.
 """
@@ -29,15 +29,15 @@ from ultralytics.utils import TQDM
 from optisar_yolo.language.parser import NOUNS, parse
 from optisar_yolo.language.swaps import KINDS, has_colour, strip_position, swap
 from optisar_yolo.language.transform import flip, rotate90, rotate180
-from optisar_yolo.language.verify import Scene
+from optisar_yolo.language.verify import LabelledObjects
 
 SETS = ("DIOR_RSVG", "OPT_RSVG")
 SPLITS = ("train", "val", "test")
-SIDE = 800.0  # pixels, of every DIOR picture
+SIDE = 800.0  # pixels, of every DIOR image
 SAMPLE = 200
 PROVEN = 3000  # expressions whose variants are put to the boxes
 TOP = 30  # entries of each list in the record
-# How a picture may be turned, and the rewriting that goes with it.
+# How an image may be turned, and the rewriting that goes with it.
 TURNS: dict[str, Callable[[str], str | None]] = {
     "flip horizontal": lambda text: flip(text, horizontal=True),
     "flip vertical": lambda text: flip(text, vertical=True),
@@ -47,7 +47,7 @@ TURNS: dict[str, Callable[[str], str | None]] = {
 
 
 class Expression(NamedTuple):
-    """One record: its data set and split, picture, box [4] xyxy in pixels, words and category (None: not said)."""
+    """One record: its data set and split, image, box [4] xyxy in pixels, words and category (None: not said)."""
 
     data: str
     split: str
@@ -75,7 +75,7 @@ def load(folder: Path) -> list[Expression]:
 
 
 def turned(boxes: np.ndarray, turn: str) -> np.ndarray:
-    """Return [N, 4] boxes of a square picture of side `SIDE` after a turn named in `TURNS`."""
+    """Return [N, 4] boxes of a square image of side `SIDE` after a turn named in `TURNS`."""
     x1, y1, x2, y2 = boxes.T
     if turn == "rotate90":  # np.rot90: a point (x, y) goes to (y, side - x)
         return np.stack([y1, SIDE - x2, y2, SIDE - x1], 1)
@@ -92,23 +92,26 @@ def _squeezed(name: str) -> str:
 
 
 def scenes_of(expressions: list[Expression]) -> dict[str, list[tuple[int, Expression]]]:
-    """Group DIOR-RSVG's expressions by picture, with the index of each in its picture."""
-    pictures: dict[str, list[tuple[int, Expression]]] = defaultdict(list)
+    """Group DIOR-RSVG's expressions by image, with the index of each in its image."""
+    images: dict[str, list[tuple[int, Expression]]] = defaultdict(list)
     for e in expressions:
         if e.data == "DIOR_RSVG":
-            pictures[e.image].append((len(pictures[e.image]), e))
-    return pictures
+            images[e.image].append((len(images[e.image]), e))
+    return images
 
 
-def scenes(members: list[tuple[int, Expression]]) -> dict[str, Scene]:
-    """Return a picture's scene as it is ("") and after each turn; names come from the category or else the words."""
+def scenes(members: list[tuple[int, Expression]]) -> dict[str, LabelledObjects]:
+    """Return an image's scene as it is ("") and after each turn; names come from the category or else the words."""
     nouns = {_squeezed(n): noun for noun, others in NOUNS.items() for n in (noun, *others)}
     names = [
         "optical " + (nouns[_squeezed(e.category)] if e.category else parse(e.text).category or "") for _, e in members
     ]
     boxes = np.array([e.box for _, e in members], dtype=np.float64)
     size = (SIDE, SIDE)
-    return {"": Scene(boxes, names, size), **{t: Scene(turned(boxes, t), names, size) for t in TURNS}}
+    return {
+        "": LabelledObjects(boxes, names, size),
+        **{t: LabelledObjects(turned(boxes, t), names, size) for t in TURNS},
+    }
 
 
 def truth(expressions: list[Expression], rng: np.random.Generator) -> tuple[dict, dict[int, str]]:
@@ -117,8 +120,8 @@ def truth(expressions: list[Expression], rng: np.random.Generator) -> tuple[dict
     Returns:
         The record, and the verdict in words of each expression by its object's id().
     """
-    pictures = scenes_of(expressions)
-    total = sum(map(len, pictures.values()))
+    images = scenes_of(expressions)
+    total = sum(map(len, images.values()))
     drawn = set(rng.choice(total, min(PROVEN, total), replace=False).tolist())
     verdicts: Counter[str] = Counter()
     said: dict[int, str] = {}
@@ -127,7 +130,7 @@ def truth(expressions: list[Expression], rng: np.random.Generator) -> tuple[dict
     differ: Counter[str] = Counter()
     variants: Counter[str] = Counter()
     at = 0
-    for members in TQDM(pictures.values(), desc="truth"):
+    for members in TQDM(images.values(), desc="truth"):
         views = scenes(members)
         for i, e in members:
             verdict = views[""].verdict(e.text, i)

@@ -1,9 +1,9 @@
-"""What asking a picture T sentences costs: our networks beside other detectors that take text, in every engine.
+"""What asking an image T expressions costs: our networks beside other detectors that take text, in every engine.
 
     python benchmarks/latency.py [--scales n s m] [--imgsz 640] [--texts 1 8 32] [--repeats 7] [--threads 2]
                                  [--only NAME ...] [--int8 optisar++m-late=FOLDER] [--memory] [--folder FOLDER]
 
-adds to benchmarks/results/latency.json. One call is picture tensor to boxes and confidences; text encoding is measured
+adds to benchmarks/results/latency.json. One call is image tensor to boxes and confidences; text encoding is measured
 apart. All networks of a scale are called round robin, so that what else the machine does falls on all alike; a figure
 is a median with quartiles. Weights are random. ``--memory`` measures, instead of time, the peak memory of a process
 that does nothing else. ``--only`` keeps the contestants whose "name | engine" contains one of the words.
@@ -52,7 +52,7 @@ def contestants(options: argparse.Namespace, scale: str, folder: Path) -> list[C
 
 
 def plan(chosen: list[Contestant], imgsz: int, texts: list[int]) -> list[tuple[Contestant, int, int]]:
-    """What is measured of each: (contestant, picture size, sentences)."""
+    """What is measured of each: (contestant, image size, expressions)."""
     cells = []
     for c in chosen:
         for size in dict.fromkeys((imgsz, *c.sizes)):
@@ -72,10 +72,10 @@ def describe(c: Contestant, imgsz: int, texts: int) -> dict[str, Any]:
     return cell | ({"own way": c.own} if c.own else {})
 
 
-def counted(ask: Ask) -> float:
+def counted(ground: Ask) -> float:
     """Operations of a call in units of 1e9, of convolutions and matrix products (a multiply and an add are two)."""
     with FlopCounterMode(display=False) as counter:
-        ask()
+        ground()
     return round(counter.get_total_flops() / 1e9, 2)
 
 
@@ -106,7 +106,7 @@ def time_scale(options: argparse.Namespace, scale: str, folder: Path) -> dict[st
 
 
 def time_text(texts: list[int], repeats: int) -> dict[str, dict[str, Any]]:
-    """Measure encoding of sentences: our packaged encoder and those of peers, random, as far as they are here."""
+    """Measure encoding of expressions: our packaged encoder and those of peers, random, as far as they are here."""
     words = ["the {} ship in the upper left beside the long pier", "the {} storage tank at the bottom of the picture"]
     pocket = load_text_encoder("pocket")
     calls: dict[str, Callable[[], object]] = {}
@@ -140,7 +140,7 @@ def peak() -> float:
 
 
 def child(options: argparse.Namespace, folder: Path) -> None:
-    """Run one contestant with more and more sentences and print the peak after each; nothing else is in the process."""
+    """Run one contestant with more and more expressions and print the peak after each; nothing else is in the process."""
     found: dict[str, float] = {"imports alone": peak()}
     chosen = [c for s in options.scales for c in contestants(options, s, folder) if c.key == options.child]
     for c, size, texts in plan(chosen, options.imgsz, sorted(options.texts)):

@@ -1,8 +1,8 @@
-"""Does the loader keep up? Pictures per second of the training samples, beside what training consumes.
+"""Does the loader keep up? Images per second of the training samples, beside what training consumes.
 
     python benchmarks/loader.py [--data benchmarks/optsar-real.yaml] [--imgsz 320] [--batch 16] [--workers 0 2]
 
-writes benchmarks/results/loader.json. Each number of workers runs one epoch to warm up (pictures are decoded and kept)
+writes benchmarks/results/loader.json. Each number of workers runs one epoch to warm up (images are decoded and kept)
 and then ``--repeats`` epochs, of which the median counts; training is the median of ``--steps`` steps at scale n.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from ultralytics.utils import DEFAULT_CFG_DICT, TQDM
 
-from optisar_yolo.data.config import load_card
+from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.data.dataset import GroundingDataset
 from optisar_yolo.data.loader import GroundingLoader
 from optisar_yolo.data.records import load_split
@@ -34,7 +34,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def loading(dataset: GroundingDataset, batch: int, workers: int, repeats: int) -> float:
-    """Pictures per second, median over the epochs."""
+    """Images per second, median over the epochs."""
     sampler = EpochSampler(len(dataset), 0)
     loader = GroundingLoader(dataset, batch, sampler, workers)
     rates = []
@@ -48,7 +48,7 @@ def loading(dataset: GroundingDataset, batch: int, workers: int, repeats: int) -
 
 
 def training(dataset: GroundingDataset, batch: int, steps: int, args: Any) -> float:  # noqa: ANN401
-    """Pictures per second of forward, loss and backward in bfloat16, on samples of the set."""
+    """Images per second of forward, loss and backward in bfloat16, on samples of the set."""
     model = GroundingModel("optisar++n.yaml", verbose=False, text_dim=384).train()
     model.args, model.bf16 = args, True
     sample = dataset.collate([dataset[(0, i)] for i in range(batch)])
@@ -74,10 +74,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    card = load_card(options.data)
+    dataset_config = load_dataset_config(options.data)
     recipe = {"imgsz": options.imgsz, "seed": 0, "neg_ratio": 1.5, "reword": 0.3}
     args = SimpleNamespace(**DEFAULT_CFG_DICT | OPTISAR_DEFAULTS | TRAIN_DEFAULTS | recipe)
-    dataset = GroundingDataset(load_split(card, "train"), card.names, args)
+    dataset = GroundingDataset(load_split(dataset_config, "train"), dataset_config.names, args)
     record = {
         "command": "python " + " ".join(["benchmarks/loader.py", *sys.argv[1:]]),
         "machine": f"{platform.machine()}, {options.threads} threads, no GPU",

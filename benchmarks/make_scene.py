@@ -1,15 +1,15 @@
-"""Builds a georeferenced scene of any size from real pictures, with what is in it and questions about it.
+"""Builds a georeferenced scene of any size from real images, with what is in it and questions about it.
 
     python benchmarks/make_scene.py --out scene.tif [--side 20000] [--modality optical] [--dtype uint8] [--overviews]
-                                    [--split test] [--pictures 24] [--categories airplane] [--paint]
+                                    [--split test] [--images 24] [--categories airplane] [--paint]
 
-writes scene.tif and scene.json. Pictures of a split, those that end calmly, lie scattered on a ground of calm, box-free
-patches of others of them; a picture's edge fades into the ground. The JSON file holds every object with its box in
+writes scene.tif and scene.json. Images of a split, those that end calmly, lie scattered on a ground of calm, box-free
+patches of others of them; an image's edge fades into the ground. The JSON file holds every object with its box in
 pixels and its corners in WGS 84 (by pyproj), and questions with one right answer: plain ones about the only object of a
 kind, places, extremes and ranks ("the second leftmost ship") that lead by at least 30 pixels, extremes of a place; half
 of the directions are said by compass. ``--paint`` fills the boxes of all objects that overlap no other with a colour
 each, by which they can be found without a network: what is answered wrongly then is not the network's fault. The
-scene is written band of rows by band of rows, so memory stays small. The pictures are expected where
+scene is written band of rows by band of rows, so memory stays small. The images are expected where
 benchmarks/optsar-real.yaml says.
 """
 
@@ -35,15 +35,16 @@ from scene_questions import questions
 from torchvision.ops import nms
 from tqdm import tqdm
 
+from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.data.images import read_image
-from optisar_yolo.data.records import Picture, load_card, load_split
+from optisar_yolo.data.records import ImageRecord, load_split
 from optisar_yolo.language.parser import noun_of
 
 HERE = Path(__file__).resolve().parent
 CRS, PIXEL, ORIGIN = "EPSG:32633", 0.5, (400_000.0, 5_800_000.0)  # UTM 33 N, metres
 BLOCK = 512  # rows written at once, and the side of the file's blocks
-FADE = 12  # pixels over which a picture fades into the ground
-CELL = 800  # pixels between the places of pictures, above the long side of any
+FADE = 12  # pixels over which an image fades into the ground
+CELL = 800  # pixels between the places of images, above the long side of any
 FIELD = 4000  # side of the fields that share a patch of ground
 BELT = 1600  # over which two fields become each other: the corner of two would be that of a court to any eye
 PATCH = 200  # side of a patch
@@ -51,28 +52,28 @@ COARSE = 5  # side of the squares by which its calm is judged
 GROUNDS = 6  # patches that are used at most
 CALM = 20  # grey levels by which the squares of one may differ: quilted, lines become shapes that look like objects
 SPOT, BLEND = 128, 24  # side of a spot of it, and over how much of it the next one fades in
-EACH = 4  # pictures of a category at most, so that some cells of the 3 x 3 grid hold one object of it
+EACH = 4  # images of a category at most, so that some cells of the 3 x 3 grid hold one object of it
 UNIQUE = 2  # categories with one object in the scene
-PICTURES = 24
-MOST = 3  # objects in a picture: a scene crowded with them leaves few questions with one answer
-LEVELS = 40  # of uint16 to one of uint8: the pictures' range is then about 13 bits, as of many sensors
+IMAGES = 24
+MOST = 3  # objects in an image: a scene crowded with them leaves few questions with one answer
+LEVELS = 40  # of uint16 to one of uint8: the images' range is then about 13 bits, as of many sensors
 
 
 @dataclass
 class Placed:
-    """A picture in the scene: BGR values, left and top edge."""
+    """An image in the scene: BGR values, left and top edge."""
 
     image: NDArray[np.uint8]
     x: int
     y: int
 
 
-def choose(pictures: list[Picture], names: Sequence[str], most: int, rng: np.random.Generator) -> list[Picture]:
-    """Choose at most so many pictures that a few categories have one object in the scene, and none has very many."""
-    order = [pictures[i] for i in rng.permutation(len(pictures)) if len(pictures[i].boxes) <= MOST]
+def select(images: list[ImageRecord], names: Sequence[str], most: int, rng: np.random.Generator) -> list[ImageRecord]:
+    """Choose at most so many images that a few categories have one object in the scene, and none has very many."""
+    order = [images[i] for i in rng.permutation(len(images)) if len(images[i].boxes) <= MOST]
     counted = [(p, Counter(names[int(c)] for c in p.categories)) for p in order]
-    several = len({k for _, c in counted for k in c}) > 1  # SAR pictures hold ships alone: all of them are welcome
-    unique: dict[str, Picture] = {}
+    several = len({k for _, c in counted for k in c}) > 1  # SAR images hold ships alone: all of them are welcome
+    unique: dict[str, ImageRecord] = {}
     for p, c in counted:
         if several and sum(c.values()) == 1 and len(unique) < UNIQUE:
             unique.setdefault(next(iter(c)), p)
@@ -85,14 +86,14 @@ def choose(pictures: list[Picture], names: Sequence[str], most: int, rng: np.ran
     return chosen
 
 
-def patches(pictures: list[Picture], count: int) -> list[NDArray[np.uint8]]:
-    """Return the calmest box-free squares of the pictures, one per picture at most, and at least one in all.
+def patches(images: list[ImageRecord], count: int) -> list[NDArray[np.uint8]]:
+    """Return the calmest box-free squares of the images, one per image at most, and at least one in all.
 
     Calm is what has no square of `COARSE` pixels unlike the others: water, woods and fields without roads, roofs or the
     small boats that nobody labelled.
     """
     found: list[tuple[float, NDArray[np.uint8]]] = []
-    for p in pictures:
+    for p in images:
         image = read_image(p.path)
         h, w = image.shape[:2]
         taken = np.zeros((h, w), np.int32)
@@ -116,18 +117,18 @@ def coarse(grey: NDArray[np.float64]) -> float:
     return float(np.abs(squares - np.median(squares)).max())
 
 
-def calmly_ended(pictures: list[Picture]) -> list[Picture]:
-    """Return the half of the pictures whose edges are calmest.
+def calmly_ended(images: list[ImageRecord]) -> list[ImageRecord]:
+    """Return the half of the images whose edges are calmest.
 
-    A quay that ends with its picture is a bright bar on dark ground, a ship to any eye; no real scene has such ends.
+    A quay that ends with its image is a bright bar on dark ground, a ship to any eye; no real scene has such ends.
     """
     edges = []
-    for p in pictures:
+    for p in images:
         grey = read_image(p.path).mean(2)
         sides = grey[:FADE], grey[-FADE:], grey[:, :FADE].T, grey[:, -FADE:].T
         edges.append(coarse(np.concatenate(sides, 1)))
     middle = np.median(edges)
-    return [p for p, edge in zip(pictures, edges, strict=True) if edge <= middle]
+    return [p for p, edge in zip(images, edges, strict=True) if edge <= middle]
 
 
 def ground(patch: list[NDArray[np.uint8]], top: int, rows: int, side: int) -> NDArray[np.uint8]:
@@ -169,7 +170,7 @@ def fields(x: int, y: int, side: int, count: int) -> list[tuple[int, float]]:
 
 
 def paste(out: NDArray[np.uint8], top: int, placed: Placed) -> None:
-    """Draw the part of a picture that lies in rows of the scene from `top` on."""
+    """Draw the part of an image that lies in rows of the scene from `top` on."""
     h, w = placed.image.shape[:2]
     first, last = max(top, placed.y), min(top + len(out), placed.y + h)
     if first >= last:
@@ -187,12 +188,12 @@ def apart(boxes: NDArray[np.float64]) -> list[int]:
     return nms(torch.from_numpy(boxes), first_best, 0.0).tolist()
 
 
-def painted(pictures: list[Placed], boxes: NDArray[np.float64]) -> list[list[int]]:
-    """Fill the objects' boxes in the pictures. Returns their colours, RGB."""
+def painted(images: list[Placed], boxes: NDArray[np.float64]) -> list[list[int]]:
+    """Fill the objects' boxes in the images. Returns their colours, RGB."""
     colours = [[255, 9 * (i // 50), 5 * (i % 50)] for i in range(len(boxes))]
     for i, box in enumerate(boxes):
         x1, y1, x2, y2 = box.round().astype(int).tolist()
-        for p in pictures:
+        for p in images:
             h, w = p.image.shape[:2]
             if p.x <= x1 < p.x + w and p.y <= y1 < p.y + h:
                 p.image[y1 - p.y : y2 - p.y, x1 - p.x : x2 - p.x] = colours[i][::-1]
@@ -206,7 +207,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=20_000)
     parser.add_argument("--modality", choices=("optical", "sar"), default="optical")
     parser.add_argument("--split", default="test", help="of benchmarks/optsar-real.yaml; val to choose settings on")
-    parser.add_argument("--pictures", type=int, default=PICTURES, help="at most")
+    parser.add_argument("--pictures", type=int, default=IMAGES, help="at most")
     parser.add_argument(
         "--categories", nargs="+", metavar="NOUN", help="pictures that show nothing else; by default any"
     )
@@ -217,19 +218,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
-    card = load_card(HERE / "optsar-real.yaml")
-    pictures = [
-        p for p in load_split(card, args.split) if p.modality == args.modality and p.path.is_relative_to(card.root)
+    dataset_config = load_dataset_config(HERE / "optsar-real.yaml")
+    images = [
+        p
+        for p in load_split(dataset_config, args.split)
+        if p.modality == args.modality and p.path.is_relative_to(dataset_config.root)
     ]
-    calm = calmly_ended(pictures)
+    calm = calmly_ended(images)
     if args.categories:
-        calm = [p for p in calm if {noun_of(card.names[int(c)]) for c in p.categories} <= set(args.categories)]
-    chosen = choose(calm, card.names, args.pictures, rng)
+        calm = [
+            p for p in calm if {noun_of(dataset_config.names[int(c)]) for c in p.categories} <= set(args.categories)
+        ]
+    chosen = select(calm, dataset_config.names, args.images, rng)
     if not chosen:
         parser.error(f"no calmly ended picture of {args.split} shows so few objects of {args.categories or 'any kind'}")
     per_side = args.side // CELL
     spots = rng.choice(per_side**2, size=min(len(chosen), per_side**2), replace=False)
-    patch = patches(pictures, GROUNDS)
+    patch = patches(images, GROUNDS)
     placed, boxes, names = [], [], []
     for p, spot in zip(chosen, spots.tolist(), strict=False):
         image = read_image(p.path)
@@ -237,7 +242,7 @@ def main() -> None:
         x, y = (np.array([spot % per_side, spot // per_side]) * CELL + rng.integers(0, room + 1)).tolist()
         placed.append(Placed(image, x, y))
         boxes += (p.boxes + [x, y, x, y]).tolist()
-        names += [card.names[int(c)] for c in p.categories]
+        names += [dataset_config.names[int(c)] for c in p.categories]
     all_boxes = np.asarray(boxes, float)
     if args.paint:
         seen = apart(all_boxes)

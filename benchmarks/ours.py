@@ -16,20 +16,20 @@ from engines import (
     Ask,
     Contestant,
     Graph,
+    expressions,
+    image,
     onnx_graph,
     openvino_graph,
-    picture,
-    sentences,
     settle,
 )
 
-from optisar_yolo.engine.grounding import ask
+from optisar_yolo.engine.grounding import ground
 from optisar_yolo.export.export import export_onnx
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.yaml import load_model_yaml
 
-KINDS = ("", "-late")  # the sentence guides the pyramid; the sentence meets the picture in the head alone
-WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])  # the picture fills the canvas
+KINDS = ("", "-late")  # the expression guides the pyramid; the expression meets the image in the head alone
+WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])  # the image fills the canvas
 
 
 class Ours:
@@ -53,7 +53,7 @@ class Ours:
         """The network in evaluation mode, with the same weights in every call."""
         torch.manual_seed(0)
         model = GroundingModel(f"{self.name}.yaml", verbose=False)
-        images, text = torch.rand(2, 3, 128, 128), sentences(2, self.text_dim)[0][:, None]
+        images, text = torch.rand(2, 3, 128, 128), expressions(2, self.text_dim)[0][:, None]
         settle(model, lambda: model.predict(images, text))
         return model
 
@@ -65,7 +65,7 @@ class Ours:
         return model
 
     def _graph(self, engine: str) -> Graph:
-        """The exported network in an engine, whatever the size of pictures and the number of sentences."""
+        """The exported network in an engine, whatever the size of images and the number of expressions."""
         if engine == OPENVINO_INT8:
             assert self.int8 is not None
             return openvino_graph(next(self.int8.glob("*.xml")), self.threads)
@@ -77,32 +77,32 @@ class Ours:
         return openvino_graph(path, self.threads, "bf16" if engine == OPENVINO_BF16 else "f32")
 
     def in_pytorch(self, imgsz: int, texts: int, bf16: bool = False) -> Ask:
-        """Encode the picture once and ask all sentences of it."""
-        img, rows, text = picture(imgsz), torch.zeros(texts, dtype=torch.long), sentences(texts, self.text_dim)[0]
+        """Encode the image once and ask all expressions of it."""
+        img, rows, text = image(imgsz), torch.zeros(texts, dtype=torch.long), expressions(texts, self.text_dim)[0]
         model = self.fused
 
         def call() -> tuple[torch.Tensor, torch.Tensor]:
             with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                boxes, conf = ask(model, model.encode(img), rows, text)
+                boxes, conf = ground(model, model.encode(img), rows, text)
             return boxes[:, 0], conf[:, 0]
 
         return call
 
     def one_by_one(self, imgsz: int, texts: int) -> Ask:
-        """A full forward for every sentence: what asking costs where the picture is not encoded once."""
-        alone, text = self.fused, sentences(texts, self.text_dim)[0]
-        img, row = picture(imgsz), torch.zeros(1, dtype=torch.long)
+        """A full forward for every expression: what asking costs where the image is not encoded once."""
+        alone, text = self.fused, expressions(texts, self.text_dim)[0]
+        img, row = image(imgsz), torch.zeros(1, dtype=torch.long)
 
         def call() -> tuple[torch.Tensor, torch.Tensor]:
             with torch.inference_mode():
-                found = [ask(alone, alone.encode(img), row, t[None]) for t in text]
+                found = [ground(alone, alone.encode(img), row, t[None]) for t in text]
             return torch.cat([b[:, 0] for b, _ in found]), torch.cat([c[:, 0] for _, c in found])
 
         return call
 
     def exported(self, engine: str, imgsz: int, texts: int) -> Ask:
-        """Ask all sentences in one run of the exported network."""
-        run, inputs = self.graph(engine), {"images": picture(imgsz), "text": sentences(texts, self.text_dim)}
+        """Ask all expressions in one run of the exported network."""
+        run, inputs = self.graph(engine), {"images": image(imgsz), "text": expressions(texts, self.text_dim)}
 
         def call() -> tuple[torch.Tensor, torch.Tensor]:
             boxes, conf = run(**inputs, extent=WHOLE)

@@ -1,9 +1,9 @@
 """Other detectors that take text, as contestants of the speed benchmarks, each asked its own way, with random weights.
 
 * YOLOE-11 and YOLO-Worldv2 (ultralytics) are told their classes once and then look for all of them in one forward: the
-  sentences are the classes. Telling is not timed. YOLOE is measured with the classes folded into its weights, as
+  expressions are the classes. Telling is not timed. YOLOE is measured with the classes folded into its weights, as
   ultralytics' own export does. All boxes are decoded; the best of each class is the answer, without suppression.
-* Grounding DINO-T (transformers) reads one caption with the picture, its text encoder included: for expressions that
+* Grounding DINO-T (transformers) reads one caption with the image, its text encoder included: for expressions that
   is a forward each. OWLv2-B (transformers) looks for all queries in one forward; their embeddings are kept from before.
 """
 
@@ -23,10 +23,10 @@ from engines import (
     Contestant,
     Graph,
     best_of,
+    expressions as features,
+    image,
     onnx_graph,
     openvino_graph,
-    picture,
-    sentences as features,
     settle,
 )
 from torch import Tensor, nn
@@ -34,13 +34,13 @@ from ultralytics import YOLOE, YOLOWorld
 from ultralytics.nn.tasks import WorldModel, YOLOEModel
 
 DIM = 512  # width of both models' text features
-WORDS = 12  # tokens of a sentence, first and last included
+WORDS = 12  # tokens of an expression, first and last included
 WORLD_SCALES = "sm"  # those that the benchmark compares with
 NEED = "Grounding DINO and OWLv2 need the package transformers: pip install 'optisar-yolo[peers]'"
 
 
 class Stock:
-    """A model of ultralytics that is told its classes before it sees the picture.
+    """A model of ultralytics that is told its classes before it sees the image.
 
     Args:
         yaml: ``yoloe-11m.yaml``, ``yolov8m-worldv2.yaml`` and the like.
@@ -55,7 +55,7 @@ class Stock:
         self.fused, self.graph = cache(self._fused), cache(self._graph)
 
     def _told(self, texts: int) -> Any:
-        """A model in evaluation mode with random sentences as classes, and ultralytics' object around it."""
+        """A model in evaluation mode with random expressions as classes, and ultralytics' object around it."""
         torch.manual_seed(0)
         model = YOLOE(self.yaml, verbose=False) if "yoloe" in self.yaml else YOLOWorld(self.yaml, verbose=False)
         net: Any = model.model
@@ -79,7 +79,7 @@ class Stock:
         return net  # type: ignore[no-any-return]
 
     def _graph(self, engine: str, imgsz: int, texts: int) -> Graph:
-        """The model exported by ultralytics for one picture size and these classes."""
+        """The model exported by ultralytics for one image size and these classes."""
         path = self.folder / f"{Path(self.yaml).stem}-{imgsz}-{texts}.onnx"
         if not path.exists():
             model = self._told(texts)
@@ -91,7 +91,7 @@ class Stock:
 
     def in_pytorch(self, imgsz: int, texts: int) -> Ask:
         """One forward and the best box of each class."""
-        net, img = self.fused(texts), picture(imgsz)
+        net, img = self.fused(texts), image(imgsz)
 
         def call() -> tuple[Tensor, Tensor]:
             with torch.inference_mode():
@@ -101,7 +101,7 @@ class Stock:
 
     def exported(self, engine: str, imgsz: int, texts: int) -> Ask:
         """One run of the exported network and the best box of each class."""
-        run, img = self.graph(engine, imgsz, texts), picture(imgsz)
+        run, img = self.graph(engine, imgsz, texts), image(imgsz)
         return lambda: best_of(run(images=img)[0])
 
     def contestants(self) -> list[Contestant]:
@@ -155,7 +155,7 @@ def grounding_dino() -> nn.Module:
 
 def ask_grounding_dino(imgsz: int, texts: int) -> Ask:
     """A forward per caption; the box whose best token scores highest."""
-    net, img = grounding_dino(), picture(imgsz)
+    net, img = grounding_dino(), image(imgsz)
     captions = [caption(i) for i in range(texts)]
 
     def call() -> tuple[Tensor, Tensor]:
@@ -172,7 +172,7 @@ def ask_grounding_dino(imgsz: int, texts: int) -> Ask:
 
 
 def owlv2_config(imgsz: int) -> Any:
-    """OWLv2-B/16: what ``google/owlv2-base-patch16-ensemble`` is built like, for pictures of one size."""
+    """OWLv2-B/16: what ``google/owlv2-base-patch16-ensemble`` is built like, for images of one size."""
     from transformers import Owlv2Config
 
     config = Owlv2Config(vision_config={"image_size": imgsz})
@@ -184,7 +184,7 @@ def owlv2_config(imgsz: int) -> Any:
 
 @cache
 def owlv2(imgsz: int) -> nn.Module:
-    """OWLv2-B/16 with random weights, for pictures of one size."""
+    """OWLv2-B/16 with random weights, for images of one size."""
     from transformers import Owlv2ForObjectDetection
 
     torch.manual_seed(0)
@@ -192,9 +192,9 @@ def owlv2(imgsz: int) -> nn.Module:
 
 
 def ask_owlv2(imgsz: int, texts: int) -> Ask:
-    """One forward of the picture, scored against all queries' embeddings; the best patch of each query."""
+    """One forward of the image, scored against all queries' embeddings; the best patch of each query."""
     net: Any = owlv2(imgsz)
-    img, queries = picture(imgsz), features(texts, DIM)
+    img, queries = image(imgsz), features(texts, DIM)
 
     def call() -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
@@ -211,7 +211,7 @@ def of_transformers(own_sizes: bool = True) -> list[Contestant]:
     """Grounding DINO-T and OWLv2-B, measured beside scale m.
 
     Args:
-        own_sizes: At the picture sizes of their releases as well.
+        own_sizes: At the image sizes of their releases as well.
     """
     dino, owl = ((800,), (960,)) if own_sizes else ((), ())
     return [

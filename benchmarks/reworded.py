@@ -2,11 +2,12 @@
 
     python benchmarks/reworded.py <data root> --split test --out <folder>
 
-writes <folder>/<split>.json in the layout of the data set, and <folder>/reworded.yaml, a card that points at the
-original pictures, so that `optisar val model=... data=<folder>/reworded.yaml split=<split>` measures it. Each sentence
-gets one rewording of the same meaning, from hand-written sentence patterns and synonyms. Their words are `RESERVED`:
-neither the expressions of OptSAR-RSVG nor this project's rewording for training (`optisar_yolo.language.reword`) use
-them. The program stops at an expression that uses one, or whose structure it does not know.
+writes <folder>/<split>.json in the layout of the data set, and <folder>/reworded.yaml, a dataset config that points at
+the original images, so that `optisar val model=... data=<folder>/reworded.yaml split=<split>` measures it. Each
+expression gets one rewording of the same meaning, from hand-written expression patterns and synonyms. Their words are
+`RESERVED`: neither the expressions of OptSAR-RSVG nor this project's rewording for training
+(`optisar_yolo.language.reword`) use them. The program stops at an expression that uses one, or whose structure it does
+not know.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ RESERVED = (
 )  # fmt: skip
 _RESERVED = re.compile(rf"\b(?:{'|'.join(RESERVED)})\b", re.IGNORECASE)
 
-# Categories without a reserved synonym keep their name; the rest of their sentence is new all the same.
+# Categories without a reserved synonym keep their name; the rest of their expression is new all the same.
 SYNONYMS = {
     "airplane": "aeroplane", "baseball diamond": "ball field", "ground track field": "racetrack", "harbor": "wharf",
     "ship": "watercraft", "storage tank": "oil reservoir", "vehicle": "automobile",
@@ -112,7 +113,7 @@ def reword(caption: str, rng: np.random.Generator) -> str:
         rng: Source of the choices.
 
     Returns:
-        One sentence of the same meaning.
+        One expression of the same meaning.
 
     Raises:
         ValueError: The expression's structure is not known, or it uses a reserved word itself.
@@ -142,14 +143,14 @@ def reword(caption: str, rng: np.random.Generator) -> str:
         else:
             where = _pick(rng, ENDS).format(v=_VERTICAL[row or ""])
         phrase = f"{phrase} {where}"
-    # Only the noun to go by: the sentence frame has to bring the new words.
+    # Only the noun to go by: the expression frame has to bring the new words.
     plain = not (said.place or said.extreme or said.relation or said.size or said.category in SYNONYMS)
     frames = tuple(f for f in FRAMES if _RESERVED.search(f)) if plain and said.modality != "sar" else FRAMES
     return agree(_pick(rng, frames).format(phrase))
 
 
 def main() -> None:
-    """Write the reworded annotation file and its card, and show some pairs."""
+    """Write the reworded annotation file and its dataset config, and show some pairs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("root", type=Path, help="folder of the data set, with images/ and <split>.json")
     parser.add_argument("--split", default="test", help="which split to reword (default: test)")
@@ -173,11 +174,11 @@ def main() -> None:
     (args.out / f"{args.split}.json").write_text(json.dumps(content), encoding="utf-8")
     root, out = args.root.resolve(), args.out.resolve()
     names = {c["id"]: c["name"] for c in content["categories"]}
-    card = {
+    dataset_config = {
         "path": str(out), args.split: f"{args.split}.json", "images": str(root / "images"),
         "labels": str(root / "labels"), "names": names,
     }  # fmt: skip
-    (args.out / "reworded.yaml").write_text(yaml.safe_dump(card, sort_keys=False), encoding="utf-8")
+    (args.out / "reworded.yaml").write_text(yaml.safe_dump(dataset_config, sort_keys=False), encoding="utf-8")
 
     for i in sorted(rng.choice(len(pairs), min(args.show, len(pairs)), replace=False).tolist()):
         print(f"{pairs[i][0]}\n    {pairs[i][1]}")

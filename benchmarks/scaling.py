@@ -1,12 +1,12 @@
-"""How cost grows with picture size and number of sentences, beside YOLOE-11 of the same scale, and what asking saves.
+"""How cost grows with image size and number of expressions, beside YOLOE-11 of the same scale, and what asking saves.
 
     python benchmarks/scaling.py [--scale m] [--sizes 320 ... 1280] [--texts 1 ... 100] [--repeats 5] [--threads 2]
                                  [--engine PyTorch] [--only sizes texts asking]
 
-adds to benchmarks/results/scaling.json and draws benchmarks/results/scaling.png. Sizes are measured with one sentence,
-numbers of sentences at --imgsz. YOLOE gets the sentences as classes, told beforehand. "asking" compares encoding a
-picture once for all its sentences, as validation and prediction do, with a full forward per sentence of the same
-network; both give the same answers. The contestants of one size or number are called round robin.
+adds to benchmarks/results/scaling.json and draws benchmarks/results/scaling.png. Sizes are measured with one
+expression, numbers of expressions at --imgsz. YOLOE gets the expressions as classes, told beforehand. "asking" compares
+encoding a image once for all its expressions, as validation and prediction do, with a full forward per expression of
+the same network; both give the same answers. The contestants of one size or number are called round robin.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from timing import RESULTS, about, add_to_record, interleaved, pin, summary
 
 SIZES = (320, 480, 640, 960, 1280)
 TEXTS = (1, 2, 4, 8, 16, 32, 64, 100)
-ASKED = (1, 2, 4, 8)  # sentences per picture; the data sets have 1 to 8
+ASKED = (1, 2, 4, 8)  # expressions per image; the data sets have 1 to 8
 Cells = dict[str, dict[str, Any]]
 
 
@@ -60,7 +60,7 @@ class Field:
         }
 
     def asking(self, texts: int) -> Cells:
-        """Expressions per second with the picture encoded once, and with a full forward for each."""
+        """Expressions per second with the image encoded once, and with a full forward for each."""
         size = self.options.imgsz
         print(f"asking: {texts} sentences", flush=True)
         calls: dict[str, Ask] = {}
@@ -88,7 +88,7 @@ def curve(cells: Cells, axis: str, name: str, scale: str, engine: str) -> list[t
 
 
 def draw(cells: Cells, scale: str, engine: str, path: Path) -> None:
-    """Draw both curves of a scale: cost relative to YOLOE-11 at 640 pixels with one sentence, both axes logarithmic."""
+    """Draw both curves of a scale: cost relative to YOLOE-11 at 640 pixels with one expression, both axes logarithmic."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,11 +1,11 @@
 """A scene's throughput and answers: `optisar scene` beside a plain loop over tiles, and beside SAHI if installed.
 
     python benchmarks/make_scene.py --out scene.tif --overviews
-    python benchmarks/scene.py --scene scene.tif [--scale 2] [--sentences 1] [--repeats 3] [--side 20000]
+    python benchmarks/scene.py --scene scene.tif [--scale 2] [--expressions 1] [--repeats 3] [--side 20000]
 
 adds to benchmarks/results/scene.json: megapixels of the file per second and peak memory of each contestant, all with
-the same network, tile size, overlap and sentences, each in a process of its own, in turn. The plain loop is what one
-writes first: read a window, `predict`, shift the boxes, one non-maximum suppression at the end. SAHI reads the picture
+the same network, tile size, overlap and expressions, each in a process of its own, in turn. The plain loop is what one
+writes first: read a window, `predict`, shift the boxes, one non-maximum suppression at the end. SAHI reads the image
 as a whole, as it does. Then the share of the questions that are answered right: the answer's box has an IoU of at
 least 0.5 with the true one, and, by geopandas, its polygon on the ground covers the true object's centre. Beside them:
 how many objects of each kind were found, and how many that are not there. ``--with``
@@ -41,7 +41,7 @@ from optisar_yolo.utils.arguments import BUNDLED_MODEL
 
 RIGHT = 0.5  # IoU
 OVERLAP = SceneOptions.overlap  # of tiles, by default
-SENTENCES = ("the airplane", "the ship", "the storage tank", "the harbor", "the vehicle", "the bridge",
+EXPRESSIONS = ("the airplane", "the ship", "the storage tank", "the harbor", "the vehicle", "the bridge",
              "the tennis court", "the baseball diamond")  # fmt: skip
 
 
@@ -77,14 +77,14 @@ def loop(args: argparse.Namespace, source: Path, texts: list[str], folder: str) 
 
 
 def sahi(args: argparse.Namespace, source: Path, texts: list[str], folder: str) -> int:
-    """Run SAHI on the same network: the picture is read as a whole at the working resolution."""
+    """Run SAHI on the same network: the image is read as a whole at the working resolution."""
     import rasterio
     from rasterio.enums import Resampling
     from sahi.models.ultralytics import UltralyticsDetectionModel
     from sahi.predict import get_sliced_prediction
 
     class Asked:
-        """Our model, as SAHI calls one of ultralytics: without sentences."""
+        """Our model, as SAHI calls one of ultralytics: without expressions."""
 
         names = dict(enumerate(texts))
         overrides = {"task": "detect"}
@@ -121,20 +121,20 @@ class Painted:
         self.objects = [(noun_of(o["category"]), c) for o, c in zip(truth["objects"], truth["colours"], strict=True)]
 
     def __call__(
-        self, pictures: NDArray[np.uint8], sentences: Sequence[str], least: float
+        self, images: NDArray[np.uint8], expressions: Sequence[str], least: float
     ) -> list[NDArray[np.float32]]:
-        """Find them in pictures uint8 [B, 3, h, w]."""
-        return [self.find(picture, sentences) for picture in pictures]
+        """Find them in images uint8 [B, 3, h, w]."""
+        return [self.find(image, expressions) for image in images]
 
-    def find(self, picture: NDArray[np.uint8], sentences: Sequence[str]) -> NDArray[np.float32]:
-        """Find them in one picture."""
+    def find(self, image: NDArray[np.uint8], expressions: Sequence[str]) -> NDArray[np.float32]:
+        """Find them in one image."""
         rows = []
-        if (picture[0] == 255).any():
+        if (image[0] == 255).any():
             for noun, colour in self.objects:
-                ys, xs = np.nonzero((picture == np.reshape(colour, (3, 1, 1))).all(0))
+                ys, xs = np.nonzero((image == np.reshape(colour, (3, 1, 1))).all(0))
                 if len(xs):  # pixels at its border are mixed with what lies around
                     box = [xs.min() - 0.5, ys.min() - 0.5, xs.max() + 1.5, ys.max() + 1.5, 1.0]
-                    rows += [[*box, j] for j, text in enumerate(sentences) if noun in text]
+                    rows += [[*box, j] for j, text in enumerate(expressions) if noun in text]
         return np.array(rows, np.float32).reshape(-1, 6)
 
 
@@ -151,7 +151,7 @@ def once(args: argparse.Namespace, name: str) -> dict[str, float]:
 
 def contest(args: argparse.Namespace) -> None:
     """Be one contestant: print seconds and peak memory as JSON."""
-    texts = list(SENTENCES[: args.sentences])
+    texts = list(EXPRESSIONS[: args.expressions])
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         objects = CONTESTANTS[args.only](args, args.scene, texts, folder)
@@ -178,7 +178,7 @@ def answers(args: argparse.Namespace, truth: dict[str, Any]) -> dict[str, Any]:
             detector=detector,
         )  # fmt: skip
         table = geopandas.read_file(result.folder / "objects.geojson")
-        first = {row.sentence: row.geometry for row in table.iloc[::-1].itertuples()}
+        first = {row.expression: row.geometry for row in table.iloc[::-1].itertuples()}
     total, right, on_ground, silent = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     cases = []
     for j, q in enumerate(asked):
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=2.0, help="pixels of the file in one of the network")
     parser.add_argument("--overlap", type=float, default=OVERLAP)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--sentences", type=int, default=1, choices=range(1, len(SENTENCES) + 1))
+    parser.add_argument("--sentences", type=int, default=1, choices=range(1, len(EXPRESSIONS) + 1))
     parser.add_argument("--conf", type=float, help="for the questions; the model's threshold by default")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
@@ -241,10 +241,10 @@ def main() -> None:
             taken[name].append(once(args, name))
             print(f"round {i + 1}, {name}: {taken[name][-1]}")
     about = {"scene": args.scene.name, "megapixels": megapixels, "imgsz": args.imgsz, "scale": args.scale,
-             "overlap": args.overlap, "sentences": args.sentences, "model": args.model}  # fmt: skip
+             "overlap": args.overlap, "sentences": args.expressions, "model": args.model}  # fmt: skip
     for name, runs in taken.items():
         seconds = sorted(r["seconds"] for r in runs)
-        cells[f"{name}, {args.sentences} sentences, scale {args.scale:g}, {args.scene.stem}"] = about | {
+        cells[f"{name}, {args.expressions} sentences, scale {args.scale:g}, {args.scene.stem}"] = about | {
             "megapixels_per_second": round(megapixels / float(np.median(seconds)), 3),
             "seconds": [round(s, 1) for s in seconds],
             "peak_mb": round(max(r["peak_mb"] for r in runs)),

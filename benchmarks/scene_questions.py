@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optisar_yolo.language.parser import CELLS, noun_of
-from optisar_yolo.language.verify import Scene
+from optisar_yolo.language.verify import LabelledObjects
 
 LEAD = 30  # pixels by which an extreme must lead
 RANKS = ("first", "second", "third")
-# By the word of the picture: that of the compass, axis, and sign of what comes first.
+# By the word of the image: that of the compass, axis, and sign of what comes first.
 SIDES = {
     "left": ("western", 0, 1),
     "right": ("eastern", 0, -1),
@@ -31,13 +31,13 @@ def leaders(along: NDArray[np.float64]) -> list[int | None]:
 
 
 def questions(boxes: NDArray[np.float64], names: list[str], side: int) -> list[dict[str, Any]]:
-    """Return sentences with one right answer each, by the centres of the true boxes."""
+    """Return expressions with one right answer each, by the centres of the true boxes."""
     asked: list[dict[str, Any]] = []
-    scene = Scene(boxes, names, (side, side))
+    scene = LabelledObjects(boxes, names, (side, side))
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
 
-    def add(kind: str, picture: str, compass: str, index: int) -> None:
-        text = compass if len(asked) % 2 else picture
+    def add(kind: str, image: str, compass: str, index: int) -> None:
+        text = compass if len(asked) % 2 else image
         asked.append({"text": text, "kind": kind, "object": index})
 
     for name in sorted(set(names)):
@@ -66,6 +66,6 @@ def questions(boxes: NDArray[np.float64], names: list[str], side: int) -> list[d
             for word, (compass_word, axis, sign) in SIDES.items():
                 best = leaders(centre[true, axis] * sign)[0]
                 if best is not None:
-                    picture = f"the {word}most {noun} {phrase} of the image"
-                    add("place and extreme", picture, f"the {compass_word}most {noun} {compass}", true[best])
+                    image = f"the {word}most {noun} {phrase} of the image"
+                    add("place and extreme", image, f"the {compass_word}most {noun} {compass}", true[best])
     return asked

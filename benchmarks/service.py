@@ -2,7 +2,7 @@
 
 The service runs in a process of its own, as ``optisar serve`` starts it, with ``rate=none`` (all clients have one
 address here). Clients are threads of this process, on the same machine, so that their own work counts against the
-service. Each sends pictures that the service has not seen, or asks a new sentence about one that it remembers.
+service. Each sends images that the service has not seen, or asks a new expression about one that it remembers.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from timing import RESULTS, about, add_to_record, pin
 
 RECORD = RESULTS / "service.json"
 PATH = "/v1/predict"
-SCENES = 8  # rendered pictures that are sent in turn, each time with another last byte
-SENTENCES = ("the ship in the upper left", "the SAR transmission tower in the lower right corner", "the airplane")
+SCENES = 8  # rendered images that are sent in turn, each time with another last byte
+EXPRESSIONS = ("the ship in the upper left", "the SAR transmission tower in the lower right corner", "the airplane")
 TIMEOUT = 60  # seconds until a client gives up
 
 
@@ -107,10 +107,10 @@ def service(**options: object) -> Iterator[Service]:
             process.wait(30)
 
 
-def body_of(picture: bytes | None, name: str, text: str) -> tuple[bytes, str]:
+def body_of(image: bytes | None, name: str, text: str) -> tuple[bytes, str]:
     """Return a form's content and content type."""
-    form: Any = {"text": text} | ({} if picture is not None else {"picture": name})
-    files = None if picture is None else {"source": ("picture.jpg", picture)}
+    form: Any = {"text": text} | ({} if image is not None else {"picture": name})
+    files = None if image is None else {"source": ("picture.jpg", image)}
     ready = requests.Request("POST", "http://x", data=form, files=files).prepare()
     body = ready.body or b""
     return body.encode() if isinstance(body, str) else body, ready.headers["Content-Type"]
@@ -123,7 +123,7 @@ def load(served: Service, clients: int, seconds: float, new: bool) -> Outcome:
         served: The service.
         clients: How many at once.
         seconds: How long new requests are sent.
-        new: Send a picture that the service has not seen; otherwise ask about one that it remembers.
+        new: Send an image that the service has not seen; otherwise ask about one that it remembers.
     """
     scenes = [encoded(".jpg", i) for i in range(SCENES)]
     known = requests.post(served.url + PATH, data={"text": "x"}, files={"source": scenes[0]}, timeout=TIMEOUT).json()
@@ -135,9 +135,9 @@ def load(served: Service, clients: int, seconds: float, new: bool) -> Outcome:
         while time.perf_counter() - started < seconds:
             with lock:
                 i = next(numbers)
-            # bytes after a JPEG's end change its name, not the picture
-            picture = scenes[i % SCENES] + f"{os.getpid()}-{time.time_ns()}-{i}".encode() if new else None
-            body, kind = body_of(picture, known["picture"], f"{SENTENCES[i % len(SENTENCES)]} {i % 97}")
+            # bytes after a JPEG's end change its name, not the image
+            image = scenes[i % SCENES] + f"{os.getpid()}-{time.time_ns()}-{i}".encode() if new else None
+            body, kind = body_of(image, known["picture"], f"{EXPRESSIONS[i % len(EXPRESSIONS)]} {i % 97}")
             begun = time.perf_counter()
             try:
                 line.request("POST", PATH, body, {"Content-Type": kind})
@@ -165,7 +165,7 @@ def injected(served: Service) -> list[dict[str, Any]]:
     """Send every faulty request, and look after each whether the service still answers."""
     found = []
     for fault in (*faults(), heaviest()):
-        files = None if fault.picture is None else {"source": ("x", fault.picture)}
+        files = None if fault.image is None else {"source": ("x", fault.image)}
         begun = time.perf_counter()
         try:
             response = requests.post(served.url + PATH, data=fault.form, files=files, timeout=TIMEOUT)

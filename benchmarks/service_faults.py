@@ -11,7 +11,7 @@ import numpy as np
 
 from optisar_yolo.synthetic.render import draw
 
-SENTENCE = "the ship in the upper left"
+EXPRESSION = "the ship in the upper left"
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class Fault:
     Attributes:
         name: What is wrong with it.
         status: What it must get.
-        picture: Content of the uploaded file; None sends none.
+        image: Content of the uploaded file; None sends none.
         form: The other fields, as pairs.
     """
 
     name: str
     status: int
-    picture: bytes | None
-    form: list[tuple[str, str]] = field(default_factory=lambda: [("text", SENTENCE)])
+    image: bytes | None
+    form: list[tuple[str, str]] = field(default_factory=lambda: [("text", EXPRESSION)])
 
 
 def encoded(ending: str = ".jpg", number: int = 0) -> bytes:
@@ -55,7 +55,7 @@ def jpeg_bomb(side: int = 65_000) -> bytes:
 
 
 def heaviest() -> Fault:
-    """Return the picture that costs a service with its default limits most memory: 25 million pixels of 16 bits."""
+    """Return the image that costs a service with its default limits most memory: 25 million pixels of 16 bits."""
     row = np.linspace(0, 65_535, 5000).astype(np.uint16)
     data = bytes(cv2.imencode(".png", np.tile(row, (5000, 1)))[1])
     return Fault("25 million pixels of 16 bits, the most that is taken", 200, data)
@@ -84,10 +84,10 @@ def faults() -> list[Fault]:
         Fault("pickle", 415, b"\x80\x04cos\nsystem\n(S'true'\ntR."),
         Fault("TIFF of four bytes", 400, b"II*\0"),
         Fault("no picture", 422, None),
-        Fault("picture that was never sent", 404, None, [("text", SENTENCE), ("picture", "0" * 64)]),
-        Fault("picture's name that is a path", 422, None, [("text", SENTENCE), ("picture", "../../etc/passwd")]),
+        Fault("picture that was never sent", 404, None, [("text", EXPRESSION), ("picture", "0" * 64)]),
+        Fault("picture's name that is a path", 422, None, [("text", EXPRESSION), ("picture", "../../etc/passwd")]),
         Fault("no sentence", 422, jpeg, []),
-        Fault("blank sentence", 400, jpeg, said(SENTENCE, " \t ")),
+        Fault("blank sentence", 400, jpeg, said(EXPRESSION, " \t ")),
         Fault("control characters alone", 400, jpeg, said("\x00\x07\x1b\u200b")),
         Fault("control characters among words", 200, jpeg, said("the\x00 ship\x1b[31m in\u202e the\tupper left")),
         Fault("HTML as sentence", 200, jpeg, said("<script>alert(1)</script> the ship")),
@@ -97,8 +97,8 @@ def faults() -> list[Fault]:
         Fault("one word of 5,000 letters", 422, jpeg, said("s" * 5_000)),
         Fault("sentence of 3 MB", 400, jpeg, said("ship " * 600_000)),
         Fault("65 sentences", 422, jpeg, said(*[f"the ship number {i}" for i in range(65)])),
-        Fault("1,000 sentences", 422, jpeg, said(*[SENTENCE] * 1000)),
-        Fault("confidence that is no number", 422, jpeg, [("text", SENTENCE), ("conf", "high")]),
-        Fault("confidence NaN", 422, jpeg, [("text", SENTENCE), ("conf", "nan")]),
-        Fault("a billion boxes", 422, jpeg, [("text", SENTENCE), ("topk", "1000000000")]),
+        Fault("1,000 sentences", 422, jpeg, said(*[EXPRESSION] * 1000)),
+        Fault("confidence that is no number", 422, jpeg, [("text", EXPRESSION), ("conf", "high")]),
+        Fault("confidence NaN", 422, jpeg, [("text", EXPRESSION), ("conf", "nan")]),
+        Fault("a billion boxes", 422, jpeg, [("text", EXPRESSION), ("topk", "1000000000")]),
     ]

@@ -52,12 +52,12 @@ def timed_cells(cells: Cells) -> Cells:
 
 
 def of_texts(cells: Iterable[Cell]) -> dict[int, Cell]:
-    """By number of sentences; a network that reads one sentence at a time is reckoned for the others (``reckoned``)."""
+    """By number of expressions; a network that reads one expression at a time is reckoned for the others (``reckoned``)."""
     return {c["texts"]: c for c in cells}
 
 
 def reckoned(mine: dict[int, Cell], texts: int) -> str:
-    """A cell's text; of a network that reads one sentence at a time the product, marked as such."""
+    """A cell's text; of a network that reads one expression at a time the product, marked as such."""
     one = mine.get(1)
     if texts not in mine and one and one.get("one_by_one") and "ms" in one:
         return f"{texts} × {short(one['ms'])} = {short(texts * one['ms'])}"
@@ -65,7 +65,7 @@ def reckoned(mine: dict[int, Cell], texts: int) -> str:
 
 
 def latency(cells: Cells) -> str:
-    """Every network in every engine: milliseconds by number of sentences, size, operations and peak memory."""
+    """Every network in every engine: milliseconds by number of expressions, size, operations and peak memory."""
     timed = timed_cells(cells)
     texts = sorted({c["texts"] for c in timed.values()})
     head = ["network", "engine", "px", *(f"{t} sent." for t in texts), "parameters", "GFLOPs at 1", "peak MB at 1"]
@@ -86,7 +86,7 @@ def latency(cells: Cells) -> str:
 
 
 def fastest(cells: Cells) -> str:
-    """Each network in its fastest exact engine; ratios to one sentence and to YOLOE-11 are of one and the same run."""
+    """Each network in its fastest exact engine; ratios to one expression and to YOLOE-11 are of one and the same run."""
     exact = [c for c in timed_cells(cells).values() if c["exact"] and "ms" in c]
     texts = sorted({c["texts"] for c in exact})
     best: dict[tuple[str, str, int], dict[int, Cell]] = {}
@@ -110,7 +110,7 @@ def fastest(cells: Cells) -> str:
 
 
 def text(cells: Cells) -> str:
-    """Text encoders: milliseconds by number of sentences."""
+    """Text encoders: milliseconds by number of expressions."""
     mine = [c for k, c in cells.items() if k.startswith("text | ")]
     counts = sorted({c["texts"] for c in mine})
     rows = []
@@ -121,7 +121,7 @@ def text(cells: Cells) -> str:
 
 
 def scaling(cells: Cells) -> str:
-    """Cost over picture size and number of sentences, relative to YOLOE-11 of the same point."""
+    """Cost over image size and number of expressions, relative to YOLOE-11 of the same point."""
     lines = []
     for axis, along, title in (("sizes", "imgsz", "px, 1 sentence"), ("texts", "texts", "sentences")):
         mine = [c for c in cells.values() if c["axis"] == axis]
@@ -142,7 +142,7 @@ def scaling(cells: Cells) -> str:
 
 
 def asking(cells: Cells) -> str:
-    """Expressions per second with the picture encoded once and with a full forward for each."""
+    """Expressions per second with the image encoded once and with a full forward for each."""
     mine = [c for c in cells.values() if c["axis"] == "asking"]
     rows = [
         [c["name"], str(c["texts"]), *(short(v) for v in c["expressions per second"]), f"{c['gain']:.2f}"]

@@ -28,7 +28,7 @@ from optisar_yolo.text.encoders import PocketEncoder, load_text_encoder
 from optisar_yolo.text.pocket import BUNDLED
 
 ROUNDS = 7
-SENTENCES = 256
+EXPRESSIONS = 256
 
 
 def main(args: dict[str, str]) -> dict[str, object]:
@@ -57,7 +57,7 @@ def main(args: dict[str, str]) -> dict[str, object]:
     ranks = {k: ranking(e.encode(triples).view(-1, 3, e.width)) for k, e in both.items()}
     agree = agreement(pocket.encode(texts), teacher.encode(texts))
 
-    sample = texts[:: max(1, len(texts) // SENTENCES)][:SENTENCES]
+    sample = texts[:: max(1, len(texts) // EXPRESSIONS)][:EXPRESSIONS]
     times: dict[str, list[float]] = {k: [] for k in both}
     for _ in range(ROUNDS):
         for k, e in both.items():

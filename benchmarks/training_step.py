@@ -1,11 +1,11 @@
-"""What a training step and a batch of the loader cost, beside YOLOE-11 of the same scale on the same pictures.
+"""What a training step and a batch of the loader cost, beside YOLOE-11 of the same scale on the same images.
 
     python benchmarks/training_step.py [--scales n s m] [--imgsz 640] [--batch 4] [--repeats 5] [--threads 2] [--bf16]
 
 adds to benchmarks/results/training-step.json. A step is forward, loss, backward and optimiser (AdamW, gradients
-clipped, as ultralytics' loop does) on one batch of procedural pictures, with the same boxes and random features of the
-same number of sentences. YOLOE-11 trains with ultralytics' own loss; its sentences are its classes. The loaders read
-the same pictures; YOLOE's is ultralytics' own, once with its default mosaic of four pictures and once without.
+clipped, as ultralytics' loop does) on one batch of procedural images, with the same boxes and random features of the
+same number of expressions. YOLOE-11 trains with ultralytics' own loss; its expressions are its classes. The loaders
+read the same images; YOLOE's is ultralytics' own, once with its default mosaic of four images and once without.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ultralytics.data.build import build_yolo_dataset
 from ultralytics.nn.tasks import YOLOEModel
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, TQDM
 
-from optisar_yolo.data.config import Card, load_card
+from optisar_yolo.data.config import DatasetConfig, load_dataset_config
 from optisar_yolo.data.dataset import GroundingDataset
 from optisar_yolo.data.loader import GroundingLoader
 from optisar_yolo.data.records import load_split
@@ -97,9 +97,9 @@ def features(b: int, t: int, dim: int) -> torch.Tensor:
     return F.normalize(torch.randn(b, t, dim, generator=generator), dim=-1)
 
 
-def sample(card: Card, args: SimpleNamespace, batch: int) -> dict[str, Any]:
-    """A training batch as our data set collates it, pictures in 0..1."""
-    dataset = GroundingDataset(load_split(card, "train"), card.names, args)
+def sample(dataset_config: DatasetConfig, args: SimpleNamespace, batch: int) -> dict[str, Any]:
+    """A training batch as our data set collates it, images in 0..1."""
+    dataset = GroundingDataset(load_split(dataset_config, "train"), dataset_config.names, args)
     found = dataset.collate([dataset[(0, i)] for i in range(batch)])
     found["img"] = found["img"].float() / 255
     return found
@@ -115,7 +115,7 @@ def ours(scale: str, kind: str, batch: dict[str, Any], args: SimpleNamespace, bf
 
 
 def yoloe(scale: str, batch: dict[str, Any], args: SimpleNamespace, bf16: bool) -> Step:
-    """Steps of YOLOE-11 on the same boxes, whose classes are the sentences."""
+    """Steps of YOLOE-11 on the same boxes, whose classes are the expressions."""
     torch.manual_seed(0)
     model: Any = YOLOEModel(f"yoloe-11{scale}.yaml", nc=80, verbose=False)  # 80: what its layers' widths follow
     model.args = get_cfg(DEFAULT_CFG)
@@ -125,10 +125,10 @@ def yoloe(scale: str, batch: dict[str, Any], args: SimpleNamespace, bf16: bool) 
     return Step(model, own, lambda: model.predict(own["img"], tpe=own["txt_feats"]), bf16)
 
 
-def time_steps(options: argparse.Namespace, card: Card, scale: str) -> dict[str, dict[str, Any]]:
+def time_steps(options: argparse.Namespace, dataset_config: DatasetConfig, scale: str) -> dict[str, dict[str, Any]]:
     """Measure the steps of one scale."""
     args = settings(options.imgsz)
-    batch = sample(card, args, options.batch)
+    batch = sample(dataset_config, args, options.batch)
     steps = {f"optisar++{scale}{kind}": ours(scale, kind, batch, args, options.bf16) for kind in KINDS}
     peer = f"YOLOE-11{scale}"
     steps[peer] = yoloe(scale, batch, args, options.bf16)
@@ -154,19 +154,19 @@ def forever(make: Callable[[int], Any]) -> Iterator[Any]:
         epoch += 1
 
 
-def stock_batches(card: Card, imgsz: int, batch: int, mosaic: float) -> Iterator[Any]:
-    """Batches of ultralytics' multi-modal training set on the same pictures."""
+def stock_batches(dataset_config: DatasetConfig, imgsz: int, batch: int, mosaic: float) -> Iterator[Any]:
+    """Batches of ultralytics' multi-modal training set on the same images."""
     cfg = get_cfg(DEFAULT_CFG, {"imgsz": imgsz, "mosaic": mosaic, "task": "detect", "mode": "train"})
-    names = dict(enumerate(card.names))
+    names = dict(enumerate(dataset_config.names))
     data = {"names": names, "nc": len(names), "channels": 3}
-    dataset = build_yolo_dataset(cfg, str(card.images["train"]), batch, data, mode="train", multi_modal=True)
+    dataset = build_yolo_dataset(cfg, str(dataset_config.images["train"]), batch, data, mode="train", multi_modal=True)
     loader = DataLoader(dataset, batch, shuffle=True, drop_last=True, collate_fn=dataset.collate_fn)
     return forever(lambda _: loader)
 
 
-def our_batches(card: Card, imgsz: int, batch: int) -> Iterator[Any]:
-    """Batches of our training set; decoded pictures are kept, so an epoch is read before anything is timed."""
-    dataset = GroundingDataset(load_split(card, "train"), card.names, settings(imgsz))
+def our_batches(dataset_config: DatasetConfig, imgsz: int, batch: int) -> Iterator[Any]:
+    """Batches of our training set; decoded images are kept, so an epoch is read before anything is timed."""
+    dataset = GroundingDataset(load_split(dataset_config, "train"), dataset_config.names, settings(imgsz))
     sampler = EpochSampler(len(dataset), 0)
     loader = GroundingLoader(dataset, batch, sampler)
 
@@ -179,13 +179,13 @@ def our_batches(card: Card, imgsz: int, batch: int) -> Iterator[Any]:
     return forever(epoch)
 
 
-def time_loaders(options: argparse.Namespace, card: Card) -> dict[str, dict[str, Any]]:
+def time_loaders(options: argparse.Namespace, dataset_config: DatasetConfig) -> dict[str, dict[str, Any]]:
     """Measure batches of the loaders, without worker processes."""
     size, batch = options.imgsz, options.batch
     batches = {
-        "optisar++": our_batches(card, size, batch),
-        "ultralytics' for YOLOE": stock_batches(card, size, batch, 1.0),
-        "ultralytics' for YOLOE, no mosaic": stock_batches(card, size, batch, 0.0),
+        "optisar++": our_batches(dataset_config, size, batch),
+        "ultralytics' for YOLOE": stock_batches(dataset_config, size, batch, 1.0),
+        "ultralytics' for YOLOE, no mosaic": stock_batches(dataset_config, size, batch, 0.0),
     }
     calls = {name: (lambda own=own: next(own)) for name, own in batches.items()}
     taken = interleaved(calls, 4 * options.repeats)
@@ -211,10 +211,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "pictures"
         render_dataset(root, counts={"train": max(32, options.batch)})
-        card = load_card({"path": str(root), "train": "train.json", "names": dict(enumerate(NAMES))})
-        add_to_record(options.out, run, time_loaders(options, card))
+        dataset_config = load_dataset_config(
+            {"path": str(root), "train": "train.json", "names": dict(enumerate(NAMES))}
+        )
+        add_to_record(options.out, run, time_loaders(options, dataset_config))
         for scale in options.scales:
-            add_to_record(options.out, run, time_steps(options, card, scale))
+            add_to_record(options.out, run, time_steps(options, dataset_config, scale))
             gc.collect()
     print(f"written to {options.out}")
 

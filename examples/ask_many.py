@@ -1,4 +1,4 @@
-"""Ask a picture thirty sentences: it is encoded once, and every sentence costs little more."""
+"""Ask an image thirty expressions: it is encoded once, and every expression costs little more."""
 
 import logging
 import time
@@ -13,20 +13,20 @@ TEXTS = [f"The {kind} {where} of the image" for kind in ("airplane", "vehicle", 
 
 def main() -> None:
     """Ask together and one by one, print the answers and both times, draw the boxes into ``many.png``."""
-    logging.getLogger("ultralytics").setLevel(logging.WARNING)  # it names each sentence that finds nothing
-    picture = draw(seed=0, split="test", number=0)["img"]  # or a file: encode("port.jpg")
+    logging.getLogger("ultralytics").setLevel(logging.WARNING)  # it names each expression that finds nothing
+    image = draw(seed=0, split="test", number=0)["img"]  # or a file: encode("port.jpg")
     model = OptiSAR("optisar++n-pocket.safetensors")
-    model.predict(picture, text=TEXTS)  # what the first call alone does is not timed
+    model.predict(image, text=TEXTS)  # what the first call alone does is not timed
 
     begin = time.perf_counter()
-    together = model.encode(picture).ground(TEXTS)
+    together = model.encode(image).ground(TEXTS)
     middle = time.perf_counter()
-    single = [model.predict(picture, text=text)[0] for text in TEXTS]  # encodes the picture thirty times
+    single = [model.predict(image, text=text)[0] for text in TEXTS]  # encodes the image thirty times
     end = time.perf_counter()
 
     for box, conf, which in zip(together.boxes.xyxy, together.boxes.conf, together.boxes.cls, strict=True):
         print(f"{conf:.2f}  {[round(v) for v in box.tolist()]}  {together.names[int(which)]}")
-    print(f"{len(together.boxes)} of {len(TEXTS)} sentences found their object; one by one: {sum(map(len, single))}")
+    print(f"{len(together.boxes)} of {len(TEXTS)} expressions found their object; one by one: {sum(map(len, single))}")
     print(f"together {middle - begin:.2f} s, one by one {end - middle:.2f} s")
     together.save("many.png")
 

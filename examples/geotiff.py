@@ -1,4 +1,4 @@
-"""Ask a georeferenced scene and get coordinates: a small GeoTIFF made of rendered pictures (needs the extra `geo`)."""
+"""Ask a georeferenced scene and get coordinates: a small GeoTIFF made of rendered images (needs the extra `geo`)."""
 
 import json
 
@@ -16,8 +16,8 @@ TEXTS = ["the largest airplane", "the ship in the north-west", "the easternmost 
 
 def main() -> None:
     """Write ``scene.tif``, ask it, print where the objects are; the folder ``scene`` then holds GeoJSON and a map."""
-    pictures = ((2, 0, 4), (8, 22, 10))  # scenes of the test split, three beside each other in two rows
-    rows = [[cv2.resize(draw(seed=0, split="test", number=n)["img"], (400, 320)) for n in row] for row in pictures]
+    images = ((2, 0, 4), (8, 22, 10))  # scenes of the test split, three beside each other in two rows
+    rows = [[cv2.resize(draw(seed=0, split="test", number=n)["img"], (400, 320)) for n in row] for row in images]
     bands = np.vstack([np.hstack(row) for row in rows])[..., ::-1].transpose(2, 0, 1)  # red, green, blue
     where = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_400_000, 1, 1)}  # 1 m a pixel, north is up
     count, height, width = bands.shape
@@ -32,7 +32,7 @@ def main() -> None:
         lon, lat = np.mean(feature["geometry"]["coordinates"][0][:4], axis=0)
         about = feature["properties"]
         print(f"{about['sentence']}: {lat:.6f} N {lon:.6f} E, confidence {about['confidence']:.2f}")
-    print(f"GeoJSON, table, pictures and a map are in {result.folder}")
+    print(f"GeoJSON, table, images and a map are in {result.folder}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Ask an exported network, with onnxruntime, numpy and OpenCV: `python onnx_only.py best.onnx port.jpg ship.npy`.
 
-`ship.npy` holds features of sentences, float32 [T, D], made once on any machine that has optisar-yolo:
+`ship.npy` holds features of expressions, float32 [T, D], made once on any machine that has optisar-yolo:
     from optisar_yolo.text import load_text_encoder
     numpy.save("ship.npy", load_text_encoder("pocket").encode(["the SAR ship in the upper left"]).numpy())
 """
@@ -13,14 +13,14 @@ import numpy as np
 import onnxruntime
 
 
-def main(network: str, picture: str, features: str) -> None:
-    """Print one line per sentence: its box as x1 y1 x2 y2 in pixels of the picture, and the confidence."""
+def main(network: str, image: str, features: str) -> None:
+    """Print one line per expression: its box as x1 y1 x2 y2 in pixels of the image, and the confidence."""
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     meta = json.loads(session.get_modelmeta().custom_metadata_map["optisar"])
-    text, image = np.load(features).astype(np.float32), cv2.imread(picture)
+    text, image = np.load(features).astype(np.float32), cv2.imread(image)
     if image is None or text.ndim != 2 or text.shape[1] != meta["text_dim"]:
-        sys.exit(f"need a picture and features [T, {meta['text_dim']}] of the encoder {meta['text_model']}")
-    # Fit the picture on a grey canvas: long side as in training, height and width multiples of the stride.
+        sys.exit(f"need an image and features [T, {meta['text_dim']}] of the encoder {meta['text_model']}")
+    # Fit the image on a grey canvas: long side as in training, height and width multiples of the stride.
     scale = meta["imgsz"] / max(image.shape[:2])
     h, w = (max(round(side * scale), 1) for side in image.shape[:2])
     height, width = (-(-side // meta["stride"]) * meta["stride"] for side in (h, w))

@@ -12,15 +12,15 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 
-def main(network: str, picture: str, *sentences: str) -> None:
-    """Print one line per sentence: its box as x1 y1 x2 y2 in pixels of the picture, and the confidence."""
+def main(network: str, image: str, *expressions: str) -> None:
+    """Print one line per expression: its box as x1 y1 x2 y2 in pixels of the image, and the confidence."""
     stem = network.removesuffix(".onnx")
     sessions = [onnxruntime.InferenceSession(f) for f in (network, f"{stem}-text.onnx")]
     meta, words = (json.loads(s.get_modelmeta().custom_metadata_map["optisar"]) for s in sessions)
-    tokenizer, image = Tokenizer.from_file(f"{stem}-tokenizer.json"), cv2.imread(picture)
+    tokenizer, image = Tokenizer.from_file(f"{stem}-tokenizer.json"), cv2.imread(image)
     tokenizer.enable_truncation(words["max_tokens"])
     tokenizer.enable_padding(pad_id=words["pad"])
-    ids = np.array([e.ids for e in tokenizer.encode_batch([" ".join(s.split()) for s in sentences])])
+    ids = np.array([e.ids for e in tokenizer.encode_batch([" ".join(s.split()) for s in expressions])])
     text = sessions[1].run(["features"], {"ids": ids})[0]
     scale, stride = meta["imgsz"] / max(image.shape[:2]), meta["stride"]  # long side as in training
     h, w = (max(round(side * scale), 1) for side in image.shape[:2])

@@ -1,4 +1,4 @@
-"""Ask a running service (``optisar serve``): a picture and sentences, then one more sentence without the picture.
+"""Ask a running service (``optisar serve``): an image and expressions, then one more expression without the image.
 
 optisar serve &
 python service_client.py port.jpg "the SAR ship in the upper left" "the harbor"
@@ -14,15 +14,15 @@ import requests
 URL = os.environ.get("OPTISAR_URL", "http://127.0.0.1:8000") + "/v1/predict"
 
 
-def main(picture: str, texts: list[str]) -> None:
-    """Ask about a picture.
+def main(image: str, texts: list[str]) -> None:
+    """Ask about an image.
 
     Args:
-        picture: Its file.
-        texts: Sentences, at least one.
+        image: Its file.
+        texts: Expressions, at least one.
     """
     try:
-        with open(picture, "rb") as file:
+        with open(image, "rb") as file:
             response = requests.post(URL, files={"source": file}, data={"text": texts}, timeout=60)
     except requests.ConnectionError:
         sys.exit(f"nobody answers at {URL}; start the service with: optisar serve")
@@ -33,7 +33,7 @@ def main(picture: str, texts: list[str]) -> None:
         found = [f"{box['conf']:.2f} at {box['xyxy']}" for box in answer["boxes"]] or ["nothing found"]
         print(f"{answer['text']}: {', '.join(found)}")
 
-    # the service remembers the picture by its name: further sentences cost a fraction
+    # the service remembers the image by its name: further expressions cost a fraction
     again = requests.post(URL, data={"picture": said["picture"], "text": "the largest ship"}, timeout=60)
     print(again.json()["answers"])
 

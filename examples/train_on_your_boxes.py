@@ -1,6 +1,6 @@
-"""From boxes without sentences to a model that answers: about a minute on a processor.
+"""From boxes without expressions to a model that answers: about a minute on a processor.
 
-Rendered pictures with YOLO labels stand for a folder of your own. Two epochs on 24 pictures teach next to nothing:
+Rendered images with YOLO labels stand for a folder of your own. Two epochs on 24 images teach next to nothing:
 what answers rightly here are the bundled weights that the training starts from. See docs/datasets.md and docs/train.md.
 """
 
@@ -11,7 +11,7 @@ import yaml
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.commands.main import main as optisar
-from optisar_yolo.data.records import load_card, load_split
+from optisar_yolo.data import load_dataset_config, load_split
 from optisar_yolo.synthetic.render import NAMES, draw
 
 # 1. Boxes: own-boxes/<modality>/images/*.png and labels/*.txt (class, centre x, centre y, width, height as shares)
@@ -26,7 +26,7 @@ for number in range(30):
     lines = [f"{NAMES.index(n)} {x} {y} {b} {t}" for n, (x, y, b, t) in zip(made["names"], shares, strict=True)]
     (labels / f"{number}.txt").write_text("\n".join(lines))
 
-# 2. Sentences: a recipe says where the boxes are; `describe` words what tells one object of a picture from the others
+# 2. Expressions: a recipe says where the boxes are; `describe` words what tells one object of an image from the others
 layout = {"format": "yolo", "images": ["images"], "annotations": "labels", "names": list(NAMES), "licence": "mine"}
 words = {m: {"categories": {n: n for n in NAMES if n.startswith(m)}} for m in ("optical", "sar")}
 sources = [{"name": m, "path": m, "modality": m, **layout, **words[m]} for m in words]
@@ -40,8 +40,8 @@ if optisar(["dataset", "build", "recipe=recipe.yaml", "root=own-boxes", "work=bu
 model = OptiSAR("optisar++n-pocket.safetensors")  # or optisar++n.yaml: from nothing
 runs = Path("runs").resolve()
 model.train(data="mine/mine.yaml", epochs=2, imgsz=192, batch=8, project=runs, name="mine", exist_ok=True, plots=False)
-picture = load_split(load_card("mine/mine.yaml"), "test")[0]
-which = next(i for i, own in enumerate(picture.captions) if own)  # an object that nothing singles out has none
-found = model.predict(picture.path, text=picture.captions[which][0], conf=0.0)[0].boxes
-print(f'"{picture.captions[which][0]}" is at {picture.boxes[which].round().astype(int).tolist()};')
+image = load_split(load_dataset_config("mine/mine.yaml"), "test")[0]
+which = next(i for i, own in enumerate(image.captions) if own)  # an object that nothing singles out has none
+found = model.predict(image.path, text=image.captions[which][0], conf=0.0)[0].boxes
+print(f'"{image.captions[which][0]}" is at {image.boxes[which].round().astype(int).tolist()};')
 print(f"the model says {found.xyxy[0].round().int().tolist()}, confidence {float(found.conf[0]):.2f}")

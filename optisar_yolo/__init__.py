@@ -1,4 +1,4 @@
-"""OptiSAR-Net++ for Ultralytics: ask an optical or SAR picture for an object in plain words, get its box.
+"""OptiSAR-Net++ for Ultralytics: ask an optical or SAR image for an object in plain words, get its box.
 
 Importing this package is cheap: PyTorch and Ultralytics load with the first use of :class:`OptiSAR`.
 """

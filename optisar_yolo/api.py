@@ -18,16 +18,16 @@ from optisar_yolo.engine import (
     GroundingPredictor,
     GroundingTrainer,
     GroundingValidator,
-    KnownSentences,
+    KnownExpressions,
     attach,
     calibration_of,
     checked_bank,
+    checked_expressions,
     default_conf,
     find_weights,
     load_shared,
     readable,
     save_shared,
-    sentences,
     store_calibration,
 )
 from optisar_yolo.export import ExportedModel, is_export, run_benchmark, run_export
@@ -66,7 +66,7 @@ class OptiSAR(Model):
             super().__init__(
                 model=model, task=task or (None if isinstance(model, Model) else "detect"), verbose=verbose
             )
-        self._bank: TextBank | KnownSentences | None = None
+        self._bank: TextBank | KnownExpressions | None = None
         self._fused: tuple[tuple[Any, ...], GroundingModel] | None = None  # what it is a copy of, the copy
 
     @property
@@ -121,33 +121,33 @@ class OptiSAR(Model):
 
     @config_keys()
     def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
-        """Ask sentences of pictures.
+        """Ask expressions of images.
 
         Args:
-            source: File, folder, URL, array, PIL picture, tensor, or a list of them, as ultralytics takes them.
+            source: File, folder, URL, array, PIL image, tensor, or a list of them, as ultralytics takes them.
             stream: Return a generator.
             predictor: Another predictor class.
-            **kwargs: ``text`` (a sentence or a list of them), ``conf`` (least confidence of a box; by default the
+            **kwargs: ``text`` (an expression or a list of them), ``conf`` (least confidence of a box; by default the
                 threshold of the model's calibration, 0.05 without one), ``topk``, ``imgsz``, ``save`` and
                 ultralytics' other keys.
 
         Returns:
-            One ``Results`` per picture: ``boxes.cls`` is the index of the sentence, ``names[cls]`` the sentence.
+            One ``Results`` per image: ``boxes.cls`` is the index of the expression, ``names[cls]`` the expression.
 
         Raises:
-            ValueError: No usable sentence.
+            ValueError: No usable expression.
         """
         if kwargs.get("conf") is None:
             kwargs["conf"] = default_conf(self.model)
         baked = self.model.texts if isinstance(self.model, ExportedModel) else []
         text = kwargs.get("text")
-        kwargs["text"] = sentences((baked or None) if text is None else text)  # before anything is loaded
+        kwargs["text"] = checked_expressions((baked or None) if text is None else text)  # before anything is loaded
         if stream:
             return self._stream(source, predictor, kwargs)
         return super().predict(source, stream, predictor, **kwargs)
 
     def _stream(self, source: Any, predictor: Any, kwargs: dict[str, Any]) -> Any:
-        with config_keys():  # open until the last picture
+        with config_keys():  # open until the last image
             yield from super().predict(source, True, predictor, **kwargs)
 
     @config_keys()
@@ -156,7 +156,7 @@ class OptiSAR(Model):
 
         Args:
             **kwargs: ``format`` (``"onnx"``, the default, ``"openvino"`` or ``"torchscript"``), ``imgsz``, ``opset``;
-                ``parts=True`` for two graphs, ``text=[…]`` for fixed sentences, ``text_graph=True`` for the text
+                ``parts=True`` for two graphs, ``text=[…]`` for fixed expressions, ``text_graph=True`` for the text
                 encoder's graph too; ``int8=True`` with ``data`` and ``fraction`` for a quantised OpenVINO model.
 
         Returns:
@@ -176,7 +176,7 @@ class OptiSAR(Model):
         """Export to every format, and validate each: the same answers, at what size and speed?
 
         Args:
-            data: Data card whose validation split is asked; the rendered ``demo.yaml`` by default.
+            data: Dataset config whose validation split is asked; the rendered ``demo.yaml`` by default.
             format: One format alone.
             verbose: Raise where a format fails; a number is also the least meanIoU that each must reach.
             **kwargs: ``imgsz``, ``fraction``; ``int8=True`` adds a row of 8 bits.
@@ -198,11 +198,11 @@ class OptiSAR(Model):
     ) -> Calibration:
         """Fit confidences that are probabilities, and a threshold (see :mod:`optisar_yolo.engine.calibrate`).
 
-        Every expression is asked, and for each that has one a reworded sentence that the boxes prove false. Unlike
+        Every expression is asked, and for each that has one a reworded expression that the boxes prove false. Unlike
         boxes, confidences and what gets an answer change from here on; training ends with this by itself.
 
         Args:
-            data: Data card.
+            data: Dataset config.
             split: A split that the model was not trained on.
             save: Weights file to write: what was opened, and the calibration. By default the model in memory alone
                 changes.
@@ -234,18 +234,18 @@ class OptiSAR(Model):
 
     @property
     def imgsz(self) -> int:
-        """Long side of pictures in the network, pixels: that of training, or Ultralytics' default."""
+        """Long side of images in the network, pixels: that of training, or Ultralytics' default."""
         return int(self.overrides.get("imgsz") or 640)
 
     def encode(self, source: Any, imgsz: int | None = None) -> EncodedImage:
-        """Encode a picture once, to ask it many sentences.
+        """Encode an image once, to ask it many expressions.
 
         Args:
-            source: File, array (BGR) or PIL picture.
+            source: File, array (BGR) or PIL image.
             imgsz: Long side in the network; that of training by default.
 
         Returns:
-            The scene. Of an export in one part, each question encodes the picture anew.
+            The scene. Of an export in one part, each question encodes the image anew.
         """
         if self._bank is None:
             self._bank = checked_bank(self.model, self.overrides.get("text_weights"), None)

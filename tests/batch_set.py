@@ -1,4 +1,4 @@
-"""Small pictures and a manifest for the tests of batches."""
+"""Small images and a manifest for the tests of batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IMGSZ = 224
 
 
 def make(folder: Path, count: int) -> Path:
-    """Write rendered pictures and ``asks.jsonl`` with two sentences for each; return the manifest."""
+    """Write rendered images and ``asks.jsonl`` with two expressions for each; return the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for i in range(count):
@@ -21,7 +21,7 @@ def make(folder: Path, count: int) -> Path:
         cv2.imwrite(str(folder / f"p{i}.png"), made["img"])
         for text in (made["expressions"][0][1], "the ship in the upper left"):
             lines.append(json.dumps({"image": f"p{i}.png", "text": text, "modality": made["modality"], "number": i}))
-    # the two sentences of a picture lie far from each other: the rows must be brought together
+    # the two expressions of an image lie far from each other: the rows must be brought together
     manifest = folder / "asks.jsonl"
     manifest.write_text("\n".join(lines[::2] + lines[1::2]) + "\n")
     return manifest

@@ -30,16 +30,16 @@ torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)  # two pr
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the card of a tiny data set in the released layout; do not write into its folder."""
+    """Return the dataset config of a tiny data set in the released layout; do not write into its folder."""
     return make(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
 def optsar_real() -> Path:
-    """Return the folder of real optical and SAR pictures beside the checkout; skip the test where there is none."""
+    """Return the folder of real optical and SAR images beside the checkout; skip the test where there is none."""
     root = REPOSITORY.parent / "shared" / "data" / "optsar-real"
     if not (root / "train.json").is_file():
-        pytest.skip(f"real pictures are not part of the repository, and {root} does not exist")
+        pytest.skip(f"real images are not part of the repository, and {root} does not exist")
     return root
 
 

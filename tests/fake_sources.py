@@ -1,6 +1,6 @@
 """Writes tiny stand-ins for the sources of all packaged recipes: `python tests/fake_sources.py FOLDER`.
 
-Folders, file formats and words are those of the real sources; the pictures are noise with a bright rectangle per
+Folders, file formats and words are those of the real sources; the images are noise with a bright rectangle per
 object, and every caption is true of its object.
 """
 
@@ -32,7 +32,7 @@ SHIPS = (
 )
 OPTICAL = ("ship", "ship", "ship", "ship", "airplane", "vehicle", "T junction", "storage tank")  # of uneven number
 DIOR = ("vehicle", "golffield", "Expressway-Service-area", "windmill")
-COUNTS = {"RSVGD": 8, "OPT-RSVG": 16, "SARVG": 8, "SARVG1.0": 8, "DIOR-RSVG": 10, "yolo": 6, "coco": 6}  # pictures
+COUNTS = {"RSVGD": 8, "OPT-RSVG": 16, "SARVG": 8, "SARVG1.0": 8, "DIOR-RSVG": 10, "yolo": 6, "coco": 6}  # images
 
 
 class Thing(NamedTuple):
@@ -78,7 +78,7 @@ def _scene(words: tuple[str, ...], rng: np.random.Generator) -> list[Thing]:
 
 
 def _draw(path: Path, things: list[Thing], rng: np.random.Generator, sar: bool) -> None:
-    """Write a picture; SAR ones have one band."""
+    """Write an image; SAR ones have one band."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = rng.integers(20, 90, (SIZE[1], SIZE[0], 1 if sar else 3), dtype=np.uint8)
     for x1, y1, x2, y2 in (t.box for t in things):
@@ -102,19 +102,19 @@ def _voc(
 
 
 def write_xml(
-    path: Path, picture: str, things: list[Thing], size: tuple[int, int] | None = SIZE, shift: float = 0
+    path: Path, image: str, things: list[Thing], size: tuple[int, int] | None = SIZE, shift: float = 0
 ) -> None:
     """Write VOC XML with one object per thing.
 
     Args:
         path: The file.
-        picture: Name of its picture.
+        image: Name of its image.
         things: Its objects.
         size: Width and height in pixels; None leaves them out.
         shift: Added to all coordinates, so that they are no whole numbers.
     """
     root = ET.Element("annotation")
-    ET.SubElement(root, "filename").text = picture
+    ET.SubElement(root, "filename").text = image
     if size:
         sides = ET.SubElement(root, "size")
         for tag, value in zip(("width", "height", "depth"), (*size, 3), strict=True):
@@ -150,7 +150,7 @@ def _pickled(folder: Path, rng: np.random.Generator) -> None:
 
 
 def _dior(folder: Path, rng: np.random.Generator) -> None:
-    """Write XML and the split's running numbers, which put the objects of one picture into several splits."""
+    """Write XML and the split's running numbers, which put the objects of one image into several splits."""
     _voc(folder, "JPEGImages", DIOR, rng)
     total = sum(len(ET.parse(f).getroot().findall("object")) for f in (folder / "Annotations").glob("*.xml"))
     order = rng.permutation(total)

@@ -48,7 +48,7 @@ class GlooTrainer(GroundingTrainer):
             self._watch()
 
     def _watch(self) -> None:
-        """Note sentences encoded before the first batch, and files opened or moved in the folders of run and data."""
+        """Note expressions encoded before the first batch, and files opened or moved in the folders of run and data."""
         stock = TextEncoder.encode
 
         def encode(encoder: TextEncoder, texts: Any) -> torch.Tensor:
@@ -56,7 +56,7 @@ class GlooTrainer(GroundingTrainer):
             return stock(encoder, texts)
 
         TextEncoder.encode = encode  # type: ignore[method-assign]
-        places = (str(self.save_dir), str(self.card.root))
+        places = (str(self.save_dir), str(self.config.root))
 
         def hook(event: str, args: tuple[Any, ...]) -> None:
             writes = event in ("os.rename", "os.remove") or (

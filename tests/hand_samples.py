@@ -21,7 +21,7 @@ def instance(id: str, box: Any, category: str, *captions: Any, **more: Any) -> I
     return Instance(id, tuple(box) if isinstance(box, list) else box, category, list(captions), **more)
 
 
-def picture(name: str, *instances: Instance, source: str = "own", path: str = "", **more: Any) -> Sample:
+def image(name: str, *instances: Instance, source: str = "own", path: str = "", **more: Any) -> Sample:
     return Sample(name, path or name, source, "optical", *SIZE, list(instances), **more)
 
 
@@ -30,7 +30,7 @@ def recipe(**more: Any) -> Recipe:
     return recipe_of({"name": "test", "names": NAMES, "sources": [own | more.pop("own", {})], **more}, "test")
 
 
-def write_picture(file: Path, seed: int, size: tuple[int, int] = SIZE) -> str:
+def write_image(file: Path, seed: int, size: tuple[int, int] = SIZE) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)).save(file)
     return str(file)

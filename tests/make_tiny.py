@@ -1,8 +1,8 @@
 """Writes a tiny data set in the released OptSAR-RSVG layout: `python tests/make_tiny.py FOLDER`.
 
-Each picture shows two to four bright rectangles ("ships") or crosses ("airplanes") on an optical-like (coloured) or
+Each image shows two to four bright rectangles ("ships") or crosses ("airplanes") on an optical-like (coloured) or
 SAR-like (grey, speckled) ground. Boxes are exact, and every caption is true of one object only. The label files hold
-all boxes; the JSON files describe the first two of a picture.
+all boxes; the JSON files describe the first two of an image.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 import yaml
 
 NAMES = ("optical airplane", "optical ship", "sar ship")
-COUNTS = {"train": 6, "val": 2, "test": 4}  # pictures, half of them optical
+COUNTS = {"train": 6, "val": 2, "test": 4}  # images, half of them optical
 SIZE = (96, 64)  # width, height: not square, so that mixing up x and y shows
 CELLS = (("upper left", 6, 5), ("lower right", 54, 36), ("upper right", 58, 4), ("lower left", 5, 38))  # name, x, y
 
 
 def make(root: Path, seed: int = 0) -> Path:
-    """Write pictures, labels, annotations and a data card under `root`, and return the card's path."""
+    """Write images, labels, annotations and a dataset config under `root`, and return the dataset config's path."""
     rng = np.random.default_rng(seed)
     for split, count in COUNTS.items():
         (root / "images" / split).mkdir(parents=True)
@@ -60,10 +60,10 @@ def make(root: Path, seed: int = 0) -> Path:
                 )
             (root / "labels" / split / f"{stem}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (root / f"{split}.json").write_text(json.dumps(coco), encoding="utf-8")
-    card = root / "tiny.yaml"
+    dataset_config = root / "tiny.yaml"
     content = {"path": ".", **{split: f"{split}.json" for split in COUNTS}, "names": list(NAMES)}
-    card.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return card
+    dataset_config.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return dataset_config
 
 
 def _place(count: int, rng: np.random.Generator) -> list[tuple[str, tuple[int, int, int, int]]]:
@@ -79,7 +79,7 @@ def _place(count: int, rng: np.random.Generator) -> list[tuple[str, tuple[int, i
 def _draw(
     objects: list[tuple[str, tuple[int, int, int, int]]], modality: str, category: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw a picture, uint8 [height, width, 3] BGR."""
+    """Draw an image, uint8 [height, width, 3] BGR."""
     ground, ink = ((60, 60, 60), (230, 230, 230)) if modality == "sar" else ((90, 120, 60), (200, 220, 240))
     image = np.empty((SIZE[1], SIZE[0], 3), np.float32)
     image[:] = ground

@@ -50,7 +50,7 @@ class Bright:
     """Finds connected bright regions, each as large as the tile shows it; the brighter, the more confident.
 
     Attributes:
-        seen: Number of pictures that it was shown.
+        seen: Number of images that it was shown.
     """
 
     key = "bright"
@@ -62,21 +62,21 @@ class Bright:
         self.shapes: set[tuple[int, ...]] = set()
         self.fail_after = fail_after
 
-    def __call__(self, pictures: np.ndarray, sentences: Sequence[str], least: float) -> list[np.ndarray]:
+    def __call__(self, images: np.ndarray, expressions: Sequence[str], least: float) -> list[np.ndarray]:
         import cv2
 
         if self.fail_after is not None and self.seen >= self.fail_after:
             raise KeyboardInterrupt
-        self.seen += len(pictures)
-        self.asked = list(sentences)
-        self.shapes |= {p.shape for p in pictures}
+        self.seen += len(images)
+        self.asked = list(expressions)
+        self.shapes |= {p.shape for p in images}
         out = []
-        for picture in pictures:
-            mask = (picture[0] >= LEVEL).astype(np.uint8)
+        for image in images:
+            mask = (image[0] >= LEVEL).astype(np.uint8)
             _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
             rows = [
-                [x, y, x + w, y + h, float(picture[0][labels == k].mean()) / 255, j]
-                for j in range(len(sentences))
+                [x, y, x + w, y + h, float(image[0][labels == k].mean()) / 255, j]
+                for j in range(len(expressions))
                 for k, (x, y, w, h, _) in enumerate(stats)
                 if k
             ]

@@ -18,7 +18,7 @@ from batch_set import IMGSZ, make
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.commands.main import main
-from optisar_yolo.utils.arguments import BUNDLED_MODEL
+from optisar_yolo.utils.options import BUNDLED_MODEL
 
 pytest.importorskip("ray")
 
@@ -50,7 +50,7 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    """24 pictures of two sentences each; one of them is damaged."""
+    """24 images of two expressions each; one of them is damaged."""
     path = make(tmp_path_factory.mktemp("batch"), COUNT)
     (path.parent / "p5.png").write_bytes(b"\x89PNG but no more")
     return path
@@ -113,13 +113,13 @@ def test_answers_are_those_of_the_model(killed_run, manifest):
                 assert row["x1"] is None and row["confidence"] == pytest.approx(float(best), abs=1e-4)
 
 
-def test_a_damaged_picture_is_named_and_stops_nothing(killed_run):
+def test_a_damaged_image_is_named_and_stops_nothing(killed_run):
     out, result = killed_run
     failed = [r for r in read(out) if r["error"] is not None]
     assert result.failed == 2 and [r["image"] for r in failed] == ["p5.png"] * 2
     assert all(r["answered"] is False and r["x1"] is None and r["width"] is None for r in failed)
     assert list(result.problems) == ["p5.png"]
-    assert "failed: " in report(result) and "not a picture that can be decoded" in report(result)
+    assert "failed: " in report(result) and "not an image that can be decoded" in report(result)
 
 
 def test_again_there_is_nothing_to_do(killed_run, manifest, log):

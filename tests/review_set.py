@@ -1,4 +1,4 @@
-"""A work folder with two pictures and five objects to review."""
+"""A work folder with two images and five objects to review."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMES = ["optical ship", "optical airplane", "sar ship"]
 
 
 def make_work(root: Path) -> Path:
-    """Write pictures (a JPEG, a 16-bit TIFF) and the import step; return the work folder."""
+    """Write images (a JPEG, a 16-bit TIFF) and the import step; return the work folder."""
     rng = np.random.default_rng(0)
     sea = cv2.GaussianBlur(rng.normal(0, 1, (480, 640, 3)), (0, 0), 5)
     optical = (np.array([96, 72, 40]) + 60 * sea).clip(0, 255).astype(np.uint8)

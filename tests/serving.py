@@ -1,4 +1,4 @@
-"""One open model for all tests of the app and the service, and pictures for them."""
+"""One open model for all tests of the app and the service, and images for them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.serve.answers import Answer, Engine
+from optisar_yolo.serve.answers import Engine, GroundingAnswer
 from optisar_yolo.synthetic.render import draw
-from optisar_yolo.utils.arguments import BUNDLED_MODEL
+from optisar_yolo.utils.options import BUNDLED_MODEL
 
 LEFT = "The SAR transmission tower in the lower left corner of the image"
 RIGHT = "The SAR transmission tower in the lower right corner of the image"
@@ -27,7 +27,7 @@ def engine() -> Engine:
 
 @cache
 def scene(number: int = TOWERS) -> np.ndarray:
-    """A rendered picture; even numbers are optical, odd ones SAR."""
+    """A rendered image; even numbers are optical, odd ones SAR."""
     return draw(seed=0, split="test", number=number)["img"]
 
 
@@ -48,4 +48,4 @@ class Slow:
         self.asked.append(len(questions))
         self.begun.release()
         assert self.go.wait(30)
-        return [[Answer(t, (), 0.1) for t in q.texts] for q in questions]
+        return [[GroundingAnswer(t, (), 0.1) for t in q.texts] for q in questions]

@@ -1,4 +1,4 @@
-"""Makes a work folder of data-set construction with a few real picture files, for the tests of `write` and after."""
+"""Makes a work folder of data-set construction with a few real image files, for the tests of `write` and after."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ SHIPS = (("upper left", (4.0, 5.0, 20.5, 17.25)), ("lower right", (60.0, 40.0, 8
 
 
 def samples_of(root: Path, count: int = 12) -> list[Sample]:
-    """Write picture files under `root` and return their samples, four kinds in turn.
+    """Write image files under `root` and return their samples, four kinds in turn.
 
     A JPEG with two captions on one ship; a PNG with an object that nobody described; a 16-bit TIFF; and the JPEG of the
-    picture before, mirrored.
+    image before, mirrored.
     """
     root.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
@@ -74,7 +74,7 @@ def samples_of(root: Path, count: int = 12) -> list[Sample]:
 
 
 def make_work(root: Path, samples: list[Sample] | None = None, recipe: dict[str, object] | None = None) -> Path:
-    """Write pictures, and a work folder as if `import` and `split` had been run; return the work folder."""
+    """Write images, and a work folder as if `import` and `split` had been run; return the work folder."""
     work = root / "work"
     samples = samples_of(root / "sources") if samples is None else samples
     write_lines(work / "split" / "samples.jsonl", samples)

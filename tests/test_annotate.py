@@ -11,14 +11,13 @@ import pytest
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.annotate.annotate import Annotator, Settings, annotate
-from optisar_yolo.annotate.files import find_pictures
+from optisar_yolo.annotate.files import find_images
 from optisar_yolo.annotate.pool import Caption, load_pool
 from optisar_yolo.commands.main import main
-from optisar_yolo.data.config import DataError, load_card
+from optisar_yolo.data.config import DataError, load_dataset_config
 from optisar_yolo.data.records import load_split
 from optisar_yolo.engine.calibrate import default_conf
-from optisar_yolo.plugin.settings import SettingError
-from optisar_yolo.utils.arguments import BUNDLED_MODEL
+from optisar_yolo.utils.options import BUNDLED_MODEL, SettingError
 
 TEXTS = [
     "The ship in the upper left corner of the image", "The ship in the lower right corner of the image",
@@ -33,13 +32,13 @@ def model() -> OptiSAR:
 
 @pytest.fixture(scope="module")
 def folder(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four pictures, one of them in a folder below, a file that is no picture and one without a byte."""
+    """Four images, one of them in a folder below, a file that is no image and one without a byte."""
     root = tmp_path_factory.mktemp("pictures")
     (root / "below").mkdir()
     for i, file in enumerate(sorted((tiny.parent / "images" / "test").iterdir())):
         shutil.copy(file, root / ("below" if i == 3 else ".") / file.name)
     (root / "empty.jpg").touch()
-    (root / "prose.png").write_text("no picture")
+    (root / "prose.png").write_text("no image")
     (root / "notes.txt").write_text("not looked at")
     return root
 
@@ -72,9 +71,9 @@ def test_the_command_writes_what_the_project_reads_back(folder: Path, tmp_path: 
     assert counts["pictures"] == 6 and set(counts["skipped"]) == {"empty.jpg", "prose.png"}
     assert counts["boxes"] == len(content["annotations"]) and counts["captions"] == len(TEXTS)
     assert "2 of them unreadable" in log.text and "asked once" in log.text and "blank" in log.text
-    # as a data card
-    card = load_card(run / "annotations.yaml")
-    read = load_split(card, "train")
+    # as a dataset config
+    dataset_config = load_dataset_config(run / "annotations.yaml")
+    read = load_split(dataset_config, "train")
     captions = sorted(c for p in read for texts in p.captions for c in texts)
     assert captions == sorted(a["caption"] for a in content["annotations"])
     # as a source of `optisar dataset`
@@ -148,23 +147,23 @@ def test_bad_command_lines(tmp_path: Path, folder: Path, capsys):
         ([f"source={folder}", f"pool={pool}", "conf=high"], 2, "expected a number"),
         ([f"source={folder}", f"pool={pool}", "conf=1.5"], 1, "from 0 to 1"),
         ([f"source={folder}", f"pool={pool}", "cnf=0.5"], 2, "did you mean 'conf'?"),
-        ([f"source={folder / 'nowhere'}", f"pool={pool}"], 1, "no such folder or picture"),
-        ([f"source={tmp_path / 'none'}", f"pool={pool}"], 1, "no picture in this folder"),
+        ([f"source={folder / 'nowhere'}", f"pool={pool}"], 1, "no such folder or image"),
+        ([f"source={tmp_path / 'none'}", f"pool={pool}"], 1, "no image in this folder"),
         ([f"source={folder}", f"pool={tmp_path / 'no.txt'}"], 1, "no such file"),
-        ([f"source={tmp_path / 'broken'}", f"pool={pool}", f"project={tmp_path}"], 1, "none of 1 pictures can be read"),
+        ([f"source={tmp_path / 'broken'}", f"pool={pool}", f"project={tmp_path}"], 1, "none of 1 images can be read"),
     ):
         assert main(["annotate", *words]) == status, words
         assert message in capsys.readouterr().err, words
 
 
 def test_sources(folder: Path):
-    root, found = find_pictures(folder)
+    root, found = find_images(folder)
     assert root == folder and len(found) == 6 and found == sorted(found)
-    assert find_pictures(found[0]) == (found[0].parent, [found[0]])
-    assert find_pictures(str(folder / "*.jpg"))[1] == [f for f in found if f.parent == folder and f.suffix == ".jpg"]
-    assert find_pictures(found[:2])[1] == found[:2]
+    assert find_images(found[0]) == (found[0].parent, [found[0]])
+    assert find_images(str(folder / "*.jpg"))[1] == [f for f in found if f.parent == folder and f.suffix == ".jpg"]
+    assert find_images(found[:2])[1] == found[:2]
     with pytest.raises(DataError, match="empty list"):
-        find_pictures([])
+        find_images([])
 
 
 def test_pools_of_every_kind_are_the_same(tiny: Path, tmp_path: Path):
@@ -177,10 +176,10 @@ def test_pools_of_every_kind_are_the_same(tiny: Path, tmp_path: Path):
     ):
         (tmp_path / name).write_text(content, encoding="utf-8")
         assert load_pool(tmp_path / name) == [Caption(t) for t in texts]
-    card = load_pool(tiny)
-    assert [c.text for c in card] == texts and card == load_pool(tiny.parent / "train.json")
-    assert {c.categories for c in card} <= {("optical airplane",), ("optical ship",), ("sar ship",)}
-    assert load_pool(tiny, split="val") != card
+    dataset_config = load_pool(tiny)
+    assert [c.text for c in dataset_config] == texts and dataset_config == load_pool(tiny.parent / "train.json")
+    assert {c.categories for c in dataset_config} <= {("optical airplane",), ("optical ship",), ("sar ship",)}
+    assert load_pool(tiny, split="val") != dataset_config
     assert load_pool([" A  ship ", "A ship"]) == [Caption("A ship")]
 
 

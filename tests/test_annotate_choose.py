@@ -17,7 +17,7 @@ HERE, THERE = "The ship in the upper left corner of the image", "The ship in the
 
 
 def choose(*found: tuple[tuple[float, ...], str, float], **rules) -> tuple[list[Annotation], Counter[str]]:
-    """Annotate a picture with (box, caption, confidence), given in any order."""
+    """Annotate an image with (box, caption, confidence), given in any order."""
     found = tuple(sorted(found, key=lambda f: -f[2]))
     pool = [Caption(text) for text in dict.fromkeys(f[1] for f in found)]
     texts = [c.text for c in pool]
@@ -64,7 +64,7 @@ def test_a_size_that_is_false_cannot_be_left_out():
     assert choose((UPPER_LEFT, "There is a big ship on the left side of the image", 0.9), verify="strip")[0] == []
 
 
-def test_the_modality_is_the_pictures():
+def test_the_modality_is_the_images():
     texts = ("The SAR ship", "The optical ship", "A ship")
     found = [(UPPER_LEFT, text, 0.9 - 0.1 * i) for i, text in enumerate(texts)]
     assert [(a.caption, a.category) for a in choose(*found)[0]] == [("The SAR ship", "sar ship")]

@@ -13,7 +13,7 @@ from optisar_yolo.annotate.match import SCORES, Found, captions_at_once, match
 from optisar_yolo.engine.calibrate import Calibration, attach
 from optisar_yolo.nn.model import GroundingModel, fused_copy
 
-CANVAS, SIZE, TOPK = (96, 128), (256, 160), 3  # the picture fills the canvas but for two strips: 128 x 80
+CANVAS, SIZE, TOPK = (96, 128), (256, 160), 3  # the image fills the canvas but for two strips: 128 x 80
 EXTENT = torch.tensor([[0.0, 8 / 96, 1.0, 88 / 96]])
 
 
@@ -24,7 +24,7 @@ def net(request: pytest.FixtureRequest) -> GroundingModel:
 
 @pytest.fixture(scope="module")
 def asked(net: GroundingModel) -> tuple[torch.Tensor, torch.Tensor]:
-    """A picture and seven captions."""
+    """An image and seven captions."""
     torch.manual_seed(5)
     smooth = F.interpolate(torch.rand(1, 3, 6, 8), CANVAS, mode="bicubic").clamp(0, 1)
     return smooth, F.normalize(torch.randn(7, net.text_dim), dim=-1)

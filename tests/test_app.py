@@ -23,8 +23,8 @@ from optisar_yolo.serve import run_app  # noqa: E402
 from optisar_yolo.serve.app import Desk, told  # noqa: E402
 from optisar_yolo.serve.limits import Limits, Refusal  # noqa: E402
 from optisar_yolo.serve.models import Models  # noqa: E402
-from optisar_yolo.serve.results import Folder  # noqa: E402
-from optisar_yolo.utils.arguments import BUNDLED_MODEL  # noqa: E402
+from optisar_yolo.serve.results import ResultFolder  # noqa: E402
+from optisar_yolo.utils.options import BUNDLED_MODEL  # noqa: E402
 from optisar_yolo.visualize.draw import PALETTE  # noqa: E402
 
 HOSTILE = '<img src=x onerror="alert(1)"> the ship'
@@ -40,23 +40,23 @@ def desk():
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     path = tmp_path / "towers.png"
     path.write_bytes(encoded())
     return path
 
 
 def coloured(image: np.ndarray, colour: str) -> np.ndarray:
-    """Where a picture BGR has a colour."""
+    """Where an image BGR has a colour."""
     wanted = np.array(to_rgb(colour))[::-1] * 255
     return np.abs(image.astype(float) - wanted).max(2) < 3
 
 
-def test_the_desk_answers_draws_and_writes(desk, picture):
-    shown, said = desk.look(str(picture), BUNDLED_MODEL)
+def test_the_desk_answers_draws_and_writes(desk, image):
+    shown, said = desk.look(str(image), BUNDLED_MODEL)
     assert (cv2.imread(shown) == scene()).all() and "encoded in" in said
-    drawn, said, table, maps, files = desk.ground(str(picture), f"{LEFT}\n\n  {RIGHT}\n", 0.0, BUNDLED_MODEL, 1)
-    assert "2 of 2 found; picture already encoded" in said
+    drawn, said, table, maps, files = desk.ground(str(image), f"{LEFT}\n\n  {RIGHT}\n", 0.0, BUNDLED_MODEL, 1)
+    assert "2 of 2 found; image already encoded" in said
     assert [row[:2] for row in table] == [[LEFT, "found"], [RIGHT, "found"]]
     boxes = [[float(v) for v in row[3].split()] for row in table]
     assert boxes[0][2] < boxes[1][0], "left and right"
@@ -69,16 +69,16 @@ def test_the_desk_answers_draws_and_writes(desk, picture):
     lines = list(csv.reader(paths[2].open(newline="")))
     assert len(lines) == 3 and lines[1][0] == LEFT
     assert [float(v) for v in lines[1][3:7]] == pytest.approx(boxes[0], abs=0.51)
-    nothing = desk.ground(str(picture), LEFT, 1.0, BUNDLED_MODEL, 1)
+    nothing = desk.ground(str(image), LEFT, 1.0, BUNDLED_MODEL, 1)
     assert nothing[2][0][1] == "nothing found" and nothing[2][0][3] == "" and "0 of 1" in nothing[1]
 
 
-def test_what_the_desk_refuses(desk, picture, tmp_path):
+def test_what_the_desk_refuses(desk, image, tmp_path):
     bad = tmp_path / "bad.png"
-    bad.write_bytes(b"<b>no picture</b>")
+    bad.write_bytes(b"<b>no image</b>")
     for path, texts, said in (
-        (None, LEFT, "no picture"), (str(picture), " \n ", "no sentence"), (str(bad), LEFT, "known kind"),
-        (str(picture), "ship " * 10_000, "characters"), (str(picture), "a\n" * 65, "65 sentences"),
+        (None, LEFT, "no image"), (str(image), " \n ", "no expression"), (str(bad), LEFT, "known kind"),
+        (str(image), "ship " * 10_000, "characters"), (str(image), "a\n" * 65, "65 expressions"),
     ):  # fmt: skip
         with pytest.raises(Refusal, match=said):
             desk.ground(path, texts, 0.5, BUNDLED_MODEL, 1)
@@ -101,7 +101,7 @@ def test_no_pickle_is_opened_that_was_not_named_at_the_start(tmp_path):
 
 def test_results_do_not_pile_up(monkeypatch):
     monkeypatch.setattr("optisar_yolo.serve.results.FOLDERS", 3)
-    folder = Folder()
+    folder = ResultFolder()
     made = [folder.new() for _ in range(5)]
     assert [p.exists() for p in made] == [False, False, True, True, True]
     folder.remove()
@@ -131,29 +131,29 @@ def app(desk):
 
 
 def image_of(page, selector: str) -> np.ndarray:
-    """The picture that an element shows, BGR."""
+    """The image that an element shows, BGR."""
     body = page.request.get(page.locator(f"{selector} img").first.evaluate("e => e.src")).body()
     return cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_upload_two_sentences_boxes(app, page, picture, tmp_path):
+def test_upload_two_expressions_boxes(app, page, image, tmp_path):
     asked, noise = [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("pageerror", lambda error: noise.append(str(error)))
     page.on("dialog", lambda dialog: noise.append(dialog.message))
     page.goto(app)
-    page.locator("#source input[type=file]").set_input_files(picture)
+    page.locator("#source input[type=file]").set_input_files(image)
     status = page.locator("#status textarea")
     page.expect(status).to_have_value(re.compile("encoded in"))
 
-    # two sentences, two boxes where the answers say
+    # two expressions, two boxes where the answers say
     page.locator("#texts textarea").fill(f"{LEFT}\n{RIGHT}")
     page.locator("#conf input[type=number]").fill("0")
     page.locator("#go").click()
-    page.expect(status).to_have_value(re.compile("2 of 2 found; picture already encoded"))
-    page.expect(page.locator("#picture img")).to_be_visible()
+    page.expect(status).to_have_value(re.compile("2 of 2 found; image already encoded"))
+    page.expect(page.locator("#image img")).to_be_visible()
     drawn = image_of(page, "#picture")[: scene().shape[0]]
     for text, colour, side in ((LEFT, PALETTE[0], 0), (RIGHT, PALETTE[1], 1)):
         y, x = np.nonzero(coloured(drawn, colour))
@@ -183,7 +183,7 @@ def test_upload_two_sentences_boxes(app, page, picture, tmp_path):
     # a refusal is shown
     page.locator("#texts textarea").fill(" ")
     page.locator("#go").click()
-    page.expect(page.get_by_text("no sentence")).to_be_visible()
+    page.expect(page.get_by_text("no expression")).to_be_visible()
 
     # examples of both modalities
     page.locator("#examples img").first.click()

@@ -1,4 +1,4 @@
-"""Augmentation: whatever is done to a picture, its boxes stay on its objects and its sentences stay true."""
+"""Augmentation: whatever is done to an image, its boxes stay on its objects and its expressions stay true."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from optisar_yolo import language
 from optisar_yolo.data import augment
 from optisar_yolo.data.augment import View
 from optisar_yolo.data.background import background, bare
+from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.data.copy_paste import copy_paste
 from optisar_yolo.data.dataset import GroundingDataset
 from optisar_yolo.data.mosaic import mosaic
-from optisar_yolo.data.records import load_card, load_split
+from optisar_yolo.data.records import load_split
 from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS
 
 NOUNS = ("ship", "harbor", "bridge")
@@ -39,12 +40,12 @@ def settings_of(**changes):
 
 
 @pytest.fixture(scope="module")
-def card(tiny):
-    return load_card(tiny)
+def dataset_config(tiny):
+    return load_dataset_config(tiny)
 
 
 def painted(seed, modality="optical"):
-    """A picture of up to seven objects that do not overlap, each filled with a grey value of its own."""
+    """An image of up to seven objects that do not overlap, each filled with a grey value of its own."""
     rng = np.random.default_rng(seed)
     w, h = int(rng.integers(80, 160)), int(rng.integers(80, 160))
     img = np.full((h, w, 3), 5, np.uint8)
@@ -57,7 +58,7 @@ def painted(seed, modality="optical"):
         names.append(f"{modality} {NOUNS[int(rng.integers(len(NOUNS)))]}")
         img[y : y + round(bh), x : x + round(bw)] = 20 + 25 * len(boxes)
     array = np.array(boxes, np.float32)
-    scene = language.Scene(array, names, (w, h))
+    scene = language.LabelledObjects(array, names, (w, h))
     return View(
         img, array, tuple(names), tuple(tuple(scene.describe(i, rng)) for i in range(len(names))), (w, h), modality
     )
@@ -82,7 +83,7 @@ def assert_told_truly(view, strict):
                 assert all(v is False for v in alike), (text, verdicts)
 
 
-# one step at a time, on made pictures
+# one step at a time, on made images
 
 
 @settings(max_examples=40, deadline=None)
@@ -136,11 +137,11 @@ def test_mosaics_tell_the_truth(seed):
 
 
 def test_a_mosaic_is_of_one_modality():
-    with pytest.raises(ValueError, match="four pictures of one modality"):
+    with pytest.raises(ValueError, match="four images of one modality"):
         mosaic([painted(k, "sar" if k else "optical") for k in range(4)], 64, np.random.default_rng(0))
 
 
-def test_pictures_without_objects_pass():
+def test_images_without_objects_pass():
     empty = View(np.zeros((50, 70, 3), np.uint8), np.zeros((0, 4), np.float32), (), (), (70, 50), "sar")
     for seed in range(5):
         rng = np.random.default_rng(seed)
@@ -166,8 +167,8 @@ def test_where_no_ground_is_seen_there_is_no_background():
     assert background(lambda: covered, 64, np.random.default_rng(0)) is None
 
 
-def test_of_background_every_sentence_is_false(card):
-    data = GroundingDataset(load_split(card, "train"), card.names, settings_of(background=1.0))
+def test_of_background_every_expression_is_false(dataset_config):
+    data = GroundingDataset(load_split(dataset_config, "train"), dataset_config.names, settings_of(background=1.0))
     for index in range(len(data)):
         sample = data[0, index]
         assert sample["targets"].shape == (0, 12) and len(set(sample["texts"])) == 12
@@ -216,7 +217,7 @@ def test_nothing_is_pasted_where_there_is_no_room_or_nothing_to_paste():
     none = replace(full, boxes=np.zeros((0, 4), np.float32), names=(), captions=(), share=np.zeros(0, np.float32))
     ship = painted(1, "sar")
     assert copy_paste(full, lambda: ship, rng) is full
-    assert copy_paste(ship, lambda: full, rng) is ship  # it fills its picture: nothing around it to fade over
+    assert copy_paste(ship, lambda: full, rng) is ship  # it fills its image: nothing around it to fade over
     assert copy_paste(ship, lambda: none, rng) is ship
 
 
@@ -299,9 +300,9 @@ def test_nothing_is_said_of_sizes_where_an_object_is_cut():
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_targets_agree_with_the_boxes(card, step):
-    """Sentences taught as true are not false, and those taught as false are proven so, on the boxes of the sample."""
-    data = GroundingDataset(load_split(card, "train"), card.names, settings_of(**STEPS[step]))
+def test_targets_agree_with_the_boxes(dataset_config, step):
+    """Expressions taught as true are not false, and those taught as false are proven so, on the boxes of the sample."""
+    data = GroundingDataset(load_split(dataset_config, "train"), dataset_config.names, settings_of(**STEPS[step]))
     true = false = changed = 0
     for epoch in range(6):
         for index in range(len(data)):
@@ -312,7 +313,7 @@ def test_targets_agree_with_the_boxes(card, step):
             left, top, right, bottom = sample["extent"].numpy()
             assert step != "mosaic" or (left, top, right, bottom) == (0, 0, 1, 1)
             shares = np.stack((x - w / 2 - left, y - h / 2 - top, x + w / 2 - left, y + h / 2 - top), 1)
-            scene = language.Scene(shares, view.names, (right - left, bottom - top))
+            scene = language.LabelledObjects(shares, view.names, (right - left, bottom - top))
             for t, text in enumerate(sample["texts"]):
                 column = sample["targets"][:, t].tolist()
                 for i, target in enumerate(column):
@@ -325,9 +326,11 @@ def test_targets_agree_with_the_boxes(card, step):
     assert true > 40 and false > 300 and changed > 20
 
 
-def test_captions_left_as_they_were_become_false(card):
+def test_captions_left_as_they_were_become_false(dataset_config):
     """What the test above looks for is there to be found."""
-    data = GroundingDataset(load_split(card, "train"), card.names, settings_of(fliplr=1, rewrite=False, describe=0))
+    data = GroundingDataset(
+        load_split(dataset_config, "train"), dataset_config.names, settings_of(fliplr=1, rewrite=False, describe=0)
+    )
     wrong = 0
     for index in range(len(data)):
         sample, view = data[0, index], data.augment(0, index, np.random.default_rng([1, 0, index]))
@@ -337,30 +340,30 @@ def test_captions_left_as_they_were_become_false(card):
     assert wrong > 3
 
 
-def test_mosaic_is_closed_for_the_last_epochs(card):
+def test_mosaic_is_closed_for_the_last_epochs(dataset_config):
     args = settings_of(mosaic=1, epochs=4, close_mosaic=1)
-    data = GroundingDataset(load_split(card, "train"), card.names, args)
+    data = GroundingDataset(load_split(dataset_config, "train"), dataset_config.names, args)
     assert [data.augment(epoch, 0, np.random.default_rng(0)).fills for epoch in range(5)] == [1, 1, 1, 0, 0]
 
 
 # grey values and colours
 
 
-def test_colour_is_changed_in_optical_and_speckle_added_in_sar_pictures(card):
-    pictures = load_split(card, "train")
-    plain = GroundingDataset(pictures, card.names, settings_of())
-    tinted = GroundingDataset(pictures, card.names, settings_of(hsv_h=0.5, hsv_s=0.5))
-    noisy = GroundingDataset(pictures, card.names, settings_of(speckle=1))
-    for i, picture in enumerate(pictures):
-        optical = picture.modality == "optical"
+def test_colour_is_changed_in_optical_and_speckle_added_in_sar_images(dataset_config):
+    images = load_split(dataset_config, "train")
+    plain = GroundingDataset(images, dataset_config.names, settings_of())
+    tinted = GroundingDataset(images, dataset_config.names, settings_of(hsv_h=0.5, hsv_s=0.5))
+    noisy = GroundingDataset(images, dataset_config.names, settings_of(speckle=1))
+    for i, image in enumerate(images):
+        optical = image.modality == "optical"
         before, colour, noise = (np.asarray(d[0, i]["img"]) for d in (plain, tinted, noisy))
         assert np.array_equal(before, colour) != optical and np.array_equal(before, noise) == optical
 
 
-def test_named_colours_are_left_alone(card):
-    pictures = [p for p in load_split(card, "train") if p.modality == "optical"]
-    data = GroundingDataset(pictures, card.names, settings_of(hsv_h=0.5, hsv_s=0.5, describe=0))
+def test_named_colours_are_left_alone(dataset_config):
+    images = [p for p in load_split(dataset_config, "train") if p.modality == "optical"]
+    data = GroundingDataset(images, dataset_config.names, settings_of(hsv_h=0.5, hsv_s=0.5, describe=0))
     before = data.load(0)
     assert not np.array_equal(data.augment(0, 0, np.random.default_rng(0)).img, before)
-    object.__setattr__(pictures[0], "captions", (("The reddish airplane",), *pictures[0].captions[1:]))
+    object.__setattr__(images[0], "captions", (("The reddish airplane",), *images[0].captions[1:]))
     assert np.array_equal(data.augment(0, 0, np.random.default_rng(0)).img, before)

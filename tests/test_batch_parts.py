@@ -8,7 +8,7 @@ import pytest
 from batch_set import IMGSZ, make
 
 from optisar_yolo.commands.main import main
-from optisar_yolo.utils.arguments import BUNDLED_MODEL
+from optisar_yolo.utils.options import BUNDLED_MODEL
 
 pytest.importorskip("ray")
 
@@ -17,7 +17,7 @@ import pyarrow.csv  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from optisar_yolo.batch import BatchError, BatchOptions  # noqa: E402
-from optisar_yolo.batch.folder import Folder  # noqa: E402
+from optisar_yolo.batch.folder import AnswerFolder  # noqa: E402
 from optisar_yolo.batch.manifest import make_id, read_manifest  # noqa: E402
 from optisar_yolo.batch.parts import cut, name_of, pack, unpack  # noqa: E402
 from optisar_yolo.batch.places import ending, locate, parent  # noqa: E402
@@ -51,7 +51,7 @@ def manifest(tmp_path, rows):
     return str(path)
 
 
-def test_ids_are_made_of_picture_and_sentence(tmp_path):
+def test_ids_are_made_of_image_and_expression(tmp_path):
     rows = [{"image": "a", "text": "x"}, {"image": "a", "text": "y"}, {"image": "ax", "text": "y"}]
     ids = read_manifest(manifest(tmp_path, rows))["id"].to_pylist()
     assert ids == [make_id("a", "x"), make_id("a", "y"), make_id("ax", "y")] and len(set(ids)) == 3
@@ -60,7 +60,7 @@ def test_ids_are_made_of_picture_and_sentence(tmp_path):
     assert read_manifest(manifest(tmp_path, numbers))["id"].to_pylist() == ["3", "1"]
 
 
-def test_lists_of_sentences_become_rows(tmp_path):
+def test_lists_of_expressions_become_rows(tmp_path):
     rows = [{"id": "p", "image": "a", "text": ["x", "y"], "n": 1}, {"id": "q", "image": "b", "text": ["z"], "n": 2}]
     table = read_manifest(manifest(tmp_path, rows))
     assert [tuple(r.values()) for r in table.to_pylist()] == [
@@ -124,23 +124,23 @@ def test_places(tmp_path):
     assert ending(f"s3://bucket/a.CSV{where}") == "csv"
 
 
-def test_parts_keep_pictures_whole():
+def test_parts_keep_images_whole():
     images = [f"p{i % 100}" for i in range(1000)]
     table = pa.table({"id": [str(i) for i in range(1000)], "image": images, "text": ["x"] * 1000})
     parts = cut(table, 2)
     assert 16 <= len(parts) <= 20
     assert sorted(i for p in parts for i in p["id"].to_pylist()) == sorted(table["id"].to_pylist())
     where = [set(p["image"].to_pylist()) for p in parts]
-    assert sum(map(len, where)) == 100  # no picture is in two
+    assert sum(map(len, where)) == 100  # no image is in two
     assert len(cut(table.slice(0, 1), 8)) == 1
     assert unpack(pack(parts[1])).equals(parts[1])
 
 
-def test_many_sentences_of_a_picture_are_one_part(monkeypatch):
+def test_many_expressions_of_a_image_are_one_part(monkeypatch):
     monkeypatch.setattr("optisar_yolo.batch.parts.ROWS", 10)
     images = ["a"] * 4 + ["b"] * 25 + ["c"] * 4 + ["d"] * 4
     table = pa.table({"id": [str(i) for i in range(37)], "image": images})
-    monkeypatch.setattr("optisar_yolo.batch.parts.PARTS", 0.25)  # all in one part, if it were for pictures alone
+    monkeypatch.setattr("optisar_yolo.batch.parts.PARTS", 0.25)  # all in one part, if it were for images alone
     assert [len(p) for p in cut(table, 1)] == [4, 25, 8]
 
 
@@ -151,9 +151,9 @@ def test_a_part_has_the_same_name_however_it_is_ordered():
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     pq.write_table(pa.table({"x": [1]}), tmp_path / "mine.parquet")
     with pytest.raises(BatchError, match="not of a batch"):
-        Folder(str(tmp_path)).begin({"conf": 0.5})
+        AnswerFolder(str(tmp_path)).begin({"conf": 0.5})
     assert [f.name for f in tmp_path.iterdir()] == ["mine.parquet"]
-    other = Folder(str(tmp_path / "new"))
+    other = AnswerFolder(str(tmp_path / "new"))
     other.begin({"conf": 0.5})
     other.begin({"conf": 0.5})
     (tmp_path / "new" / "run.json").write_text("{")
@@ -162,7 +162,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 
 def test_what_two_runs_wrote_at_once_is_noticed(tmp_path):
-    folder = Folder(tmp_path.as_uri())
+    folder = AnswerFolder(tmp_path.as_uri())
     columns = {"image": ["p", "p"], "answered": [True, False], "error": pa.array([None, None], pa.string())}
     folder.write("one", pa.table({"id": ["a", "b"], **columns}))
     folder.write("two", pa.table({"id": ["b", "c"], **columns}))
@@ -171,18 +171,18 @@ def test_what_two_runs_wrote_at_once_is_noticed(tmp_path):
 
 
 def test_rows_that_were_given_up_are_named(tmp_path):
-    folder = Folder(str(tmp_path))
+    folder = AnswerFolder(str(tmp_path))
     folder.write(
         "one", pa.table({"id": ["a"], "image": ["p"], "answered": [True], "error": pa.array([None], "string")})
     )
     asked = pa.table({"id": ["a", "b", "c"], "image": ["p", "big.tif", "big.tif"]})
-    with pytest.raises(BatchError, match="2 of 3 rows have no answer.* of 1 pictures, among them big.tif"):
+    with pytest.raises(BatchError, match="2 of 3 rows have no answer.* of 1 images, among them big.tif"):
         _result(folder, asked, _Work(), 3)
     assert _result(folder, asked.slice(0, 1), _Work(), 0).answered == 1
 
 
 def test_a_worker_by_itself(tmp_path, monkeypatch):
-    """Few pictures and sentences at a time give the same answers; columns of any type travel along."""
+    """Few images and expressions at a time give the same answers; columns of any type travel along."""
     path = make(tmp_path, 3)
     table = read_manifest(str(path))
     extra = pa.array([{"a": [i]} for i in range(len(table))])
@@ -195,7 +195,7 @@ def test_a_worker_by_itself(tmp_path, monkeypatch):
     assert (grouped["pictures"], grouped["rows"]) == (3, 6)
     (file,) = (tmp_path / "whole").iterdir()  # the same rows replace themselves
     before = pq.read_table(file)
-    monkeypatch.setattr("optisar_yolo.batch.worker.SENTENCES", 1)
+    monkeypatch.setattr("optisar_yolo.batch.worker.EXPRESSIONS", 1)
     worker.asking = Asking(BUNDLED_MODEL, None, str(tmp_path), "", 0.0, 2, IMGSZ, 1)
     worker({"rows": pack(table)})
     after = pq.read_table(file)

@@ -67,7 +67,7 @@ def test_record_grows_and_keeps_the_runs_that_count(tmp_path: Path):
 
 
 @pytest.mark.parametrize("yaml", ["yoloe-11n.yaml", "yolov8s-worldv2.yaml"])
-def test_stock_peers_answer_each_sentence(yaml: str, tmp_path: Path):
+def test_stock_peers_answer_each_expression(yaml: str, tmp_path: Path):
     peer = peers.Stock(yaml, yaml[7], tmp_path, 1)
     for texts in (1, 3):
         boxes, conf = peer.in_pytorch(64, texts)()
@@ -79,7 +79,7 @@ def test_stock_peers_answer_each_sentence(yaml: str, tmp_path: Path):
 
 def test_folding_the_classes_into_yoloe_changes_no_answer(tmp_path: Path):
     peer = peers.Stock("yoloe-11n.yaml", "n", tmp_path, 1)
-    img = engines.picture(64)
+    img = engines.image(64)
     with torch.inference_mode():
         plain = peer._told(3).model(img)[0]
         folded = peer.fused(3)(img)[0]
@@ -104,7 +104,7 @@ def test_grounding_dino_answers_each_caption(monkeypatch: pytest.MonkeyPatch):
     config = peers.dino_config()
     config.encoder_layers = config.text_config.num_hidden_layers = 1  # small enough for a test
     config.decoder_layers = 2  # that share their box heads
-    config.num_queries = 20  # a picture of 64 pixels has too few cells for 900
+    config.num_queries = 20  # an image of 64 pixels has too few cells for 900
     net = transformers.GroundingDinoForObjectDetection(config).eval()
     monkeypatch.setattr(peers, "grounding_dino", lambda: net)
     forwards: list[object] = []
@@ -123,7 +123,7 @@ def test_encoding_once_and_a_forward_each_give_the_same(kind: str, tmp_path: Pat
     assert torch.allclose(once[1], each[1], atol=1e-4)
 
 
-def test_plan_asks_one_by_one_networks_one_sentence_at_their_own_size():
+def test_plan_asks_one_by_one_networks_one_expression_at_their_own_size():
     whole = engines.Contestant("a", engines.PYTORCH, "m", lambda s, t: lambda: None)  # type: ignore[arg-type,return-value]
     single = engines.Contestant("b", engines.PYTORCH, "m", whole.prepare, sizes=(800,), one_by_one=True)
     found = [(c.name, size, t) for c, size, t in latency.plan([whole, single], 640, [1, 8])]

@@ -1,4 +1,4 @@
-"""Cleaning: boxes, categories and their words, records and captions said twice, pictures that cannot be read."""
+"""Cleaning: boxes, categories and their words, records and captions said twice, images that cannot be read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_samples import SIZE, begin, instance, options, picture, recipe, write_picture
+from hand_samples import SIZE, begin, image, instance, options, recipe, write_image
 from hypothesis import given, strategies as st
 
 from optisar_yolo.construction.cleaning import clean as step
@@ -18,7 +18,7 @@ from optisar_yolo.construction.samples import Sample, SampleFile
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.data.checks import Skips, iou
 from optisar_yolo.data.config import DataError
-from optisar_yolo.utils.arguments import UsageError
+from optisar_yolo.utils.options import UsageError
 
 BOX = [100.0, 50.0, 200.0, 120.0]
 FINE = (
@@ -113,9 +113,9 @@ def test_any_text_can_be_rewritten(words: list[str]) -> None:
 
 
 def test_categories_and_captions_are_unified_and_counted(tmp_path: Path) -> None:
-    path = write_picture(tmp_path / "a.jpg", 0)
+    path = write_image(tmp_path / "a.jpg", 0)
     own = {"categories": {"Harbor": "optical harbor", "*": "optical ship"}}
-    sample = picture(
+    sample = image(
         "own/a.jpg",
         instance("a#0", BOX, "Nimitz", "The Nimitz to the left of the ferry", " \n", None, 7),
         instance("a#1", [300.0, 50.0, 400.0, 120.0], "Ferry", "A   ferry\ton the right"),
@@ -134,8 +134,8 @@ def test_categories_and_captions_are_unified_and_counted(tmp_path: Path) -> None
 
 
 def test_two_sources_may_share_a_folder(tmp_path: Path) -> None:
-    path = write_picture(tmp_path / "a.jpg", 0)
-    samples = [picture(f"{s}/a", instance(f"{s}/a#0", BOX, "ship"), path=path, source=s) for s in ("boats", "own")]
+    path = write_image(tmp_path / "a.jpg", 0)
+    samples = [image(f"{s}/a", instance(f"{s}/a#0", BOX, "ship"), path=path, source=s) for s in ("boats", "own")]
     source = {"format": "voc", "path": "own", "modality": "optical"}
     both = recipe(
         sources=[
@@ -147,15 +147,15 @@ def test_two_sources_may_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_modality_in_a_caption_is_no_finer_word(tmp_path: Path) -> None:
-    path = write_picture(tmp_path / "a.jpg", 0)
-    sample = picture("a", instance("a#0", BOX, "optical ship", "The optical ship on the left"), path=path)
+    path = write_image(tmp_path / "a.jpg", 0)
+    sample = image("a", instance("a#0", BOX, "optical ship", "The optical ship on the left"), path=path)
     (done,) = clean([sample], Report(), recipe(own={"categories": {"optical ship": "optical ship"}}))
     assert done.instances[0].captions == ["The optical ship on the left"]
 
 
 def test_unknown_categories_go_and_the_other_modality_is_refused(tmp_path: Path) -> None:
-    path = write_picture(tmp_path / "a.jpg", 0)
-    sample = picture("a", instance("a#0", BOX, "ship"), instance("a#1", BOX, "whale"), path=path)
+    path = write_image(tmp_path / "a.jpg", 0)
+    sample = image("a", instance("a#0", BOX, "ship"), instance("a#1", BOX, "whale"), path=path)
     report = Report()
     (done,) = clean([sample], report, recipe(own={"categories": {"ship": "optical ship"}}))
     assert [i.id for i in done.instances] == ["a#0"]
@@ -190,7 +190,7 @@ def test_records_of_one_object_become_one() -> None:
 
 def test_a_recipe_that_keeps_the_splits_keeps_records_of_two_splits_apart(tmp_path: Path) -> None:
     twins = [instance(f"#{s}", BOX, "ship", f"A {s} ship", split=s) for s in ("train", "test")]
-    sample = picture("a", *twins, path=write_picture(tmp_path / "a.jpg", 0))
+    sample = image("a", *twins, path=write_image(tmp_path / "a.jpg", 0))
     for build, left in (({}, 1), ({"split": None}, 1), ({"split": {"by": "source"}}, 2)):
         (done,) = clean([sample], Report(), recipe(build=build))
         assert len(done.instances) == left and sum(len(i.captions) for i in done.instances) == 2
@@ -212,29 +212,29 @@ def test_a_caption_of_two_objects_is_flagged_or_dropped() -> None:
     assert settle(twins, Report()) == twins
 
 
-def test_pictures_that_cannot_be_read_or_came_before_go(tmp_path: Path) -> None:
-    good = write_picture(tmp_path / "good.jpg", 0)
+def test_images_that_cannot_be_read_or_came_before_go(tmp_path: Path) -> None:
+    good = write_image(tmp_path / "good.jpg", 0)
     content = Path(good).read_bytes()
-    files = {"empty.jpg": b"", "text.png": b"no picture", "same.jpg": content, "half.jpg": content[: len(content) // 2]}
+    files = {"empty.jpg": b"", "text.png": b"no image", "same.jpg": content, "half.jpg": content[: len(content) // 2]}
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     (tmp_path / "folder.jpg").mkdir()
     names = ("good.jpg", *files, "folder.jpg", "missing.jpg")
-    samples = [picture(n, instance(f"{n}#0", BOX, "ship"), path=str(tmp_path / n)) for n in names]
+    samples = [image(n, instance(f"{n}#0", BOX, "ship"), path=str(tmp_path / n)) for n in names]
     report = Report()
     assert [s.name for s in clean(samples, report, recipe(), jobs=2)] == ["good.jpg", "half.jpg"]
-    assert problems(report)["picture that cannot be read, dropped"] == 4
-    assert problems(report)["picture whose file equals an earlier one, dropped"] == 1
+    assert problems(report)["image that cannot be read, dropped"] == 4
+    assert problems(report)["image whose file equals an earlier one, dropped"] == 1
     assert [s.name for s in clean(samples, Report(), recipe(), pixels=True)] == ["good.jpg"]
     assert [s.name for s in clean(samples, Report(), recipe(), hash=False)] == ["good.jpg", "same.jpg", "half.jpg"]
-    with pytest.raises(DataError, match="no picture is left.*cannot be read"):
+    with pytest.raises(DataError, match="no image is left.*cannot be read"):
         list(clean(samples[1:3], Report(), recipe()))
 
 
 def test_the_size_of_the_file_counts(tmp_path: Path) -> None:
-    path = write_picture(tmp_path / "a.png", 0, (320, 200))
+    path = write_image(tmp_path / "a.png", 0, (320, 200))
     report = Report()
-    sample = picture("a", instance("a#0", BOX, "ship"), instance("a#1", [400, 100, 500, 180], "ship"), path=path)
+    sample = image("a", instance("a#0", BOX, "ship"), instance("a#1", [400, 100, 500, 180], "ship"), path=path)
     (done,) = clean([sample], report, recipe())
     assert (done.width, done.height) == (320, 200) and [i.id for i in done.instances] == ["a#0"]
     assert "says 600x300, the file is 320x200" in done.instances[0].flags[0]
@@ -243,8 +243,8 @@ def test_the_size_of_the_file_counts(tmp_path: Path) -> None:
 def test_the_command_writes_what_the_function_gives(tmp_path: Path) -> None:
     samples: list[Sample] = []
     for k in range(4):
-        path = write_picture(tmp_path / f"{k}.jpg", k % 3)
-        samples.append(picture(f"own/{k}.jpg", instance(f"own/{k}.jpg#0", BOX, "Ferry", "A ferry"), path=path))
+        path = write_image(tmp_path / f"{k}.jpg", k % 3)
+        samples.append(image(f"own/{k}.jpg", instance(f"own/{k}.jpg#0", BOX, "Ferry", "A ferry"), path=path))
     work = tmp_path / "work"
     begin(work, samples, recipe())
     step.main(options(work, step.DEFAULTS))

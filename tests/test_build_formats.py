@@ -33,7 +33,7 @@ def save(folder: Path, name: str) -> None:
 
 
 def source(tmp_path: Path, format_: str, content: Any = None, **entries: Any) -> Source:
-    """Write a JSON file and the pictures a.png and b.png, and return their source."""
+    """Write a JSON file and the images a.png and b.png, and return their source."""
     for name in ("a.png", "b.png"):
         save(tmp_path / "x" / "images", name)
     if content is not None:
@@ -56,7 +56,7 @@ def coco(boxes: list[Any], **image: Any) -> dict[str, Any]:
     }
 
 
-def test_list_is_brought_together_by_picture(tmp_path: Path) -> None:
+def test_list_is_brought_together_by_image(tmp_path: Path) -> None:
     samples = read(source(tmp_path, "list", LIST, boxes="xywh"), tmp_path)
     assert [(s.name, [i.captions for i in s.instances]) for s in samples] == [
         ("x/a.png", [["second"]]),
@@ -81,9 +81,9 @@ def test_records_that_are_none_are_counted(tmp_path: Path) -> None:
     samples = read(source(tmp_path, "list", [*bad, ["a.png", [1, 2, 9, 9], "good \ud800"]]), tmp_path, report)
     assert [i.captions for s in samples for i in s.instances] == [[], ["good ?"]]
     assert report.problems.counts == {
-        "record that is no (picture, box, expression), dropped": 3,
+        "record that is no (image, box, expression), dropped": 3,
         "caption that is no text, dropped": 1,
-        "picture missing, dropped": 1,
+        "image missing, dropped": 1,
         "box that is not four numbers, dropped": 3,
     }
 
@@ -195,14 +195,14 @@ def test_coco_with_several_captions_and_bad_records(tmp_path: Path) -> None:
     assert sorted(report.problems.counts.values()) == [1, 1, 1, 2, 2]
 
 
-def test_coco_id_of_two_pictures_is_refused(tmp_path: Path) -> None:
+def test_coco_id_of_two_images_is_refused(tmp_path: Path) -> None:
     content = coco([[1, 2, 3, 4]])
     content["images"].append({"id": 1, "file_name": "b.png"})
     with pytest.raises(DataError, match=r"image id 1 stands for both a\.png and b\.png"):
         read(source(tmp_path, "coco", content), tmp_path)
 
 
-def test_one_name_in_two_split_folders_is_two_pictures(tmp_path: Path) -> None:
+def test_one_name_in_two_split_folders_is_two_images(tmp_path: Path) -> None:
     for split in ("train", "val"):
         save(tmp_path / "x" / "images" / split, "a.png")
         (tmp_path / "x" / f"{split}.json").write_text(json.dumps(coco([[1, 2, 3, 4]])))
@@ -240,9 +240,9 @@ def test_boxes_of_the_wrong_form_are_noticed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="as xywh, and fit as xyxy; set 'boxes: xyxy'"):
         read(source(tmp_path, "coco", coco(corners)), tmp_path)
     assert read(source(tmp_path, "coco", coco(corners), boxes="xyxy"), tmp_path)
-    with pytest.raises(DataError, match="pictures of another size"):
+    with pytest.raises(DataError, match="images of another size"):
         read(source(tmp_path, "list", [("a.png", [900, 900, 950, 990], "x")] * 4), tmp_path)
-    with pytest.raises(DataError, match="shares of the picture; give pixels"):
+    with pytest.raises(DataError, match="shares of the image; give pixels"):
         read(source(tmp_path, "list", [("a.png", [0.1, 0.2, 0.5, 0.6], "x")] * 4), tmp_path)
 
 
@@ -253,7 +253,7 @@ def test_a_few_bad_boxes_are_left_to_the_next_step(tmp_path: Path) -> None:
     assert boxes[1:3] == [(50, 40, 20, 10), (-9, 0, 500, 5)] and len(boxes) == 6
 
 
-def test_fingerprint_follows_pictures_and_annotations(tmp_path: Path) -> None:
+def test_fingerprint_follows_images_and_annotations(tmp_path: Path) -> None:
     given = source(tmp_path, "yolo", names=("boat",), annotations="labels")
     (tmp_path / "x" / "labels").mkdir()
     (tmp_path / "x" / "labels" / "a.txt").write_text("0 .5 .5 .1 .1")

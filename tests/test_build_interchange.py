@@ -54,9 +54,9 @@ def bare(content):
 @pytest.mark.parametrize("show", ["flagged", "all"])
 @pytest.mark.parametrize("tool", [lambda c: c, bare])
 def test_there_and_back_decides_nothing(work, show, tool):
-    content = exported(work, show=show, pictures=True)
+    content = exported(work, show=show, images=True)
     assert len(content["annotations"]) == 5 and [c["name"] for c in content["categories"]] == NAMES
-    assert (work / "out_images" / "s" / "a.jpg").is_file()
+    assert (work / "pictures" / "s" / "a.jpg").is_file()
     assert imported(work, tool(content)) == {}
 
 
@@ -92,7 +92,7 @@ def test_changes_come_back_as_decisions(work):
     assert imported(work, exported(work, show="all")) == {}
 
 
-def test_without_attributes_boxes_are_matched_in_their_picture(work):
+def test_without_attributes_boxes_are_matched_in_their_image(work):
     content = bare(exported(work))
     by_box = {tuple(map(round, n["bbox"])): n for n in content["annotations"]}
     by_box[150, 100, 60, 30]["bbox"] = [155, 103, 60, 30]
@@ -103,7 +103,7 @@ def test_without_attributes_boxes_are_matched_in_their_picture(work):
 
 def test_what_is_missing_or_broken_rejects_nothing(work):
     content = exported(work)
-    content["images"] = content["images"][:1]  # the tool was given one picture
+    content["images"] = content["images"][:1]  # the tool was given one image
     content["annotations"][0]["bbox"] = [1, 2, float("nan"), 4]
     content["annotations"] = [content["annotations"][0], {"image_id": 1, "id": 9}, *content["annotations"][3:], 7]
     content["annotations"].append({"image_id": 1, "id": 10, "category_id": 77, "bbox": [600, 400, 20, 20]})
@@ -111,8 +111,8 @@ def test_what_is_missing_or_broken_rejects_nothing(work):
     (work / "out.json").write_text(json.dumps(content))
     source = SampleFile(work / "import" / "samples.jsonl")
     assert list(interchange.decisions_of(work / "out.json", source, report, {}, NAMES)) == []
-    assert report.counts == {"pictures in the file": 1, "pictures not in the file": 1}
-    assert report.problems.counts["annotation without a box of positive area, its picture loses no object"] == 2
+    assert report.counts == {"images in the file": 1, "images not in the file": 1}
+    assert report.problems.counts["annotation without a box of positive area, its image loses no object"] == 2
     assert report.problems.counts["annotation that belongs to no object, ignored"] == 1
 
 
@@ -137,5 +137,5 @@ def test_an_export_that_cannot_be_written_says_so(work, samples):
         replace(samples[0], name="a.jpg@hflip", transform="hflip"),
     ):
         with pytest.raises(DataError, match="a.jpg"):
-            interchange.write_coco(work / "out.json", [hostile], {}, pictures=True)
+            interchange.write_coco(work / "out.json", [hostile], {}, images=True)
     assert not (work / "out.json").exists()

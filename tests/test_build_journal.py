@@ -132,7 +132,7 @@ def test_applying_drops_corrects_and_keeps_what_is_open(samples):
     corrected, open_, clipped, outside = [i for s in done for i in s.instances]
     assert corrected.box == CORRECT.box and corrected.flags == [] and open_ == samples[0].instances[2]
     assert clipped.box == (140, 90, 300, 140)
-    assert outside.box == (20, 20, 60, 60) and outside.flags[-1] == "review: box outside the picture"
+    assert outside.box == (20, 20, 60, 60) and outside.flags[-1] == "review: box outside the image"
     assert report.counts == {"rejected": 1, "corrected": 2, "flagged and open": 2}
     assert report.problems.counts == {
         "correction that cannot be right, not applied": 1,
@@ -141,17 +141,17 @@ def test_applying_drops_corrects_and_keeps_what_is_open(samples):
 
 
 @pytest.mark.parametrize(("category", "flagged"), [("optical airplane", False), ("sar ship", True), ("dragon", True)])
-def test_a_category_must_be_known_and_of_the_pictures_modality(samples, category, flagged):
+def test_a_category_must_be_known_and_of_the_images_modality(samples, category, flagged):
     decisions = {"s/a.jpg#1": Decision("s/a.jpg#1", "correct", category=category)}
     item = list(review.decided(samples, Report(), decisions, tuple(NAMES)))[0].instances[1]
     assert bool(item.flags) == flagged and item.category == ("optical ship" if flagged else category)
 
 
-def test_a_picture_goes_with_its_last_object(samples):
+def test_a_image_goes_with_its_last_object(samples):
     report = Report()
     decisions = {i.id: Decision(i.id, "reject") for i in samples[1].instances}
     assert [s.name for s in review.decided(samples, report, decisions)] == ["s/a.jpg"]
-    assert report.counts["pictures without objects left, dropped"] == 1
+    assert report.counts["images without objects left, dropped"] == 1
 
 
 def test_apply_is_a_step_whose_input_is_the_journal(work):

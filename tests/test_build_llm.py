@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from fake_endpoint import FakeEndpoint, Raw, completion, right
-from hand_samples import begin, instance, options, picture, recipe
+from hand_samples import begin, image, instance, options, recipe
 
 from optisar_yolo.construction.samples import Sample, SampleFile
 from optisar_yolo.construction.transforms import transform as step
@@ -45,7 +45,7 @@ def cache(tmp_path: Path) -> Iterator[ReplyCache]:
 
 
 def ship(name: str = "p", caption: str = OLD) -> Sample:
-    return picture(
+    return image(
         name,
         instance(f"{name}#0", UPPER_LEFT, "optical ship", caption),
         instance(f"{name}#1", LOWER_RIGHT, "optical ship"),
@@ -53,7 +53,7 @@ def ship(name: str = "p", caption: str = OLD) -> Sample:
 
 
 def rewritten(client: Client, sample: Sample | None = None, **how: Any) -> tuple[list[str], dict[str, int]]:
-    """Mirror a picture; return its first object's captions and what was counted."""
+    """Mirror an image; return its first object's captions and what was counted."""
     outcome = expand(sample or ship(), ["hflip"], ByModel(client, **how), replace_lost=False)
     captions = outcome.samples[1].instances[0].captions if len(outcome.samples) > 1 else []
     return captions, {k: v for k, v in outcome.counts.items() if v}
@@ -191,8 +191,7 @@ def test_odd_token_counts_do_no_harm(usage: Any, cache: ReplyCache) -> None:
 
 def ships(count: int) -> list[Sample]:
     harbors = [
-        picture(f"h{k}", *(instance(f"h{k}#{n}", LOWER_RIGHT, "optical harbor") for n in range(4)))
-        for k in range(count)
+        image(f"h{k}", *(instance(f"h{k}#{n}", LOWER_RIGHT, "optical harbor") for n in range(4))) for k in range(count)
     ]
     return harbors + [ship(f"own/{k}.jpg", f"The ship {k} in the upper left corner") for k in range(count)]
 
@@ -311,9 +310,9 @@ def test_an_endpoint_that_is_not_there(cache: ReplyCache) -> None:
     client = Client(cache, "m", "http://127.0.0.1:9/v1", retries=0)
     for _ in range(HOPELESS - 1):
         with pytest.raises(NoAnswerError, match="APIConnectionError"):
-            client.ask([{"role": "user", "content": "hello"}])
+            client.ground([{"role": "user", "content": "hello"}])
     with pytest.raises(DataError, match="llm_url"):
-        client.ask([{"role": "user", "content": "hello"}])
+        client.ground([{"role": "user", "content": "hello"}])
 
 
 def test_an_answer_in_a_code_fence_is_read() -> None:

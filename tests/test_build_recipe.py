@@ -14,7 +14,7 @@ import yaml
 from optisar_yolo.construction.commands import COMMON
 from optisar_yolo.construction.recipe import load_recipe, recipe_in, recipe_of
 from optisar_yolo.construction.sources import importer as sources
-from optisar_yolo.data.config import DataError, card_names, modality_of
+from optisar_yolo.data.config import DataError, dataset_names, modality_of
 from optisar_yolo.plugin import resources
 
 PACKAGED = [n for n in resources.packaged_names("datasets") if n.startswith("recipes/")]
@@ -38,7 +38,7 @@ GOOD: dict[str, Any] = {
 def test_packaged_recipes_cover_the_issue() -> None:
     assert {Path(n).stem for n in PACKAGED} == {"optsar-rsvg", "dior-rsvg", "opt-rsvg", "own-boxes"}
     optsar = load_recipe("optsar-rsvg.yaml")
-    assert optsar.names == card_names("optsar.yaml")
+    assert optsar.names == dataset_names("optsar.yaml")
     assert optsar.released["all"] == {"pictures": 46825, "expressions": 90148}
     for key, total in optsar.released["all"].items():
         assert sum(optsar.released[s][key] for s in ("train", "val", "test")) == total
@@ -58,7 +58,7 @@ def test_packaged_recipes_are_consistent(name: str) -> None:
 
 def test_dior_card_and_recipe_name_the_same_categories() -> None:
     recipe = load_recipe("dior-rsvg.yaml")
-    assert recipe.names == card_names("dior-rsvg.yaml")
+    assert recipe.names == dataset_names("dior-rsvg.yaml")
     assert sorted(recipe.sources[0].categories.values()) == sorted(recipe.names)
     assert recipe.sources[0].expect == {"objects": 38320, "train": 26991, "val": 3829, "test": 7500}
 

@@ -81,11 +81,11 @@ def serve(work):
 
 
 def at(page, x: float, y: float) -> tuple[float, float]:
-    """Return where a pixel of the picture is on the screen."""
+    """Return where a pixel of the image is on the screen."""
     return tuple(
         page.evaluate(
             "([x, y]) => { const p = new DOMPoint(x, y).matrixTransform("
-            "document.querySelector('.review-picture').getScreenCTM()); return [p.x, p.y]; }",
+            "document.querySelector('.review-image').getScreenCTM()); return [p.x, p.y]; }",
             [x, y],
         )
     )
@@ -116,7 +116,7 @@ def test_flag_correct_kill_apply_export(work, serve, page, tmp_path):
     page.expect(page.locator(".review-corner")).to_have_count(4)
     page.expect(page.locator(".review-flag")).to_have_text("screen: best IoU 0.12")
     page.expect(count).to_have_text("0 of 4 done")
-    page.wait_for_function("document.querySelector('.review-picture image').getBBox().width === 640")
+    page.wait_for_function("document.querySelector('.review-image image').getBBox().width === 640")
     page.screenshot(path=str(tmp_path / "wide.png"))
 
     # the box drawn anew, one corner moved, then the words; a key typed there is a letter
@@ -154,7 +154,7 @@ def test_flag_correct_kill_apply_export(work, serve, page, tmp_path):
     page.expect(state).to_have_text("corrected")
     page.keyboard.press("ArrowRight")
     page.expect(page.locator(".review-name")).to_have_text("s/b.tif#0")
-    page.wait_for_function("document.querySelector('.review-picture image').getBBox().width === 300")  # the TIFF
+    page.wait_for_function("document.querySelector('.review-image image').getBBox().width === 300")  # the TIFF
     page.expect(page.locator(".review-failed")).to_have_count(0)
     page.keyboard.press("r")
     page.expect(page.locator(".review-name")).to_have_text("s/b.tif#1")
@@ -163,7 +163,7 @@ def test_flag_correct_kill_apply_export(work, serve, page, tmp_path):
     page.get_by_role("button", name="Accept").click()
     page.expect(count).to_have_text("4 of 4 done")
     page.keyboard.press("z")  # a click on a button leaves the keys alive
-    page.wait_for_function("document.querySelector('.review-picture').viewBox.baseVal.width < 300")
+    page.wait_for_function("document.querySelector('.review-image').viewBox.baseVal.width < 300")
     assert all(url.startswith((server.url, "data:", "blob:")) for url in asked) and not noise
 
     server.end(signal.SIGKILL)
@@ -186,7 +186,7 @@ def test_flag_correct_kill_apply_export(work, serve, page, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_lost_picture_a_filter_and_a_journal_that_cannot_be_written(work, serve, page):
+def test_a_lost_image_a_filter_and_a_journal_that_cannot_be_written(work, serve, page):
     (work.parent / "a.jpg").unlink()
     server = serve()
     page.goto(server.url)

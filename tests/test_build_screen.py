@@ -22,7 +22,7 @@ QUICK = {"folds": 2, "epochs": 1, "imgsz": 64, "batch": 2, "device": "cpu", "job
 
 
 def sample(number: int, category: str = "optical ship", source: str = "a", **fields) -> Sample:
-    """Return a picture of 64 x 64 with one object."""
+    """Return an image of 64 x 64 with one object."""
     name = f"{source}/{number:03d}.png"
     item = Instance(f"{name}#0", (10.0, 12.0, 40.0, 44.0), category, ["the ship"])
     return Sample(name, f"/nowhere/{name}", source, category.split()[0], 64, 64, [item], **fields)
@@ -30,7 +30,7 @@ def sample(number: int, category: str = "optical ship", source: str = "a", **fie
 
 @pytest.fixture
 def work(tmp_path: Path) -> Path:
-    """Return a work folder with eight small pictures; one is a 16-bit TIFF, one a JPEG with bytes behind its end."""
+    """Return a work folder with eight small images; one is a 16-bit TIFF, one a JPEG with bytes behind its end."""
     rng = np.random.default_rng(0)
     samples = []
     for number in range(8):
@@ -72,7 +72,7 @@ def test_the_wrong_label_is_flagged_and_the_others_are_not(tmp_path):
     samples[2].instances[0].box = (40.0, 40.0, 60.0, 60.0)  # wrong by hand
     samples[3].instances[0].flags = ["screen: best IoU 0.01", "ambiguous"]
     samples.append(sample(4, "optical ship"))  # found, but as something else
-    samples.append(sample(5))  # has no line: its picture could not be read
+    samples.append(sample(5))  # has no line: its image could not be read
     folds = {s.name: i % 2 for i, s in enumerate(samples)}
     categories = ["optical ship", "sar ship"]
     near = [11.0, 12.0, 40.0, 45.0]
@@ -91,7 +91,7 @@ def test_the_wrong_label_is_flagged_and_the_others_are_not(tmp_path):
     ]  # fmt: skip
     assert report.counts["flagged"] == 2 and report.counts["best IoU 0.9-1.0"] == 3
     assert sum(n for name, n in report.counts.items() if name.startswith("best IoU")) == 5
-    assert report.problems.counts == {"picture without detections, not screened": 1}
+    assert report.problems.counts == {"image without detections, not screened": 1}
     files[0].write_text("prose\n")
     with pytest.raises(DataError, match="line 1"):
         list(screen.screen(samples, report, files, folds, categories, 0.3))
@@ -123,11 +123,11 @@ def test_runs_end_to_end_and_goes_on_after_a_fold(work, monkeypatch):
     trained = []
     stock = screen_train.train_fold
 
-    def watched(card, *args, **settings):
-        trained.append(card.parent.name)
-        if not (card.parent / "train").exists():
+    def watched(dataset_config, *args, **settings):
+        trained.append(dataset_config.parent.name)
+        if not (dataset_config.parent / "train").exists():
             raise KeyboardInterrupt  # enough: it would train
-        return stock(card, *args, **settings)
+        return stock(dataset_config, *args, **settings)
 
     monkeypatch.setattr(screen_train, "train_fold", watched)
     run(work)
@@ -166,14 +166,14 @@ def test_a_training_that_was_killed_goes_on_with_its_epoch(work, monkeypatch):
     assert screen_train._state(torn) == (False, False)
 
 
-def test_pictures_as_a_trainer_reads_them(work):
+def test_images_as_a_trainer_reads_them(work):
     source = SampleFile(work / "import" / "samples.jsonl")
     folds = folds_of(source, 2, 0)
     root = work / "parts"
-    samples = [*source, sample(8)]  # the last has no picture
+    samples = [*source, sample(8)]  # the last has no image
     report = Report()
     screen_data.write_parts(root, samples, folds | {"a/008.png": 0}, ["optical ship", "sar ship"], report, jobs=2)
-    assert report.problems.counts == {"picture that cannot be read, not screened": 1}
+    assert report.problems.counts == {"image that cannot be read, not screened": 1}
     written = {p.stem: p for p in root.rglob("images/*")}
     assert written["0000000"].samefile(samples[0].path)  # linked
     assert written["0000004"].suffix == written["0000005"].suffix == ".png"

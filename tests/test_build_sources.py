@@ -17,8 +17,8 @@ from fake_sources import COUNTS, SIZE, Thing, fake_recipe, make_sources, write_x
 from optisar_yolo.commands import main as cli
 from optisar_yolo.construction.recipe import Source
 from optisar_yolo.construction.samples import Sample, SampleFile
+from optisar_yolo.construction.sources.images import find_image, image_size
 from optisar_yolo.construction.sources.importer import fingerprint, read_source
-from optisar_yolo.construction.sources.pictures import find_picture, picture_size
 from optisar_yolo.construction.steps import Report, output_of
 from optisar_yolo.data.config import DataError
 
@@ -36,18 +36,18 @@ def fakes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Callable[..., Source]:
-    """Return a maker of VOC sources: pictures in `tmp_path`/x/JPEGImages, two objects in each."""
+    """Return a maker of VOC sources: images in `tmp_path`/x/JPEGImages, two objects in each."""
 
-    def make(pictures: int = 2, **entries: Any) -> Source:
-        for number in reversed(range(pictures)):
+    def make(images: int = 2, **entries: Any) -> Source:
+        for number in reversed(range(images)):
             write_xml(tmp_path / "x" / "Annotations" / f"{number}.xml", f"{number}.png", THINGS)
-            save_picture(tmp_path / "x" / "JPEGImages" / f"{number}.png")
+            save_image(tmp_path / "x" / "JPEGImages" / f"{number}.png")
         return Source("x", "voc", "x", "optical", **entries)
 
     return make
 
 
-def save_picture(path: Path, size: tuple[int, int] = SIZE) -> Path:
+def save_image(path: Path, size: tuple[int, int] = SIZE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), np.zeros((size[1], size[0]), np.uint8))
     return path
@@ -133,8 +133,8 @@ def test_xml_cannot_declare_entities(voc: Callable[..., Source], tmp_path: Path)
 def test_sizes_come_from_the_header_where_xml_has_none(tmp_path: Path) -> None:
     write_xml(tmp_path / "x" / "Annotations" / "a.xml", "a.jpg", THINGS, size=None)
     write_xml(tmp_path / "x" / "Annotations" / "b.xml", "b.tif", THINGS, size=(0, 0))
-    save_picture(tmp_path / "x" / "JPEGImages" / "a.jpg", (70, 110))
-    save_picture(tmp_path / "x" / "JPEGImages" / "b.tif", (80, 120))
+    save_image(tmp_path / "x" / "JPEGImages" / "a.jpg", (70, 110))
+    save_image(tmp_path / "x" / "JPEGImages" / "b.tif", (80, 120))
     samples = read(Source("x", "voc", "x", "optical"), tmp_path)
     assert [(s.width, s.height) for s in samples] == [(70, 110), (80, 120)]
 
@@ -151,13 +151,13 @@ def test_objects_that_cannot_be_used_are_counted_and_keep_the_others_ids(
     assert report.problems.counts == {"box that is not four numbers, dropped": 1}
 
 
-def test_missing_and_broken_pictures_are_dropped(voc: Callable[..., Source], tmp_path: Path) -> None:
+def test_missing_and_broken_images_are_dropped(voc: Callable[..., Source], tmp_path: Path) -> None:
     source, report = voc(3), Report()
     (tmp_path / "x" / "JPEGImages" / "0.png").unlink()
     write_xml(tmp_path / "x" / "Annotations" / "1.xml", "1.png", THINGS, size=None)
     (tmp_path / "x" / "JPEGImages" / "1.png").write_bytes(b"")
     assert [s.name for s in read(source, tmp_path, report)] == ["x/2.png"]
-    assert report.problems.counts == {"picture missing, dropped": 1, "picture whose size cannot be read, dropped": 1}
+    assert report.problems.counts == {"image missing, dropped": 1, "image whose size cannot be read, dropped": 1}
 
 
 def test_source_that_gives_nothing_or_too_little_is_refused(voc: Callable[..., Source], tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_source_that_gives_nothing_or_too_little_is_refused(voc: Callable[..., S
         read(counted, tmp_path)
     for file in (tmp_path / "x" / "JPEGImages").iterdir():
         file.unlink()
-    with pytest.raises(DataError, match="no picture with objects.*picture missing"):
+    with pytest.raises(DataError, match="no image with objects.*image missing"):
         read(source, tmp_path)
     with pytest.raises(DataError, match="source x is not there"):
         read(source, tmp_path / "elsewhere")
@@ -182,35 +182,35 @@ def test_links_to_nowhere_are_counted(voc: Callable[..., Source], tmp_path: Path
     assert sorted(report.problems.counts.values()) == [1, 1]
 
 
-def test_second_annotation_of_a_picture_is_dropped(voc: Callable[..., Source], tmp_path: Path) -> None:
+def test_second_annotation_of_a_image_is_dropped(voc: Callable[..., Source], tmp_path: Path) -> None:
     source, report = voc(2), Report()
     write_xml(tmp_path / "x" / "Annotations" / "9.xml", "0.png", THINGS)
     assert len(read(source, tmp_path, report)) == 2
-    assert report.problems.counts == {"picture that was annotated before, dropped": 1}
+    assert report.problems.counts == {"image that was annotated before, dropped": 1}
 
 
 def test_names_that_lead_out_of_the_folder_find_nothing(tmp_path: Path) -> None:
-    save_picture(tmp_path / "secret.png")
+    save_image(tmp_path / "secret.png")
     (tmp_path / "x" / "images").mkdir(parents=True)
     for name in ("../../secret.png", str(tmp_path / "secret.png"), "..", "", "a\0b", "n" * 5000):
-        assert find_picture(tmp_path / "x", ["images"], name) is None
+        assert find_image(tmp_path / "x", ["images"], name) is None
 
 
-def test_picture_size_is_that_of_the_decoded_picture(tmp_path: Path) -> None:
+def test_image_size_is_that_of_the_decoded_image(tmp_path: Path) -> None:
     from PIL import Image
 
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees
     for suffix, mode in ((".jpg", "L"), (".png", "1"), (".tif", "L"), (".webp", "RGB"), (".bmp", "L")):
         Image.new(mode, (40, 25)).save(tmp_path / f"a{suffix}")
-        assert picture_size(tmp_path / f"a{suffix}") == (40, 25)
+        assert image_size(tmp_path / f"a{suffix}") == (40, 25)
     for suffix in (".jpg", ".png"):
         Image.new("L", (40, 25)).save(tmp_path / f"b{suffix}", exif=exif)
-        assert picture_size(tmp_path / f"b{suffix}") == (25, 40)
+        assert image_size(tmp_path / f"b{suffix}") == (25, 40)
     for content in (b"", b"hello", b"\xff\xd8\xff\xe0 no JPEG"):
         (tmp_path / "c.jpg").write_bytes(content)
         with pytest.raises(DataError, match=r"c\.jpg"):
-            picture_size(tmp_path / "c.jpg")
+            image_size(tmp_path / "c.jpg")
 
 
 def test_official_split_of_real_expressions_is_reproduced(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Splits: sizes, alikeness, no picture and copy apart, the same again; and the source's own splits."""
+"""Splits: sizes, alikeness, no image and copy apart, the same again; and the source's own splits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optisar_yolo.construction.commands import COMMON
 from optisar_yolo.construction.samples import Instance, Sample, SampleFile, write_lines
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.construction.writing import split as splitting
-from optisar_yolo.construction.writing.split import by_picture, by_source, parse_ratio
+from optisar_yolo.construction.writing.split import by_image, by_source, parse_ratio
 from optisar_yolo.data.config import SPLITS, DataError
 
 CATEGORIES = ("optical vehicle", "optical ship", "optical harbor", "sar ship", "sar transmission tower")
@@ -20,8 +20,8 @@ WEIGHTS = (0.6, 0.3, 0.1), (0.9, 0.1)
 EIGHT = (0.8, 0.1, 0.1)
 
 
-def pictures(count: int, seed: int = 0) -> list[Sample]:
-    """Return pictures of both modalities, some of which have up to three transformed copies."""
+def images(count: int, seed: int = 0) -> list[Sample]:
+    """Return images of both modalities, some of which have up to three transformed copies."""
     rng = np.random.default_rng(seed)
     samples = []
     for number in range(count):
@@ -36,11 +36,11 @@ def pictures(count: int, seed: int = 0) -> list[Sample]:
 
 
 def test_sizes_categories_and_modalities_follow_the_ratio() -> None:
-    samples = list(by_picture(pictures(1500), report := Report(), EIGHT))
+    samples = list(by_image(images(1500), report := Report(), EIGHT))
     sizes = Counter(s.split for s in samples)
     for split, share in zip(SPLITS, EIGHT, strict=True):
         assert abs(sizes[split] - share * len(samples)) <= 4, "more than one group off"
-        assert report.counts[f"{split} pictures"] == sizes[split]
+        assert report.counts[f"{split} images"] == sizes[split]
     for category in CATEGORIES:
         held = Counter(s.split for s in samples for i in s.instances if i.category == category)
         assert held["val"] / held.total() == pytest.approx(0.1, abs=0.015), (category, held)
@@ -50,8 +50,8 @@ def test_sizes_categories_and_modalities_follow_the_ratio() -> None:
     assert sar["test"] / sar.total() == pytest.approx(0.1, abs=0.02)
 
 
-def test_a_picture_and_its_copies_stay_together() -> None:
-    samples = list(by_picture(pictures(400), Report(), EIGHT))
+def test_a_image_and_its_copies_stay_together() -> None:
+    samples = list(by_image(images(400), Report(), EIGHT))
     found: dict[str, set[str]] = {}
     for sample in samples:
         found.setdefault(sample.origin, set()).add(sample.split)
@@ -61,34 +61,34 @@ def test_a_picture_and_its_copies_stay_together() -> None:
 
 
 def test_two_names_of_one_file_stay_together() -> None:
-    samples = pictures(200)
+    samples = images(200)
     for sample in list(samples):
         twin = Sample(f"b/{sample.name}", sample.path, "b", sample.modality, 64, 64, [])
         samples.append(twin)
     found: dict[str, set[str]] = {}
-    for sample in by_picture(samples, Report(), EIGHT):
+    for sample in by_image(samples, Report(), EIGHT):
         found.setdefault(sample.path, set()).add(sample.split)
     assert all(len(splits) == 1 for splits in found.values())
 
 
 def test_the_seed_decides_and_nothing_else() -> None:
-    first, again, other = ([s.split for s in by_picture(pictures(300), Report(), EIGHT, seed)] for seed in (0, 0, 1))
+    first, again, other = ([s.split for s in by_image(images(300), Report(), EIGHT, seed)] for seed in (0, 0, 1))
     assert first == again != other
 
 
 @pytest.mark.parametrize("ratio", [(1.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.0, 0.0, 1.0)])
 def test_a_share_of_zero_gets_nothing(ratio: tuple[float, float, float]) -> None:
-    samples = list(by_picture(pictures(50), Report(), ratio))
+    samples = list(by_image(images(50), Report(), ratio))
     used = {s.split for s in samples}
     assert used == {name for name, share in zip(SPLITS, ratio, strict=True) if share}
 
 
-def test_few_pictures_and_pictures_without_objects() -> None:
+def test_few_images_and_images_without_objects() -> None:
     bare = [Sample(f"a/{i}.jpg", f"{i}.jpg", "a", "sar", 64, 64) for i in range(10)]
-    assert Counter(s.split for s in by_picture(bare, Report(), EIGHT)) == {"train": 8, "val": 1, "test": 1}
-    assert [s.split for s in by_picture(bare[:1], Report(), EIGHT)] == ["train"]
-    with pytest.raises(DataError, match="no picture"):
-        list(by_picture([], Report(), EIGHT))
+    assert Counter(s.split for s in by_image(bare, Report(), EIGHT)) == {"train": 8, "val": 1, "test": 1}
+    assert [s.split for s in by_image(bare[:1], Report(), EIGHT)] == ["train"]
+    with pytest.raises(DataError, match="no image"):
+        list(by_image([], Report(), EIGHT))
 
 
 @pytest.mark.parametrize("text", ["8:1", "8:1:x", "-8:1:1", "0:0:0", "", "nan:1:1", "inf:1:1", "8:1:1:1"])
@@ -97,22 +97,22 @@ def test_ratios_that_mean_nothing(text: str) -> None:
         parse_ratio(text)
 
 
-def test_the_source_may_split_one_picture() -> None:
+def test_the_source_may_split_one_image() -> None:
     items = [Instance(f"x#{i}", (0, 0, 5, 5), "optical ship", ["a"], split) for i, split in enumerate(SPLITS)]
     shared = Sample("x", "x.jpg", "d", "optical", 9, 9, items)
     whole = Sample("y", "y.jpg", "d", "optical", 9, 9, [Instance("y#0", (0, 0, 5, 5), "optical ship", ["a"], "test")])
     part = Sample("z", "z.jpg", "d", "optical", 9, 9, [Instance("z#0", (0, 0, 5, 5), "optical ship", ["a"])])
     samples = list(by_source([shared, whole, part], report := Report()))
     assert [s.split for s in samples] == ["", "test", ""]
-    assert report.counts["pictures in several splits"] == 1
-    assert report.counts["test expressions"] == 2 and report.counts["train pictures"] == 1
+    assert report.counts["images in several splits"] == 1
+    assert report.counts["test expressions"] == 2 and report.counts["train images"] == 1
     assert report.problems.counts == {"object that the source gives no split, without its expressions": 1}
     with pytest.raises(DataError, match="by=picture"):
         list(by_source([part], Report()))
 
 
 def test_the_step_runs_from_the_command(tmp_path: Path) -> None:
-    write_lines(tmp_path / "import" / "samples.jsonl", pictures(30))
+    write_lines(tmp_path / "import" / "samples.jsonl", images(30))
     (tmp_path / "import" / "manifest.json").write_text("{}")
     options = COMMON | splitting.DEFAULTS | {"work": str(tmp_path)}
     splitting.main(options)

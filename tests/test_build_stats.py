@@ -21,9 +21,9 @@ from optisar_yolo.construction.commands import COMMON
 from optisar_yolo.construction.samples import Instance, Sample, SampleFile, write_lines
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.construction.writing import write as writer
-from optisar_yolo.data.config import DataError, load_card
+from optisar_yolo.data.config import DataError, load_dataset_config
 from optisar_yolo.language.parser import parse
-from optisar_yolo.language.verify import Scene
+from optisar_yolo.language.verify import LabelledObjects
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_numbers_are_those_of_the_set(built: Path) -> None:
-    result = stats(tally_of(load_card(built / "small.yaml")))
+    result = stats(tally_of(load_dataset_config(built / "small.yaml")))
     assert result["splits"]["all"] == {"pictures": 12, "objects": 24, "expressions": 24}
     assert result["modalities"]["sar"] == {"pictures": 3, "expressions": 6, "share": 0.25}
     assert result["categories"]["optical ship"]["share"] == 0.75 and "optical airplane" not in result["categories"]
@@ -42,7 +42,7 @@ def test_the_numbers_are_those_of_the_set(built: Path) -> None:
         "mean": 18.25, "min": 16.5, "max": 20.0, "5%": 16.5, "25%": 16.5, "50%": 18.25, "75%": 20.0, "95%": 20.0,
     }  # fmt: skip
     assert result["sizes"]["sar"]["area"]["max"] == 400.0
-    # a picture of each kind: 10+10+9 words, 10, 11+11, 10+10
+    # an image of each kind: 10+10+9 words, 10, 11+11, 10+10
     assert result["words"]["mean"] == pytest.approx(81 / 8, abs=0.01)
     assert result["words"]["histogram"] == {"9": 3, "10": 15, "11": 6}
     assert result["clouds"]["directions"] == {
@@ -90,7 +90,7 @@ def test_the_command_writes_readable_figures(built: Path, tmp_path: Path) -> Non
 
 
 def test_axes_have_titles_and_units(built: Path) -> None:
-    figure = distributions(tally_of(load_card(built / "small.yaml")))
+    figure = distributions(tally_of(load_dataset_config(built / "small.yaml")))
     titles = [axes.get_title() for axes in figure.axes]
     assert [t[:3] for t in titles] == ["(a)", "(b)", "(c)", "(d)", "(e)", "(f)", "(g)"]
     assert all(axes.get_xlabel() for axes in figure.axes if not axes.get_title().startswith("(d)"))
@@ -98,7 +98,7 @@ def test_axes_have_titles_and_units(built: Path) -> None:
 
 def test_bars_where_word_clouds_are_not_installed(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wordcloud", None)
-    tally = tally_of(load_card(built / "small.yaml"))
+    tally = tally_of(load_dataset_config(built / "small.yaml"))
     tally.clouds["attributes"].clear()
     axes = word_figure(tally.clouds).axes
     assert not axes[0].patches and axes[0].texts[0].get_text() == "none"
@@ -127,7 +127,7 @@ def test_every_new_expression_singles_out_its_object(each: int) -> None:
     written = 0
     for sample in describe(scenes(150), report, each=each):
         boxes = np.array([i.box for i in sample.instances])
-        scene = Scene(boxes, [i.category for i in sample.instances], (200, 120))
+        scene = LabelledObjects(boxes, [i.category for i in sample.instances], (200, 120))
         said = [c for i in sample.instances for c in i.captions]
         assert len(said) == len({c.casefold() for c in said})
         for index, instance in enumerate(sample.instances):
@@ -147,7 +147,7 @@ def test_the_share_that_names_the_modality(share: float) -> None:
     assert named == pytest.approx(share, abs=0.07)
 
 
-def test_what_is_said_depends_on_the_seed_and_the_picture_alone() -> None:
+def test_what_is_said_depends_on_the_seed_and_the_image_alone() -> None:
     def said(samples: list[Sample], seed: int) -> dict[str, list[str]]:
         return {i.id: i.captions for s in describe(samples, Report(), seed=seed) for i in s.instances}
 
@@ -166,7 +166,7 @@ def test_what_is_described_stays_and_twins_stay_without() -> None:
     assert [i.captions for i in first.instances] == [["Mine"], [], []]
     assert report.counts == {"objects without an unambiguous expression": 2}
     assert second.instances[0].captions == [] and report.problems.counts == {
-        "picture without a size, nothing described": 1
+        "image without a size, nothing described": 1
     }
 
 

@@ -20,7 +20,7 @@ from optisar_yolo.construction import commands, steps
 from optisar_yolo.construction.samples import Instance, Sample, SampleFile, write_lines
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.data.config import DataError
-from optisar_yolo.utils.arguments import UsageError
+from optisar_yolo.utils.options import UsageError
 
 SAMPLES = [
     Sample(f"a/{n}.jpg", f"/{n}.jpg", "a", "sar", 10, 8, [Instance(f"a/{n}.jpg#0", (1, 2, 3.5, 4), "ship", ["ü", "b"])])

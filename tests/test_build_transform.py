@@ -1,4 +1,4 @@
-"""Copies of pictures with rare objects: which, with which boxes, and what becomes of the captions."""
+"""Copies of images with rare objects: which, with which boxes, and what becomes of the captions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hand_samples import NAMES, SIZE, begin, instance, options, picture, recipe
+from hand_samples import NAMES, SIZE, begin, image, instance, options, recipe
 from hypothesis import given, settings, strategies as st
 
 from optisar_yolo.construction.samples import TRANSFORMS, Sample, SampleFile
@@ -16,21 +16,21 @@ from optisar_yolo.construction.steps import Report
 from optisar_yolo.construction.transforms import transform as step
 from optisar_yolo.construction.transforms.balance import choose
 from optisar_yolo.construction.transforms.copies import expand, turn_box
-from optisar_yolo.construction.transforms.rewrite import Answer, by_rules
+from optisar_yolo.construction.transforms.rewrite import RewrittenCaption, by_rules
 from optisar_yolo.construction.transforms.transform import transform
 from optisar_yolo.construction.transforms.verify import conflicts, disproved, scene_of
 from optisar_yolo.data.config import DataError
 from optisar_yolo.language.parser import parse
-from optisar_yolo.utils.arguments import UsageError
+from optisar_yolo.utils.options import UsageError
 
 CAPTIONS = Path(__file__).resolve().parents[2] / "shared" / "data" / "captions"
 UPPER_LEFT, LOWER_RIGHT, MIDDLE = [10.0, 10.0, 50.0, 40.0], [540.0, 250.0, 590.0, 290.0], [280.0, 130.0, 320.0, 170.0]
 
 
-def crowd(rng: np.random.Generator, pictures: int) -> list[Sample]:
-    """Pictures with one to five objects, most of them ships."""
+def crowd(rng: np.random.Generator, images: int) -> list[Sample]:
+    """Images with one to five objects, most of them ships."""
     samples = []
-    for k in range(pictures):
+    for k in range(images):
         kinds = rng.choice(NAMES[:3], int(rng.integers(1, 6)), p=[0.8, 0.15, 0.05])
         objects = []
         for n, kind in enumerate(kinds):
@@ -38,14 +38,14 @@ def crowd(rng: np.random.Generator, pictures: int) -> list[Sample]:
             objects.append(
                 instance(f"p{k}#{n}", [x, y, x + 40, y + 20], str(kind), f"The {kind.split()[1]} number {n}")
             )
-        samples.append(picture(f"p{k}", *objects))
+        samples.append(image(f"p{k}", *objects))
     return samples
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40), st.integers(0, 60))
-def test_rare_categories_reach_the_target_and_no_more(seed: int, pictures: int, target: int) -> None:
-    samples = crowd(np.random.default_rng(seed), pictures)
+def test_rare_categories_reach_the_target_and_no_more(seed: int, images: int, target: int) -> None:
+    samples = crowd(np.random.default_rng(seed), images)
     choice = choose(samples, target, seed=seed)
     after = Counter(choice.counts)
     rare = {c for c, n in choice.counts.items() if n < choice.target}
@@ -55,18 +55,18 @@ def test_rare_categories_reach_the_target_and_no_more(seed: int, pictures: int, 
         assert rare & set(held)
         for _ in transforms:
             after.update(held)
-    assert all(after[c] < choice.target + 5 for c in rare)  # a picture holds five objects at most
+    assert all(after[c] < choice.target + 5 for c in rare)  # an image holds five objects at most
     assert choice == choose(samples, target, seed=seed)
     by_name = {samples[p].name: t for p, t in choice.copies.items()}
     backwards = choose(samples[::-1], target, seed=seed)
     assert by_name == {samples[::-1][p].name: t for p, t in backwards.copies.items()}
 
 
-def test_every_picture_once_before_any_twice_and_few_frequent_objects_first() -> None:
+def test_every_image_once_before_any_twice_and_few_frequent_objects_first() -> None:
     ship, dam = ("optical ship", UPPER_LEFT), ("optical dam", MIDDLE)
     contents = [[ship] * 3] * 4 + [[dam, ship]] * 3 + [[dam]] * 2
     samples = [
-        picture(f"p{k}", *(instance(f"p{k}#{n}", box, name) for n, (name, box) in enumerate(c)))
+        image(f"p{k}", *(instance(f"p{k}#{n}", box, name) for n, (name, box) in enumerate(c)))
         for k, c in enumerate(contents)
     ]
     assert set(choose(samples, 7).copies) == {7, 8}
@@ -78,9 +78,9 @@ def test_every_picture_once_before_any_twice_and_few_frequent_objects_first() ->
     assert choose(samples).target == 5 and not choose(samples).copies  # of 15 ships and 5 dams the lower median
 
 
-def test_validation_and_test_pictures_and_copies_are_not_copied() -> None:
+def test_validation_and_test_images_and_copies_are_not_copied() -> None:
     def dam(name: str, split: str = "", **more: str) -> Sample:
-        return picture(name, instance(f"{name}#0", MIDDLE, "optical dam", split=split), **more)
+        return image(name, instance(f"{name}#0", MIDDLE, "optical dam", split=split), **more)
 
     samples = [
         dam("a"), dam("b", split="test"), dam("c", split="train"), dam("d"), dam("e@hflip", transform="hflip"),
@@ -99,7 +99,7 @@ def test_boxes_turn_exactly_and_come_back(box: tuple[float, float, float, float]
 
 
 def test_a_copy_says_what_is_true_of_it() -> None:
-    sample = picture(
+    sample = image(
         "p",
         instance("p#0", UPPER_LEFT, "optical ship", "The ship in the upper left corner", "A grey ship", flags=["seen"]),
         instance("p#1", LOWER_RIGHT, "optical ship", "The rightmost ship", "The ship on the left", split="train"),
@@ -132,7 +132,7 @@ def test_a_copy_says_what_is_true_of_it() -> None:
 
 
 def test_what_cannot_be_rewritten_is_replaced_or_dropped() -> None:
-    sample = picture(
+    sample = image(
         "p",
         instance("p#0", UPPER_LEFT, "optical ship", "The ship turning clockwise"),
         instance("p#1", LOWER_RIGHT, "optical ship", "A ship"),
@@ -152,12 +152,12 @@ def test_what_cannot_be_rewritten_is_replaced_or_dropped() -> None:
 @pytest.mark.parametrize("bad", ["", "\u200b", 7])
 def test_what_was_never_cleaned_is_named(bad: object) -> None:
     with pytest.raises(DataError, match="own/a.jpg.*optisar dataset clean"):
-        expand(picture("own/a.jpg", instance("#0", UPPER_LEFT, "optical ship", bad)), [], by_rules)
+        expand(image("own/a.jpg", instance("#0", UPPER_LEFT, "optical ship", bad)), [], by_rules)
 
 
 def test_a_rewriter_that_lies_is_found_out() -> None:
     scene = scene_of(
-        picture(
+        image(
             "p",
             instance("0", UPPER_LEFT, "optical ship"),
             instance("1", LOWER_RIGHT, "optical ship"),
@@ -221,7 +221,7 @@ def test_values_that_mean_nothing_are_refused(tmp_path: Path, wrong: dict[str, o
 
 @pytest.fixture(scope="module")
 def real() -> list[Sample]:
-    """Pictures with the real boxes and expressions of DIOR-RSVG; skip where they are not there."""
+    """Images with the real boxes and expressions of DIOR-RSVG; skip where they are not there."""
     file = CAPTIONS / "DIOR_RSVG_train.json"
     if not file.is_file():
         pytest.skip(f"real expressions are not part of the repository, and {file} does not exist")
@@ -257,6 +257,8 @@ def test_real_captions_stay_true_and_come_back(real: list[Sample]) -> None:
 
 
 def test_an_answer_of_none_and_one_that_conflicts_are_the_same_to_a_copy() -> None:
-    sample = picture("p", instance("p#0", UPPER_LEFT, "optical ship", "The ship in the upper left corner"))
-    outcome = expand(sample, ["hflip"], lambda task: Answer(None, conflicts=2, reason="no"), replace_lost=False)
+    sample = image("p", instance("p#0", UPPER_LEFT, "optical ship", "The ship in the upper left corner"))
+    outcome = expand(
+        sample, ["hflip"], lambda task: RewrittenCaption(None, conflicts=2, reason="no"), replace_lost=False
+    )
     assert len(outcome.samples) == 1 and outcome.counts["conflicts found"] == 2

@@ -15,11 +15,11 @@ from small_set import NAMES, make_work, samples_of
 
 from optisar_yolo.construction.checking import validate as validating
 from optisar_yolo.construction.checking.findings import Findings
-from optisar_yolo.construction.checking.validate import card_in, validate
+from optisar_yolo.construction.checking.validate import config_in, validate
 from optisar_yolo.construction.commands import COMMON
 from optisar_yolo.construction.samples import Sample
 from optisar_yolo.construction.writing import write as writer
-from optisar_yolo.data.config import DataError, load_card
+from optisar_yolo.data.config import DataError, load_dataset_config
 
 
 def build(root: Path, samples: list[Sample] | None = None) -> Path:
@@ -31,7 +31,7 @@ def build(root: Path, samples: list[Sample] | None = None) -> Path:
 
 def check(root: Path, **options: Any) -> Findings:
     findings = Findings(options.pop("strict", False))
-    validate(load_card(card_in(str(root))), findings, **options)
+    validate(load_dataset_config(config_in(str(root))), findings, **options)
     return findings
 
 
@@ -54,7 +54,7 @@ def out(good: Path, tmp_path: Path) -> Path:
 def test_a_good_set_has_nothing_to_report(good: Path) -> None:
     findings = Findings(strict=True)
     released = {"all": {"pictures": 12, "expressions": 24}, "train": {"pictures": 4}}
-    result = validate(load_card(good / "small.yaml"), findings, released)
+    result = validate(load_dataset_config(good / "small.yaml"), findings, released)
     assert findings.rows() == [] and result["valid"]
     assert result["counts"]["all"] == {"pictures": 12, "expressions": 24}
     assert result["expressions"]["checked against boxes"] == 24
@@ -75,18 +75,18 @@ DAMAGES: list[tuple[str, Callable[[dict[str, Any]], object]]] = [
     ("box that is not four finite numbers of positive area", lambda c: note(c, bbox=[1, 1, 0, 5])),
     ("box that is not four finite numbers of positive area", lambda c: note(c, bbox=[1, float("nan"), 2, 5])),
     ("box that is not four finite numbers of positive area", lambda c: note(c, bbox="box")),
-    ("box that leaves its picture", lambda c: note(c, bbox=[90, 5, 20, 12])),
+    ("box that leaves its image", lambda c: note(c, bbox=[90, 5, 20, 12])),
     ("annotation that the label file lacks", lambda c: note(c, bbox=[40, 5, 20, 12])),
     ("XML file that differs from the JSON file", lambda c: note(c, caption="The other ship")),
     ("caption that says nothing", lambda c: note(c, caption=" ")),
     ("caption that says nothing", lambda c: note(c, caption=None)),
     ("image id used twice", lambda c: c["images"][1].update(id=0)),
-    ("picture listed twice", lambda c: c["images"][1].update(file_name=c["images"][0]["file_name"])),
+    ("image listed twice", lambda c: c["images"][1].update(file_name=c["images"][0]["file_name"])),
     ("image record without id and file_name", lambda c: c["images"].append({"id": 77})),
     ("image record without width and height", lambda c: c["images"][0].update(width=0)),
-    ("picture of another size than its record says", lambda c: c["images"][0].update(width=97)),
-    ("picture missing", lambda c: c["images"].append({"id": 77, "file_name": "no.jpg", "width": 9, "height": 9})),
-    ("picture name that leads out of its folder", lambda c: c["images"][0].update(file_name="../../x.jpg")),
+    ("image of another size than its record says", lambda c: c["images"][0].update(width=97)),
+    ("image missing", lambda c: c["images"].append({"id": 77, "file_name": "no.jpg", "width": 9, "height": 9})),
+    ("image name that leads out of its folder", lambda c: c["images"][0].update(file_name="../../x.jpg")),
     ("split without any expression", lambda c: [a.pop("caption", None) for a in c["annotations"]]),
     ("annotation file without the lists 'images' and 'annotations'", lambda c: c.pop("images")),
 ]
@@ -117,15 +117,15 @@ def test_files_that_are_damaged_or_missing(out: Path) -> None:
     (out / "annotations" / "test" / "opt_000009.xml").write_text('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>')
     findings = check(out)
     assert findings.skips["error"].counts == {
-        "picture that cannot be read": 1,
-        "picture missing": 1,
-        "picture without a label file": 1,
+        "image that cannot be read": 1,
+        "image missing": 1,
+        "image without a label file": 1,
         "label line that is not five finite numbers": 1,
         "annotation that the label file lacks": 2,
         "XML file that cannot be read": 2,
-        "picture without an XML file": 1,
+        "image without an XML file": 1,
     }
-    assert findings.skips["warning"].counts == {"file among the pictures that no record names": 1}
+    assert findings.skips["warning"].counts == {"file among the images that no record names": 1}
 
 
 def test_expressions_that_are_false_or_mean_two_objects(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_expressions_that_are_false_or_mean_two_objects(tmp_path: Path) -> None:
     findings = check(build(tmp_path, samples))
     assert findings.skips["warning"].counts == {
         "expression that the boxes contradict": 1,
-        "expression said of several objects of a picture": 1,
+        "expression said of several objects of an image": 1,
         "expression repeated for the same object": 2,
     }
     assert not findings.failed
@@ -156,30 +156,30 @@ def copy_to(out: Path, source: str, split: str, name: str) -> None:
     edit(out / f"{split}.json", lambda c: c["images"].append(record))
 
 
-def test_a_picture_name_in_two_splits(out: Path) -> None:
+def test_a_image_name_in_two_splits(out: Path) -> None:
     copy_to(out, "opt_000001.jpg", "test", "opt_000001.jpg")
-    assert check(out).skips["error"].counts["picture name in several splits"] == 1
+    assert check(out).skips["error"].counts["image name in several splits"] == 1
 
 
-def test_one_name_of_two_pictures_is_only_looked_at(out: Path) -> None:
+def test_one_name_of_two_images_is_only_looked_at(out: Path) -> None:
     copy_to(out, "opt_000001.jpg", "test", "opt_000001.jpg")
     cv2.imwrite(str(out / "images" / "test" / "opt_000001.jpg"), np.zeros((64, 96, 3), np.uint8))
     findings = check(out)
-    assert "picture name in several splits" not in findings.skips["error"].counts
-    assert findings.skips["warning"].counts == {"name of different pictures in several splits": 1}
+    assert "image name in several splits" not in findings.skips["error"].counts
+    assert findings.skips["warning"].counts == {"name of different images in several splits": 1}
 
 
 def test_identical_bytes_in_two_splits(out: Path) -> None:
     copy_to(out, "opt_000001.jpg", "val", "opt_900000.jpg")
-    assert check(out).skips["error"].counts["identical pictures in several splits"] == 1
-    assert "identical pictures in several splits" not in check(out, content=False).skips["error"].counts
+    assert check(out).skips["error"].counts["identical images in several splits"] == 1
+    assert "identical images in several splits" not in check(out, content=False).skips["error"].counts
 
 
 def test_a_copy_in_another_split_than_its_origin(tmp_path: Path) -> None:
     samples = samples_of(tmp_path / "sources")
     samples[3].split = "test"
     findings = check(build(tmp_path, samples))
-    assert findings.skips["error"].counts == {"pictures of one origin in several splits": 1}
+    assert findings.skips["error"].counts == {"images of one origin in several splits": 1}
 
 
 def test_splits_of_objects_are_reported_not_refused(tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_splits_of_objects_are_reported_not_refused(tmp_path: Path) -> None:
     findings = check(build(tmp_path, samples))
     assert findings.skips["note"].counts == {
         "objects that the label files alone have": 2,
-        "picture name in several splits": 1,
-        "pictures of one origin in several splits": 1,
+        "image name in several splits": 1,
+        "images of one origin in several splits": 1,
     }
     assert not findings.skips["error"].counts
 
@@ -209,17 +209,17 @@ def test_the_command_returns_the_status_and_writes_the_findings(out: Path, tmp_p
     assert validating.main(options) == 1
     result = json.loads((tmp_path / "work" / "validate" / "validation.json").read_text())
     assert result["valid"] is False
-    assert result["findings"][0]["check"] == "picture missing"
+    assert result["findings"][0]["check"] == "image missing"
     for data in ("", str(tmp_path), str(tmp_path / "no.yaml")):
         with pytest.raises(DataError):
             validating.main(options | {"data": data})
 
 
 def test_the_real_set_is_valid(optsar_real: Path, tmp_path: Path) -> None:
-    card = {"path": str(optsar_real), "test": "test.json", "images": "images", "labels": "labels"}
+    dataset_config = {"path": str(optsar_real), "test": "test.json", "images": "images", "labels": "labels"}
     names = [c["name"] for c in json.loads((optsar_real / "test.json").read_text())["categories"]]
     findings = Findings()
-    result = validate(load_card(card | {"names": names}), findings, content=False)
+    result = validate(load_dataset_config(dataset_config | {"names": names}), findings, content=False)
     assert not findings.failed, findings.lines()
     assert result["counts"]["test"] == {"pictures": 358, "expressions": 730}
     assert result["expressions"]["contradicted"] == 0

@@ -1,4 +1,4 @@
-"""The written layout reads back as it was; unchanged pictures stay byte for byte; killed runs go on."""
+"""The written layout reads back as it was; unchanged images stay byte for byte; killed runs go on."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from optisar_yolo.construction.recipe import recipe_in
 from optisar_yolo.construction.samples import Instance, Sample, SampleFile
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.construction.writing import files as writing, write as writer
-from optisar_yolo.data.config import SPLITS, DataError
+from optisar_yolo.data.config import SPLITS, DataError, load_dataset_config
 from optisar_yolo.data.images import read_image
-from optisar_yolo.data.records import load_card, load_split
+from optisar_yolo.data.records import load_split
 
 
 def run(work: Path, to: Path, **options: Any) -> None:
@@ -47,17 +47,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_reads_back_as_it_was(built: Path) -> None:
-    card = load_card(built / "out" / "small.yaml")
-    assert card.names == NAMES
+    dataset_config = load_dataset_config(built / "out" / "small.yaml")
+    assert dataset_config.names == NAMES
     expected = list(SampleFile(built / "work" / "split" / "samples.jsonl"))
     for split in SPLITS:
-        pictures = load_split(card, split)
+        images = load_split(dataset_config, split)
         samples = [s for s in expected if s.split == split]
-        assert [p.modality for p in pictures] == [s.modality for s in samples]
-        for picture, sample in zip(pictures, samples, strict=True):
-            np.testing.assert_allclose(picture.boxes, [i.box for i in sample.instances], atol=1e-3)
-            assert [NAMES[c] for c in picture.categories] == [i.category for i in sample.instances]
-            assert [list(c) for c in picture.captions] == [i.captions for i in sample.instances]
+        assert [p.modality for p in images] == [s.modality for s in samples]
+        for image, sample in zip(images, samples, strict=True):
+            np.testing.assert_allclose(image.boxes, [i.box for i in sample.instances], atol=1e-3)
+            assert [NAMES[c] for c in image.categories] == [i.category for i in sample.instances]
+            assert [list(c) for c in image.captions] == [i.captions for i in sample.instances]
 
 
 def test_names_and_layout_are_those_of_the_release(built: Path) -> None:
@@ -86,7 +86,7 @@ def test_every_name_is_traced_to_its_source(built: Path) -> None:
     assert rows["sar_000001.jpg"]["name"] == "radar/002.tif"
 
 
-def test_unchanged_pictures_are_not_encoded_again(built: Path, tmp_path: Path) -> None:
+def test_unchanged_images_are_not_encoded_again(built: Path, tmp_path: Path) -> None:
     source = built / "sources" / "000.jpg"
     assert os.path.samefile(source, built / "out" / "images" / "train" / "opt_000001.jpg")
     run(make_work(tmp_path), tmp_path / "out", link=False)
@@ -105,7 +105,7 @@ def test_a_symbolic_link_is_followed_to_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("transform, corner", [("hflip", (8, -9)), ("vflip", (-9, 8)), ("rot180", (-9, -9))])
-def test_transformed_pictures_are_turned(tmp_path: Path, transform: str, corner: tuple[int, int]) -> None:
+def test_transformed_images_are_turned(tmp_path: Path, transform: str, corner: tuple[int, int]) -> None:
     first = samples_of(tmp_path / "sources", 1)[0]
     first.transform = transform
     run(make_work(tmp_path, [first]), tmp_path / "out", format="png")
@@ -114,25 +114,25 @@ def test_transformed_pictures_are_turned(tmp_path: Path, transform: str, corner:
     assert red > 150 > blue, "the red corner is not where the transform puts it"
 
 
-def test_deep_pictures_are_written_with_eight_bits(built: Path) -> None:
+def test_deep_images_are_written_with_eight_bits(built: Path) -> None:
     image = cv2.imread(str(built / "out" / "images" / "train" / "sar_000001.jpg"), cv2.IMREAD_UNCHANGED)
     assert image.dtype == np.uint8 and image.shape == (SIZE[1], SIZE[0], 3)
     assert image[45, 65].mean() > 200 > image[30, 50].mean()
 
 
-def test_a_picture_of_an_object_split_goes_into_each(tmp_path: Path) -> None:
+def test_a_image_of_an_object_split_goes_into_each(tmp_path: Path) -> None:
     sample = samples_of(tmp_path / "sources", 1)[0]
     sample.split = ""
     sample.instances[1].split = "test"
     run(make_work(tmp_path, [sample]), tmp_path / "out")
-    card = load_card(tmp_path / "out" / "small.yaml")
-    assert set(card.splits) == {"train", "test"}
+    dataset_config = load_dataset_config(tmp_path / "out" / "small.yaml")
+    assert set(dataset_config.splits) == {"train", "test"}
     for split, described in (("train", 0), ("test", 1)):
-        (picture,) = load_split(card, split)
-        assert len(picture.boxes) == 2, "the other split's object is still an object of the picture"
-        found = [i for i, c in enumerate(picture.captions) if c]
+        (image,) = load_split(dataset_config, split)
+        assert len(image.boxes) == 2, "the other split's object is still an object of the image"
+        found = [i for i, c in enumerate(image.captions) if c]
         assert len(found) == 1
-        np.testing.assert_allclose(picture.boxes[found[0]], SHIPS[described][1], atol=1e-3)
+        np.testing.assert_allclose(image.boxes[found[0]], SHIPS[described][1], atol=1e-3)
 
 
 def test_several_jobs_write_the_same(built: Path, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
     assert not out.exists() and not (work / "write").exists()
     report, recipe = Report(), recipe_in(work)
     assert len(list(writer.estimate(samples, report, recipe, writing.Target(out, NAMES)))) == 4
-    assert report.counts == {"train pictures": 4, "MiB still to be written, about": 1}
+    assert report.counts == {"train images": 4, "MiB still to be written, about": 1}
     jobs = list(writer.jobs_of(samples, Report(), recipe))
     side = writing.SIDE_FILES
     linked = [writing.Target(out, NAMES).missing(job, "train") for job in jobs]
@@ -175,19 +175,19 @@ def test_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("transform", ["", "hflip"])
 def test_the_orientation_mark_of_a_file_is_applied(tmp_path: Path, transform: str) -> None:
     file = tmp_path / "turned.jpg"
-    image = Image.new("RGB", SIZE, "white")
-    image.paste("red", (0, 0, 16, 16))
-    exif = image.getexif()
+    pixels = Image.new("RGB", SIZE, "white")
+    pixels.paste("red", (0, 0, 16, 16))
+    exif = pixels.getexif()
     exif[0x0112] = 6  # shown turned to the right: the first corner comes to the upper right
-    image.save(file, exif=exif, quality=95)
+    pixels.save(file, exif=exif, quality=95)
     box = (50.0, 2.0, 60.0, 12.0) if not transform else (4.0, 2.0, 14.0, 12.0)
     sample = Sample("port/x", str(file), "port", "optical", SIZE[1], SIZE[0],
                     [Instance("x#0", box, "optical ship", ["The ship"])], transform, "train")  # fmt: skip
     run(make_work(tmp_path, [sample]), tmp_path / "out")
-    (picture,) = load_split(load_card(tmp_path / "out" / "small.yaml"), "train")
-    shown = read_image(picture.path)
+    (image,) = load_split(load_dataset_config(tmp_path / "out" / "small.yaml"), "train")
+    shown = read_image(image.path)
     assert shown.shape == (SIZE[0], SIZE[1], 3)
-    x, y = (picture.boxes[0, :2] + picture.boxes[0, 2:]).astype(int) // 2
+    x, y = (image.boxes[0, :2] + image.boxes[0, 2:]).astype(int) // 2
     blue, _, red = shown[y, x]
     assert red > 200 > 80 > blue
 
@@ -236,15 +236,15 @@ def test_what_cannot_be_used_is_left_out_and_named(tmp_path: Path) -> None:
     run(work, out)
     problems = json.loads((work / "write" / "manifest.json").read_text())["problems"]
     assert problems == {
-        "picture that cannot be read or encoded, left out": 2,
-        "picture of another size than its annotations say, left out": 1,
-        "picture of no split, left out (run 'optisar dataset split')": 1,
+        "image that cannot be read or encoded, left out": 2,
+        "image of another size than its annotations say, left out": 1,
+        "image of no split, left out (run 'optisar dataset split')": 1,
         "object of unknown category, left out (run 'optisar dataset clean')": 1,
         "empty caption, left out": 1,
         "box that is not four finite numbers of positive area": 2,
-        "box partly outside its picture, clipped": 1,
-        "picture of unknown modality, left out": 1,
-        "picture with an unknown transform, left out": 1,
+        "box partly outside its image, clipped": 1,
+        "image of unknown modality, left out": 1,
+        "image with an unknown transform, left out": 1,
     }
     for split in SPLITS:
         listed = {i["file_name"] for i in json.loads((out / f"{split}.json").read_text())["images"]}
@@ -277,8 +277,8 @@ def test_odd_captions_survive_in_all_formats(tmp_path: Path) -> None:
     said = ['A "quoted" <ship> & co', "船 in the middle — ½", "a\x0bb\x00c", "=1+1,\nnext"]
     samples[0].instances = [Instance("x#0", (1, 1, 9, 9), "optical ship", said, "train")]
     run(make_work(tmp_path, samples), tmp_path / "out")
-    (picture,) = load_split(load_card(tmp_path / "out" / "small.yaml"), "train")
-    assert picture.captions == (('A "quoted" <ship> & co', "船 in the middle — ½", "a bc", "=1+1, next"),)
+    (image,) = load_split(load_dataset_config(tmp_path / "out" / "small.yaml"), "train")
+    assert image.captions == (('A "quoted" <ship> & co', "船 in the middle — ½", "a bc", "=1+1, next"),)
 
 
 @pytest.mark.parametrize("after", [0, 5])

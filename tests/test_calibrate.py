@@ -29,7 +29,8 @@ from optisar_yolo.engine.calibrate import (
 )
 from optisar_yolo.engine.checkpoint import CheckpointError, load_model, save_shared, store_calibration
 from optisar_yolo.export.exported import ExportedModel
-from optisar_yolo.plugin.settings import SettingError, check
+from optisar_yolo.plugin.settings import check
+from optisar_yolo.utils.options import SettingError
 
 KNOWN = Calibration(2.0, -1.0, 0.4, "tiny.yaml", "val", 64, 10, 5, 0.3, 0.1, 0.8)
 
@@ -79,7 +80,7 @@ def test_answers_without_a_calibration(conf: list[float], right: list[bool], say
 def test_threshold_of_the_highest_f1_by_hand() -> None:
     conf = np.array([0.9, 0.8, 0.6, 0.5, 0.3])
     right = np.array([True, True, False, True, False])
-    # answers given: 1..5; right among them: 1 2 2 3 3; of 4 true sentences: F1 = 2/5 4/6 4/7 6/8 6/9
+    # answers given: 1..5; right among them: 1 2 2 3 3; of 4 true expressions: F1 = 2/5 4/6 4/7 6/8 6/9
     threshold, f1 = best_threshold(conf, right, 4)
     assert f1 == pytest.approx(0.75) and threshold == pytest.approx(0.4)
     # equal confidences are answered together: no threshold lies between the first two
@@ -165,17 +166,17 @@ def test_metadata_of_a_later_version_and_without_figures() -> None:
     assert Calibration.from_dict(bare.to_dict()).a == 1  # type: ignore[union-attr]
 
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 
 
 def test_predict_uses_threshold_and_shows_calibrated_confidence(caplog: pytest.LogCaptureFixture) -> None:
     torch.manual_seed(0)
     model = OptiSAR("optisar++n.yaml")
     model.overrides |= {"imgsz": 64, "save": False, "verbose": False}
-    raw = model.predict(PICTURE, text="the ship", conf=0.0)[0].boxes
+    raw = model.predict(IMAGE, text="the ship", conf=0.0)[0].boxes
     value = float(raw.conf[0])
     for text, conf in (("the ship", 1e-6), ("the ship", None)):
-        kept = model.predict(PICTURE, text=text, conf=conf)[0].boxes
+        kept = model.predict(IMAGE, text=text, conf=conf)[0].boxes
         assert len(kept) == int(value >= (0.05 if conf is None else conf))  # as before calibration
     b = float(1.0 - logit(np.array(value)))  # calibrated: sigmoid(1) = 0.731
     for threshold, count in ((0.7, 1), (0.75, 0)):
@@ -183,17 +184,17 @@ def test_predict_uses_threshold_and_shows_calibrated_confidence(caplog: pytest.L
         model.predictor = None  # as `calibrate` does: it holds a copy of the network
         LOGGER.addHandler(caplog.handler)
         try:
-            (result,) = model.predict(PICTURE, text="the ship", verbose=True)
+            (result,) = model.predict(IMAGE, text="the ship", verbose=True)
         finally:
             LOGGER.removeHandler(caplog.handler)
-        assert len(result.boxes) == count == len(model.encode(PICTURE).ground("the ship").boxes)
-        assert model.predict(PICTURE, text="the ship", conf=0.74)[0].boxes.shape[0] == 0  # the user's wins
-        (given,) = model.predict(PICTURE, text="the ship", conf=0.1)
+        assert len(result.boxes) == count == len(model.encode(IMAGE).ground("the ship").boxes)
+        assert model.predict(IMAGE, text="the ship", conf=0.74)[0].boxes.shape[0] == 0  # the user's wins
+        (given,) = model.predict(IMAGE, text="the ship", conf=0.1)
         assert float(given.boxes.conf[0]) == pytest.approx(0.731, abs=1e-3)
         torch.testing.assert_close(given.boxes.xyxy, raw.xyxy)
-        assert len(model.encode(PICTURE).ground("the ship", conf=0.74).boxes) == 0
+        assert len(model.encode(IMAGE).ground("the ship", conf=0.74).boxes) == 0
     assert 'nothing found for "the ship" in image0.jpg: best confidence 0.731, below conf=0.75' in caplog.text
-    three = model.predict(PICTURE, text="the ship", conf=0.0, topk=3)[0].boxes.conf
+    three = model.predict(IMAGE, text="the ship", conf=0.0, topk=3)[0].boxes.conf
     assert (three.diff() <= 0).all()
 
 

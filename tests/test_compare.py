@@ -56,7 +56,7 @@ def test_a_new_comparison_changes_nothing():
 
 
 def test_only_candidates_are_chosen_and_one_by_one_equals_together():
-    """In evaluation all other anchors are out, and a picture's answer does not depend on its batch."""
+    """In evaluation all other anchors are out, and an image's answer does not depend on its batch."""
     model = settle(network(alive=False, compare=8))
     assert model.head.compare is not None
     shake(model.head.compare)
@@ -89,7 +89,7 @@ def test_loss_reaches_the_comparison():
 
 
 def candidates(logits: list[float]) -> Candidates:
-    """One sentence's candidates: on the first object, on the second one, on nothing."""
+    """One expression's candidates: on the first object, on the second one, on nothing."""
     boxes = torch.tensor([[[[0.0, 0, 10, 10], [50.0, 50, 60, 60], [80.0, 0, 90, 10]]]])
     return Candidates(torch.arange(3).view(1, 1, 3), boxes, torch.tensor([[logits]], requires_grad=True))
 
@@ -113,7 +113,7 @@ def test_loss_prefers_the_object_meant():
 
 
 def test_it_can_learn_an_extreme():
-    """Trained on random boxes with equal scores, it finds the leftmost or the largest one, as the sentence says."""
+    """Trained on random boxes with equal scores, it finds the leftmost or the largest one, as the expression says."""
     torch.manual_seed(0)
     words = unit(2, 16)
     net = CandidateComparison(4, 16, candidates=5, width=16)

@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 
 from optisar_yolo import language
 from optisar_yolo.data import dataset as module
+from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.data.dataset import EvaluationDataset, GroundingDataset
 from optisar_yolo.data.images import read_image
-from optisar_yolo.data.records import load_card, load_split
+from optisar_yolo.data.records import load_split
 from optisar_yolo.data.sampler import EpochSampler
 from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS
 
@@ -32,20 +33,20 @@ def settings_of(**changes):
 
 
 @pytest.fixture(scope="module")
-def card(tiny):
-    return load_card(tiny)
+def dataset_config(tiny):
+    return load_dataset_config(tiny)
 
 
 @pytest.fixture(scope="module")
-def pictures(card):
-    return load_split(card, "train")
+def images(dataset_config):
+    return load_split(dataset_config, "train")
 
 
 @pytest.fixture(scope="module")
-def samples(card, pictures):
+def samples(dataset_config, images):
     """Two epochs of augmented samples, with their (epoch, index)."""
-    data = GroundingDataset(pictures, card.names, settings_of())
-    return {(e, i): data[e, i] for e in range(2) for i in range(len(pictures))}
+    data = GroundingDataset(images, dataset_config.names, settings_of())
+    return {(e, i): data[e, i] for e in range(2) for i in range(len(images))}
 
 
 def same(a, b):
@@ -89,43 +90,43 @@ def test_order_follows_from_seed_and_epoch():
         assert [i for _, i in sampler] == order(epoch)  # whatever was drawn before
 
 
-def test_without_shuffling_the_order_is_that_of_the_pictures():
+def test_without_shuffling_the_order_is_that_of_the_images():
     assert list(EpochSampler(3, 7, shuffle=False)) == [(0, 0), (0, 1), (0, 2)]
 
 
 # samples
 
 
-def test_samples_are_of_the_fixed_form(samples, pictures):
+def test_samples_are_of_the_fixed_form(samples, images):
     for (_, i), s in samples.items():
-        n = len(pictures[i].boxes)
+        n = len(images[i].boxes)
         assert s["img"].shape == (3, 64, 64) and s["img"].dtype == torch.uint8
         assert s["bboxes"].shape == (n, 4) and s["cls"].shape == (n,) and s["targets"].shape == (n, PROMPTS)
         assert len(s["texts"]) == len(set(s["texts"])) == PROMPTS
         assert set(s["targets"].unique().tolist()) <= {-1.0, 0.0, 1.0}
-        assert s["im_file"] == str(pictures[i].path)
+        assert s["im_file"] == str(images[i].path)
 
 
 def test_own_column_of_every_object_is_true(samples):
     for s in samples.values():
         own = s["targets"][torch.arange(len(s["cls"])), s["cls"].long()]
         assert (own == 1).all()
-        assert (s["targets"][:, s["guide"]] == 1).any()  # the neck is guided by a sentence with an answer
+        assert (s["targets"][:, s["guide"]] == 1).any()  # the neck is guided by an expression with an answer
 
 
-def test_false_sentences_are_false(samples, card, pictures):
-    """Against the boxes as they lie in the sample: flips would show as true sentences taught as false."""
+def test_false_expressions_are_false(samples, dataset_config, images):
+    """Against the boxes as they lie in the sample: flips would show as true expressions taught as false."""
     false = true = 0
     for (_, i), s in samples.items():
-        picture = pictures[i]
+        image = images[i]
         x, y, w, h = s["bboxes"].T.numpy()
         left, top, right, bottom = s["extent"].numpy()
         boxes = np.stack((x - w / 2 - left, y - h / 2 - top, x + w / 2 - left, y + h / 2 - top), 1)
-        scale = np.tile([picture.width / (right - left), picture.height / (bottom - top)], 2)
-        scene = language.Scene(
+        scale = np.tile([image.width / (right - left), image.height / (bottom - top)], 2)
+        scene = language.LabelledObjects(
             (boxes * scale).astype(np.float32),
-            [card.names[c] for c in picture.categories],
-            (picture.width, picture.height),
+            [dataset_config.names[c] for c in image.categories],
+            (image.width, image.height),
         )
         for t, text in enumerate(s["texts"]):
             for verdict, target in zip(scene.verdicts(text), s["targets"][:, t].tolist(), strict=True):
@@ -136,11 +137,11 @@ def test_false_sentences_are_false(samples, card, pictures):
     assert false > 50 and true > 10
 
 
-def test_boxes_lie_on_what_is_drawn(samples, pictures):
-    """In the optical ships' pictures the objects are the only bright ones."""
+def test_boxes_lie_on_what_is_drawn(samples, images):
+    """In the optical ships' images the objects are the only bright ones."""
     checked = 0
     for (_, i), s in samples.items():
-        if "opt" not in pictures[i].path.name or pictures[i].categories[0] != 1:
+        if "opt" not in images[i].path.name or images[i].categories[0] != 1:
             continue
         # extent's inside is compared with itself: light changes all of it alike
         img = s["img"].float().mean(0)
@@ -152,12 +153,12 @@ def test_boxes_lie_on_what_is_drawn(samples, pictures):
     assert checked
 
 
-def test_epochs_differ_and_repeat(card, pictures, samples):
-    again = GroundingDataset(pictures, card.names, settings_of())
+def test_epochs_differ_and_repeat(dataset_config, images, samples):
+    again = GroundingDataset(images, dataset_config.names, settings_of())
     for key in reversed(samples):  # in another order, from a fresh data set
         assert same(again[key], samples[key])
-    assert not any(same(samples[0, i], samples[1, i]) for i in range(len(pictures)))
-    other = GroundingDataset(pictures, card.names, settings_of(seed=4))
+    assert not any(same(samples[0, i], samples[1, i]) for i in range(len(images)))
+    other = GroundingDataset(images, dataset_config.names, settings_of(seed=4))
     assert not same(other[0, 0], samples[0, 0])
 
 
@@ -168,10 +169,10 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["default", "everything"])
-def test_workers_change_nothing(card, pictures, changes):
+def test_workers_change_nothing(dataset_config, images, changes):
     batches = []
     for workers in (0, 2):
-        data = GroundingDataset(pictures, card.names, settings_of(**changes))
+        data = GroundingDataset(images, dataset_config.names, settings_of(**changes))
         sampler = EpochSampler(len(data), seed=3)
         sampler.set_epoch(1)
         loader = DataLoader(data, 2, sampler=sampler, num_workers=workers, collate_fn=data.collate)
@@ -180,13 +181,13 @@ def test_workers_change_nothing(card, pictures, changes):
     assert all(same(a, b) for a, b in zip(*batches, strict=True))
 
 
-def test_without_augmentation_pictures_are_letterboxed(card, pictures):
-    data = GroundingDataset(pictures, card.names, settings_of(describe=0), augmented=False)
+def test_without_augmentation_images_are_letterboxed(dataset_config, images):
+    data = GroundingDataset(images, dataset_config.names, settings_of(describe=0), augmented=False)
     first, later = data[0, 0], data[5, 0]
     assert torch.equal(first["img"], later["img"]) and torch.equal(first["bboxes"], later["bboxes"])
     left, top, right, bottom = first["extent"].tolist()
-    assert (left, right) == (0, 1) and bottom - top == pytest.approx(2 / 3, abs=0.02)  # pictures are 96 x 64
-    assert set(pictures[0].captions[0]) <= set(first["texts"])
+    assert (left, right) == (0, 1) and bottom - top == pytest.approx(2 / 3, abs=0.02)  # images are 96 x 64
+    assert set(images[0].captions[0]) <= set(first["texts"])
 
 
 def test_batch_tells_whose_objects_are_whose(samples):
@@ -199,23 +200,23 @@ def test_batch_tells_whose_objects_are_whose(samples):
     assert batch["guide"].tolist() == [s["guide"] for s in chosen]
 
 
-def test_pictures_are_read_once_and_small(card, pictures, monkeypatch):
+def test_images_are_read_once_and_small(dataset_config, images, monkeypatch):
     read = []
     monkeypatch.setattr(module, "read_image", lambda path: read.append(path) or read_image(path))
-    data = GroundingDataset(pictures, card.names, settings_of())
+    data = GroundingDataset(images, dataset_config.names, settings_of())
     before = data.load(0).copy()
     _ = data[0, 0], data[1, 0]
     assert len(read) == 1 and np.array_equal(data.load(0), before)  # and augmentation leaves the cached one alone
     assert before.shape == (43, 64, 3)
     monkeypatch.setattr(module, "CACHE_LIMIT", 0)
-    data = GroundingDataset(pictures, card.names, settings_of())
+    data = GroundingDataset(images, dataset_config.names, settings_of())
     data.load(0), data.load(0)
     assert len(read) == 3
 
 
-def test_evaluation_groups_pictures_by_canvas(card):
-    pictures = load_split(card, "test")
-    data = EvaluationDataset(pictures, 128)
+def test_evaluation_groups_images_by_canvas(dataset_config):
+    images = load_split(dataset_config, "test")
+    data = EvaluationDataset(images, 128)
     index, canvas, extent = data[0]
     assert index == 0 and canvas.shape == (3, 96, 128) and canvas.dtype == torch.uint8 and extent.shape == (4,)
     assert torch.equal(data[(7, 0)][1], canvas)  # an epoch may come along
@@ -225,11 +226,11 @@ def test_evaluation_groups_pictures_by_canvas(card):
     assert groups[0][1].shape == (2, 3, 96, 128) and torch.equal(groups[0][1][0], canvas)
 
 
-def test_the_setting_chooses_who_guides(card, pictures):
-    """A right sentence, any sentence of the list, or all of them together."""
+def test_the_setting_chooses_who_guides(dataset_config, images):
+    """A right expression, any expression of the list, or all of them together."""
 
     def guides(kind):
-        data = GroundingDataset(pictures, card.names, settings_of(guide=kind))
+        data = GroundingDataset(images, dataset_config.names, settings_of(guide=kind))
         drawn = [data[epoch, i] for epoch in range(6) for i in range(len(data))]
         return [(s["guide"], bool((s["targets"][:, s["guide"]] == 1).any())) for s in drawn]
 

@@ -15,9 +15,9 @@ from gloo import RECORDS, WORLD, GlooTrainer, limited
 from make_tiny import make
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.data.config import load_card
+from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.data.records import load_split
-from optisar_yolo.utils.arguments import BUNDLED_MODEL
+from optisar_yolo.utils.options import BUNDLED_MODEL
 
 # At 64 pixels one of the six answers is so near a tie that a checkpoint's half precision decides it.
 QUICK: dict[str, Any] = {
@@ -26,7 +26,7 @@ QUICK: dict[str, Any] = {
 
 
 def drop_last(annotations: Path) -> None:
-    """Take the last picture away: an odd number of them cannot be shared equally."""
+    """Take the last image away: an odd number of them cannot be shared equally."""
     content = json.loads(annotations.read_text())
     gone = content["images"].pop()["id"]
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] != gone]
@@ -34,8 +34,8 @@ def drop_last(annotations: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Five pictures to train on, three to validate on."""
+def dataset_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five images to train on, three to validate on."""
     root = tmp_path_factory.mktemp("odd")
     path = make(root)
     for split in ("train", "test"):
@@ -44,7 +44,7 @@ def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(card: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def run(dataset_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A training in two processes: its folder, and a record of each process."""
     folder = tmp_path_factory.mktemp("two")
     with pytest.MonkeyPatch.context() as patch:
@@ -52,7 +52,7 @@ def run(card: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
         patch.setattr(ultralytics.engine.trainer, "subprocess", SimpleNamespace(run=limited))
         settings = QUICK | {"plots": False, "project": str(folder), "name": "run", "device": "cpu", "verbose": False}
         model = OptiSAR(BUNDLED_MODEL)
-        model.train(trainer=GlooTrainer, data=str(card), **settings)
+        model.train(trainer=GlooTrainer, data=str(dataset_config), **settings)
     records = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(WORLD)]
     return SimpleNamespace(folder=folder / "run", records=records, model=model)
 
@@ -65,8 +65,8 @@ def test_both_processes_train_one_model(run: Any) -> None:
     assert len({r["noise"] for r in run.records}) == WORLD  # but each draws noise of its own
 
 
-def test_the_pictures_are_shared_out(run: Any, card: Path) -> None:
-    names = [p.path.name for p in load_split(load_card(card), "train")]
+def test_the_images_are_shared_out(run: Any, dataset_config: Path) -> None:
+    names = [p.path.name for p in load_split(load_dataset_config(dataset_config), "train")]
     share = -(-len(names) // WORLD)
     assert [len(r["drawn"]) for r in run.records] == [QUICK["epochs"] * share] * WORLD
     for epoch in range(QUICK["epochs"]):
@@ -74,14 +74,14 @@ def test_the_pictures_are_shared_out(run: Any, card: Path) -> None:
         assert set(drawn) == set(names)
 
 
-def test_no_picture_is_validated_twice(run: Any) -> None:
+def test_no_image_is_validated_twice(run: Any) -> None:
     for epoch in range(QUICK["epochs"]):
         assert [r["validated"][epoch] for r in run.records] == [[0], [1, 2]]
 
 
-def test_one_and_two_processes_give_the_same_table(run: Any, card: Path, tmp_path: Path) -> None:
+def test_one_and_two_processes_give_the_same_table(run: Any, dataset_config: Path, tmp_path: Path) -> None:
     one = OptiSAR(run.folder / "weights" / "best.pt").val(
-        data=str(card), split="test", imgsz=QUICK["imgsz"], plots=False, project=str(tmp_path)
+        data=str(dataset_config), split="test", imgsz=QUICK["imgsz"], plots=False, project=str(tmp_path)
     )
     assert 0 < one.results_dict["metrics/meanIoU(all)"] < 1  # figures that can differ
     assert one.table() == run.records[0]["table"]
@@ -95,8 +95,8 @@ def test_one_and_two_processes_give_the_same_table(run: Any, card: Path, tmp_pat
     assert best == pytest.approx(one.results_dict["metrics/meanIoU(all)"], abs=0.02)
 
 
-def test_the_answers_of_all_are_put_together_in_order(run: Any, card: Path) -> None:
-    texts = [c for p in load_split(load_card(card), "test") for own in p.captions for c in own]
+def test_the_answers_of_all_are_put_together_in_order(run: Any, dataset_config: Path) -> None:
+    texts = [c for p in load_split(load_dataset_config(dataset_config), "test") for own in p.captions for c in own]
     assert run.records[0]["asked"] == texts
     assert run.records[0]["fitted"] == len(texts)  # the calibration is fitted to all of them
 
@@ -110,7 +110,7 @@ def test_only_the_first_process_writes(run: Any) -> None:
         assert (run.folder / name).stat().st_size > 0, name
 
 
-def test_sentences_are_encoded_once(run: Any) -> None:
+def test_expressions_are_encoded_once(run: Any) -> None:
     first, second = (r["encoded"] for r in run.records)
     assert first > 0 and second == 0
 

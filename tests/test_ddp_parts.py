@@ -48,10 +48,10 @@ def test_outside_a_parallel_training_nothing_is_shared() -> None:
 def test_merged_word_scores_are_those_of_one_process() -> None:
     rng = np.random.default_rng(0)
     whole, parts = WordScores(), [WordScores(), WordScores()]
-    for picture in range(8):
+    for image in range(8):
         conf, right, hard = rng.random(3), rng.random(3) < 0.5, rng.random(3) < 0.5
         answers = [(e, ("orientation", "size")[e % 2], rng.normal(), rng.random(), rng.normal()) for e in range(3)]
-        for scores in (whole, parts[picture // 4]):
+        for scores in (whole, parts[image // 4]):
             first = scores.add(conf, right, hard)
             for e, kind, margin, false, gain in answers:
                 scores.pair(first + e, kind, margin, false, fitted=e == 0)
@@ -65,12 +65,12 @@ def test_merged_word_scores_are_those_of_one_process() -> None:
 def test_merged_metrics_are_those_of_one_process() -> None:
     rng = np.random.default_rng(1)
     whole, parts = GroundingMetrics(), [GroundingMetrics(), GroundingMetrics()]
-    for picture in range(6):
+    for image in range(6):
         corner = rng.random((2, 2)) * 40
         target = np.concatenate((corner, corner + 10), 1)
         pred = target + rng.normal(0, 3, target.shape)
-        about = ((80, 60), ("optical", "sar")[picture % 2], "ship", rng.random(2), [True, False])
-        for metrics in (whole, parts[picture // 3]):
+        about = ((80, 60), ("optical", "sar")[image % 2], "ship", rng.random(2), [True, False])
+        for metrics in (whole, parts[image // 3]):
             metrics.update(pred, target, *about)
     parts[0].merge(parts[1])
     assert parts[0].rows() == whole.rows()
@@ -80,10 +80,10 @@ def test_merged_expert_use_is_that_of_one_process() -> None:
     rng = np.random.default_rng(2)
     names = ("optical ship", "sar ship")
     whole, parts = ExpertUse(names), [ExpertUse(names), ExpertUse(names)]
-    for picture in range(6):  # the second process sees SAR pictures alone
-        modality = "sar" if picture > 2 else ("optical", "sar")[picture % 2]
+    for image in range(6):  # the second process sees SAR images alone
+        modality = "sar" if image > 2 else ("optical", "sar")[image % 2]
         shares = Shares(rng.random(4), rng.random(4))
-        for use in (whole, parts[picture // 3]):
+        for use in (whole, parts[image // 3]):
             use._count("moe8", ("modality", modality), shares)
             use._count("moe8", ("category", f"{modality} ship"), shares)
     parts[0].merge(parts[1])
@@ -174,7 +174,7 @@ def test_the_launcher_script_carries_our_trainer_and_keys(launcher: Any) -> None
 
 
 def test_a_model_that_came_ready_made_gets_its_bank(launcher: Any) -> None:
-    """As in a process of the launcher, which receives the network but not the sentences' features."""
+    """As in a process of the launcher, which receives the network but not the expressions' features."""
     trainer = launcher.trainer
     trainer.bank = None
     assert trainer.setup_model() is None

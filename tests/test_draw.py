@@ -9,26 +9,26 @@ import torch
 
 from optisar_yolo.visualize.draw import PALETTE, GroundingResults, draw_answers
 
-SENTENCES = {0: "The ship at the top", 1: "Das Schiff links – не найдено"}
+EXPRESSIONS = {0: "The ship at the top", 1: "Das Schiff links – не найдено"}
 
 
 def rgb(colour: str) -> tuple[int, ...]:
     return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
 
 
-def test_each_sentence_has_its_colour_and_only_found_ones_a_box() -> None:
-    image = np.zeros((240, 400, 3), np.uint8)
-    drawn = np.asarray(draw_answers(image, np.array([[100, 50, 200, 120, 0.8, 0]]), SENTENCES))
-    picture, legend = drawn[:240], drawn[240:]
+def test_each_expression_has_its_colour_and_only_found_ones_a_box() -> None:
+    pixels = np.zeros((240, 400, 3), np.uint8)
+    drawn = np.asarray(draw_answers(pixels, np.array([[100, 50, 200, 120, 0.8, 0]]), EXPRESSIONS))
+    image, legend = drawn[:240], drawn[240:]
     assert drawn.shape[1] == 400 and len(legend) > 0
-    ys, xs = np.nonzero((picture == rgb(PALETTE[0])).all(-1))
+    ys, xs = np.nonzero((image == rgb(PALETTE[0])).all(-1))
     assert abs(xs.min() - 100) <= 3 and abs(xs.max() - 200) <= 3
     assert abs(ys.min() - 50) <= 3 and abs(ys.max() - 120) <= 3
-    assert not (picture == rgb(PALETTE[1])).all(-1).any()
+    assert not (image == rgb(PALETTE[1])).all(-1).any()
     assert (legend == rgb(PALETTE[1])).all(-1).any()
 
 
-def test_small_pictures_are_enlarged_with_their_boxes() -> None:
+def test_small_images_are_enlarged_with_their_boxes() -> None:
     drawn = np.asarray(draw_answers(np.zeros((60, 80, 3), np.uint8), np.array([[20, 15, 40, 30, 0.8, 0]]), {0: "x"}))
     ys, xs = np.nonzero((drawn[:240] == rgb(PALETTE[0])).all(-1))
     assert abs(xs.min() - 80) <= 3 and abs(ys.max() - 120) <= 3
@@ -36,7 +36,7 @@ def test_small_pictures_are_enlarged_with_their_boxes() -> None:
 
 def test_results_draw_and_save_themselves(tmp_path: Path) -> None:
     boxes = torch.tensor([[10.0, 10, 60, 60, 0.5, 1]])
-    result = GroundingResults(np.zeros((100, 320, 3), np.uint8), path="a.jpg", names=SENTENCES, boxes=boxes)
+    result = GroundingResults(np.zeros((100, 320, 3), np.uint8), path="a.jpg", names=EXPRESSIONS, boxes=boxes)
     for one in (result, result.cpu()):
         assert isinstance(one, GroundingResults)
         assert one.plot().shape[0] > 100

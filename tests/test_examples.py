@@ -23,12 +23,12 @@ import torch
 from torchvision.ops import box_iou
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.data.config import load_card
+from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.data.records import load_split
 from optisar_yolo.engine.checkpoint import find_weights, load_shared
 from optisar_yolo.synthetic.render import draw
 from optisar_yolo.text.encoders import load_text_encoder
-from optisar_yolo.utils.arguments import BUNDLED_MODEL
+from optisar_yolo.utils.options import BUNDLED_MODEL
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 TOP = "The airplane closest to the top of the image"
@@ -62,10 +62,10 @@ def test_quick_start(tmp_path: Path) -> None:
     assert (tmp_path / "answer.png").stat().st_size > 0
 
 
-def test_thirty_sentences(tmp_path: Path) -> None:
+def test_thirty_expressions(tmp_path: Path) -> None:
     *answers, counts, times = run("ask_many.py", tmp_path).splitlines()
-    together, sentences, single = (int(n) for n in re.findall(r"\d+", counts))
-    assert (len(answers), sentences, single) == (together, 30, together)
+    together, expressions, single = (int(n) for n in re.findall(r"\d+", counts))
+    assert (len(answers), expressions, single) == (together, 30, together)
     boxes = {line.rsplit("]  ")[1]: [int(v) for v in BOX.search(line).groups()] for line in answers}
     assert overlap(boxes[TOP], topmost(draw(seed=0, split="test", number=0))) >= 0.5
     assert not any("ship" in text for text in boxes)  # there is none
@@ -105,7 +105,7 @@ def test_scene_with_coordinates(tmp_path: Path) -> None:
         assert box == pytest.approx(feature["properties"]["pixels"], abs=0.1)
         middles.append((np.mean(columns[:4]), np.mean(rows[:4])))
         assert f"{np.mean(lat[:4]):.6f} N {np.mean(lon[:4]):.6f} E" in said
-    made = draw(seed=0, split="test", number=0)  # the picture in the middle of the upper row
+    made = draw(seed=0, split="test", number=0)  # the image in the middle of the upper row
     shrunk = made["boxes"] * np.tile(np.divide((400, 320), made["img"].shape[1::-1]), 2) + [400, 0, 400, 0]
     kinds = np.array(made["names"]) == "optical airplane"
     largest = max(shrunk[kinds], key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
@@ -158,10 +158,10 @@ def test_client_of_the_service(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_training_on_own_boxes(tmp_path: Path) -> None:
     said = run("train_on_your_boxes.py", tmp_path)
-    card = load_card(tmp_path / "mine" / "mine.yaml")
-    pictures = {split: load_split(card, split) for split in card.splits}
-    assert sum(map(len, pictures.values())) == 30
-    assert all(any(own for p in split for own in p.captions) for split in pictures.values())  # from boxes alone
+    dataset_config = load_dataset_config(tmp_path / "mine" / "mine.yaml")
+    images = {split: load_split(dataset_config, split) for split in dataset_config.splits}
+    assert sum(map(len, images.values())) == 30
+    assert all(any(own for p in split for own in p.captions) for split in images.values())  # from boxes alone
     assert (tmp_path / "runs" / "mine" / "weights" / "best.pt").is_file()
     true, found = (tuple(map(int, b)) for b in BOX.findall(said)[-2:])
     assert overlap(found, true) > 0.3
@@ -210,7 +210,7 @@ def test_the_bundled_weights_belong_to_the_bundled_encoder() -> None:
     assert model.yaml["scale"] == "n"
 
 
-def test_sentences_of_place_find_their_object() -> None:
+def test_expressions_of_place_find_their_object() -> None:
     model = OptiSAR(BUNDLED_MODEL)
     hits = []
     for number in range(16):  # optical and SAR in turn; the first scenes of the test split, whatever they show
@@ -225,7 +225,7 @@ def test_sentences_of_place_find_their_object() -> None:
 
 
 def test_a_changed_word_changes_the_answer() -> None:
-    picture = draw(seed=0, split="test", number=7)["img"]  # SAR transmission towers, one in each lower corner
+    image = draw(seed=0, split="test", number=7)["img"]  # SAR transmission towers, one in each lower corner
     texts = [f"The SAR transmission tower in the lower {side} corner of the image" for side in ("left", "right")]
-    left, right = OptiSAR(BUNDLED_MODEL).encode(picture).ground(texts, conf=0.0).boxes.xywhn[:, 0].tolist()
+    left, right = OptiSAR(BUNDLED_MODEL).encode(image).ground(texts, conf=0.0).boxes.xywhn[:, 0].tolist()
     assert left < 1 / 3 and right > 2 / 3

@@ -1,4 +1,4 @@
-"""Looking into a network: maps lie on the picture, answers are those of predict, routing is what the gate said."""
+"""Looking into a network: maps lie on the image, answers are those of predict, routing is what the gate said."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SIZE = 128
 
 
 def spread(name):
-    """Random weights whose scores depend on picture and sentence, and whose patches choose several experts."""
+    """Random weights whose scores depend on image and expression, and whose patches choose several experts."""
     torch.manual_seed(0)
     model = OptiSAR(name)
     settle(model.model)
@@ -53,8 +53,8 @@ def baseline():
 
 
 @pytest.fixture(scope="module")
-def picture():
-    """A picture with structure, wider than high: on its canvas of 128 x 96 it is padded by 9 and 10 rows."""
+def image():
+    """An image with structure, wider than high: on its canvas of 128 x 96 it is padded by 9 and 10 rows."""
     rng = np.random.default_rng(0)
     return cv2.resize(rng.integers(0, 256, (6, 10, 3), np.uint8), (100, 60), interpolation=cv2.INTER_CUBIC)
 
@@ -63,10 +63,10 @@ def picture():
 
 
 @pytest.mark.parametrize("name", ["guided", "late", "baseline"])
-def test_answers_are_those_of_predict(name, picture, request):
+def test_answers_are_those_of_predict(name, image, request):
     model = request.getfixturevalue(name)
-    (seen,) = explain(model, picture, TEXTS, conf=0.0)
-    (result,) = model.predict(picture, text=TEXTS, conf=0.0)
+    (seen,) = explain(model, image, TEXTS, conf=0.0)
+    (result,) = model.predict(image, text=TEXTS, conf=0.0)
     assert seen.texts == TEXTS
     for answer, (*box, conf, _) in zip(seen.answers, result.boxes.data.tolist(), strict=True):
         assert answer.box == pytest.approx(box, abs=0.05)
@@ -74,18 +74,18 @@ def test_answers_are_those_of_predict(name, picture, request):
 
 
 @pytest.mark.parametrize("name", ["guided", "late"])
-def test_a_box_surrounds_its_anchor(name, picture, request):
-    (seen,) = explain(request.getfixturevalue(name), picture, TEXTS)
+def test_a_box_surrounds_its_anchor(name, image, request):
+    (seen,) = explain(request.getfixturevalue(name), image, TEXTS)
     for answer in seen.answers:
         stride = seen.strides[answer.level]
-        x = (answer.cell[1] + 0.5) * stride * 100 / 128  # the picture is 128 pixels wide in the canvas
+        x = (answer.cell[1] + 0.5) * stride * 100 / 128  # the image is 128 pixels wide in the canvas
         y = ((answer.cell[0] + 0.5) * stride - 9) * 60 / 77  # and 77 high, from row 9 on
         x1, y1, x2, y2 = answer.box
         assert x1 - 0.1 <= np.clip(x, 0, 100) <= x2 + 0.1 and y1 - 0.1 <= np.clip(y, 0, 60) <= y2 + 0.1
 
 
-def test_the_highest_score_is_the_answers_anchor(guided, picture):
-    (seen,) = explain(guided, picture, TEXTS)
+def test_the_highest_score_is_the_answers_anchor(guided, image):
+    (seen,) = explain(guided, image, TEXTS)
     assert seen.candidates.shape == (2, 0, 5)
     for t, answer in enumerate(seen.answers):
         tops = [level[t].max() for level in seen.logits]
@@ -95,27 +95,27 @@ def test_the_highest_score_is_the_answers_anchor(guided, picture):
         assert answer.score == pytest.approx(1 / (1 + np.exp(-max(tops))), abs=1e-6)
 
 
-def test_compared_candidates_come_with_their_corrected_scores(late, picture):
-    (seen,) = explain(late, picture, TEXTS)
+def test_compared_candidates_come_with_their_corrected_scores(late, image):
+    (seen,) = explain(late, image, TEXTS)
     assert seen.candidates.shape[::2] == (2, 5) and seen.candidates.shape[1] > 5
     assert (np.diff(seen.candidates[..., 4], axis=1) <= 0).all()
     for answer, candidates in zip(seen.answers, seen.candidates, strict=True):
         assert candidates[0].tolist() == pytest.approx([*answer.box, answer.score])
 
 
-def test_score_maps_leave_the_padding_out(guided, picture):
-    (seen,) = explain(guided, picture, TEXTS)
+def test_score_maps_leave_the_padding_out(guided, image):
+    (seen,) = explain(guided, image, TEXTS)
     # each level in pixels of the canvas, [T, 96, 128]
     pixels = [np.kron(x, np.ones((int(s), int(s)))) for x, s in zip(seen.logits, seen.strides, strict=True)]
-    highest = np.max(pixels, axis=0)[:, 9:86]  # rows of the picture
+    highest = np.max(pixels, axis=0)[:, 9:86]  # rows of the image
     assert highest.shape == (2, 77, 128) and seen.score_maps.shape == (2, 10, 16)
     rows, columns = ((np.arange(10) + 0.5) * 7.7).astype(int), np.arange(16) * 8 + 4
     expected = 1 / (1 + np.exp(-highest[:, rows][:, :, columns]))
     np.testing.assert_allclose(seen.score_maps, expected, atol=1e-6)
 
 
-def test_a_sentence_is_explained_the_same_alone(guided, picture):
-    (both,), (alone,) = explain(guided, picture, TEXTS), explain(guided, picture, TEXTS[1])
+def test_a_expression_is_explained_the_same_alone(guided, image):
+    (both,), (alone,) = explain(guided, image, TEXTS), explain(guided, image, TEXTS[1])
     for a, b in zip(both.logits, alone.logits, strict=True):
         np.testing.assert_allclose(a[1:], b, atol=1e-4)
         assert not np.allclose(a[:1], b, atol=1e-2)
@@ -124,8 +124,8 @@ def test_a_sentence_is_explained_the_same_alone(guided, picture):
 # the pyramid
 
 
-def test_text_in_the_pyramid_shows_by_sentence(guided, picture):
-    (seen,) = explain(guided, picture, TEXTS)
+def test_text_in_the_pyramid_shows_by_expression(guided, image):
+    (seen,) = explain(guided, image, TEXTS)
     assert seen.notes == [] and set(seen.fusions) == {"fusion16", "fusion19", "fusion22"}
     for factors, strength, stride in zip(seen.fusions.values(), seen.activations, seen.strides, strict=True):
         cells = 96 // stride, 128 // stride
@@ -152,16 +152,16 @@ def test_the_factor_is_that_of_the_paper(guided):
     torch.testing.assert_close(factors["fusion16"], expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_late_network_says_that_no_text_reaches_its_pyramid(late, picture):
-    (seen,) = explain(late, picture, TEXTS)
+def test_a_late_network_says_that_no_text_reaches_its_pyramid(late, image):
+    (seen,) = explain(late, image, TEXTS)
     assert seen.notes == [LATE] and seen.fusions == {} and all(len(level) == 1 for level in seen.activations)
 
 
-def test_closed_gates_are_named(picture):
+def test_closed_gates_are_named(image):
     model = OptiSAR("optisar++n.yaml")
     for part in (m for m in model.model.modules() if isinstance(m, DualGateFusion)):
         part.attention_gate.data.zero_()
-    (seen,) = explain(model, picture, TEXTS, imgsz=64)
+    (seen,) = explain(model, image, TEXTS, imgsz=64)
     assert seen.notes == [CLOSED] and all((f == 1).all() for f in seen.fusions.values())
     assert all(len(level) == 1 for level in seen.activations)
 
@@ -189,12 +189,12 @@ def test_shares_are_those_of_the_gates_outputs(guided):
     np.testing.assert_allclose(shares.first, counts, atol=1e-6)
 
 
-def test_shares_sum_to_one_and_leave_the_padding_out(guided, picture):
-    (seen,) = explain(guided, picture, TEXTS)
+def test_shares_sum_to_one_and_leave_the_padding_out(guided, image):
+    (seen,) = explain(guided, image, TEXTS)
     routing = seen.routing["moe8"]
     assert routing.gates.shape == (8, 2, 2)  # 128 x 96 pixels: patches of 64, the lower ones half beyond the canvas
     np.testing.assert_allclose((routing.gates > 0).sum(0), routing.top_k)
-    pixels = np.kron(routing.first, np.ones((64, 64), int))[9:86]  # the picture's rows
+    pixels = np.kron(routing.first, np.ones((64, 64), int))[9:86]  # the image's rows
     shares = routing.shares(seen.frame)
     assert shares.weight.sum() == pytest.approx(1) and shares.first.sum() == pytest.approx(1)
     np.testing.assert_allclose(shares.first, np.bincount(pixels.ravel(), minlength=8) / pixels.size, atol=1e-6)
@@ -203,13 +203,13 @@ def test_shares_sum_to_one_and_leave_the_padding_out(guided, picture):
 # the model, and what cannot be looked into
 
 
-def test_the_model_stays_as_it_was(picture):
+def test_the_model_stays_as_it_was(image):
     model = OptiSAR("optisar++n.yaml")
     before = {k: v.clone() for k, v in model.model.state_dict().items()}
-    explain(model, picture, TEXTS, imgsz=64)
+    explain(model, image, TEXTS, imgsz=64)
     assert model.model.training
-    model.predict(picture, text=TEXTS, imgsz=64, save=False, verbose=False)
-    explain(model, picture, TEXTS, imgsz=64)  # still possible after predict, which fuses a copy
+    model.predict(image, text=TEXTS, imgsz=64, save=False, verbose=False)
+    explain(model, image, TEXTS, imgsz=64)  # still possible after predict, which fuses a copy
     assert all(not m._forward_hooks and not m._forward_pre_hooks for m in model.model.modules())
     assert all(torch.equal(v, before[k]) for k, v in model.model.state_dict().items())
 
@@ -236,18 +236,18 @@ def opened(monkeypatch):
     return put
 
 
-def test_command_writes_figures_arrays_and_record(guided, picture, opened, tmp_path, monkeypatch):
+def test_command_writes_figures_arrays_and_record(guided, image, opened, tmp_path, monkeypatch):
     opened(guided)
     monkeypatch.setattr("optisar_yolo.explain.record.PER_FIGURE", 1)
-    cv2.imwrite(str(tmp_path / "x $5_1 ü.png"), picture)
-    sentences = ["左上角的船 worth $10_x$ and $20", "a " + "very " * 60 + "long ship"]
-    words = [f"source={tmp_path / 'x $5_1 ü.png'}", f"text={sentences}", f"project={tmp_path}", "imgsz=64", "conf=0"]
+    cv2.imwrite(str(tmp_path / "x $5_1 ü.png"), image)
+    expressions = ["左上角的船 worth $10_x$ and $20", "a " + "very " * 60 + "long ship"]
+    words = [f"source={tmp_path / 'x $5_1 ü.png'}", f"text={expressions}", f"project={tmp_path}", "imgsz=64", "conf=0"]
     assert cli.main(["explain", *words]) == 0
     kinds = ("_scores.png", "_scores-2.png", "_activations.png", "_activations-2.png", "_experts.png", ".npz", ".json")
     found = {p.name for p in (tmp_path / "explain").iterdir()}
     assert found == {*(f"x $5_1 ü{kind}" for kind in kinds), "index.html"}
     record = json.loads((tmp_path / "explain" / "x $5_1 ü.json").read_text(encoding="utf-8"))
-    (seen,) = explain(guided, picture, sentences, imgsz=64, conf=0.0)
+    (seen,) = explain(guided, image, expressions, imgsz=64, conf=0.0)
     assert [s["text"] for s in record["sentences"]] == seen.texts and record["notes"] == []
     assert record["sentences"][1]["box"] == pytest.approx(seen.answers[1].box.tolist(), abs=0.01)
     assert sum(record["experts"]["moe8"]["weight"]) == pytest.approx(1, abs=1e-4)
@@ -257,14 +257,14 @@ def test_command_writes_figures_arrays_and_record(guided, picture, opened, tmp_p
         assert {"logits_P3", "activation_P5", "fusion22", "patch_moe8", "extent", "boxes"} <= set(arrays)
 
 
-def test_pictures_of_the_same_name_get_files_of_their_own():
+def test_images_of_the_same_name_get_files_of_their_own():
     used = set()
     assert [_unused(stem, used) for stem in ("port", "quay", "port", "port")] == ["port", "quay", "port-2", "port-3"]
 
 
-def test_command_says_what_a_model_without_experts_lacks(baseline, picture, opened, tmp_path):
+def test_command_says_what_a_model_without_experts_lacks(baseline, image, opened, tmp_path):
     opened(baseline)
-    cv2.imwrite(str(tmp_path / "x.png"), picture)
+    cv2.imwrite(str(tmp_path / "x.png"), image)
     words = [f"source={tmp_path / 'x.png'}", "text=the ship", f"project={tmp_path}", "name=out", "imgsz=64"]
     assert cli.main(["explain", *words]) == 0
     assert not list((tmp_path / "out").glob("*_experts.png"))
@@ -281,7 +281,7 @@ def test_command_says_what_a_model_without_experts_lacks(baseline, picture, open
         (["data=x.yaml", "text=a"], 2, "'text=' does not go with 'data='"),
         (["data=x.yaml", "n=0"], 2, "n=0"),
         (["source=x.jpg", "txt=a"], 2, "did you mean 'text'"),
-        (["source=x.jpg"], 2, "needs a sentence"),
+        (["source=x.jpg"], 2, "needs an expression"),
         (["source=x.jpg", "text=a", "imgsz=0"], 2, "imgsz=0: expected"),
         (["source=x.jpg", "text=[]"], 1, "empty list"),
         (["source=missing.jpg", "text=a"], 1, "missing.jpg does not exist"),

@@ -12,8 +12,9 @@ from test_explain import spread
 
 from optisar_yolo.commands import main as cli
 from optisar_yolo.data.cases import Case
+from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.data.images import read_image
-from optisar_yolo.data.records import Picture, load_card, load_split
+from optisar_yolo.data.records import ImageRecord, load_split
 from optisar_yolo.engine import answer_sheets as sheets
 from optisar_yolo.engine.routing import Routing
 from optisar_yolo.engine.routing_survey import ExpertUse, Watch
@@ -34,9 +35,9 @@ def choices(seed: int) -> Routing:
     return Routing(gates / gates.sum(0), (32.0, 32.0), 2)
 
 
-def picture(modality: str, boxes: list[list[float]], categories: list[int]) -> Picture:
+def image(modality: str, boxes: list[list[float]], categories: list[int]) -> ImageRecord:
     captions = tuple(("a ship",) for _ in boxes)
-    return Picture(Path("x.png"), 100, 50, modality, np.array(boxes, np.float32), np.array(categories), captions)
+    return ImageRecord(Path("x.png"), 100, 50, modality, np.array(boxes, np.float32), np.array(categories), captions)
 
 
 def use_of(*pairs):
@@ -46,9 +47,9 @@ def use_of(*pairs):
     return use.matrices()["moe8"]
 
 
-def test_two_pictures_are_the_mean_of_single_ones():
-    a = (picture("optical", [[0, 0, 20, 20]], [0]), choices(0))
-    b = (picture("optical", [[30, 10, 60, 40]], [0]), choices(1))
+def test_two_images_are_the_mean_of_single_ones():
+    a = (image("optical", [[0, 0, 20, 20]], [0]), choices(0))
+    b = (image("optical", [[30, 10, 60, 40]], [0]), choices(1))
     both, one, other = use_of(a, b), use_of(a), use_of(b)
     assert both.columns == [("modality", "optical"), ("category", "optical ship")] and both.counts == [2, 2]
     for measure in ("weight", "first"):
@@ -61,7 +62,7 @@ def test_a_column_is_a_count_of_pixels():
     routing = choices(2)
     pixels = np.kron(routing.gates, np.ones((32, 32)))  # [4, 64, 128]
     inside = pixels[:, 16:56, :100]
-    m = use_of((picture("sar", [[10, 5, 70, 45]], [1]), routing))
+    m = use_of((image("sar", [[10, 5, 70, 45]], [1]), routing))
     np.testing.assert_allclose(m.weight[:, 0], inside.mean((1, 2)), atol=1e-6)
     np.testing.assert_allclose(m.weight[:, 1], inside[:, 4:36, 10:70].mean((1, 2)), atol=1e-6)  # 0.8 rows a pixel
     first = np.bincount(inside.argmax(0).ravel(), minlength=4) / inside[0].size
@@ -72,7 +73,7 @@ def test_difference_of_the_modalities():
     gates = np.zeros((4, 2, 4), np.float32)
     only = [np.eye(4, dtype=np.float32)[i][:, None, None] + gates for i in (0, 1)]
     a, b = (Routing(g, (32.0, 32.0), 1) for g in only)
-    pair = [picture(m, [[0, 0, 20, 20]], [i]) for i, m in enumerate(("optical", "sar"))]
+    pair = [image(m, [[0, 0, 20, 20]], [i]) for i, m in enumerate(("optical", "sar"))]
     assert use_of((pair[0], a), (pair[1], b)).apart() == pytest.approx(1)
     assert use_of((pair[0], a), (pair[1], a)).apart("first") == pytest.approx(0)
 
@@ -99,12 +100,12 @@ def test_split_leaves_figures_and_a_page(surveyed):
     assert "routing_moe8.png" in page and "expert_use.png" in page and "meanIoU" in page
 
 
-def test_matrix_of_a_split_is_the_mean_of_its_pictures(surveyed, tiny):
+def test_matrix_of_a_split_is_the_mean_of_its_images(surveyed, tiny):
     model, folder = surveyed
     with open(folder / "expert_use.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     look, own = Explainer(model, 128), defaultdict(list)
-    for one in load_split(load_card(tiny), "test"):
+    for one in load_split(load_dataset_config(tiny), "test"):
         frame, routing = look.routes(read_image(one.path))
         own[one.modality].append(routing["moe8"].shares(frame))
     for modality, shares in own.items():
@@ -118,8 +119,8 @@ def test_matrix_of_a_split_is_the_mean_of_its_pictures(surveyed, tiny):
 
 def test_split_without_experts(tiny, tmp_path):
     model = spread("optisar++n-baseline.yaml")
-    look, watch = Explainer(model, 64), Watch(model.model, load_card(tiny).names)
-    one = load_split(load_card(tiny), "test")[0]
+    look, watch = Explainer(model, 64), Watch(model.model, load_dataset_config(tiny).names)
+    one = load_split(load_dataset_config(tiny), "test")[0]
     frame, routing = look.routes(read_image(one.path))
     watch.add(0, one, frame.extent, frame.canvas)
     assert routing == {} and watch.write(tmp_path) == []
@@ -150,7 +151,7 @@ def case(number: int, conf: float, iou: float) -> Case:
     return Case(Path(f"{number}.png"), f"ship {number}", (0, 0, 5, 5), (0, 0, 5, 5), conf, iou)
 
 
-def test_the_surest_come_first_and_pictures_are_new():
+def test_the_surest_come_first_and_images_are_new():
     cases = [case(1, 0.2, 0), case(2, 0.9, 0), case(2, 0.8, 0), case(3, float("nan"), 0), case(4, 0.5, 0)]
     chosen = sheets.surest(cases, ["optical"] * 5, 5)
     assert [c.conf for c in chosen[:4]] == [0.9, 0.8, 0.5, 0.2] and chosen[4].path.name == "3.png"

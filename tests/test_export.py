@@ -66,7 +66,7 @@ def session(files):
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory):
+def image(tmp_path_factory):
     path = tmp_path_factory.mktemp("picture") / "port.png"
     rng = np.random.default_rng(0)
     image = cv2.resize(rng.integers(0, 255, (12, 25, 3), np.uint8), (250, 120), interpolation=cv2.INTER_NEAREST)
@@ -99,7 +99,7 @@ def test_equals_the_network(eager, session, b, t, height, width):
     np.testing.assert_allclose(found_boxes.reshape(-1, 4), boxes[:, 0, 0], atol=1e-2)
 
 
-def test_inputs_matter_and_sentences_do_not_disturb_each_other(eager, session):
+def test_inputs_matter_and_expressions_do_not_disturb_each_other(eager, session):
     images, text, extent = inputs(2, 4, 160, 224, eager.text_dim)
     boxes, conf = run(session, images, text, extent)
     assert len(np.unique(conf)) == conf.size
@@ -131,24 +131,24 @@ def test_the_file_says_what_it_is(files, session, eager):
     assert identify.is_ours(files[1])
 
 
-def test_predict_as_the_network_does(files, picture):
-    ask = {"text": TEXTS, "conf": 0.0, "verbose": False, "device": "cpu"}
-    expected = OptiSAR(files[0]).predict(picture, **ask)[0]
+def test_predict_as_the_network_does(files, image):
+    ground = {"text": TEXTS, "conf": 0.0, "verbose": False, "device": "cpu"}
+    expected = OptiSAR(files[0]).predict(image, **ground)[0]
     opened = YOLO(files[1])  # handed over
     assert type(opened) is OptiSAR
-    found = opened.predict(picture, **ask)[0]
+    found = opened.predict(image, **ground)[0]
     assert found.names == expected.names and len(found.boxes) == len(TEXTS)
     assert found.boxes.xyxy.numpy() == pytest.approx(expected.boxes.xyxy.numpy(), abs=2e-2)
     assert found.boxes.conf.numpy() == pytest.approx(expected.boxes.conf.numpy(), rel=1e-4)
-    many = opened.predict([cv2.imread(str(picture)), np.zeros((90, 60, 3), np.uint8)], **ask)
+    many = opened.predict([cv2.imread(str(image)), np.zeros((90, 60, 3), np.uint8)], **ground)
     assert [len(r.boxes) for r in many] == [len(TEXTS)] * 2
     with pytest.raises(ValueError, match="topk=1"):
-        opened.predict(picture, topk=3, **ask)
+        opened.predict(image, topk=3, **ground)
     with pytest.raises(TypeError, match="PyTorch"):
         opened.export()
 
 
-def test_more_sentences_than_one_run_takes(files, session, eager):
+def test_more_expressions_than_one_run_takes(files, session, eager):
     images, text, extent = inputs(2, 5, 96, 96, eager.text_dim)
     boxes, conf = run(session, images, text, extent)
     opened = runtime.ExportedModel(files[1])
@@ -156,7 +156,7 @@ def test_more_sentences_than_one_run_takes(files, session, eager):
     rows = torch.tensor([1, 0] * 5)  # any order
     order = [(int(r), n // 2) for n, r in enumerate(rows)]
     asked = torch.stack([text[i, j] for i, j in order])
-    b, c = opened.ask(opened.encode(images, extent), rows, asked)
+    b, c = opened.ground(opened.encode(images, extent), rows, asked)
     assert b[:, 0].numpy() == pytest.approx(np.stack([boxes[i, j] for i, j in order]), abs=1e-2)
     assert c[:, 0].numpy() == pytest.approx(np.array([conf[i, j] for i, j in order]), rel=1e-4)
 
@@ -174,17 +174,17 @@ def test_val_as_the_network_does(files, tiny, tmp_path):
     assert any(expected.values()) and found == pytest.approx(expected, abs=1e-3)
 
 
-def test_example_without_pytorch(files, picture, tmp_path):
+def test_example_without_pytorch(files, image, tmp_path):
     assert len((REPOSITORY / "examples" / "onnx_only.py").read_text(encoding="utf-8").splitlines()) <= 40
     np.save(tmp_path / "text.npy", load_text_encoder("pocket").encode(TEXTS).numpy())
     code = (
         "import runpy, sys; sys.modules['torch'] = None; del sys.argv[0]; "
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    command = [sys.executable, "-c", code, REPOSITORY / "examples" / "onnx_only.py", files[1], picture]
+    command = [sys.executable, "-c", code, REPOSITORY / "examples" / "onnx_only.py", files[1], image]
     done = subprocess.run([*command, tmp_path / "text.npy"], capture_output=True, text=True, check=True)
     rows = np.array([[float(v) for v in line.split()] for line in done.stdout.splitlines()])
-    expected = OptiSAR(files[0]).predict(picture, text=TEXTS, conf=0.0, verbose=False, device="cpu")[0].boxes
+    expected = OptiSAR(files[0]).predict(image, text=TEXTS, conf=0.0, verbose=False, device="cpu")[0].boxes
     assert rows[:, :4] == pytest.approx(expected.xyxy.numpy(), abs=3e-2)
     assert rows[:, 4] == pytest.approx(expected.conf.numpy(), abs=1e-4)
 
@@ -201,7 +201,7 @@ def test_example_without_pytorch(files, picture, tmp_path):
         ({"quantize": 8}, "format=openvino alone"),
         ({"int8": True, "format": "openvino"}, "int8 needs data="),
         ({"text": ["a ship"], "parts": True}, "leave one out"),
-        ({"nms": True}, "one box per sentence"),
+        ({"nms": True}, "one box per expression"),
     ],
 )
 def test_refusals(files, options, words):

@@ -1,4 +1,4 @@
-"""Exports with fixed sentences, and the text encoder as a graph of its own."""
+"""Exports with fixed expressions, and the text encoder as a graph of its own."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> OptiSAR:
 
 
 @pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("picture") / "port.png"
     rng = np.random.default_rng(0)
     image = cv2.resize(rng.integers(0, 255, (6, 12, 3), np.uint8), (130, 60), interpolation=cv2.INTER_NEAREST)
@@ -52,36 +52,38 @@ def plain(opened: OptiSAR) -> str:
 @pytest.fixture(scope="module", params=["onnx", "torchscript"])
 def baked(opened: OptiSAR, plain: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
     before = Path(plain).read_bytes()
-    path = Path(opened.export(format=request.param, imgsz=128, text=[*TEXTS, TEXTS[0]]))  # a sentence twice counts once
+    path = Path(
+        opened.export(format=request.param, imgsz=128, text=[*TEXTS, TEXTS[0]])
+    )  # an expression twice counts once
     moved = path.rename(tmp_path_factory.mktemp("baked") / path.name)
     Path(plain).write_bytes(before)
     return str(moved)
 
 
-def test_fixed_sentences_are_answered_unasked(baked: str, opened: OptiSAR, picture: Path) -> None:
+def test_fixed_expressions_are_answered_unasked(baked: str, opened: OptiSAR, image: Path) -> None:
     model = OptiSAR(baked)
-    ask = {"conf": 0.0, "verbose": False, "device": "cpu", "imgsz": 128}
-    expected = opened.predict([picture, picture], text=TEXTS, **ask)
-    found = model.predict([picture, picture], **ask)
+    ground = {"conf": 0.0, "verbose": False, "device": "cpu", "imgsz": 128}
+    expected = opened.predict([image, image], text=TEXTS, **ground)
+    found = model.predict([image, image], **ground)
     for one, other in zip(found, expected, strict=True):
         assert one.names == other.names == dict(enumerate(NAMES))
         np.testing.assert_allclose(one.boxes.xyxy, other.boxes.xyxy, atol=0.05)
         np.testing.assert_allclose(one.boxes.conf, other.boxes.conf, atol=1e-5)
-    some = model.predict(picture, text=[NAMES[2], NAMES[0]], **ask)[0]  # any of them, in any order
+    some = model.predict(image, text=[NAMES[2], NAMES[0]], **ground)[0]  # any of them, in any order
     assert some.boxes.conf.tolist() == found[0].boxes.conf[[2, 0]].tolist()
-    assert model.encode(picture).ground(NAMES[1], conf=0.0).boxes.conf[0] == found[0].boxes.conf[1]
+    assert model.encode(image).ground(NAMES[1], conf=0.0).boxes.conf[0] == found[0].boxes.conf[1]
 
 
-def test_other_sentences_are_refused(baked: str, picture: Path, tiny: Path, tmp_path: Path) -> None:
+def test_other_expressions_are_refused(baked: str, image: Path, tiny: Path, tmp_path: Path) -> None:
     model = OptiSAR(baked)
     assert model.names == dict(enumerate(NAMES))
     with pytest.raises(ValueError, match='"the harbor" is none of them; it knows The SAR ship'):
-        model.predict(picture, text="the harbor")
+        model.predict(image, text="the harbor")
     with pytest.raises(ValueError, match="Export without text="):
         model.val(data=str(tiny), split="val", imgsz=64, device="cpu", plots=False, project=str(tmp_path))
 
 
-def test_a_graph_with_fixed_sentences_takes_pictures_alone(baked: str, opened: OptiSAR) -> None:
+def test_a_graph_with_fixed_expressions_takes_images_alone(baked: str, opened: OptiSAR) -> None:
     graph = ExportedModel(baked).graph
     assert graph.inputs == ["images", "extent"]
     for b, height in ((1, 64), (3, 96)):
@@ -105,19 +107,19 @@ def test_the_text_graph_encodes_as_the_encoder(plain: str) -> None:
         OptiSAR(plain.replace(".onnx", "-text.onnx"))
 
 
-def test_the_example_needs_neither_pytorch_nor_this_package(plain: str, opened: OptiSAR, picture: Path) -> None:
+def test_the_example_needs_neither_pytorch_nor_this_package(plain: str, opened: OptiSAR, image: Path) -> None:
     example = REPOSITORY / "examples" / "onnx_text.py"
     assert len(example.read_text(encoding="utf-8").splitlines()) <= 40
     code = (
         "import runpy, sys; sys.modules['torch'] = sys.modules['optisar_yolo'] = None; del sys.argv[0]; "
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    command = [sys.executable, "-c", code, example, plain, picture, *TEXTS, LONG]
+    command = [sys.executable, "-c", code, example, plain, image, *TEXTS, LONG]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = np.array([[float(v) for v in line.split()] for line in done.stdout.splitlines()])
-    ask = {"text": [*TEXTS, LONG], "conf": 0.0, "verbose": False, "device": "cpu", "imgsz": 128}
-    expected = opened.predict(picture, **ask)[0].boxes
+    ground = {"text": [*TEXTS, LONG], "conf": 0.0, "verbose": False, "device": "cpu", "imgsz": 128}
+    expected = opened.predict(image, **ground)[0].boxes
     np.testing.assert_allclose(rows[:, :4], expected.xyxy, atol=0.06)
     np.testing.assert_allclose(rows[:, 4], expected.conf, atol=1e-4)
 

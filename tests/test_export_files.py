@@ -16,7 +16,8 @@ from lively_net import lively
 from ultralytics.engine.exporter import export_formats
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.data.records import load_card, load_split
+from optisar_yolo.data.config import load_dataset_config
+from optisar_yolo.data.records import load_split
 from optisar_yolo.engine.checkpoint import CheckpointError, save_shared
 from optisar_yolo.export import export
 from optisar_yolo.export.exported import ExportedModel
@@ -60,11 +61,11 @@ def test_every_format_of_ultralytics_is_written_or_refused_with_its_reason() -> 
     ("given", "words"),
     [
         ({"quantize": 8, "data": "x.yaml"}, "format=openvino alone"),
-        ({"quantize": 8, "format": "openvino"}, "int8 needs data=<card>"),
+        ({"quantize": 8, "format": "openvino"}, "int8 needs data=<dataset config>"),
         ({"quantize": 8, "format": "openvino", "data": "x.yaml", "parts": True}, "leave one of them out"),
         ({"quantize": 16, "format": "openvino"}, "32 bits"),
         ({"text": "a ship", "parts": True}, "leave one out"),
-        ({"nms": True}, "one box per sentence"),
+        ({"nms": True}, "one box per expression"),
     ],
 )
 def test_options_that_cannot_be_met(given: dict[str, Any], words: str) -> None:
@@ -85,7 +86,7 @@ def test_missing_openvino_is_named_not_installed(
 
 
 @pytest.mark.parametrize("kind", ["", "-late"])
-def test_encoded_pictures_come_apart_and_together_again(kind: str) -> None:
+def test_encoded_images_come_apart_and_together_again(kind: str) -> None:
     model = lively(kind)
     scene = model.encode(torch.rand(2, 3, 64, 96))
     tensors = flatten(scene)
@@ -194,8 +195,8 @@ def test_eight_bits(tiny: Path, tmp_path: Path) -> None:
         found.encode(torch.rand(1, 3, 64, 64))
 
 
-def test_pictures_for_eight_bits(tiny: Path) -> None:
-    pictures = load_split(load_card(tiny), "val")
-    assert [p.path for p in chosen(SimpleNamespace(data=tiny, fraction=1.0, seed=0))] == [p.path for p in pictures]
+def test_images_for_eight_bits(tiny: Path) -> None:
+    images = load_split(load_dataset_config(tiny), "val")
+    assert [p.path for p in chosen(SimpleNamespace(data=tiny, fraction=1.0, seed=0))] == [p.path for p in images]
     assert len(chosen(SimpleNamespace(data=tiny, fraction=0.5, seed=0))) == 2  # a share of each modality, one at least
-    assert len(chosen(SimpleNamespace(data=tiny, fraction=50, seed=0))) == len(pictures)  # a number, and no more
+    assert len(chosen(SimpleNamespace(data=tiny, fraction=50, seed=0))) == len(images)  # a number, and no more

@@ -21,8 +21,8 @@ from optisar_yolo.export.graphs import answers
 pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
 
 TEXTS = ["The SAR ship in the upper left corner of the image", "the airplane at the bottom", "the small ship"]
-CASES = list(product((1, 3), (1, 2, 5), ((96, 128), (128, 64))))  # pictures, sentences, height and width
-KINDS = ("", "-late")  # sentences meet the picture in the pyramid, and in the head alone
+CASES = list(product((1, 3), (1, 2, 5), ((96, 128), (128, 64))))  # images, expressions, height and width
+KINDS = ("", "-late")  # expressions meet the image in the pyramid, and in the head alone
 WAYS = {  # format, and whether in two parts
     "onnx": ("onnx", False),
     "onnx-parts": ("onnx", True),
@@ -72,11 +72,11 @@ def test_graphs_give_what_the_network_gives(exported: str, expected: list[dict[s
 
 
 def use(model: OptiSAR, tiny: Path, folder: Path) -> tuple[list[Any], dict[str, float]]:
-    """Predict, ask an encoded picture, and validate: results, and the table."""
+    """Predict, ask an encoded image, and validate: results, and the table."""
     rng = np.random.default_rng(0)
     image = cv2.resize(rng.integers(0, 255, (6, 12, 3), np.uint8), (100, 60), interpolation=cv2.INTER_NEAREST)
-    ask: dict[str, Any] = {"text": TEXTS, "conf": 0.0, "verbose": False, "device": "cpu", "imgsz": 96}
-    results = [model.predict(image, **ask)[0], model.encode(image, 96).ground(TEXTS, conf=0.0)]
+    ground: dict[str, Any] = {"text": TEXTS, "conf": 0.0, "verbose": False, "device": "cpu", "imgsz": 96}
+    results = [model.predict(image, **ground)[0], model.encode(image, 96).ground(TEXTS, conf=0.0)]
     options = {"data": str(tiny), "split": "val", "imgsz": 64, "device": "cpu", "plots": False, "batch": 2}
     return results, model.val(**options, project=str(folder)).results_dict
 
@@ -99,7 +99,7 @@ def test_predict_encode_and_val(
     assert any(used[1].values()) and table == pytest.approx(used[1], abs=1e-4)
 
 
-def test_two_parts_encode_a_picture_once(opened: OptiSAR, exported: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_parts_encode_a_image_once(opened: OptiSAR, exported: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = ExportedModel(exported)
     if found.query is None:
         pytest.skip("one graph")
@@ -109,6 +109,6 @@ def test_two_parts_encode_a_picture_once(opened: OptiSAR, exported: str, monkeyp
     found.batch = 2
     scene = found.encode(torch.rand(1, 3, 64, 64))
     text = torch.nn.functional.normalize(torch.randn(5, opened.model.text_dim), dim=-1)
-    found.ask(scene, torch.zeros(5, dtype=torch.long), text)
+    found.ground(scene, torch.zeros(5, dtype=torch.long), text)
     assert [("images" in names, "text" in names) for names in runs] == [(True, False)] + [(False, True)] * 3
     assert ExportedModel(exported.replace("-encoder", "-query")).graph.path == found.graph.path  # either opens both

@@ -10,7 +10,7 @@ from tiny_net import network, settle, shake, unit
 from torch.nn import functional as F
 
 from optisar_yolo.engine.checkpoint import BUNDLED, CheckpointError, load_shared, save_shared
-from optisar_yolo.engine.grounding import ask
+from optisar_yolo.engine.grounding import ground
 from optisar_yolo.nn.fuse import ChannelFactors, DensePatchConv, FusedContrastiveHead
 from optisar_yolo.nn.head import ContrastiveHead
 from optisar_yolo.nn.model import fused_copy
@@ -22,8 +22,8 @@ KINDS = [("", None), ("", 6), ("-late", None), ("-baseline", None)]
 EXTENT = torch.tensor([[0.0, 0.0, 1.0, 0.8], [0.0, 0.1, 1.0, 0.9]])
 
 
-def pictures(b: int, h: int, w: int) -> torch.Tensor:
-    """Smooth pictures, as the networks here are settled on."""
+def images(b: int, h: int, w: int) -> torch.Tensor:
+    """Smooth images, as the networks here are settled on."""
     return F.interpolate(torch.rand(b, 3, 6, 8).double(), (h, w), mode="bicubic").clamp(0, 1)
 
 
@@ -37,7 +37,7 @@ def pair(request):
 
 def test_it_answers_as_the_network(pair):
     model, fused = pair
-    img, text = pictures(2, 64, 128), unit(2, 3, model.text_dim).double()
+    img, text = images(2, 64, 128), unit(2, 3, model.text_dim).double()
     with torch.inference_mode():
         expected, found = model.predict(img, text), fused.predict(img, text)
         assert torch.allclose(expected["scores"], found["scores"], rtol=1e-7, atol=1e-7)
@@ -80,11 +80,11 @@ def test_dense_patches_are_the_normalised_patch_convolution():
 def test_a_scene_can_be_asked_in_parts(pair):
     """More anchors than windows are worth: all boxes are made, and are the same."""
     model, fused = pair
-    img, text = pictures(2, 64, 128), unit(5, model.text_dim).double()
+    img, text = images(2, 64, 128), unit(5, model.text_dim).double()
     rows = torch.tensor([0, 0, 0, 1, 1])
     with torch.inference_mode():
         for k in (1, 40):
-            expected, found = (ask(m, m.encode(img), rows, text, k) for m in (model, fused))
+            expected, found = (ground(m, m.encode(img), rows, text, k) for m in (model, fused))
             assert torch.allclose(expected[0][:, 0], found[0][:, 0], atol=1e-5)
             assert torch.allclose(expected[1], found[1], atol=1e-6)
 
@@ -94,11 +94,11 @@ def test_it_runs_in_bfloat16(compare):
     """Under autocasting, as a processor that computes in it does; boxes come from windows there too."""
     torch.manual_seed(1)
     fused = fused_copy(settle(network(kind="-late", compare=compare)))
-    img, text = pictures(2, 64, 128).float(), unit(4, fused.text_dim)
+    img, text = images(2, 64, 128).float(), unit(4, fused.text_dim)
     with torch.inference_mode():
-        exact = ask(fused, fused.encode(img), torch.tensor([0, 0, 1, 1]), text)
+        exact = ground(fused, fused.encode(img), torch.tensor([0, 0, 1, 1]), text)
         with torch.autocast("cpu", torch.bfloat16):
-            found = ask(fused, fused.encode(img), torch.tensor([0, 0, 1, 1]), text)
+            found = ground(fused, fused.encode(img), torch.tensor([0, 0, 1, 1]), text)
     assert torch.allclose(exact[1], found[1].float(), atol=0.1)
 
 
@@ -108,7 +108,7 @@ def test_windows_give_every_box():
     fused = fused_copy(settle(network()))
     for h, w in ((96, 160), (32, 64)):
         with torch.inference_mode():
-            scene = fused.encode(pictures(2, h, w).float())
+            scene = fused.encode(images(2, h, w).float())
             maps = fused.head_inputs(scene, unit(2, 1, fused.text_dim))
             dense = fused.head._distributions(maps)
             index = torch.randperm(dense.shape[2]).repeat(2, 1)

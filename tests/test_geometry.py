@@ -1,4 +1,4 @@
-"""Pictures on canvases and back, and augmentation that keeps boxes and captions true."""
+"""Images on canvases and back, and augmentation that keeps boxes and captions true."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from optisar_yolo import language
 from optisar_yolo.data.augment import ASPECT, View, mirror, zoom
-from optisar_yolo.data.geometry import GREY, STRIDE, canvas_for, letterbox, place, to_canvas, to_picture
+from optisar_yolo.data.geometry import GREY, STRIDE, canvas_for, letterbox, place, to_canvas, to_image
 from optisar_yolo.data.radiometry import light
 
 sides = st.integers(1, 1500)
@@ -16,12 +16,12 @@ imgsz = st.integers(2, 32).map(lambda n: n * STRIDE)
 share = st.floats(0, 1, width=32)
 
 
-def picture(height, width, seed=0):
+def image(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def boxes_in(width, height, shares):
-    """Boxes [N, 4] xyxy within a picture from shares of its sides, in any order."""
+    """Boxes [N, 4] xyxy within an image from shares of its sides, in any order."""
     s = np.array(shares, np.float32).reshape(-1, 2, 2)
     return np.concatenate((s.min(1), s.max(1)), 1) * np.tile(np.array([width, height], np.float32), 2)
 
@@ -29,13 +29,13 @@ def boxes_in(width, height, shares):
 @settings(max_examples=200, deadline=None)
 @given(sides, sides, imgsz, st.booleans(), st.lists(st.tuples(share, share, share, share), min_size=1, max_size=5))
 def test_boxes_come_back(height, width, size, square, shares):
-    """Picture to canvas shares to canvas pixels to picture, within a hundredth of a pixel for every shape."""
+    """Image to canvas shares to canvas pixels to image, within a hundredth of a pixel for every shape."""
     _, extent = letterbox(np.zeros((height, width, 3), np.uint8), size, square)
     canvas = (size, size) if square else canvas_for(height, width, size)[:2]
     boxes = boxes_in(width, height, shares)
     on_canvas = to_canvas(boxes, (width, height), extent) * np.tile(np.array(canvas[::-1], np.float32), 2)
     assert (on_canvas >= -1e-3).all() and (on_canvas <= np.tile(canvas[::-1], 2) + 1e-3).all()
-    back = to_picture(on_canvas, (width, height), extent, canvas)
+    back = to_image(on_canvas, (width, height), extent, canvas)
     assert back.dtype == np.float32
     assert np.abs(back - boxes).max() < 0.01
 
@@ -67,21 +67,21 @@ def test_square_letterbox_pads_the_short_side_evenly():
     assert extent.tolist() == [0, 0.25, 1, 0.75]
 
 
-def test_picture_of_canvas_size_is_taken_as_it_is():
-    img = picture(64, 96)
+def test_image_of_canvas_size_is_taken_as_it_is():
+    img = image(64, 96)
     canvas, extent = letterbox(img, 96)
     assert np.array_equal(canvas, img) and extent.tolist() == [0, 0, 1, 1]
 
 
-def test_answers_are_clipped_to_the_picture():
+def test_answers_are_clipped_to_the_image():
     extent = np.array([0.25, 0, 0.75, 1], np.float32)
-    out = to_picture(np.array([[-50, -50, 500, 500]], np.float32), (20, 40), extent, (64, 64))
+    out = to_image(np.array([[-50, -50, 500, 500]], np.float32), (20, 40), extent, (64, 64))
     assert out.tolist() == [[0, 0, 20, 40]]
 
 
 def test_no_boxes_stay_no_boxes():
     none, extent = np.zeros((0, 4), np.float32), np.array([0, 0, 1, 1], np.float32)
-    assert to_canvas(none, (10, 10), extent).shape == to_picture(none, (10, 10), extent, (32, 32)).shape == (0, 4)
+    assert to_canvas(none, (10, 10), extent).shape == to_image(none, (10, 10), extent, (32, 32)).shape == (0, 4)
 
 
 # flips
@@ -98,7 +98,7 @@ BOTH = [(True, False), (False, True), (True, True)]
 
 
 def paint(boxes, size):
-    """A picture whose objects have values of their own."""
+    """An image whose objects have values of their own."""
     img = np.zeros((size[1], size[0], 3), np.uint8)
     for i, (x1, y1, x2, y2) in enumerate(boxes.astype(int)):
         img[y1:y2, x1:x2] = 50 * (i + 1)
@@ -106,12 +106,12 @@ def paint(boxes, size):
 
 
 def flip(img, boxes, captions, size, horizontal, vertical):
-    """Mirror a picture of optical objects."""
+    """Mirror an image of optical objects."""
     return mirror(View(img, boxes, NAMES, captions, size, "optical"), horizontal, vertical)
 
 
 @pytest.mark.parametrize(("horizontal", "vertical"), BOTH)
-def test_flip_moves_boxes_with_the_picture(horizontal, vertical):
+def test_flip_moves_boxes_with_the_image(horizontal, vertical):
     out = flip(paint(BOXES, SIZE), BOXES, CAPTIONS, SIZE, horizontal, vertical)
     assert np.array_equal(out.img, paint(out.boxes, SIZE))
     assert (out.boxes[:, :2] < out.boxes[:, 2:]).all() and not np.array_equal(out.boxes, BOXES)
@@ -124,7 +124,7 @@ def test_flipped_captions_stay_true(horizontal, vertical):
     out = flip(paint(BOXES, SIZE), BOXES, CAPTIONS, SIZE, horizontal, vertical)
     checked = stale = 0
     for i, texts in enumerate(CAPTIONS):
-        scene, flipped = language.Scene(BOXES, NAMES, SIZE), language.Scene(out.boxes, NAMES, SIZE)
+        scene, flipped = language.LabelledObjects(BOXES, NAMES, SIZE), language.LabelledObjects(out.boxes, NAMES, SIZE)
         for text in texts:
             if scene.verdicts(text)[i] is True:
                 stale += flipped.verdicts(text)[i] is False
@@ -199,7 +199,7 @@ def test_light_keeps_the_order_of_brightness(amount, seed):
         assert out is ramp
 
 
-def test_light_changes_pictures_by_different_amounts():
+def test_light_changes_images_by_different_amounts():
     rng = np.random.default_rng(0)
     grey = np.full((2, 2, 3), 100, np.uint8)
     assert len({int(light(grey, 0.5, rng)[0, 0, 0]) for _ in range(10)}) > 5

@@ -21,11 +21,11 @@ from optisar_yolo.plugin.identify import is_ours
 
 
 def answers(model, texts=3):
-    """Boxes and confidences of sentences about a picture of 96 x 64: its row 8 sees 3 x 2 cells, an odd side."""
+    """Boxes and confidences of expressions about an image of 96 x 64: its row 8 sees 3 x 2 cells, an odd side."""
     torch.manual_seed(1)
     img, text = torch.rand(1, 3, 96, 64), unit(texts, WIDTH)
     with torch.inference_mode():
-        return asking.ask(model, model.encode(img), torch.zeros(texts, dtype=torch.long), text, 5)
+        return asking.ground(model, model.encode(img), torch.zeros(texts, dtype=torch.long), text, 5)
 
 
 @pytest.fixture(scope="module")

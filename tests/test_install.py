@@ -63,8 +63,8 @@ def python(request, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory) -> Path:
-    """Return the card of two small pictures with YOLO labels."""
+def images(tmp_path_factory) -> Path:
+    """Return the dataset config of two small images with YOLO labels."""
     root = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
@@ -73,11 +73,11 @@ def pictures(tmp_path_factory) -> Path:
         for i in range(2):
             cv2.imwrite(str(root / "images" / split / f"{i}.png"), rng.integers(0, 255, (32, 32, 3), dtype=np.uint8))
             (root / "labels" / split / f"{i}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
-    card = root / "card.yaml"
-    card.write_text(
+    dataset_config = root / "card.yaml"
+    dataset_config.write_text(
         yaml.safe_dump({"path": str(root), "train": "images/train", "val": "images/val", "names": ["ship"]})
     )
-    return card
+    return dataset_config
 
 
 def test_wheel_holds_what_it_promises(wheel):
@@ -133,7 +133,7 @@ def test_yolo_class_and_own_class_give_the_same_from_another_folder(python, tmp_
 
 
 @pytest.mark.parametrize("command", ["yolo", "optisar"])
-def test_commands_answer_a_sentence_from_another_folder(python, command, tmp_path):
+def test_commands_answer_a_expression_from_another_folder(python, command, tmp_path):
     cv2.imwrite(str(tmp_path / "port.png"), np.full((64, 64, 3), 90, np.uint8))
     words = [
         "predict",
@@ -155,7 +155,7 @@ def test_commands_answer_a_sentence_from_another_folder(python, command, tmp_pat
 
 
 @pytest.mark.parametrize("python", ["wheel"], indirect=True)
-def test_stock_training_is_the_same_with_and_without(python, pictures, tmp_path):
+def test_stock_training_is_the_same_with_and_without(python, images, tmp_path):
     """The same arguments are saved, and the weights are the same to the last bit."""
     code = (
         "import sys; from ultralytics import YOLO; m = YOLO('yolo11n.yaml')\n"
@@ -166,7 +166,7 @@ def test_stock_training_is_the_same_with_and_without(python, pictures, tmp_path)
     )
     results = []
     for switch in ("1", "0"):
-        out = run([python, "-c", code, pictures, tmp_path / "same"], tmp_path, OPTISAR_AUTOLOAD=switch)
+        out = run([python, "-c", code, images, tmp_path / "same"], tmp_path, OPTISAR_AUTOLOAD=switch)
         (line,) = (line for line in out.splitlines() if line.startswith("SUM"))
         _, total, touched = line.split()
         assert touched == str(switch == "1")

@@ -16,7 +16,7 @@ from optisar_yolo import OptiSAR
 from optisar_yolo.commands.main import main
 from optisar_yolo.construction.samples import sample_of
 from optisar_yolo.synthetic.render import draw
-from optisar_yolo.utils.arguments import BUNDLED_MODEL
+from optisar_yolo.utils.options import BUNDLED_MODEL
 
 sv = pytest.importorskip("supervision")
 
@@ -35,7 +35,7 @@ def snippets(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_detections_are_named_by_their_sentences(model: OptiSAR) -> None:
+def test_detections_are_named_by_their_expressions(model: OptiSAR) -> None:
     for result in (model.predict(PORT["img"], text=TEXTS)[0], model.encode(PORT["img"]).ground(TEXTS)):
         found = sv.Detections.from_ultralytics(result)
         assert found["class_name"].tolist() == [TEXTS[0], TEXTS[2]]  # there is no tower
@@ -47,7 +47,7 @@ def test_detections_are_named_by_their_sentences(model: OptiSAR) -> None:
     assert sv.box_iou_batch(found.xyxy[:1], largest[None])[0, 0] >= 0.5
 
 
-def test_several_boxes_of_a_sentence(model: OptiSAR) -> None:
+def test_several_boxes_of_a_expression(model: OptiSAR) -> None:
     found = sv.Detections.from_ultralytics(model.predict(PORT["img"], text=TEXTS[:2], conf=0.0, topk=3)[0])
     assert found.class_id.tolist() == [0, 0, 0, 1, 1, 1]
     assert found["class_name"].tolist() == [TEXTS[0]] * 3 + [TEXTS[1]] * 3
@@ -74,17 +74,17 @@ def test_the_pages_snippet_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_annotations_open_elsewhere(tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    cv2.imwrite(str(pictures / "opt_1.png"), PORT["img"])
+    images = tmp_path / "pictures"
+    images.mkdir()
+    cv2.imwrite(str(images / "opt_1.png"), PORT["img"])
     (tmp_path / "captions.txt").write_text("\n".join([TEXTS[0], TEXTS[2]]))
-    words = [f"source={pictures}", f"pool={tmp_path / 'captions.txt'}", f"project={tmp_path}", "name=made", "preview=0"]
+    words = [f"source={images}", f"pool={tmp_path / 'captions.txt'}", f"project={tmp_path}", "name=made", "preview=0"]
     assert main(["annotate", *words]) == 0
     file = tmp_path / "made" / "annotations.json"
     notes = json.loads(file.read_text())["annotations"]
-    data = sv.DetectionDataset.from_coco(str(pictures), str(file))
-    path, picture, found = data[0]
-    assert Path(path).name == "opt_1.png" and np.array_equal(picture, PORT["img"])
+    data = sv.DetectionDataset.from_coco(str(images), str(file))
+    path, image, found = data[0]
+    assert Path(path).name == "opt_1.png" and np.array_equal(image, PORT["img"])
     assert len(found) == len(notes) >= 2 and set(found["class_name"]) == {"optical ship"}
     xywh = np.array([n["bbox"] for n in notes])
     assert np.allclose(np.column_stack((found.xyxy[:, :2], found.xyxy[:, 2:] - found.xyxy[:, :2])), xywh, atol=1e-3)

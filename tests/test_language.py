@@ -40,11 +40,11 @@ SIZED = st.sampled_from(["", "small ", "big "])
 FRAME = st.sampled_from(["The {}", "A {}", "There is a {}"])
 
 
-def _sentence(frame: str, sized: str, modality: str, noun: str, place: str) -> str:
+def _expression(frame: str, sized: str, modality: str, noun: str, place: str) -> str:
     return agree(frame.format(f"{sized}{modality}{noun} {place} of the image"))
 
 
-POSITIONS = st.builds(_sentence, FRAME, SIZED, MODALITY, NOUN, PLACES)
+POSITIONS = st.builds(_expression, FRAME, SIZED, MODALITY, NOUN, PLACES)
 EXTREMES = st.builds(
     lambda words, modality, noun: words.format(modality + noun),
     st.sampled_from(
@@ -162,7 +162,7 @@ def test_flip_examples(caption: str, horizontal: str | None, vertical: str | Non
 
 @settings(max_examples=150, deadline=None)
 @given(CAPTIONS, st.booleans(), st.booleans(), SEEDS)
-def test_flip_twice_is_the_same_sentence(caption: str, horizontal: bool, vertical: bool, seed: int) -> None:
+def test_flip_twice_is_the_same_expression(caption: str, horizontal: bool, vertical: bool, seed: int) -> None:
     for text in (caption, reword(caption, np.random.default_rng(seed))):
         once = flip(text, horizontal, vertical)
         assert once is not None

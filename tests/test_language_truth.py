@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from optisar_yolo.language.paraphrase import reword
 from optisar_yolo.language.parser import parse
 from optisar_yolo.language.transform import flip, rotate90
-from optisar_yolo.language.verify import Scene, describe, true_of
+from optisar_yolo.language.verify import LabelledObjects, describe, true_of
 
 SIZE = (600.0, 300.0)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -51,20 +51,20 @@ def test_true_of(caption: str, verdict: bool | None) -> None:
 
 def test_scene_knows_categories_modalities_and_relations() -> None:
     boxes = np.array([_box(100, 150), _box(400, 150), _box(250, 160)])
-    scene = Scene(boxes, ["optical ship", "optical ship", "optical bridge"], SIZE)
+    scene = LabelledObjects(boxes, ["optical ship", "optical ship", "optical bridge"], SIZE)
     assert scene.verdicts("The ship to the left of the bridge") == [True, False, False]
     assert scene.verdicts("The optical bridge") == [False, False, True]
     assert scene.false_of_all("The SAR bridge") and not scene.false_of_all("The bridge")
     assert scene.false_of_all("The airplane in the middle of the image")
     assert not scene.false_of_all("The largest ship")  # both are of one size: nobody can say
     with pytest.raises(ValueError, match="one name per box"):
-        Scene(boxes, ["optical ship"], SIZE)
+        LabelledObjects(boxes, ["optical ship"], SIZE)
     with pytest.raises(ValueError, match="positive"):
-        Scene(boxes, None, (0, 300))
+        LabelledObjects(boxes, None, (0, 300))
 
 
 @st.composite
-def pictures(draw: st.DrawFn) -> tuple[np.ndarray, list[str], tuple[float, float]]:
+def images(draw: st.DrawFn) -> tuple[np.ndarray, list[str], tuple[float, float]]:
     """Random boxes of a few categories."""
     rng = np.random.default_rng(draw(SEEDS))
     n = draw(st.integers(1, 12))
@@ -76,17 +76,19 @@ def pictures(draw: st.DrawFn) -> tuple[np.ndarray, list[str], tuple[float, float
 
 
 @settings(max_examples=150, deadline=None)
-@given(pictures(), SEEDS)
+@given(images(), SEEDS)
 def test_described_means_this_object_alone_also_mirrored_and_reworded(
-    picture: tuple[np.ndarray, list[str], tuple[float, float]], seed: int
+    image: tuple[np.ndarray, list[str], tuple[float, float]], seed: int
 ) -> None:
-    boxes, names, size = picture
+    boxes, names, size = image
     rng = np.random.default_rng(seed)
-    scene = Scene(boxes, names, size)
-    mirrored = Scene(np.stack([size[0] - boxes[:, 2], boxes[:, 1], size[0] - boxes[:, 0], boxes[:, 3]], 1), names, size)
+    scene = LabelledObjects(boxes, names, size)
+    mirrored = LabelledObjects(
+        np.stack([size[0] - boxes[:, 2], boxes[:, 1], size[0] - boxes[:, 0], boxes[:, 3]], 1), names, size
+    )
     # np.rot90 brings a point (x, y) to (y, width - x)
     ccw = np.stack([boxes[:, 1], size[0] - boxes[:, 2], boxes[:, 3], size[0] - boxes[:, 0]], 1)
-    upright = Scene(ccw, names, size[::-1])
+    upright = LabelledObjects(ccw, names, size[::-1])
     for i in range(len(boxes)):
         for text in describe(i, boxes, names, size, rng):
             assert scene.singles_out(text, i), text
@@ -101,7 +103,7 @@ def test_every_real_expression_is_true_of_its_box(optsar_real: Path) -> None:
     content = json.loads((optsar_real / "train.json").read_text())
     names = {c["id"]: c["name"] for c in content["categories"]}
     images = {i["id"]: i for i in content["images"]}
-    scenes: dict[int, Scene] = {}
+    scenes: dict[int, LabelledObjects] = {}
     for a in content["annotations"]:
         image = images[a["image_id"]]
         w, h = image["width"], image["height"]
@@ -109,7 +111,7 @@ def test_every_real_expression_is_true_of_its_box(optsar_real: Path) -> None:
             label = (optsar_real / "labels/train" / image["file_name"].replace(".jpg", ".txt")).read_text().split()
             rows = np.array(label, float).reshape(-1, 5)
             boxes = np.concatenate([rows[:, 1:3] - rows[:, 3:] / 2, rows[:, 1:3] + rows[:, 3:] / 2], 1) * [w, h, w, h]
-            scenes[a["image_id"]] = Scene(boxes, [names[int(c)] for c in rows[:, 0]], (w, h))
+            scenes[a["image_id"]] = LabelledObjects(boxes, [names[int(c)] for c in rows[:, 0]], (w, h))
         scene = scenes[a["image_id"]]
         x, y, bw, bh = a["bbox"]
         gaps = np.abs(scene.boxes - [x, y, x + bw, y + bh]).max(axis=1)
@@ -120,7 +122,7 @@ def test_every_real_expression_is_true_of_its_box(optsar_real: Path) -> None:
 
 def test_relations_to_an_object_with_attributes() -> None:
     boxes = np.array([_box(100, 60), _box(300, 150), _box(560, 280), _box(300, 30)])
-    scene = Scene(boxes, ["optical ship", "optical bridge", "optical bridge", "optical ship"], SIZE)
+    scene = LabelledObjects(boxes, ["optical ship", "optical bridge", "optical bridge", "optical ship"], SIZE)
     text = "The ship is on the upper left of the bridge in the middle"
     assert parse(text).offset == ("left", "top") and parse(text).landmark == "the bridge in the middle"
     assert scene.verdicts(text) == [True, False, False, None]

@@ -1,4 +1,4 @@
-"""The training loss: its terms, pictures without objects, rows of truth with several or undecided sentences."""
+"""The training loss: its terms, images without objects, rows of truth with several or undecided expressions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def model():
 
 @pytest.fixture
 def batch():
-    """Four pictures with two objects each, the first asking text 0 and the second text 1 of five."""
+    """Four images with two objects each, the first asking text 0 and the second text 1 of five."""
     torch.manual_seed(0)
     return training_batch()
 
@@ -63,9 +63,9 @@ def score_gradient(model, batch, preds):
     return gradient * criterion.weight.sum().clamp(min=1) / (len(batch["img"]) * model.args.cls), criterion
 
 
-def without(batch, pictures):
-    """Take the objects of some pictures away."""
-    keep = torch.tensor([int(i) not in pictures for i in batch["batch_idx"]])
+def without(batch, images):
+    """Take the objects of some images away."""
+    keep = torch.tensor([int(i) not in images for i in batch["batch_idx"]])
     return batch | {k: batch[k][keep] for k in ("batch_idx", "cls", "bboxes", "targets")}
 
 
@@ -79,7 +79,7 @@ def with_choice(model):
 def test_choice_is_a_softmax_over_all_anchors_that_are_not_in_doubt():
     scores = torch.tensor([[1.0, 5.0], [2.0, 0.0], [0.5, 0.0], [9.0, 0.0]])[None].requires_grad_()  # [1, 4, 2]
     chosen = torch.zeros(1, 4, 2, dtype=torch.bool)
-    chosen[0, :2, 0] = True  # the second sentence has no anchor and does not count
+    chosen[0, :2, 0] = True  # the second expression has no anchor and does not count
     keep = torch.ones(1, 4, 2)
     keep[0, 3, 0] = 0
     loss = choice_loss(scores, chosen, keep)
@@ -113,7 +113,7 @@ def test_every_gain_scales_its_own_term(model, batch, gain, term):
     torch.testing.assert_close(after, expected)
 
 
-def test_pictures_without_any_object_train(batch):
+def test_images_without_any_object_train(batch):
     model = network()
     terms = train_step(model, without(batch, {0, 1, 2, 3}))
     assert float(terms["box_loss"]) == float(terms["dfl_loss"]) == 0
@@ -122,8 +122,8 @@ def test_pictures_without_any_object_train(batch):
     assert model.head.cv4[0].embed.weight.grad.any()
 
 
-def test_a_picture_without_objects_among_others(model, batch):
-    """In it every sentence is false everywhere, and the others do not notice."""
+def test_a_image_without_objects_among_others(model, batch):
+    """In it every expression is false everywhere, and the others do not notice."""
     preds = predictions(model, batch)
     gradient, criterion = score_gradient(model, without(batch, {1}), preds)
     assert (criterion.column[1] == -1).all()
@@ -149,9 +149,7 @@ def test_descending_the_loss_finds_the_objects(model, batch):
     found, conf = model.head.decode({k: v.detach() if torch.is_tensor(v) else v for k, v in preds.items()})
     x, y, w, h = (batch["bboxes"] * 96).T
     boxes = torch.stack((x - w / 2, y - h / 2, x + w / 2, y + h / 2), 1)
-    ious = box_iou(
-        found[:, :2, 0].flatten(0, 1), boxes
-    ).diagonal()  # texts 0 and 1 of each picture mean its two objects
+    ious = box_iou(found[:, :2, 0].flatten(0, 1), boxes).diagonal()  # texts 0 and 1 of each image mean its two objects
     assert (ious > 0.8).all() and (conf[:, :2] > 0.5).all() and (conf[:, 2:] < 0.1).all()
 
 
@@ -170,7 +168,7 @@ def test_classification_is_binary_cross_entropy_over_rows_of_truth(model, batch)
     torch.testing.assert_close(gradient, expected)
 
 
-def test_undecided_sentences_get_no_gradient_where_the_object_is(model, batch):
+def test_undecided_expressions_get_no_gradient_where_the_object_is(model, batch):
     preds = predictions(model, batch)
     plain, criterion = score_gradient(model, batch, preds)
     batch["targets"][batch["cls"] == 0, 3] = -1  # nobody can tell whether text 3 means the first objects
@@ -182,7 +180,7 @@ def test_undecided_sentences_get_no_gradient_where_the_object_is(model, batch):
     torch.testing.assert_close(gradient[:, [0, 1, 2, 4]], plain[:, [0, 1, 2, 4]])
 
 
-def test_an_object_pushes_all_its_true_sentences(model, batch):
+def test_an_object_pushes_all_its_true_expressions(model, batch):
     preds = predictions(model, batch)
     plain, criterion = score_gradient(model, batch, preds)
     batch["targets"][batch["cls"] == 0, 2] = 1  # "an optical ship", say

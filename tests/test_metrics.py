@@ -22,7 +22,7 @@ NAN = (math.nan,) * 4
 
 @st.composite
 def samples(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw the expressions of one picture, some without a predicted box."""
+    """Draw the expressions of one image, some without a predicted box."""
     n = draw(st.integers(1, 6))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     corner = rng.uniform(0, 60, (n, 2))
@@ -54,7 +54,7 @@ def test_by_hand() -> None:
             (0, 0, 10, 5),  # its upper half: 50/100, right at 0.5 and not above
             (5, 0, 15, 10),  # half beside it: 50/150
             None,  # no box: 0/100
-            (-50, 0, 10, 10),  # beyond the picture: clipped to the true box
+            (-50, 0, 10, 10),  # beyond the image: clipped to the true box
         ],
         np.tile([0.0, 0, 10, 10], (5, 1)),
         SIZE,
@@ -118,7 +118,7 @@ def test_bounds_and_monotony(parts: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("pred", [(10, 10, 10, 20), (20, 20, 10, 10), (200, 10, 300, 20)])
-def test_box_without_area_in_the_picture_scores_zero(pred: tuple[float, ...]) -> None:
+def test_box_without_area_in_the_image_scores_zero(pred: tuple[float, ...]) -> None:
     metrics = GroundingMetrics()
     assert metrics.update([pred], np.array([[5, 5, 30, 30]]), SIZE, "sar", "sar ship").tolist() == [0]
     assert metrics.figures()["missing"] == 0 and metrics.figures()["cumIoU"] == 0

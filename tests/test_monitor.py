@@ -65,7 +65,7 @@ def test_expert_use_is_that_of_the_gate_weights(tmp_path: Path) -> None:
     model = network()
     monitor = watched(model, tmp_path)
     block = next(m for m in model.modules() if isinstance(m, MoEBlock))
-    kept = (block.gates > 0).view(4, -1, 8)  # [pictures, patches, experts]
+    kept = (block.gates > 0).view(4, -1, 8)  # [images, patches, experts]
     balance = block.balance.item() / BALANCE_COEFFICIENT
     row = monitor.end_epoch(1, GAINS)
     for m, name in enumerate(("optical", "sar")):
@@ -79,7 +79,7 @@ def test_expert_use_is_that_of_the_gate_weights(tmp_path: Path) -> None:
     assert 0 < row["moe8/router_entropy"] <= 1
 
 
-def test_region_accuracy_counts_cells_inside_the_picture(tmp_path: Path) -> None:
+def test_region_accuracy_counts_cells_inside_the_image(tmp_path: Path) -> None:
     monitor = TrainingMonitor(network(), tmp_path / "monitor.csv", 1)
     label = torch.tensor([[[0, 1], [2, -1]]])
     logits = torch.nn.functional.one_hot(torch.tensor([[[0, 1], [3, 0]]]), 4).movedim(-1, 1).float()
@@ -244,16 +244,16 @@ def test_each_warning_is_given_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 # in training
 
 
-def train(card: Path, folder: Path, **settings: Any) -> Path:
-    OptiSAR("optisar++n.yaml").train(data=str(card), project=str(folder), name="run", **QUICK | settings)
+def train(dataset_config: Path, folder: Path, **settings: Any) -> Path:
+    OptiSAR("optisar++n.yaml").train(data=str(dataset_config), project=str(folder), name="run", **QUICK | settings)
     return folder / "run"
 
 
 def test_watching_leaves_no_trace_in_the_weights(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = train(tiny, tmp_path / "watched", epochs=1, plots=True)
     assert [r["epoch"] for r in read_record(one / "monitor.csv")] == [1]
-    picture = cv2.imread(str(one / "monitor.png"))
-    assert picture is not None and picture.std() > 10
+    image = cv2.imread(str(one / "monitor.png"))
+    assert image is not None and image.std() > 10
     monkeypatch.setattr(module, "CALLBACKS", {})
     two = train(tiny, tmp_path / "alone", epochs=1, plots=False)
     assert not (two / "monitor.csv").exists()

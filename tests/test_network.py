@@ -35,7 +35,7 @@ def model():
 
 @pytest.fixture
 def scene(model):
-    """Three pictures with the middle one padded, and two texts for each."""
+    """Three images with the middle one padded, and two texts for each."""
     torch.manual_seed(1)
     extent = torch.tensor([[0.0, 0, 1, 1], [0.25, 0, 0.75, 1], [0, 0, 1, 1]])
     return torch.rand(3, 3, 64, 96), extent, unit(3, 2, WIDTH)
@@ -171,8 +171,8 @@ def test_texts_change_the_pyramid(scene, alive):
         assert (a - b).abs().max() > 1e-3 * a.abs().max()
 
 
-def test_pictures_without_text_are_not_touched_by_it(model, scene):
-    """What encode returns is all that the text-guided rows need: nothing of the picture is read a second time."""
+def test_images_without_text_are_not_touched_by_it(model, scene):
+    """What encode returns is all that the text-guided rows need: nothing of the image is read a second time."""
     img, extent, text = scene
     with torch.inference_mode():
         encoded = model.encode(img, extent)
@@ -194,7 +194,7 @@ def test_texts_together_equal_texts_alone(model, scene):
             torch.testing.assert_close(together[key][t::2], alone[key], **CLOSE)
 
 
-def test_batch_equals_pictures_alone(model, scene):
+def test_batch_equals_images_alone(model, scene):
     img, extent, text = scene
     batch = answers(model, img, text, extent)
     for i in range(len(img)):
@@ -362,8 +362,8 @@ def test_merged_region_layers_equal_the_explicit_map(model):
         torch.testing.assert_close(head._region(i, e), head.regions[i](head.cv4[i].embed(e)), rtol=1e-3, atol=1e-4)
 
 
-def test_position_code_is_that_of_the_unpadded_picture():
-    """A 4 x 6 map of a picture, and the same picture in the middle of an 8 x 10 canvas."""
+def test_position_code_is_that_of_the_unpadded_image():
+    """A 4 x 6 map of an image, and the same image in the middle of an 8 x 10 canvas."""
     alone = position_code(4, 6, torch.tensor([[0.0, 0, 1, 1]]))
     padded = position_code(8, 10, torch.tensor([[0.2, 0.25, 0.8, 0.75]]))
     torch.testing.assert_close(padded[:, :, 2:6, 2:8], alone, **CLOSE)

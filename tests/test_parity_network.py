@@ -106,7 +106,7 @@ def test_training_with_frozen_norms(recorded, network):
 
 
 def test_query_by_query_is_the_release_asked_one_by_one(recorded, network):
-    """What our engine does with several sentences: each alone, whatever the others are."""
+    """What our engine does with several expressions: each alone, whatever the others are."""
     text = recorded["texts"][3].double()
     img = recorded["images"]["64x64"].double()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Pictures of every depth and channel count become uint8 BGR; what is no picture is named."""
+"""Images of every depth and channel count become uint8 BGR; what is no image is named."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from optisar_yolo.data.config import DataError
 from optisar_yolo.data.images import read_image
-from optisar_yolo.data.records import DataError
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 
@@ -42,17 +42,17 @@ def test_one_and_four_channels(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I", "I;16", "F"])
 def test_pil_modes(mode: str) -> None:
-    picture = Image.fromarray(COLOURS[..., ::-1])
+    image = Image.fromarray(COLOURS[..., ::-1])
     if mode in ("I", "I;16", "F"):
-        picture = picture.convert("L").convert("I")
-    out = check(read_image(picture.convert(mode)))
+        image = image.convert("L").convert("I")
+    out = check(read_image(image.convert(mode)))
     if mode in ("RGB", "RGBA"):
         assert (out == COLOURS).all()
     if mode in ("I", "I;16", "F"):
         assert (out[..., 0] == np.asarray(Image.fromarray(COLOURS[..., ::-1]).convert("L"))).all()
 
 
-def test_deep_pictures_are_stretched_by_percentiles(tmp_path: Path) -> None:
+def test_deep_images_are_stretched_by_percentiles(tmp_path: Path) -> None:
     ramp = np.linspace(300, 2300, 240).reshape(12, 20).astype(np.uint16)  # 12 of 16 bits, as sensors give
     ramp[0, 0] = 65535  # one bright reflector must not darken the rest
     cv2.imwrite(str(tmp_path / "deep.png"), ramp)
@@ -82,7 +82,7 @@ def test_nan_and_infinity_are_darkest() -> None:
     assert (out[3, 4:7] == 0).all() and out.max() == 255
 
 
-def test_constant_picture_of_unknown_scale_is_grey() -> None:
+def test_constant_image_of_unknown_scale_is_grey() -> None:
     assert (read_image(np.full((12, 20), 5000, np.uint16)) == 128).all()
 
 
@@ -99,7 +99,7 @@ def test_array_is_copied() -> None:
     )
 )
 @settings(max_examples=150, deadline=None)
-def test_any_numbers_give_a_picture_or_a_named_error(image: np.ndarray) -> None:
+def test_any_numbers_give_a_image_or_a_named_error(image: np.ndarray) -> None:
     if np.isfinite(image.astype(np.float64)).any():
         check(read_image(image), *image.shape)
     else:
@@ -125,7 +125,7 @@ def test_bad_array(image: np.ndarray, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "zero bytes"), (b"no picture at all", "not a picture"), (b"II*\0broken", "not a picture")],
+    [(b"", "zero bytes"), (b"no image at all", "not an image"), (b"II*\0broken", "not an image")],
 )
 def test_bad_file_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     file = tmp_path / "bad.jpg"

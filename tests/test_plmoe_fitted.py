@@ -30,6 +30,6 @@ def test_convolution_stays_inside_its_patch(patch):
 
 
 def test_the_patch_rule_is_not_exported():
-    """An exported graph takes pictures of any size, and would keep the patches of one."""
+    """An exported graph takes images of any size, and would keep the patches of one."""
     with pytest.raises(ValueError, match="fixed_patch=True"):
         torch.jit.trace(FittedMoEBlock(8, 2, 1, 4, 2).eval(), torch.rand(1, 8, 4, 4))

@@ -22,6 +22,7 @@ from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, DEFAULT_CFG_PATH, Y
 from optisar_yolo import boot
 from optisar_yolo.nn.head import GroundingDetect
 from optisar_yolo.plugin import identify, patch as plugin, settings
+from optisar_yolo.utils.options import Option, SettingError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -175,7 +176,7 @@ def test_a_stock_key_of_the_same_name_stays_stock(monkeypatch):
     ],
 )
 def test_bad_values_are_named(name, value):
-    with plugin.config_keys(), pytest.raises(settings.SettingError, match=f"'{name}=.*for example {name}="):
+    with plugin.config_keys(), pytest.raises(SettingError, match=f"'{name}=.*for example {name}="):
         ultralytics_cfg.get_cfg(overrides={name: value})
 
 
@@ -229,7 +230,7 @@ def test_yaml_is_judged_by_content(tmp_path):
 @pytest.mark.parametrize("protocol", [2, 4, 5])
 def test_checkpoint_is_judged_by_its_classes(tmp_path, protocol):
     ours, theirs = tmp_path / "best.pt", tmp_path / "optisar_yolo.pt"
-    torch.save({"a": "optisar_yolo.x", "model": settings.Setting(1, "int", "")}, ours, pickle_protocol=protocol)
+    torch.save({"a": "optisar_yolo.x", "model": Option("a", "int", 1, "")}, ours, pickle_protocol=protocol)
     torch.save({"project": "optisar_yolo.runs", "w": torch.zeros(3)}, theirs, pickle_protocol=protocol)
     assert identify.is_ours(ours) and not identify.is_ours(theirs)
 
@@ -239,14 +240,14 @@ def test_checkpoint_is_not_unpickled(tmp_path):
         def __reduce__(self):
             return (Path.touch, (tmp_path / "exploded",))
 
-    torch.save({"b": Bomb(), "s": settings.Setting(1, "int", "")}, tmp_path / "best.pt")
+    torch.save({"b": Bomb(), "s": Option("a", "int", 1, "")}, tmp_path / "best.pt")
     assert identify.is_ours(tmp_path / "best.pt") and not (tmp_path / "exploded").exists()
 
 
 def test_memo_of_a_pickle_is_followed():
     """Protocol 4 names a module once and refers back to it afterwards."""
-    twice = pickle.dumps([settings.SettingError, settings.Setting], protocol=4)
-    assert list(identify._modules(twice)) == ["optisar_yolo.plugin.settings"] * 2
+    twice = pickle.dumps([SettingError, Option], protocol=4)
+    assert list(identify._modules(twice)) == ["optisar_yolo.utils.options"] * 2
 
 
 def test_exports_are_judged_by_their_metadata(tmp_path):

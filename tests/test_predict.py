@@ -17,7 +17,7 @@ from optisar_yolo import OptiSAR
 from optisar_yolo.data.config import DataError
 from optisar_yolo.data.images import read_image
 from optisar_yolo.engine import predict, sources
-from optisar_yolo.engine.predict import OVERLAP, sentences
+from optisar_yolo.engine.predict import OVERLAP, checked_expressions
 from optisar_yolo.text.encoders import load_text_encoder
 
 TEXTS = ["The ship in the upper left", "the airplane at the bottom"]
@@ -26,7 +26,7 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def model():
-    """Random weights, but answers that depend on picture and sentence."""
+    """Random weights, but answers that depend on image and expression."""
     torch.manual_seed(0)
     model = OptiSAR("optisar++n.yaml")
     settle(model.model)
@@ -35,13 +35,13 @@ def model():
 
 
 @pytest.fixture
-def picture():
-    """A picture with structure, BGR, wider than high."""
+def image():
+    """An image with structure, BGR, wider than high."""
     rng = np.random.default_rng(0)
     return cv2.resize(rng.integers(0, 256, (6, 10, 3), np.uint8), (100, 60), interpolation=cv2.INTER_CUBIC)
 
 
-def ask(model, source, text=TEXTS, conf=0.0, **kwargs):
+def ground(model, source, text=TEXTS, conf=0.0, **kwargs):
     return model.predict(source, text=text, conf=conf, **kwargs)
 
 
@@ -54,21 +54,21 @@ def close(a, b):
 
 
 @pytest.mark.parametrize("weights", ["optisar++n.yaml", "optisar++n-pocket.safetensors"])
-def test_half_precision_changes_little(weights, picture, monkeypatch):
+def test_half_precision_changes_little(weights, image, monkeypatch):
     """`half=True` computes on a GPU under autocast; here that is a CPU's, in bfloat16."""
     model = OptiSAR(weights)
     asked = {"text": TEXTS, "conf": 0.0, "imgsz": SIZE, "verbose": False}
-    whole = model.predict(picture, **asked)[0].boxes.data
-    same = model.predict(picture, half=True, **asked)[0].boxes.data
+    whole = model.predict(image, **asked)[0].boxes.data
+    same = model.predict(image, half=True, **asked)[0].boxes.data
     assert torch.equal(same, whole)  # as in ultralytics: on GPUs only
     monkeypatch.setattr(predict, "mixed", lambda half, _: torch.autocast("cpu", torch.bfloat16, enabled=half))
-    rounded = model.predict(picture, half=True, **asked)[0].boxes.data
+    rounded = model.predict(image, half=True, **asked)[0].boxes.data
     assert not torch.equal(rounded, whole)
     assert (rounded[:, 4] - whole[:, 4]).abs().max() < 0.05
 
 
-def test_results_name_the_sentences(model, picture):
-    (result,) = ask(model, picture)
+def test_results_name_the_expressions(model, image):
+    (result,) = ground(model, image)
     assert isinstance(result, Results)
     assert result.names == dict(enumerate(TEXTS))
     assert result.boxes.cls.tolist() == [0, 1] and result.boxes.xyxy.shape == (2, 4)
@@ -76,37 +76,37 @@ def test_results_name_the_sentences(model, picture):
     x1, y1, x2, y2 = result.boxes.xyxy.T
     assert (x1 >= 0).all() and (y1 >= 0).all() and (x2 <= 100).all() and (y2 <= 60).all()
     assert (x1 < x2).all() and (y1 < y2).all()
-    assert np.array_equal(result.orig_img, picture) and result.orig_shape == (60, 100)
+    assert np.array_equal(result.orig_img, image) and result.orig_shape == (60, 100)
 
 
-def test_answers_depend_on_picture_and_sentence(model, picture):
-    (result,), (mirrored,) = ask(model, picture), ask(model, picture[:, ::-1])
+def test_answers_depend_on_image_and_expression(model, image):
+    (result,), (mirrored,) = ground(model, image), ground(model, image[:, ::-1])
     assert not torch.allclose(result.boxes.conf, mirrored.boxes.conf, rtol=1e-3)
     assert not torch.allclose(result.boxes.data[0, 4], result.boxes.data[1, 4], rtol=1e-3)
 
 
-def test_one_sentence_alone(model, picture):
-    (alone,) = ask(model, picture, text=TEXTS[1])
+def test_one_expression_alone(model, image):
+    (alone,) = ground(model, image, text=TEXTS[1])
     assert alone.names == {0: TEXTS[1]} and len(alone.boxes) == 1
-    torch.testing.assert_close(alone.boxes.data[0, :5], ask(model, picture)[0].boxes.data[1, :5], rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(alone.boxes.data[0, :5], ground(model, image)[0].boxes.data[1, :5], rtol=1e-3, atol=1e-2)
 
 
-def test_many_sentences_equal_each_alone(model, picture):
+def test_many_expressions_equal_each_alone(model, image):
     """More than run through the network at once."""
     texts = [f"the ship number {i}" for i in range(19)]
-    (together,) = ask(model, picture, text=texts)
+    (together,) = ground(model, image, text=texts)
     assert together.boxes.cls.tolist() == list(range(19))
     for i in (0, 16, 18):
-        (alone,) = ask(model, picture, text=texts[i])
+        (alone,) = ground(model, image, text=texts[i])
         torch.testing.assert_close(together.boxes.data[i, :5], alone.boxes.data[0, :5], rtol=1e-3, atol=1e-2)
 
 
-def test_sentences_are_cleaned(model, picture):
-    assert ask(model, picture, text="  the \n ship ")[0].names == {0: "the ship"}
+def test_expressions_are_cleaned(model, image):
+    assert ground(model, image, text="  the \n ship ")[0].names == {0: "the ship"}
 
 
-def test_topk_gives_several_boxes_that_do_not_overlap(model, picture):
-    (one,), (four,) = ask(model, picture), ask(model, picture, topk=4)
+def test_topk_gives_several_boxes_that_do_not_overlap(model, image):
+    (one,), (four,) = ground(model, image), ground(model, image, topk=4)
     for t in range(2):
         mine = four.boxes[four.boxes.cls == t]
         assert 1 < len(mine) <= 4
@@ -115,10 +115,10 @@ def test_topk_gives_several_boxes_that_do_not_overlap(model, picture):
         assert (box_iou(mine.xyxy, mine.xyxy).fill_diagonal_(0) <= OVERLAP + 1e-5).all()
 
 
-def test_confidence_filters_and_says_so(model, picture, log):
-    conf = ask(model, picture)[0].boxes.conf
+def test_confidence_filters_and_says_so(model, image, log):
+    conf = ground(model, image)[0].boxes.conf
     between = float(conf.mean())
-    (result,) = ask(model, picture, conf=between, verbose=True)
+    (result,) = ground(model, image, conf=between, verbose=True)
     kept, lost = int(conf.argmax()), int(conf.argmin())
     assert result.boxes.cls.tolist() == [kept] and len(result.names) == 2
     said = [r.getMessage() for r in log.records if "nothing found" in r.getMessage()]
@@ -126,14 +126,14 @@ def test_confidence_filters_and_says_so(model, picture, log):
     assert not any(TEXTS[kept] in line for line in said)
 
 
-def test_nothing_found_at_all(model, picture):
-    (result,) = ask(model, picture, conf=0.9999)
+def test_nothing_found_at_all(model, image):
+    (result,) = ground(model, image, conf=0.9999)
     assert len(result.boxes) == 0 and result.boxes.data.shape == (0, 6) and result.names[0] == TEXTS[0]
 
 
-def test_confidence_default_lets_doubtful_boxes_through(model, picture):
-    conf = ask(model, picture)[0].boxes.conf
-    (result,) = model.predict(picture, text=TEXTS)
+def test_confidence_default_lets_doubtful_boxes_through(model, image):
+    conf = ground(model, image)[0].boxes.conf
+    (result,) = model.predict(image, text=TEXTS)
     assert len(result.boxes) == int((conf >= 0.05).sum()) > 0
 
 
@@ -146,14 +146,14 @@ def write(path, image):
 
 
 @pytest.mark.parametrize("kind", [str, lambda p: p], ids=["str", "Path"])
-def test_file(model, picture, tmp_path, kind):
-    path = write(tmp_path / "port.png", picture)
-    (result,) = ask(model, kind(path))
-    close(result, ask(model, picture)[0])
+def test_file(model, image, tmp_path, kind):
+    path = write(tmp_path / "port.png", image)
+    (result,) = ground(model, kind(path))
+    close(result, ground(model, image)[0])
     assert result.path == str(path)
 
 
-def test_files_are_read_while_the_network_works(model, picture, tmp_path, monkeypatch):
+def test_files_are_read_while_the_network_works(model, image, tmp_path, monkeypatch):
     readers = set()
 
     def read(path):
@@ -162,45 +162,45 @@ def test_files_are_read_while_the_network_works(model, picture, tmp_path, monkey
 
     monkeypatch.setattr(sources, "read_image", read)
     for name in ("a.png", "b.png"):
-        write(tmp_path / name, picture)
-    ask(model, tmp_path)
+        write(tmp_path / name, image)
+    ground(model, tmp_path)
     assert readers and threading.main_thread() not in readers
 
 
-def test_folder(model, picture, tmp_path):
-    for name, image in (("b.png", picture[:40]), ("a.png", picture), ("c.png", picture[..., 0])):
-        write(tmp_path / name, image)
-    (tmp_path / "notes.md").write_text("no picture")
-    results = ask(model, tmp_path)
+def test_folder(model, image, tmp_path):
+    for name, pixels in (("b.png", image[:40]), ("a.png", image), ("c.png", image[..., 0])):
+        write(tmp_path / name, pixels)
+    (tmp_path / "notes.md").write_text("no image")
+    results = ground(model, tmp_path)
     assert [r.path.rsplit("/", 1)[-1] for r in results] == ["a.png", "b.png", "c.png"]
-    for result, image in zip(results, (picture, picture[:40], picture[..., 0]), strict=True):
-        close(result, ask(model, image)[0])
+    for result, pixels in zip(results, (image, image[:40], image[..., 0]), strict=True):
+        close(result, ground(model, pixels)[0])
 
 
-def test_stream_gives_the_same_one_by_one(model, picture, tmp_path):
+def test_stream_gives_the_same_one_by_one(model, image, tmp_path):
     for name in "ab":
-        write(tmp_path / f"{name}.png", picture)
-    stream = ask(model, tmp_path, stream=True)
+        write(tmp_path / f"{name}.png", image)
+    stream = ground(model, tmp_path, stream=True)
     assert not isinstance(stream, list)
     results = list(stream)
     assert len(results) == 2
-    close(results[0], ask(model, picture)[0])
+    close(results[0], ground(model, image)[0])
 
 
-def test_pil_picture(model, picture):
-    close(ask(model, Image.fromarray(picture[..., ::-1]))[0], ask(model, picture)[0])
+def test_pil_image(model, image):
+    close(ground(model, Image.fromarray(image[..., ::-1]))[0], ground(model, image)[0])
 
 
-def test_list_of_equal_sizes_equals_each_alone(model, picture):
-    other = np.ascontiguousarray(picture[::-1])
-    results = ask(model, [picture, Image.fromarray(other[..., ::-1])])
-    close(results[0], ask(model, picture)[0])
-    close(results[1], ask(model, other)[0])
+def test_list_of_equal_sizes_equals_each_alone(model, image):
+    other = np.ascontiguousarray(image[::-1])
+    results = ground(model, [image, Image.fromarray(other[..., ::-1])])
+    close(results[0], ground(model, image)[0])
+    close(results[1], ground(model, other)[0])
 
 
-def test_list_of_mixed_sizes_and_kinds(model, picture, tmp_path):
-    path = write(tmp_path / "port.png", picture)
-    results = ask(model, [path, picture[:30], Image.fromarray(picture[:, :50, 0]), str(path)])
+def test_list_of_mixed_sizes_and_kinds(model, image, tmp_path):
+    path = write(tmp_path / "port.png", image)
+    results = ground(model, [path, image[:30], Image.fromarray(image[:, :50, 0]), str(path)])
     assert [r.orig_shape for r in results] == [(60, 100), (30, 100), (60, 50), (60, 100)]
     assert [r.path for r in results] == [str(path), "image1.jpg", "image2.jpg", str(path)]
     torch.testing.assert_close(results[0].boxes.data, results[3].boxes.data)
@@ -213,19 +213,19 @@ def test_tensor(model):
     """As it is, without letterbox: RGB in 0..1, sides multiples of 32."""
     torch.manual_seed(0)
     x = torch.randint(0, 256, (2, 3, 32, 64)).float() / 255
-    results = ask(model, x)
+    results = ground(model, x)
     assert [r.orig_shape for r in results] == [(32, 64)] * 2
     for i in range(2):
         image = (x[i].permute(1, 2, 0).numpy()[..., ::-1] * 255).round().astype(np.uint8)
         assert np.array_equal(results[i].orig_img, image)
-        close(results[i], ask(model, image)[0])  # an array of that size needs no letterbox either
+        close(results[i], ground(model, image)[0])  # an array of that size needs no letterbox either
 
 
-def grey(picture):
-    return picture[..., 0]
+def grey(image):
+    return image[..., 0]
 
 
-SAME = {  # other ways to hold a grey picture
+SAME = {  # other ways to hold a grey image
     "two dimensions": lambda g: g,
     "one channel": lambda g: g[..., None],
     "four channels": lambda g: np.dstack((g, g, g, np.full_like(g, 7))),
@@ -238,62 +238,64 @@ SAME = {  # other ways to hold a grey picture
 
 
 @pytest.mark.parametrize("form", SAME)
-def test_forms_of_one_picture(model, picture, form):
-    expected = ask(model, grey(picture)[..., None].repeat(3, 2))[0]
-    (result,) = ask(model, SAME[form](grey(picture)))
+def test_forms_of_one_image(model, image, form):
+    expected = ground(model, grey(image)[..., None].repeat(3, 2))[0]
+    (result,) = ground(model, SAME[form](grey(image)))
     close(result, expected)
     assert result.orig_img.dtype == np.uint8 and result.orig_img.shape == (60, 100, 3)
 
 
-def test_sixteen_bits_are_used(model, picture, tmp_path):
+def test_sixteen_bits_are_used(model, image, tmp_path):
     """Eleven bits of sixteen, as many satellites give: the high byte alone would be all but black."""
-    deep = grey(picture).astype(np.uint16) * 8
+    deep = grey(image).astype(np.uint16) * 8
     file = write(tmp_path / "deep.png", deep)
-    by_kind = [ask(model, s)[0] for s in (deep, file, [file], tmp_path, Image.fromarray(deep))]
+    by_kind = [ground(model, s)[0] for s in (deep, file, [file], tmp_path, Image.fromarray(deep))]
     assert by_kind[0].orig_img.max() == 255
     for result in by_kind[1:]:
         close(result, by_kind[0])
         assert np.array_equal(result.orig_img, by_kind[0].orig_img)
-    (dark,) = ask(model, (deep >> 8).astype(np.uint8))
+    (dark,) = ground(model, (deep >> 8).astype(np.uint8))
     assert not torch.allclose(dark.boxes.conf, by_kind[0].boxes.conf, rtol=1e-3)
 
 
-def test_float_tiff_file(model, picture, tmp_path):
-    values = grey(picture).astype(np.float32) * 7 - 100
-    close(ask(model, write(tmp_path / "sar.tif", values))[0], ask(model, values)[0])
+def test_float_tiff_file(model, image, tmp_path):
+    values = grey(image).astype(np.float32) * 7 - 100
+    close(ground(model, write(tmp_path / "sar.tif", values))[0], ground(model, values)[0])
 
 
 # encoded once
 
 
-def test_scene_equals_predict(model, picture, tmp_path):
-    scene = model.encode(picture)
-    close(scene.ground(TEXTS, conf=0), ask(model, picture)[0])
+def test_scene_equals_predict(model, image, tmp_path):
+    scene = model.encode(image)
+    close(scene.ground(TEXTS, conf=0), ground(model, image)[0])
     second = scene.ground(TEXTS[1], conf=0)
-    torch.testing.assert_close(second.boxes.data[0, :5], ask(model, picture)[0].boxes.data[1, :5], rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(
+        second.boxes.data[0, :5], ground(model, image)[0].boxes.data[1, :5], rtol=1e-3, atol=1e-2
+    )
     assert second.names == {0: TEXTS[1]}
-    close(scene.ground(TEXTS, conf=0, topk=3), ask(model, picture, topk=3)[0])
-    path = write(tmp_path / "deep.png", grey(picture).astype(np.uint16) * 8)
+    close(scene.ground(TEXTS, conf=0, topk=3), ground(model, image, topk=3)[0])
+    path = write(tmp_path / "deep.png", grey(image).astype(np.uint16) * 8)
     result = model.encode(str(path)).ground(TEXTS, conf=0)
-    close(result, ask(model, path)[0])
+    close(result, ground(model, path)[0])
     assert result.path == str(path)
 
 
-def test_scene_encodes_once(model, picture, monkeypatch):
-    scene = model.encode(picture, imgsz=96)
+def test_scene_encodes_once(model, image, monkeypatch):
+    scene = model.encode(image, imgsz=96)
     assert scene.canvas == (64, 96)
     monkeypatch.setattr(type(model.model), "encode", None)
     assert len(scene.ground(TEXTS, conf=0).boxes) == 2
     assert len(scene.ground(TEXTS, conf=0.9999).boxes) == 0
 
 
-def test_scenes_share_a_copy_for_inference_until_the_network_changes(model, picture):
-    first, second = model.encode(picture), model.encode(picture)
+def test_scenes_share_a_copy_for_inference_until_the_network_changes(model, image):
+    first, second = model.encode(image), model.encode(image)
     assert first.model is second.model is not model.model and not model.model.is_fused()
     with torch.no_grad():
         bias = model.model.head.cv4[0].bias
         bias += 1
-        third = model.encode(picture)
+        third = model.encode(image)
         bias -= 1
     assert third.model is not first.model
     assert third.ground(TEXTS, conf=0).boxes.conf.max() > first.ground(TEXTS, conf=0).boxes.conf.max()
@@ -305,91 +307,91 @@ def test_scenes_share_a_copy_for_inference_until_the_network_changes(model, pict
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (None, "predict needs a sentence"),
+        (None, "predict needs an expression"),
         ("", "must say something"),
         ("  \n", "must say something"),
         ([], "empty list"),
         (["a ship", ""], "must say something"),
         ([3], "must be a string, got int: 3"),
         (["a ship", None], "must be a string"),
-        (5, "a sentence or a list of them, got int: 5"),
+        (5, "an expression or a list of them, got int: 5"),
     ],
 )
-def test_sentences_that_are_none(model, picture, text, says):
+def test_expressions_that_are_none(model, image, text, says):
     with pytest.raises(ValueError, match=says):
-        sentences(text)
+        checked_expressions(text)
     with pytest.raises(ValueError, match=says):
-        model.predict(picture, text=text)
-    scene = model.encode(picture)
+        model.predict(image, text=text)
+    scene = model.encode(image)
     with pytest.raises(ValueError, match=says):
         scene.ground(text)
 
 
-def test_missing_text(model, picture):
+def test_missing_text(model, image):
     with pytest.raises(ValueError, match='text="the ship in the upper left"'):
-        model.predict(picture)
-    with pytest.raises(ValueError, match="predict needs a sentence"):
-        model.predict(picture, stream=True)
+        model.predict(image)
+    with pytest.raises(ValueError, match="predict needs an expression"):
+        model.predict(image, stream=True)
 
 
-@pytest.mark.parametrize(("content", "says"), [(b"", "zero bytes"), (b"no picture", "not a picture")])
+@pytest.mark.parametrize(("content", "says"), [(b"", "zero bytes"), (b"no image", "not an image")])
 @pytest.mark.parametrize("form", [str, lambda p: [p]], ids=["file", "list"])
-def test_unreadable_picture(model, tmp_path, content, says, form):
+def test_unreadable_image(model, tmp_path, content, says, form):
     path = tmp_path / "broken.jpg"
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"broken\.jpg: .*{says}"):
-        ask(model, form(path))
+        ground(model, form(path))
     with pytest.raises(DataError, match=rf"broken\.jpg: .*{says}"):
         model.encode(path)
 
 
-def test_unreadable_picture_among_others_is_skipped_and_named(model, picture, tmp_path, log):
+def test_unreadable_image_among_others_is_skipped_and_named(model, image, tmp_path, log):
     (tmp_path / "a.jpg").write_bytes(b"")
-    write(tmp_path / "b.png", picture)
-    (tmp_path / "c.jpg").write_bytes(b"no picture")
+    write(tmp_path / "b.png", image)
+    (tmp_path / "c.jpg").write_bytes(b"no image")
     for batch in (1, 8):
         log.clear()
-        results = ask(model, tmp_path, batch=batch)
+        results = ground(model, tmp_path, batch=batch)
         assert [r.path.rsplit("/", 1)[-1] for r in results] == ["b.png"]
         said = " ".join(r.getMessage() for r in log.records)
-        assert "a.jpg: picture file of zero bytes" in said and "c.jpg: not a picture" in said
+        assert "a.jpg: image file of zero bytes" in said and "c.jpg: not an image" in said
     (tmp_path / "b.png").unlink()
     with pytest.raises(DataError, match=r"c\.jpg"):
-        ask(model, tmp_path)
+        ground(model, tmp_path)
 
 
 def test_missing_file(model, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.jpg"):
-        ask(model, str(tmp_path / "absent.jpg"))
+        ground(model, str(tmp_path / "absent.jpg"))
     with pytest.raises(DataError, match=r"absent\.jpg"):
-        ask(model, [str(tmp_path / "absent.jpg")])
+        ground(model, [str(tmp_path / "absent.jpg")])
 
 
 @pytest.mark.parametrize("shape", [(3, 20, 30), (20, 30, 2), (0, 30, 3), (2, 20, 30, 3)])
-def test_arrays_that_are_no_picture(model, shape):
+def test_arrays_that_are_no_image(model, shape):
     with pytest.raises(DataError, match="expected height x width"):
-        ask(model, np.zeros(shape, np.uint8))
+        ground(model, np.zeros(shape, np.uint8))
 
 
-def test_picture_without_values(model):
+def test_image_without_values(model):
     with pytest.raises(DataError, match="without a finite value"):
-        ask(model, np.full((20, 30, 3), np.nan))
+        ground(model, np.full((20, 30, 3), np.nan))
 
 
-def test_model_of_another_text_encoder_is_refused(picture):
+def test_model_of_another_text_encoder_is_refused(image):
     model = OptiSAR("optisar++n.yaml")
     model.model.text_model, model.model.text_fingerprint = "pocket", "0" * 64
     with pytest.raises(ValueError, match="000000000000.*text_weights="):
-        ask(model, picture)
+        ground(model, image)
     with pytest.raises(ValueError, match=load_text_encoder("pocket").fingerprint[:12]):
-        model.encode(picture)
+        model.encode(image)
 
 
-def test_pictures_of_other_sizes_in_the_list_change_nothing(model: OptiSAR) -> None:
+def test_images_of_other_sizes_in_the_list_change_nothing(model: OptiSAR) -> None:
     rng = np.random.default_rng(3)
-    pictures = [rng.integers(0, 255, (h, w, 3), dtype=np.uint8) for h, w in ((60, 90), (90, 60), (64, 64), (60, 90))]
-    together = model.predict(pictures, text="the ship at the top", imgsz=96, conf=0.0, verbose=False)
-    for picture, result in zip(pictures, together, strict=True):
-        alone = model.predict(picture, text="the ship at the top", imgsz=96, conf=0.0, verbose=False)[0]
+    images = [rng.integers(0, 255, (h, w, 3), dtype=np.uint8) for h, w in ((60, 90), (90, 60), (64, 64), (60, 90))]
+    together = model.predict(images, text="the ship at the top", imgsz=96, conf=0.0, verbose=False)
+    for image, result in zip(images, together, strict=True):
+        alone = model.predict(image, text="the ship at the top", imgsz=96, conf=0.0, verbose=False)[0]
         gap = (result.boxes.data - alone.boxes.data).abs()[0]
         assert gap[:4].max() < 0.1 and gap[4] < 1e-4  # pixels: rounding of batched sums, not another canvas

@@ -1,4 +1,4 @@
-"""The prompt list of a picture: size, targets, and that no false sentence may be true."""
+"""The prompt list of an image: size, targets, and that no false expression may be true."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from optisar_yolo.data.prompts import PromptList, PromptSampler, written
 from optisar_yolo.language.swaps import Variant, swap, verdicts_of
-from optisar_yolo.language.verify import Scene
+from optisar_yolo.language.verify import LabelledObjects
 
 SIZE = (640.0, 480.0)
 POOL = [
@@ -45,7 +45,7 @@ def _draw(seed: int = 0, total: int = 20, **settings: float) -> PromptList:
 
 @pytest.mark.parametrize("total", [4, 8, 20, 60])
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_exactly_so_many_different_sentences(total: int, share: float) -> None:
+def test_exactly_so_many_different_expressions(total: int, share: float) -> None:
     for seed in range(10):
         prompts = _draw(seed, total, reword_share=share)
         assert len(prompts.texts) == len(set(prompts.texts)) == len(prompts.kinds) == total
@@ -67,7 +67,7 @@ def test_targets_of_own_expressions_and_of_the_category() -> None:
         owner = next(n for n, texts in enumerate(CAPTIONS) if prompts.texts[i] in texts)
         assert prompts.targets[owner, i] == 1 and (prompts.targets[:, i] == 1).sum() == 1
     assert len(by_kind["positive"]) == 3
-    (category,) = by_kind["category"]  # for the ship without a sentence, and true of all
+    (category,) = by_kind["category"]  # for the ship without an expression, and true of all
     assert (prompts.targets[:, category] == 1).all() and "ship" in prompts.texts[category]
     without = _draw(category_prompts=False)
     assert "category" not in without.kinds and not (without.targets[3] == 1).any()
@@ -75,7 +75,7 @@ def test_targets_of_own_expressions_and_of_the_category() -> None:
 
 def test_categories_are_asked_for_beside_absent_ones() -> None:
     own, absent = set(), set()
-    captions = [texts or ("The ship at the bottom",) for texts in CAPTIONS]  # all have a sentence of their own
+    captions = [texts or ("The ship at the bottom",) for texts in CAPTIONS]  # all have an expression of their own
     sampler = PromptSampler(POOL, categories=1.0)
     for seed in range(60):
         prompts = sampler(captions, BOXES, NAMES, SIZE, np.random.default_rng(seed))
@@ -103,7 +103,7 @@ def test_a_caption_against_its_boxes_stays_as_it_is_beside_absent_categories() -
         assert prompts.texts[0] == "A harbor" and prompts.targets[0, 0] == 1
 
 
-def test_a_sentence_true_of_two_objects_is_left_out_for_the_second() -> None:
+def test_a_expression_true_of_two_objects_is_left_out_for_the_second() -> None:
     boxes = np.array([_box(80, 60), _box(110, 120)])  # both in the upper left
     captions = [("The ship in the upper left corner of the image",), ()]
     prompts = PromptSampler(POOL)(captions, boxes, NAMES[:2], SIZE, np.random.default_rng(0))
@@ -146,7 +146,7 @@ def test_no_negative_may_be_true_of_any_object(seed: int, n: int, share: float) 
     centre, half = rng.uniform(0.05, 0.95, (n, 2)), rng.uniform(0.01, 0.1, (n, 2))
     boxes = np.concatenate([centre - half, centre + half], 1).clip(0, 1) * [*SIZE, *SIZE]
     names = rng.choice(["sar ship", "sar transmission tower"], n).tolist()
-    scene = Scene(boxes, names, SIZE)
+    scene = LabelledObjects(boxes, names, SIZE)
     captions = [scene.describe(i, rng) if rng.random() < 0.7 else [] for i in range(n)]
     prompts = PromptSampler(POOL, reword_share=share)(captions, boxes, names, SIZE, rng)
     assert (prompts.targets == 1).any(axis=1).all() and len(set(prompts.texts)) == 20
@@ -158,7 +158,7 @@ def test_no_negative_may_be_true_of_any_object(seed: int, n: int, share: float) 
             assert (prompts.targets[:, i] == 1).any()
 
 
-def test_empty_picture_and_empty_pool() -> None:
+def test_empty_image_and_empty_pool() -> None:
     none = np.zeros((0, 4))
     prompts = PromptSampler([])([], none, [], SIZE, np.random.default_rng(0))
     assert len(set(prompts.texts)) == 20 and prompts.targets.shape == (0, 20)
@@ -191,7 +191,7 @@ def test_written() -> None:
 def test_a_caption_proves_its_own_colour():
     """Boxes know no colours, but what is red is not blue; a landmark's colour proves nothing, near colours neither."""
     boxes = np.array([[5, 5, 15, 15], [80, 80, 95, 95], [5, 80, 15, 95]], np.float32)
-    scene = Scene(boxes, ["optical vehicle", "optical vehicle", "optical bridge"], (100, 100))
+    scene = LabelledObjects(boxes, ["optical vehicle", "optical vehicle", "optical bridge"], (100, 100))
     caption = "The red vehicle in the upper left corner"
     blue = Variant("The blue vehicle in the upper left corner", "colour")
     assert blue in swap(caption, ["colour"])

@@ -1,4 +1,4 @@
-"""Data cards and annotations: what good input gives, and what every kind of bad input gets."""
+"""Dataset configs and annotations: what good input gives, and what every kind of bad input gets."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from make_tiny import COUNTS, NAMES, SIZE
 from ultralytics.utils import LOGGER, SETTINGS
 
 from optisar_yolo import synthetic
-from optisar_yolo.data import config as cards
-from optisar_yolo.data.records import DataError, Picture, Skips, load_card, load_split
+from optisar_yolo.data import config as dataset_configs
+from optisar_yolo.data.checks import Skips
+from optisar_yolo.data.config import DataError, load_dataset_config
+from optisar_yolo.data.records import ImageRecord, load_split
 from optisar_yolo.plugin import resources
 
 Edit = Callable[[dict[str, Any]], object]
@@ -44,64 +46,64 @@ def warnings() -> Iterator[list[str]]:
 
 @pytest.fixture
 def copy(tiny: Path, tmp_path: Path) -> Path:
-    """Return the card of a copy of the tiny data set that may be damaged."""
+    """Return the dataset config of a copy of the tiny data set that may be damaged."""
     shutil.copytree(tiny.parent, tmp_path / "copy")
     return tmp_path / "copy" / tiny.name
 
 
-def edit(card: Path, change: Edit, split: str = "train") -> None:
-    file = card.parent / f"{split}.json"
+def edit(dataset_config: Path, change: Edit, split: str = "train") -> None:
+    file = dataset_config.parent / f"{split}.json"
     content = json.loads(file.read_text())
     change(content)
     file.write_text(json.dumps(content))
 
 
-def edit_card(card: Path, **changes: object) -> Path:
-    content = {k: v for k, v in (yaml.safe_load(card.read_text()) | changes).items() if v is not ...}
-    card.write_text(yaml.safe_dump(content))
-    return card
+def edit_config(dataset_config: Path, **changes: object) -> Path:
+    content = {k: v for k, v in (yaml.safe_load(dataset_config.read_text()) | changes).items() if v is not ...}
+    dataset_config.write_text(yaml.safe_dump(content))
+    return dataset_config
 
 
-def expressions(pictures: list[Picture]) -> int:
-    return sum(len(c) for p in pictures for c in p.captions)
+def expressions(images: list[ImageRecord]) -> int:
+    return sum(len(c) for p in images for c in p.captions)
 
 
 # ---- good input
 
 
 def test_tiny_is_read_whole(tiny: Path) -> None:
-    card = load_card(tiny)
-    assert card.names == NAMES and set(card.splits) == set(COUNTS)
+    dataset_config = load_dataset_config(tiny)
+    assert dataset_config.names == NAMES and set(dataset_config.splits) == set(COUNTS)
     for split, count in COUNTS.items():
         skips = Skips()
-        pictures = load_split(card, split, skips=skips)
+        images = load_split(dataset_config, split, skips=skips)
         assert not skips.counts
-        assert len(pictures) == count and expressions(pictures) == 2 * count
-        for picture in pictures:
-            n = len(picture.boxes)
-            assert picture.boxes.dtype == np.float32 and picture.boxes.shape == (n, 4)
-            assert picture.categories.dtype == np.int64 and len(picture.categories) == n
-            assert len(picture.captions) == len(picture.kinds) == n
-            assert picture.modality == {"opt_": "optical", "sar_": "sar"}[picture.path.name[:4]]
-            assert (picture.width, picture.height) == SIZE
-            assert cv2.imread(str(picture.path)).shape == (SIZE[1], SIZE[0], 3)
+        assert len(images) == count and expressions(images) == 2 * count
+        for image in images:
+            n = len(image.boxes)
+            assert image.boxes.dtype == np.float32 and image.boxes.shape == (n, 4)
+            assert image.categories.dtype == np.int64 and len(image.categories) == n
+            assert len(image.captions) == len(image.kinds) == n
+            assert image.modality == {"opt_": "optical", "sar_": "sar"}[image.path.name[:4]]
+            assert (image.width, image.height) == SIZE
+            assert cv2.imread(str(image.path)).shape == (SIZE[1], SIZE[0], 3)
             # the label file repeats the annotated objects: merged, they are no more than its lines
-            assert n == len((tiny.parent / "labels" / split / f"{picture.path.stem}.txt").read_text().splitlines())
+            assert n == len((tiny.parent / "labels" / split / f"{image.path.stem}.txt").read_text().splitlines())
 
 
 def test_boxes_are_where_the_annotation_says(tiny: Path) -> None:
     note = json.loads((tiny.parent / "train.json").read_text())["annotations"][0]
     x, y, w, h = note["bbox"]
-    first = load_split(load_card(tiny), "train")[0]
+    first = load_split(load_dataset_config(tiny), "train")[0]
     assert first.boxes[0].tolist() == [x, y, x + w, y + h]
     assert first.captions[0] == (note["caption"],) and first.kinds[0] == ("position",)
 
 
 def test_label_boxes_without_annotation_are_added_without_caption(copy: Path) -> None:
     edit(copy, lambda d: d["annotations"].pop(0))
-    whole = load_split(load_card(copy), "train")
+    whole = load_split(load_dataset_config(copy), "train")
     shutil.rmtree(copy.parent / "labels")
-    bare = load_split(load_card(copy), "train")
+    bare = load_split(load_dataset_config(copy), "train")
     assert expressions(whole) == expressions(bare) == 2 * COUNTS["train"] - 1
     assert len(whole[0].boxes) == 2 and whole[0].captions[1] == ()
     assert len(bare[0].boxes) == 1
@@ -114,7 +116,7 @@ def test_same_box_and_category_become_one_object(copy: Path) -> None:
 
     edit(copy, change)
     skips = Skips()
-    first = load_split(load_card(copy), "train", skips=skips)[0]
+    first = load_split(load_dataset_config(copy), "train", skips=skips)[0]
     assert len(first.boxes) == 2
     assert first.captions[0][1] == "Another wording" and first.kinds[0] == ("position", "unique")
     assert skips.counts == {"expression repeated for the same object": 1}
@@ -127,32 +129,32 @@ def test_category_ids_follow_names_not_numbers(copy: Path) -> None:
         for record in d["annotations"]:
             record["category_id"] += 100
 
-    before = load_split(load_card(copy), "train")
+    before = load_split(load_dataset_config(copy), "train")
     edit(copy, change)
-    after = load_split(load_card(copy), "train")
+    after = load_split(load_dataset_config(copy), "train")
     assert [p.categories.tolist() for p in before] == [p.categories.tolist() for p in after]
 
 
 @pytest.mark.parametrize("drop", ["width", "height"])
-def test_missing_size_is_read_from_the_picture(copy: Path, drop: str) -> None:
+def test_missing_size_is_read_from_the_image(copy: Path, drop: str) -> None:
     edit(copy, lambda d: [i.pop(drop) for i in d["images"]])
-    assert {(p.width, p.height) for p in load_split(load_card(copy), "train")} == {SIZE}
+    assert {(p.width, p.height) for p in load_split(load_dataset_config(copy), "train")} == {SIZE}
 
 
-def test_pictures_may_lie_without_split_folder(copy: Path) -> None:
+def test_images_may_lie_without_split_folder(copy: Path) -> None:
     for kind in ("images", "labels"):
         for file in (copy.parent / kind / "test").iterdir():
             file.rename(copy.parent / kind / file.name)
         (copy.parent / kind / "test").rmdir()
-    pictures = load_split(load_card(copy), "test")
-    assert len(pictures) == COUNTS["test"] and sum(len(p.boxes) for p in pictures) > expressions(pictures)
+    images = load_split(load_dataset_config(copy), "test")
+    assert len(images) == COUNTS["test"] and sum(len(p.boxes) for p in images) > expressions(images)
 
 
 def test_fraction_is_seeded_nested_and_keeps_both_modalities(tiny: Path) -> None:
-    card = load_card(tiny)
+    dataset_config = load_dataset_config(tiny)
 
     def chosen(fraction: float, seed: int = 0) -> list[str]:
-        return [p.path.name for p in load_split(card, "train", fraction, seed)]
+        return [p.path.name for p in load_split(dataset_config, "train", fraction, seed)]
 
     previous: set[str] = set()
     everything = chosen(1.0)
@@ -168,23 +170,23 @@ def test_fraction_is_seeded_nested_and_keeps_both_modalities(tiny: Path) -> None
 @pytest.mark.parametrize("fraction", [0, -0.1, 1.01, float("nan")])
 def test_fraction_out_of_range(tiny: Path, fraction: float) -> None:
     with pytest.raises(DataError, match="fraction"):
-        load_split(load_card(tiny), "train", fraction)
+        load_split(load_dataset_config(tiny), "train", fraction)
 
 
 def test_real_set(optsar_real: Path) -> None:
     names = yaml.safe_load(resources.find_packaged("datasets", "optsar").read_text())["names"]
-    card = load_card(
+    dataset_config = load_dataset_config(
         {"path": str(optsar_real), "train": "train.json", "val": "val.json", "test": "test.json", "names": names}
     )
-    for split, count, sentences in (("train", 1250, 2623), ("val", 187, 381), ("test", 358, 730)):
+    for split, count, expressions in (("train", 1250, 2623), ("val", 187, 381), ("test", 358, 730)):
         skips = Skips()
-        pictures = load_split(card, split, skips=skips)
-        assert (len(pictures), expressions(pictures), skips.counts) == (count, sentences, {})
-    assert [p.modality for p in pictures].count("sar") == 232  # the standard test part of SSDD
-    assert sum(len(p.boxes) for p in pictures) == 1206
+        images = load_split(dataset_config, split, skips=skips)
+        assert (len(images), expressions(images), skips.counts) == (count, expressions, {})
+    assert [p.modality for p in images].count("sar") == 232  # the standard test part of SSDD
+    assert sum(len(p.boxes) for p in images) == 1206
 
 
-# ---- cards
+# ---- dataset configs
 
 
 def test_packaged_card_by_bare_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +194,7 @@ def test_packaged_card_by_bare_name_from_any_folder(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(SETTINGS, "datasets_dir", str(tmp_path / "nowhere"))
     for name in ("optsar.yaml", "optsar"):
         with pytest.raises(DataError, match="(?s)OptSAR-RSVG does not exist.*project page.*datasets_dir"):
-            load_card(name)
+            load_dataset_config(name)
 
 
 def test_file_in_working_folder_comes_before_packaged(
@@ -200,21 +202,21 @@ def test_file_in_working_folder_comes_before_packaged(
 ) -> None:
     copy.rename(copy.with_name("optsar.yaml"))
     monkeypatch.chdir(copy.parent)
-    assert load_card("optsar.yaml").names == NAMES
+    assert load_dataset_config("optsar.yaml").names == NAMES
 
 
 def test_path_under_datasets_dir_and_mapping(copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(SETTINGS, "datasets_dir", str(copy.parent.parent))
     content = yaml.safe_load(copy.read_text()) | {"path": copy.parent.name}
     monkeypatch.chdir(copy.parent)
-    card = load_card(content)
-    assert card.root == copy.parent and load_card(card) is card
-    assert len(load_split(card, "val")) == COUNTS["val"]
+    dataset_config = load_dataset_config(content)
+    assert dataset_config.root == copy.parent and load_dataset_config(dataset_config) is dataset_config
+    assert len(load_split(dataset_config, "val")) == COUNTS["val"]
 
 
 def test_unknown_card_lists_the_packaged_ones() -> None:
     with pytest.raises(DataError, match="'nonesuch.yaml' not found.*optsar.yaml"):
-        load_card("nonesuch.yaml")
+        load_dataset_config("nonesuch.yaml")
 
 
 @pytest.mark.parametrize(
@@ -239,20 +241,20 @@ def test_broken_card(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "card.yaml"
     file.write_text(text)
     with pytest.raises(DataError, match=message) as caught:
-        load_card(file)
+        load_dataset_config(file)
     assert str(file) in str(caught.value)
 
 
 def test_card_that_is_a_folder_or_no_text(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="a folder, not a data card"):
-        load_card(tmp_path)
+    with pytest.raises(DataError, match="a folder, not a dataset config"):
+        load_dataset_config(tmp_path)
     (tmp_path / "card.yaml").write_bytes(b"names: \xff\xfe")
     with pytest.raises(DataError, match="UTF-8"):
-        load_card(tmp_path / "card.yaml")
+        load_dataset_config(tmp_path / "card.yaml")
 
 
 def test_unknown_key_is_warned_about(copy: Path, warnings: list[str]) -> None:
-    load_card(edit_card(copy, trian="x.json", nc=3))
+    load_dataset_config(edit_config(copy, trian="x.json", nc=3))
     assert len(warnings) == 1 and "trian" in warnings[0] and "nc" not in warnings[0].split(";")[0]
 
 
@@ -266,12 +268,12 @@ def test_render_is_called_only_for_what_is_missing(copy: Path, tmp_path: Path, m
     monkeypatch.setattr(synthetic, "render_dataset", render)
     content = yaml.safe_load(copy.read_text())
     content |= {"path": str(tmp_path / "drawn"), "render": {"seed": 5, "train": 6, "val": 2, "test": 4}}
-    card = load_card(content)
-    assert calls == [(tmp_path / "drawn", 5, COUNTS)] and len(load_split(card, "train")) == COUNTS["train"]
-    load_card(content)
+    dataset_config = load_dataset_config(content)
+    assert calls == [(tmp_path / "drawn", 5, COUNTS)] and len(load_split(dataset_config, "train")) == COUNTS["train"]
+    load_dataset_config(content)
     assert len(calls) == 1
     (tmp_path / "drawn" / "val.json").unlink()
-    load_card(content)
+    load_dataset_config(content)
     assert len(calls) == 2
 
 
@@ -283,7 +285,7 @@ def test_render_that_fails_names_the_folder(copy: Path, tmp_path: Path, monkeypa
     content = yaml.safe_load(copy.read_text())
     content |= {"path": str(tmp_path / "drawn"), "render": {"train": 6, "val": 2, "test": 4}}
     with pytest.raises(DataError, match=r"cannot be rendered to .*drawn \(.*Permission denied\); set `path:`"):
-        load_card(content)
+        load_dataset_config(content)
 
 
 # ---- annotations that cannot be used at all
@@ -302,33 +304,33 @@ def test_render_that_fails_names_the_folder(copy: Path, tmp_path: Path, monkeypa
 def test_broken_json(copy: Path, content: str, message: str) -> None:
     (copy.parent / "train.json").write_text(content)
     with pytest.raises(DataError, match=message) as caught:
-        load_split(load_card(copy), "train")
+        load_split(load_dataset_config(copy), "train")
     assert "train.json" in str(caught.value)
 
 
 def test_missing_annotation_file_says_where_to_get_it(copy: Path) -> None:
     (copy.parent / "val.json").unlink()
-    card = load_card(edit_card(copy, download="Ask the authors."))
+    dataset_config = load_dataset_config(edit_config(copy, download="Ask the authors."))
     with pytest.raises(DataError, match=r"val\.json: annotation file missing. Ask the authors\."):
-        load_split(card, "val")
+        load_split(dataset_config, "val")
 
 
 def test_unknown_split(copy: Path) -> None:
-    card = load_card(edit_card(copy, val=...))
-    with pytest.raises(DataError, match="no split 'val'; the card has train, test"):
-        load_split(card, "val")
+    dataset_config = load_dataset_config(edit_config(copy, val=...))
+    with pytest.raises(DataError, match="no split 'val'; the dataset config has train, test"):
+        load_split(dataset_config, "val")
 
 
 def test_no_usable_expression_names_the_reasons(copy: Path) -> None:
     edit(copy, lambda d: [a.update(caption=" ") for a in d["annotations"]])
     with pytest.raises(DataError, match=r"no usable expression.*12 x empty caption \(annotation id 0; .*\.\.\.\)"):
-        load_split(load_card(copy), "train")
+        load_split(load_dataset_config(copy), "train")
 
 
-def test_image_id_of_two_pictures_is_an_error(copy: Path) -> None:
+def test_image_id_of_two_images_is_an_error(copy: Path) -> None:
     edit(copy, lambda d: d["images"][1].update(id=0))
     with pytest.raises(DataError, match=r"image id 0 stands for both opt_000000.jpg and sar_000001.jpg"):
-        load_split(load_card(copy), "train")
+        load_split(load_dataset_config(copy), "train")
 
 
 # ---- single bad records: skipped and counted, the rest is read
@@ -339,7 +341,7 @@ def _all(**values: object) -> Edit:
 
 
 @pytest.mark.parametrize(
-    ("change", "problem", "lost_captions", "lost_pictures"),
+    ("change", "problem", "lost_captions", "lost_images"),
     [
         (_all(bbox=[float("nan"), 1, 5, 5]), "box that is not four finite numbers of positive area", 1, 0),
         (_all(bbox=[1, 1, float("inf"), 5]), "box that is not four finite numbers of positive area", 1, 0),
@@ -350,10 +352,10 @@ def _all(**values: object) -> Edit:
         (_all(bbox=None), "box that is not four finite numbers of positive area", 1, 0),
         (_all(bbox=["1", 1, 5, 5]), "box that is not four finite numbers of positive area", 1, 0),
         (_all(bbox=[True, 1, 5, 5]), "box that is not four finite numbers of positive area", 1, 0),
-        (_all(bbox=[96, 5, 10, 10]), "box outside its picture", 1, 0),
-        (_all(bbox=[-30, 5, 10, 10]), "box outside its picture", 1, 0),
-        (_all(bbox=[5, 5, 1e-7, 10]), "box outside its picture", 1, 0),
-        (_all(bbox=[-4, 5, 20, 20]), "box partly outside its picture, clipped", 0, 0),
+        (_all(bbox=[96, 5, 10, 10]), "box outside its image", 1, 0),
+        (_all(bbox=[-30, 5, 10, 10]), "box outside its image", 1, 0),
+        (_all(bbox=[5, 5, 1e-7, 10]), "box outside its image", 1, 0),
+        (_all(bbox=[-4, 5, 20, 20]), "box partly outside its image, clipped", 0, 0),
         (_all(caption=""), "empty caption", 1, 0),
         (_all(caption=" \t\n"), "empty caption", 1, 0),
         (_all(caption=None), "caption that is not text", 1, 0),
@@ -363,45 +365,50 @@ def _all(**values: object) -> Edit:
         (_all(image_id=999), "annotation without an image", 1, 0),
         (_all(image_id=None), "annotation without an image", 1, 0),
         (_all(image_id=[0]), "annotation without an image", 1, 0),
-        (_all(category_id=55, category_name="optical moon"), "unknown category (add it to the card's names)", 1, 0),
-        (_all(category_id=None, category_name=None), "unknown category (add it to the card's names)", 1, 0),
+        (
+            _all(category_id=55, category_name="optical moon"),
+            "unknown category (add it to the dataset config's names)",
+            1,
+            0,
+        ),
+        (_all(category_id=None, category_name=None), "unknown category (add it to the dataset config's names)", 1, 0),
         (_all(id=1), "annotation id used before (renumber the annotations)", 1, 0),
         (lambda d: d["annotations"].append("text"), "annotation that is no record", 0, 0),
         (lambda d: d["images"].append({"id": 77}), "image record without id and file_name", 0, 0),
         (lambda d: d["images"].append(dict(d["images"][0])), "image listed twice", 0, 0),
-        (lambda d: d["images"][0].update(file_name="gone.jpg"), "picture file missing", 2, 1),
-        (lambda d: d["images"][0].update(file_name="x" * 5000), "picture file missing", 2, 1),
-        (lambda d: d["images"][0].update(file_name="a\0b.jpg"), "picture file missing", 2, 1),
-        (lambda d: d["images"][0].update(file_name=""), "picture file missing", 2, 1),
+        (lambda d: d["images"][0].update(file_name="gone.jpg"), "image file missing", 2, 1),
+        (lambda d: d["images"][0].update(file_name="x" * 5000), "image file missing", 2, 1),
+        (lambda d: d["images"][0].update(file_name="a\0b.jpg"), "image file missing", 2, 1),
+        (lambda d: d["images"][0].update(file_name=""), "image file missing", 2, 1),
     ],
 )
 def test_bad_record_is_skipped_and_counted(
-    copy: Path, warnings: list[str], change: Edit, problem: str | None, lost_captions: int, lost_pictures: int
+    copy: Path, warnings: list[str], change: Edit, problem: str | None, lost_captions: int, lost_images: int
 ) -> None:
     edit(copy, change)
     skips = Skips()
-    pictures = load_split(load_card(copy), "train", skips=skips)
+    images = load_split(load_dataset_config(copy), "train", skips=skips)
     assert skips.counts == ({problem: 1} if problem else {})
-    assert expressions(pictures) == 2 * COUNTS["train"] - lost_captions
-    assert len(pictures) == COUNTS["train"] - lost_pictures
-    for picture in pictures:
-        x1, y1, x2, y2 = picture.boxes.T
+    assert expressions(images) == 2 * COUNTS["train"] - lost_captions
+    assert len(images) == COUNTS["train"] - lost_images
+    for image in images:
+        x1, y1, x2, y2 = image.boxes.T
         assert (x1 >= 0).all() and (y1 >= 0).all() and (x1 < x2).all() and (y1 < y2).all()
         assert (x2 <= SIZE[0]).all() and (y2 <= SIZE[1]).all()
     if problem:
         assert len(warnings) == 1 and problem in warnings[0] and "train.json" in warnings[0]
 
 
-def test_empty_and_unreadable_picture_files(copy: Path) -> None:
+def test_empty_and_unreadable_image_files(copy: Path) -> None:
     folder = copy.parent / "images" / "train"
     (folder / "opt_000000.jpg").write_bytes(b"")
-    (folder / "sar_000001.jpg").write_bytes(b"no picture")
+    (folder / "sar_000001.jpg").write_bytes(b"no image")
     edit(copy, lambda d: d["images"][1].pop("width"))
     skips = Skips()
-    assert len(load_split(load_card(copy), "train", skips=skips)) == COUNTS["train"] - 2
+    assert len(load_split(load_dataset_config(copy), "train", skips=skips)) == COUNTS["train"] - 2
     assert set(skips.counts) == {
-        "picture file of zero bytes",
-        "picture of unknown size (no width and height, file unreadable)",
+        "image file of zero bytes",
+        "image of unknown size (no width and height, file unreadable)",
     }
 
 
@@ -414,9 +421,11 @@ def test_modality_from_the_file_name_where_names_have_none(copy: Path) -> None:
 
     edit(copy, change)
     skips = Skips()
-    pictures = load_split(load_card(edit_card(copy, names=["airplane", "boat", "ship"])), "train", skips=skips)
-    assert skips.counts == {"picture of unknown modality (neither category nor file name says optical or SAR)": 1}
-    assert [(p.path.name[:3], p.modality) for p in pictures] == [("sar", "sar"), ("opt", "optical")] * 2 + [
+    images = load_split(
+        load_dataset_config(edit_config(copy, names=["airplane", "boat", "ship"])), "train", skips=skips
+    )
+    assert skips.counts == {"image of unknown modality (neither category nor file name says optical or SAR)": 1}
+    assert [(p.path.name[:3], p.modality) for p in images] == [("sar", "sar"), ("opt", "optical")] * 2 + [
         ("sar", "sar")
     ]
 
@@ -426,8 +435,8 @@ def test_category_of_the_other_modality_is_skipped(copy: Path) -> None:
         copy, lambda d: d["annotations"][0].update(category_id=2)
     )  # "sar ship"; its fellow is optical, as is the file name
     skips = Skips()
-    first = load_split(load_card(copy), "train", skips=skips)[0]
-    assert skips.counts == {"category of the other modality in a picture": 1}
+    first = load_split(load_dataset_config(copy), "train", skips=skips)[0]
+    assert skips.counts == {"category of the other modality in an image": 1}
     assert first.modality == "optical" and sum(map(len, first.captions)) == 1
 
 
@@ -441,16 +450,16 @@ def test_category_of_the_other_modality_is_skipped(copy: Path) -> None:
         ("0.5 0.5 0.5 0.1 0.1", "label line of unknown category"),
         ("-1 0.5 0.5 0.1 0.1", "label line of unknown category"),
         ("0 0.5 0.5 0 0.1", "box that is not four finite numbers of positive area"),
-        ("0 1.5 0.5 0.1 0.1", "box outside its picture"),
+        ("0 1.5 0.5 0.1 0.1", "box outside its image"),
     ],
 )
 def test_bad_label_line_is_skipped_and_counted(copy: Path, line: str, problem: str) -> None:
     file = copy.parent / "labels" / "train" / "opt_000000.txt"
-    before = len(load_split(load_card(copy), "train")[0].boxes)
+    before = len(load_split(load_dataset_config(copy), "train")[0].boxes)
     lines = file.read_text().splitlines()
     file.write_text("\n".join([*lines, "", lines[-1], line]))  # a repeated line is no second object
     skips = Skips()
-    assert len(load_split(load_card(copy), "train", skips=skips)[0].boxes) == before
+    assert len(load_split(load_dataset_config(copy), "train", skips=skips)[0].boxes) == before
     assert skips.counts == {problem: 1}
 
 
@@ -483,4 +492,4 @@ def test_card_names_match_the_release(optsar_real: Path) -> None:
     released = json.loads((optsar_real / "train.json").read_text())["categories"]
     names = yaml.safe_load(resources.find_packaged("datasets", "optsar").read_text())["names"]
     assert names == {c["id"]: c["name"] for c in released}
-    assert all(cards.modality_of(name) for name in names.values())
+    assert all(dataset_configs.modality_of(name) for name in names.values())

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from optisar_yolo.language.verify import Scene
+from optisar_yolo.language.verify import LabelledObjects
 from optisar_yolo.synthetic import paint, render as module
 from optisar_yolo.synthetic.render import NAMES, draw, kind_of, render_dataset
 from optisar_yolo.synthetic.stamps import STAMPS
@@ -49,7 +49,7 @@ def test_layout_is_that_of_the_release(rendered: Path) -> None:
         assert [a["id"] for a in content["annotations"]] == list(range(len(content["annotations"])))
 
 
-def test_same_seed_same_bytes_and_more_pictures_keep_the_first(rendered: Path, tmp_path: Path) -> None:
+def test_same_seed_same_bytes_and_more_images_keep_the_first(rendered: Path, tmp_path: Path) -> None:
     render_dataset(tmp_path / "again", seed=5, counts={"train": 6}, size=SMALL)
     for file in (rendered / "images/train").iterdir():
         assert (tmp_path / "again/images/train" / file.name).read_bytes() == file.read_bytes()
@@ -66,7 +66,7 @@ def test_every_scene_has_sound_boxes_and_expressions_of_one_object(number: int) 
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= [w, h]).all()
     assert (boxes[:, 2:] - boxes[:, :2] >= 5).all() and set(names) <= set(NAMES)
     assert {n.split()[0] for n in names} == {made["modality"]}
-    scene = Scene(boxes, names, (w, h))
+    scene = LabelledObjects(boxes, names, (w, h))
     assert made["expressions"]
     for index, caption, _ in made["expressions"]:
         assert scene.singles_out(caption, index), caption

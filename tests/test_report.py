@@ -17,7 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from optisar_yolo.data.cases import Case, predicted_box
-from optisar_yolo.data.records import load_card, load_split
+from optisar_yolo.data.config import load_dataset_config
+from optisar_yolo.data.records import load_split
 from optisar_yolo.engine.metrics import GroundingMetrics
 from optisar_yolo.engine.report import (
     choose_cases,
@@ -36,26 +37,24 @@ NAN = (math.nan,) * 4
 @pytest.fixture
 def validation(tiny: Path) -> tuple[GroundingMetrics, list[Case]]:
     """Return figures and cases of the tiny test split, with answers of all qualities."""
-    card = load_card(tiny)
+    dataset_config = load_dataset_config(tiny)
     metrics, cases = GroundingMetrics(), []
-    for number, picture in enumerate(load_split(card, "test")):
-        for i, captions in enumerate(picture.captions):
-            for caption, kind in zip(captions, picture.kinds[i], strict=True):
-                pred = None if number == 0 else picture.boxes[i] + 2 * number
+    for number, image in enumerate(load_split(dataset_config, "test")):
+        for i, captions in enumerate(image.captions):
+            for caption, kind in zip(captions, image.kinds[i], strict=True):
+                pred = None if number == 0 else image.boxes[i] + 2 * number
                 iou = metrics.update(
                     [pred],
-                    picture.boxes[i : i + 1],
-                    (picture.width, picture.height),
-                    picture.modality,
-                    card.names[picture.categories[i]],
+                    image.boxes[i : i + 1],
+                    (image.width, image.height),
+                    image.modality,
+                    dataset_config.names[image.categories[i]],
                     [math.nan if pred is None else 0.5],
                     [True],
                     kind,
                 )
                 cases.append(
-                    Case(
-                        picture.path, caption, picture.boxes[i], pred, math.nan if pred is None else 0.5, float(iou[0])
-                    )
+                    Case(image.path, caption, image.boxes[i], pred, math.nan if pred is None else 0.5, float(iou[0]))
                 )
     return metrics, cases
 
@@ -114,7 +113,7 @@ def test_plots_show_the_figures(validation: tuple[GroundingMetrics, list[Case]])
 def test_sheet_draws_boxes_and_says_what_is_missing(validation: tuple[GroundingMetrics, list[Case]]) -> None:
     _, cases = validation
     drawn = colours(draw_sheet(cases[:3], "Some"))
-    assert drawn.count(TRUE) - drawn.count(PREDICTED) == 2  # the first picture's two expressions got no box
+    assert drawn.count(TRUE) - drawn.count(PREDICTED) == 2  # the first image's two expressions got no box
     titles = [axes.get_title() for axes in draw_sheet(cases[:3], "Some").axes]
     assert "no box" in titles[0] and "no box" in titles[1] and "IoU" in titles[2] and "conf 0.50" in titles[2]
     assert all(case.caption.split()[-1] in title for case, title in zip(cases, titles, strict=False))
@@ -130,8 +129,8 @@ def test_nan_box_is_no_box() -> None:
 def test_awkward_cases_are_drawn(tmp_path: Path, size: tuple[int, int]) -> None:
     height, width = size
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((height, width, 3), np.uint8))
-    sentence = "Costs $5 & $6 <b>\n" + "very " * 60 + "long"  # no formula, no markup, cut off
-    case = Case(tmp_path / "a.png", sentence, (0, 0, width / 20, height / 20), (-50, -50, 900, 900), 0.99, 0.01)
+    expression = "Costs $5 & $6 <b>\n" + "very " * 60 + "long"  # no formula, no markup, cut off
+    case = Case(tmp_path / "a.png", expression, (0, 0, width / 20, height / 20), (-50, -50, 900, 900), 0.99, 0.01)
     gone = case._replace(path=tmp_path / "gone.png", pred=None)
     figure = draw_sheet([case, gone, case, case, case], "5 of $ and $")
     figure.canvas.draw()
@@ -144,29 +143,29 @@ def test_small_target_gets_an_inset(tmp_path: Path) -> None:
     case = Case(tmp_path / "a.png", "the ship", (0, 390, 12, 400), None, math.nan, 0.0)
     (axes,) = draw_sheet([case], "one").axes
     (inset,) = axes.child_axes
-    assert sorted(inset.get_xlim()) == [0, 36] and sorted(inset.get_ylim()) == [364, 400]  # kept inside the picture
+    assert sorted(inset.get_xlim()) == [0, 36] and sorted(inset.get_ylim()) == [364, 400]  # kept inside the image
     (axes,) = draw_sheet([case._replace(target=(0, 0, 300, 200))], "one").axes
     assert not axes.child_axes
 
 
-def test_choice_takes_turns_and_prefers_new_pictures() -> None:
+def test_choice_takes_turns_and_prefers_new_images() -> None:
     box = (0, 0, 1, 1)
     cases = [Case(Path(f"o{i // 4}"), f"o{i}", box, box, conf=1 - i / 10, iou=0.1 * (i % 3)) for i in range(8)]
     cases += [Case(Path("s"), f"s{i}", box, box, conf=0.1 * i, iou=0.5) for i in range(3)]
     modalities = ["optical"] * 8 + ["sar"] * 3
     best = choose_cases(cases, modalities, 4, best=True)
-    assert [c.caption for c in best] == ["s2", "s1", "o2", "o5"]  # the surest of equals, one of each optical picture
+    assert [c.caption for c in best] == ["s2", "s1", "o2", "o5"]  # the surest of equals, one of each optical image
     worst = choose_cases(cases, modalities, 4, best=False)
     assert [c.caption for c in worst] == ["o0", "o6", "s2", "s1"]
     assert len(choose_cases(cases, modalities, 99, best=True)) == len(cases)
     assert choose_cases([], [], 5, best=True) == []
 
 
-# ---- training pictures
+# ---- training images
 
 
 def batch(objects: int, floating: bool) -> dict[str, Any]:
-    """Return a batch of two pictures; the first holds all objects, each with one sentence of its own but the last."""
+    """Return a batch of two images; the first holds all objects, each with one expression of its own but the last."""
     targets = torch.zeros(objects, 9)
     for i in range(objects - 1):
         targets[i, i] = 1
@@ -231,12 +230,12 @@ class Page(HTMLParser):
         self.said += data
 
 
-def test_page_escapes_text_and_links_pictures(tmp_path: Path) -> None:
-    picture = tmp_path / "run 1" / 'a "b" & #c.png'
-    picture.parent.mkdir()
-    picture.write_bytes(b"x")
+def test_page_escapes_text_and_links_images(tmp_path: Path) -> None:
+    image = tmp_path / "run 1" / 'a "b" & #c.png'
+    image.parent.mkdir()
+    image.write_bytes(b"x")
     nasty = '<script>alert(1)</script> & {body} "quoted" \''
-    sections = [Section(nasty, nasty, nasty, [(picture, nasty)]), Section("Empty")]
+    sections = [Section(nasty, nasty, nasty, [(image, nasty)]), Section("Empty")]
     path = write_index(tmp_path, nasty + " $title", sections)
     page = Page(path.read_text(encoding="utf-8"))
     assert path == tmp_path / "index.html" and "script" not in page.tags
@@ -245,7 +244,7 @@ def test_page_escapes_text_and_links_pictures(tmp_path: Path) -> None:
     assert set(page.links) == {"run%201/a%20%22b%22%20%26%20%23c.png"}
 
 
-def test_page_refuses_a_missing_picture(tmp_path: Path) -> None:
+def test_page_refuses_a_missing_image(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="gone.png"):
-        write_index(tmp_path, "t", [Section("s", pictures=[(tmp_path / "gone.png", "c")])])
+        write_index(tmp_path, "t", [Section("s", images=[(tmp_path / "gone.png", "c")])])
     assert not list(tmp_path.iterdir())

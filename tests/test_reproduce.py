@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from optisar_yolo.data.config import load_card
-from optisar_yolo.data.records import Picture, load_split
+from optisar_yolo.data.config import load_dataset_config
+from optisar_yolo.data.records import ImageRecord, load_split
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.plmoe import MoEBlock, PLMoE
 from optisar_yolo.nn.tgdf import TGDFSSA
@@ -20,8 +20,8 @@ from optisar_yolo.paper import networks, subsets
 from optisar_yolo.paper.tables import TABLES, ReproduceError, find, published
 
 
-def pictures(rng: np.random.Generator, count: int) -> list[Picture]:
-    """Pictures of six categories, two of them SAR and one of them rare."""
+def images(rng: np.random.Generator, count: int) -> list[ImageRecord]:
+    """Images of six categories, two of them SAR and one of them rare."""
     made = []
     for i in range(count):
         sar = rng.random() < 0.3
@@ -30,14 +30,14 @@ def pictures(rng: np.random.Generator, count: int) -> list[Picture]:
         own = rng.choice(of, size=int(rng.integers(1, 5)), p=share)
         boxes = np.tile(np.array([[0, 0, 5, 5]], np.float32), (len(own), 1))
         said = tuple(("a ship",) for _ in own)
-        made.append(Picture(Path(f"{i}.jpg"), 64, 64, "sar" if sar else "optical", boxes, own, said))
+        made.append(ImageRecord(Path(f"{i}.jpg"), 64, 64, "sar" if sar else "optical", boxes, own, said))
     return made
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_shares_are_nested_and_alike(seed):
-    """30 % is part of 60 %, and each has its share of all pictures, of each modality and of each category's objects."""
-    every = pictures(np.random.default_rng(seed), 300 + 37 * seed)
+    """30 % is part of 60 %, and each has its share of all images, of each modality and of each category's objects."""
+    every = images(np.random.default_rng(seed), 300 + 37 * seed)
     taken = {share: subsets.chosen(every, share, seed) for share in subsets.STEPS}
     assert set(taken[30]) < set(taken[60]) < set(taken[100]) == set(range(len(every)))
     holds = Counter(f"c{c}" for p in every for c in p.categories) + Counter(p.modality for p in every)
@@ -54,11 +54,11 @@ def test_shares_are_nested_and_alike(seed):
 
 def test_only_the_papers_shares_are_drawn():
     with pytest.raises(ValueError, match="choose from 30, 60, 100"):
-        subsets.chosen(pictures(np.random.default_rng(0), 10), 50, 0)
+        subsets.chosen(images(np.random.default_rng(0), 10), 50, 0)
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_replaced_sentences_are_an_exact_nested_share_of_each_modality(seed):
+def test_replaced_expressions_are_an_exact_nested_share_of_each_modality(seed):
     groups = ["sar" if i % 3 else "optical" for i in range(301)]
     taken = {percent: subsets.replaced(groups, percent, seed) for percent in (0, 10, 30, 100)}
     assert taken[0] == set() and taken[10] < taken[30] < taken[100] == set(range(301))
@@ -68,25 +68,27 @@ def test_replaced_sentences_are_an_exact_nested_share_of_each_modality(seed):
     assert taken[30] != subsets.replaced(groups, 30, seed + 1)
 
 
-def test_a_share_refers_to_the_sets_own_pictures(tiny, tmp_path):
-    """Its card reads as any card; pictures, boxes and sentences of what it holds are those of the data set."""
+def test_a_share_refers_to_the_sets_own_images(tiny, tmp_path):
+    """Its dataset config reads as any dataset config; images, boxes and expressions of what it holds are those of the data set."""
     data = subsets.read(tiny)
-    card, counts = subsets.write(data, tmp_path / "run", 60, 0, 0)
-    own = load_split(load_card(card), "train")
-    before = {p.path: p for p in load_split(load_card(tiny), "train")}
+    dataset_config, counts = subsets.write(data, tmp_path / "run", 60, 0, 0)
+    own = load_split(load_dataset_config(dataset_config), "train")
+    before = {p.path: p for p in load_split(load_dataset_config(tiny), "train")}
     assert len(own) == counts["pictures"] == len(subsets.chosen(data.train, 60, 0)) < len(before)
     assert {p.modality for p in own} == {"optical", "sar"}
-    for picture in own:
-        old = before[picture.path]
-        assert picture.captions == old.captions
-        np.testing.assert_array_equal(picture.boxes, old.boxes)  # with those of the label files
-    assert {p.name for p in (tmp_path / "run").iterdir()} == {"train.json", "data.yaml"}, "no picture is copied"
+    for image in own:
+        old = before[image.path]
+        assert image.captions == old.captions
+        np.testing.assert_array_equal(image.boxes, old.boxes)  # with those of the label files
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {"train.json", "data.yaml"}, "no image is copied"
 
 
-def test_replaced_sentences_are_names_and_only_those_of_training(tiny, tmp_path):
+def test_replaced_expressions_are_names_and_only_those_of_training(tiny, tmp_path):
     data = subsets.read(tiny)
-    card, counts = subsets.write(data, tmp_path, 100, 30, 3)
-    old, new = (json.loads(p.read_text())["annotations"] for p in (data.card.splits["train"], tmp_path / "train.json"))
+    dataset_config, counts = subsets.write(data, tmp_path, 100, 30, 3)
+    old, new = (
+        json.loads(p.read_text())["annotations"] for p in (data.config.splits["train"], tmp_path / "train.json")
+    )
     changed = [(a, b) for a, b in zip(old, new, strict=True) if a["caption"] != b["caption"]]
     expected = sum(round(0.3 * sum(a["category_name"].startswith(m) for a in old)) for m in ("optical", "sar"))
     assert counts["replaced"] == len(changed) == expected > 0
@@ -94,21 +96,23 @@ def test_replaced_sentences_are_names_and_only_those_of_training(tiny, tmp_path)
         assert b["caption"] == a["category_name"].replace("sar", "SAR")
         assert b["bbox"] == a["bbox"] and "kind" not in b
     for split in ("val", "test"):
-        assert load_card(card).splits[split] == data.card.splits[split], "asked as in every other cell"
+        assert load_dataset_config(dataset_config).splits[split] == data.config.splits[split], (
+            "asked as in every other cell"
+        )
 
 
 def test_whole_data_are_the_sets_own_files(tiny, tmp_path):
     data = subsets.read(tiny)
-    card, counts = subsets.write(data, tmp_path, 100, 0, 0)
-    assert load_card(card).splits == data.card.splits and counts["replaced"] == 0
+    dataset_config, counts = subsets.write(data, tmp_path, 100, 0, 0)
+    assert load_dataset_config(dataset_config).splits == data.config.splits and counts["replaced"] == 0
     assert {p.name for p in tmp_path.iterdir()} == {"data.yaml"}
 
 
-def test_real_pictures_are_divided_alike(optsar_real):
+def test_real_images_are_divided_alike(optsar_real):
     """Every category of the real set keeps its share at 30 %, up to a few objects."""
-    names = load_card(Path(__file__).resolve().parents[1] / "benchmarks" / "optsar-real.yaml").names
+    names = load_dataset_config(Path(__file__).resolve().parents[1] / "benchmarks" / "optsar-real.yaml").names
     mapping = {"path": str(optsar_real), "train": "train.json", "names": list(names)}
-    every = load_split(load_card(mapping), "train")
+    every = load_split(load_dataset_config(mapping), "train")
     index = subsets.chosen(every, 30, 0)
     assert len(index) == round(0.3 * len(every))
     total = Counter(c for p in every for c in p.categories.tolist())
@@ -134,8 +138,8 @@ def test_cells_of_table_6_have_the_experts_that_they_name(cell):
     with torch.no_grad():
         model.encode(torch.rand(2, 3, 256, 256))
     assert block.gates is not None
-    per_picture = {"1": 64, "2": 16, "4": 4, "image": 1}[patch]
-    assert block.gates.shape == (2 * per_picture, int(experts))
+    per_image = {"1": 64, "2": 16, "4": 4, "image": 1}[patch]
+    assert block.gates.shape == (2 * per_image, int(experts))
     assert ((block.gates > 0).sum(1) == int(top_k)).all()
 
 
@@ -157,13 +161,13 @@ def test_without_fusion_the_rows_are_those_of_the_packaged_baseline():
 
 
 def test_costs_are_those_of_the_network():
-    """All parameters but the fixed ones of DFL; operations grow with the picture's area."""
+    """All parameters but the fixed ones of DFL; operations grow with the image's area."""
     content = load_model_yaml("optisar++n-late.yaml")
     small, large = (networks.cost(content, imgsz, 384) for imgsz in (320, 640))
     model = GroundingModel("optisar++n-late.yaml", verbose=False, text_dim=384)
     fixed = sum(p.numel() for p in model.head.dfl.parameters())
     assert small["parameters"] == sum(p.numel() for p in model.parameters()) - fixed
-    assert 3.8 < large["gflops"] / small["gflops"] < 4.1, "four times the picture"
+    assert 3.8 < large["gflops"] / small["gflops"] < 4.1, "four times the image"
 
 
 def test_models_are_named_with_their_scale():

@@ -75,7 +75,7 @@ def test_runs_of_other_budgets_stand_apart_and_seeds_together():
 
 
 def test_tables_share_a_run_only_where_it_is_the_same():
-    """All pictures and all sentences is one training for Tables I to III, and the full network of VI; not of V."""
+    """All images and all expressions is one training for Tables I to III, and the full network of VI; not of V."""
     whole = entry("table2", "100")
     for table, cell in (("table1", "full"), ("table3", "0"), ("table6", "8-2-2")):
         assert entry(table, cell)["key"] == whole["key"]
@@ -125,8 +125,8 @@ def test_the_papers_recipe_can_be_looked_at_without_its_machine(capsys, tmp_path
 def test_a_dry_run_counts_the_data(capsys, tiny, tmp_path):
     assert reproduce("table2", f"data={tiny}", "scale=n", "imgsz=64", "dry_run=True", f"project={tmp_path / 'p'}") == 0
     page = capsys.readouterr().out
-    assert "train 6 pictures / 12 expressions" in page and "not the paper's OptSAR-RSVG" in page
-    assert "2 pictures, 4 expressions, 8 epochs of 1 batches" in page
+    assert "train 6 images / 12 expressions" in page and "not the paper's OptSAR-RSVG" in page
+    assert "2 images, 4 expressions, 8 epochs of 1 batches" in page
     assert not (tmp_path / "p").exists()
 
 
@@ -144,7 +144,7 @@ def test_a_dry_run_counts_the_data(capsys, tiny, tmp_path):
         (["table3", "describe=0.5"], "cell '0' of table3 is about describe=0.0"),
         (["table2", "model=best.pt"], "networks from scratch"),
         (["table6", "model=optisar++-baseline.yaml", "dry_run=True"], "has no PL-MoE row"),
-        (["table2", "data=nowhere.yaml"], "data card 'nowhere.yaml' not found"),
+        (["table2", "data=nowhere.yaml"], "dataset config 'nowhere.yaml' not found"),
         (["table2", "now"], "expected key=value, got 'now'"),
     ],
 )
@@ -203,7 +203,7 @@ def test_from_command_to_table(tiny, tmp_path, monkeypatch, capsys):
     """One cell is trained and measured; given again it is skipped, and without its record only measured again."""
     words = ["table3", f"data={tiny}", "cells=30", f"project={tmp_path}", *SMALL]
     assert reproduce(*words) == 0
-    assert "30 % of the training sentences are bare names" in capsys.readouterr().out
+    assert "30 % of the training expressions are bare names" in capsys.readouterr().out
     (made,) = Record(tmp_path).entries()
     assert made["data"]["train"]["replaced"] == 4 and made["settings"]["describe"] == 0
     table = (tmp_path / "table3.md").read_text(encoding="utf-8")

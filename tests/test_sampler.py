@@ -1,4 +1,4 @@
-"""Balanced sampling: as many optical as SAR pictures in every epoch, rank and batch."""
+"""Balanced sampling: as many optical as SAR images in every epoch, rank and batch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from hypothesis import given, settings, strategies as st
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from optisar_yolo.data import sampler as module
-from optisar_yolo.data.config import load_card
+from optisar_yolo.data.config import MODALITIES, load_dataset_config
 from optisar_yolo.data.dataset import GroundingDataset
-from optisar_yolo.data.records import MODALITIES, load_split
+from optisar_yolo.data.records import load_split
 from optisar_yolo.data.sampler import EpochSampler, modality_sides
 from optisar_yolo.engine.train import GroundingTrainer
-from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS, SettingError, check
+from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS, check
+from optisar_yolo.utils.options import SettingError
 
 
 def draw(first: int, second: int, seed: int = 0, epoch: int = 0, rank: int = -1, world: int = 1) -> list[int]:
@@ -33,7 +34,7 @@ def draw(first: int, second: int, seed: int = 0, epoch: int = 0, rank: int = -1,
 @settings(max_examples=80, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4), st.integers(0, 5), st.integers(0, 5))
 def test_sides_are_drawn_equally_often(first, second, world, seed, epoch):
-    """Half of an epoch and of any stretch of it each; pictures of a side are repeated evenly; ranks are as long."""
+    """Half of an epoch and of any stretch of it each; images of a side are repeated evenly; ranks are as long."""
     ranks = [draw(first, second, seed, epoch, r, world) for r in range(world)]
     every = sum(ranks, [])
     assert len({len(r) for r in ranks}) == 1
@@ -54,7 +55,7 @@ def test_order_follows_from_seed_and_epoch():
     assert draw(30, 10, epoch=1) != draw(30, 10, seed=1, epoch=1)
 
 
-def test_every_picture_of_the_larger_side_is_seen_in_time():
+def test_every_image_of_the_larger_side_is_seen_in_time():
     seen = [set(draw(30, 10, epoch=e)) for e in range(12)]
     assert all(len({i for i in s if i < 30}) == 20 and len({i for i in s if i >= 30}) == 10 for s in seen)
     assert set.union(*seen) == set(range(40))
@@ -71,29 +72,29 @@ def test_impossible_sides_are_refused(sides, shuffle):
 
 
 def test_sides_are_the_modalities(tiny: Path, monkeypatch):
-    pictures = load_split(load_card(tiny), "train")
-    sides = modality_sides(pictures)
-    assert [{pictures[i].modality for i in side} for side in sides] == [{m} for m in MODALITIES]
-    assert sorted(sum(sides, [])) == list(range(len(pictures)))
+    images = load_split(load_dataset_config(tiny), "train")
+    sides = modality_sides(images)
+    assert [{images[i].modality for i in side} for side in sides] == [{m} for m in MODALITIES]
+    assert sorted(sum(sides, [])) == list(range(len(images)))
     told: list[str] = []
     monkeypatch.setattr(module.LOGGER, "warning", told.append)
-    assert modality_sides([p for p in pictures if p.modality == "sar"]) == []
+    assert modality_sides([p for p in images if p.modality == "sar"]) == []
     assert len(told) == 1 and "one modality" in told[0]
 
 
 @pytest.mark.parametrize("balance", [True, False])
 def test_training_batches_are_balanced_where_asked_for(tiny: Path, balance: bool):
-    card = load_card(tiny)
-    pictures = load_split(card, "train")
-    pictures = [p for p in pictures if p.modality == "optical"] + [p for p in pictures if p.modality == "sar"][:1]
+    dataset_config = load_dataset_config(tiny)
+    images = load_split(dataset_config, "train")
+    images = [p for p in images if p.modality == "optical"] + [p for p in images if p.modality == "sar"][:1]
     changes = {"imgsz": 64, "mosaic": 0.0, "workers": 0, "balance": balance}
     args = SimpleNamespace(**DEFAULT_CFG_DICT | OPTISAR_DEFAULTS | changes)
-    data = GroundingDataset(pictures, card.names, args)
+    data = GroundingDataset(images, dataset_config.names, args)
     stub = SimpleNamespace(args=args, device=torch.device("cpu"), world_size=1, build_dataset=lambda *_: data)
     loader = GroundingTrainer.get_dataloader(stub, "train", 2, -1, "train")  # type: ignore[arg-type]
     drawn = [batch["modality"].tolist() for batch in loader]
-    expected = [pictures[i].modality for _, i in loader.sampler]
-    assert [MODALITIES[m] for m in sum(drawn, [])] == expected  # the batch says of which modality each picture is
+    expected = [images[i].modality for _, i in loader.sampler]
+    assert [MODALITIES[m] for m in sum(drawn, [])] == expected  # the batch says of which modality each image is
     assert sum(sum(drawn, [])) == (2 if balance else 1)
     assert not balance or all(sorted(b) == [0, 1] for b in drawn)
 

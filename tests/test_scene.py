@@ -124,7 +124,7 @@ def test_nothing_found_is_said(scene, tmp_path, caplog):
     assert json.loads((result.folder / "objects.geojson").read_text())["features"] == []
 
 
-def test_a_picture_without_georeference_has_pixels_only(tmp_path):
+def test_a_image_without_georeference_has_pixels_only(tmp_path):
     path = rasters.write(tmp_path / "a.tif", rasters.painted(400, 300, [(10, 20, 60, 50)]))
     result = run(path, "the leftmost ship", tmp_path / "out")
     assert boxes_of(result) == [(10, 20, 60, 50)]
@@ -152,29 +152,29 @@ def test_bundled_weights_by_command(tmp_path, capsys):
 def test_asking_a_batch_equals_asking_one_by_one_and_predict():
     """The detector's short cuts change nothing: same boxes as `predict` gives for the same tile."""
     from optisar_yolo import OptiSAR
-    from optisar_yolo.geo.detecting import SentenceDetector
+    from optisar_yolo.geo.detecting import ExpressionDetector
     from optisar_yolo.synthetic.render import draw
-    from optisar_yolo.utils.arguments import BUNDLED_MODEL
+    from optisar_yolo.utils.options import BUNDLED_MODEL
 
     model = OptiSAR(BUNDLED_MODEL)
-    pictures = [draw(0, "test", n)["img"][:224, :256] for n in range(1, 6, 2)]
+    images = [draw(0, "test", n)["img"][:224, :256] for n in range(1, 6, 2)]
     texts = ["the SAR ship", "the leftmost ship"]
-    detector = SentenceDetector(model)
-    batch = np.ascontiguousarray(np.stack([p[..., ::-1].transpose(2, 0, 1) for p in pictures]))
+    detector = ExpressionDetector(model)
+    batch = np.ascontiguousarray(np.stack([p[..., ::-1].transpose(2, 0, 1) for p in images]))
     together = detector(batch, texts, 0.05)
-    for i, picture in enumerate(pictures):
+    for i, image in enumerate(images):
         (alone,) = detector(batch[i : i + 1], texts, 0.05)
         assert np.abs(alone - together[i]).max(initial=0) < 1e-2
-        plain = model.predict(picture, text=texts, topk=50, conf=0.05, imgsz=256, verbose=False)[0].boxes.data.numpy()
+        plain = model.predict(image, text=texts, topk=50, conf=0.05, imgsz=256, verbose=False)[0].boxes.data.numpy()
         order = np.lexsort((-together[i][:, 4], together[i][:, 5]))
         assert len(plain) and plain == pytest.approx(together[i][order][: len(plain)], abs=0.05)
 
 
 def test_an_export_is_refused(tmp_path):
-    from optisar_yolo.geo.detecting import SentenceDetector
+    from optisar_yolo.geo.detecting import ExpressionDetector
 
     class Export:
         model, ckpt_path = object(), "best.onnx"
 
     with pytest.raises(ValueError, match="best.onnx: an exported model"):
-        SentenceDetector(Export())
+        ExpressionDetector(Export())

@@ -48,26 +48,26 @@ def optical(bands, dtype, top):
     ids=["float", "VV VH", "dB", "uint16 SAR", "uint16 grey", "uint8", "4 bands", "5 bands", "int16"],
 )  # fmt: skip
 def test_what_is_chosen_is_told(tmp_path, bands, profile, modality, preset, shown, words):
-    made, picture = settle(rasters.write(tmp_path / "a.tif", bands, **rasters.UTM, **profile))
+    made, image = settle(rasters.write(tmp_path / "a.tif", bands, **rasters.UTM, **profile))
     assert (made.modality, made.preset, made.bands) == (modality, preset, shown)
     assert all(w in made.told for w in (*words, "set modality=, bands= or stretch= to change this"))
-    assert picture.shape == (120, 160, 3) and picture.dtype == np.uint8
+    assert image.shape == (120, 160, 3) and image.dtype == np.uint8
     if preset == "none":
-        assert (picture == bands.transpose(1, 2, 0)).all()
+        assert (image == bands.transpose(1, 2, 0)).all()
     else:  # 2 % at either end
-        assert 0.01 < (picture == 0).mean() < 0.05 and 0.01 < (picture == 255).mean() < 0.05
+        assert 0.01 < (image == 0).mean() < 0.05 and 0.01 < (image == 255).mean() < 0.05
         assert len(made.record()["limits"]) == 3
 
 
 def test_colours_are_taken_by_name_and_alpha_hides(tmp_path):
-    image = optical(4, np.uint8, 200)
-    image[3] = 255
-    image[3, :, :80] = 0
+    pixels = optical(4, np.uint8, 200)
+    pixels[3] = 255
+    pixels[3, :, :80] = 0
     order = [ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.alpha]
-    path = rasters.write(tmp_path / "a.tif", image, colours=order, **rasters.UTM)
-    made, picture = settle(path)
+    path = rasters.write(tmp_path / "a.tif", pixels, colours=order, **rasters.UTM)
+    made, image = settle(path)
     assert made.bands == (3, 2, 1) and "3 bands" in made.told
-    assert (picture[:, :80] == 0).all() and (picture[:, 80:] == image[2::-1, :, 80:].transpose(1, 2, 0)).all()
+    assert (image[:, :80] == 0).all() and (image[:, 80:] == pixels[2::-1, :, 80:].transpose(1, 2, 0)).all()
 
 
 def test_presets_agree_with_their_formulas(tmp_path):
@@ -79,9 +79,9 @@ def test_presets_agree_with_their_formulas(tmp_path):
         ({"stretch": "percentile", "percentiles": (5.0, 90.0)}, *np.percentile(SPECKLE, (5, 90)), SPECKLE),
         ({"stretch": "db", "limits": (-30.0, -5.0)}, -30, -5, decibels),
     ):
-        made, picture = settle(path, **options)
+        made, image = settle(path, **options)
         expected = ((values - low) / (high - low) * 255).clip(0, 255)
-        assert np.abs(picture[..., 0] - expected).max() <= 0.51
+        assert np.abs(image[..., 0] - expected).max() <= 0.51
         assert made.limits[0] == pytest.approx((low, high), rel=1e-5)
 
 
@@ -95,21 +95,21 @@ def test_whole_numbers_by_table_equal_floats_by_formula(tmp_path):
 
 
 def test_nodata_is_left_out_of_the_statistics_and_dark(tmp_path):
-    image = SPECKLE.copy()
-    image[:, :60] = -9999
+    pixels = SPECKLE.copy()
+    pixels[:, :60] = -9999
     clean, _ = settle(rasters.write(tmp_path / "b.tif", SPECKLE[:, 60:].copy(), **rasters.UTM))
     for name, about, given in (("declared", {"nodata": -9999}, None), ("given", {}, -9999.0)):
-        path = rasters.write(tmp_path / f"{name}.tif", image, **rasters.UTM, **about)
-        made, picture = settle(path, nodata=given)
+        path = rasters.write(tmp_path / f"{name}.tif", pixels, **rasters.UTM, **about)
+        made, image = settle(path, nodata=given)
         assert made.limits == clean.limits
-        assert (picture[:, :60] == 0).all()
+        assert (image[:, :60] == 0).all()
 
 
 def test_nan_is_no_data(tmp_path):
-    image = SPECKLE.copy()
-    image[40:60] = np.nan
-    made, picture = settle(rasters.write(tmp_path / "a.tif", image, **rasters.UTM))
-    assert np.isfinite(made.limits).all() and (picture[40:60] == 0).all()
+    pixels = SPECKLE.copy()
+    pixels[40:60] = np.nan
+    made, image = settle(rasters.write(tmp_path / "a.tif", pixels, **rasters.UTM))
+    assert np.isfinite(made.limits).all() and (image[40:60] == 0).all()
     with pytest.raises(DataError, match="no valid pixel"):
         settle(rasters.write(tmp_path / "b.tif", np.full((50, 50), np.nan, np.float32), **rasters.UTM))
 

@@ -5,15 +5,15 @@ import pytest
 
 from optisar_yolo.language.compass import has_compass, without_compass
 from optisar_yolo.language.parser import parse
-from optisar_yolo.language.query import choose, question
+from optisar_yolo.language.query import parse_query, select
 
 UP = {"north": "top", "south": "bottom", "east": "right", "west": "left"}
 DOWN = {"north": "bottom", "south": "top", "east": "right", "west": "left"}
 TURNED = {"north": "right", "south": "left", "east": "bottom", "west": "top"}
 
 
-def ask(text, compass=UP):
-    return question(text, lambda: compass)
+def ground(text, compass=UP):
+    return parse_query(text, lambda: compass)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def ask(text, compass=UP):
     ],
 )
 def test_the_scene_keeps_places_and_extremes_and_tiles_get_the_rest(text, core, place, extreme, rank):
-    asked = ask(text)
+    asked = ground(text)
     assert (asked.core, asked.place, asked.extreme, asked.rank) == (core, place, extreme, rank)
     assert asked.text == text and not asked.note
     assert parse(asked.core).category == parse(text).category
@@ -61,7 +61,7 @@ def test_the_scene_keeps_places_and_extremes_and_tiles_get_the_rest(text, core, 
         ("the road running north-south", "the road running north-south"),
     ],
 )
-def test_compass_words_become_words_of_the_picture(text, said):
+def test_compass_words_become_words_of_the_image(text, said):
     assert without_compass(text, UP) == said
 
 
@@ -73,29 +73,29 @@ def test_compass_words_follow_the_raster():
 
 def test_an_extreme_has_one_direction():
     with pytest.raises(ValueError, match="northernmost, or easternmost"):
-        ask("the north-easternmost ship")
+        ground("the north-easternmost ship")
 
 
 def test_the_compass_is_asked_only_where_it_is_named():
     def none():
         raise ValueError("no georeference")
 
-    assert question("the leftmost ship", none).extreme == "left"
+    assert parse_query("the leftmost ship", none).extreme == "left"
     assert not has_compass("the ship left of the bridge") and has_compass("the Western bridge")
     with pytest.raises(ValueError, match="no georeference"):
-        question("the westernmost ship", none)
+        parse_query("the westernmost ship", none)
 
 
 @pytest.mark.parametrize("text", ["the leftmost ship to the right of the bridge", "the leftmost"])
 def test_what_cannot_be_asked_of_the_scene_is_asked_of_tiles_and_said(text):
-    asked = ask(text)
+    asked = ground(text)
     assert asked.core == text and asked.place is None and asked.extreme is None
     assert "within each tile" in asked.note
 
 
 def test_relations_stay_as_they_are():
-    assert ask("the ship to the right of the bridge").core == "the ship to the right of the bridge"
-    assert not ask("the ship to the right of the bridge").note
+    assert ground("the ship to the right of the bridge").core == "the ship to the right of the bridge"
+    assert not ground("the ship to the right of the bridge").note
 
 
 BOXES = np.array(
@@ -114,7 +114,7 @@ CONF = np.array([0.5, 0.9, 0.6, 0.95, 0.7])
     ],
 )  # fmt: skip
 def test_choosing_agrees_with_reading_by_hand(text, first):
-    assert choose(ask(text), BOXES, CONF, (1000, 1000))[0] == first
+    assert select(ground(text), BOXES, CONF, (1000, 1000))[0] == first
 
 
 def test_extremes_agree_with_brute_force():
@@ -130,12 +130,12 @@ def test_extremes_agree_with_brute_force():
             "largest": (-side.prod(1)).argsort(), "smallest": side.prod(1).argsort(),
         }  # fmt: skip
         for word, order in truth.items():
-            assert choose(ask(f"the {word} ship"), boxes, conf, (1000, 1000)).tolist() == order.tolist()
+            assert select(ground(f"the {word} ship"), boxes, conf, (1000, 1000)).tolist() == order.tolist()
 
 
 def test_places_agree_with_the_thirds_of_the_scene():
-    chosen = choose(ask("the ship in the lower right"), BOXES, CONF, (1000, 1000))
+    chosen = select(ground("the ship in the lower right"), BOXES, CONF, (1000, 1000))
     assert chosen.tolist() == [3]
-    nowhere = choose(ask("the ship in the lower left"), BOXES, CONF, (1000, 1000))
+    nowhere = select(ground("the ship in the lower left"), BOXES, CONF, (1000, 1000))
     assert nowhere.tolist() == []  # the one halfway down is not in the corner
-    assert choose(ask("the ship"), np.zeros((0, 4)), np.zeros(0), (1000, 1000)).tolist() == []
+    assert select(ground("the ship"), np.zeros((0, 4)), np.zeros(0), (1000, 1000)).tolist() == []

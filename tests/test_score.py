@@ -14,12 +14,12 @@ from optisar_yolo.commands.main import main
 from optisar_yolo.data.config import DataError
 from optisar_yolo.engine.val import SECTIONS
 from optisar_yolo.evaluation.score import score
-from optisar_yolo.utils.arguments import BUNDLED_MODEL
+from optisar_yolo.utils.options import BUNDLED_MODEL
 
 
 @pytest.fixture(scope="module")
 def notes(tiny: Path) -> list[dict]:
-    """The annotations of the tiny test split, with the file names of their pictures and their boxes as xyxy."""
+    """The annotations of the tiny test split, with the file names of their images and their boxes as xyxy."""
     content = json.loads((tiny.parent / "test.json").read_text())
     files = {i["id"]: i["file_name"] for i in content["images"]}
     boxes = [(a, a["bbox"]) for a in content["annotations"]]
@@ -44,7 +44,7 @@ def test_own_predictions_give_the_table_of_val(tiny: Path, tmp_path: Path, split
     found = score(tmp_path / "own" / "predictions.json", tiny, split)
     assert found.metrics.table(SECTIONS) == metrics.table(SECTIONS) and not found.problems and not found.unanswered
     assert len(found.metrics) == len(metrics) > 0 and metrics.fitness > 0
-    for column in ("iou", "inter", "union", "conf"):  # in another order: val takes pictures of one size together
+    for column in ("iou", "inter", "union", "conf"):  # in another order: val takes images of one size together
         assert sorted(found.metrics.column(column)) == sorted(metrics.column(column))
     for name, value in metrics.results_dict.items():
         assert found.metrics.results_dict[name] == pytest.approx(value, rel=1e-12, nan_ok=True)
@@ -112,8 +112,8 @@ def test_the_surest_of_several_boxes_counts(tiny: Path, tmp_path: Path, notes):
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"image": "other.jpg"}, "unknown picture"), ({"image": 7}, "unknown picture"),
-        ({"caption": "The whale"}, "caption that the picture does not have"), ({"caption": None}, "without a caption"),
+        ({"image": "other.jpg"}, "unknown image"), ({"image": 7}, "unknown image"),
+        ({"caption": "The whale"}, "caption that the image does not have"), ({"caption": None}, "without a caption"),
         ({"box": [1, 2, 3]}, "not four finite numbers"), ({"box": [1, 2, 3, float("nan")]}, "not four finite numbers"),
         ({"box": "1 2 3 4"}, "not four finite numbers"), ({"box": [50, 50, 9, 9]}, "edge comes first"),
         ({"score": "high"}, "score that is no finite number"), ({"annotation_id": 999}, "unknown annotation_id"),
@@ -137,7 +137,7 @@ def test_files_of_another_form(tiny: Path, tmp_path: Path, notes, capsys):
     shares = [record(n, box=[v / 100 for v in n["box"]]) for n in notes]
     far = [record(n, box=[90, 60, 8, 8]) for n in notes]
     for content, message in (
-        (far, "x, y, width, height"), (shares, "shares of the picture"), ({}, "expected a list"), ([], "is empty"),
+        (far, "x, y, width, height"), (shares, "shares of the image"), ({}, "expected a list"), ([], "is empty"),
         ([{"image": "a.jpg"}], "is it of this data set and split"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=message):
@@ -146,14 +146,14 @@ def test_files_of_another_form(tiny: Path, tmp_path: Path, notes, capsys):
     for words, status, message in (
         ([str(tmp_path / "p.json"), f"data={tiny}"], 1, "not valid JSON"),
         ([str(tmp_path / "none.json"), f"data={tiny}"], 1, "cannot be read"),
-        ([str(tmp_path / "p.json")], 2, "needs a file and a data card"),
+        ([str(tmp_path / "p.json")], 2, "needs a file and a dataset config"),
         ([str(tmp_path / "p.json"), f"data={tiny}", "split=nowhere"], 1, "no split 'nowhere'"),
     ):
         assert main(["score", *words]) == status
         assert message in capsys.readouterr().err
 
 
-def test_one_sentence_for_two_objects(tmp_path: Path):
+def test_one_expression_for_two_objects(tmp_path: Path):
     """An annotation's id tells them apart; by words, the answer is one to both."""
     cv2.imwrite(str(tmp_path / "opt_1.png"), np.full((64, 96, 3), 90, np.uint8))
     boxes = ([5, 5, 20, 20], [60, 30, 20, 20])
@@ -165,11 +165,11 @@ def test_one_sentence_for_two_objects(tmp_path: Path):
         "categories": [{"id": 0, "name": "optical ship"}],
     }
     write(tmp_path / "test.json", content)
-    card = tmp_path / "two.yaml"
-    card.write_text("path: .\nimages: .\ntest: test.json\nnames: [optical ship]\n")
+    dataset_config = tmp_path / "two.yaml"
+    dataset_config.write_text("path: .\nimages: .\ntest: test.json\nnames: [optical ship]\n")
     corners = [[x, y, x + w, y + h] for x, y, w, h in boxes]
     by_id = [{"annotation_id": i, "box": b, "score": 0.5} for i, b in enumerate(corners)]
-    assert score(write(tmp_path / "p.json", by_id), card).metrics.fitness == pytest.approx(1)
+    assert score(write(tmp_path / "p.json", by_id), dataset_config).metrics.fitness == pytest.approx(1)
     by_words = [{"image": "opt_1.png", "caption": "The ship", "box": corners[1], "score": 0.5}]
-    found = score(write(tmp_path / "p.json", by_words), card)
+    found = score(write(tmp_path / "p.json", by_words), dataset_config)
     assert sorted(found.metrics.column("iou")) == pytest.approx([0, 1]) and not found.unanswered

@@ -1,4 +1,4 @@
-"""Sensitivity to words: which sentences are asked, how they are compared, and models whose figures are known."""
+"""Sensitivity to words: which expressions are asked, how they are compared, and models whose figures are known."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from tiny_net import WIDTH, network, settle, unit
 from torch import Tensor
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.data.records import Picture
+from optisar_yolo.data.records import ImageRecord
 from optisar_yolo.engine.calibrate import Calibration, attach, calibration_of
 from optisar_yolo.engine.checkpoint import load_model
-from optisar_yolo.engine.sensitivity import MIRROR, Probe, Reading, margin, questions, read
+from optisar_yolo.engine.sensitivity import MIRROR, Probe, Reading, margin, probe_expressions, read
 from optisar_yolo.engine.val import GroundingValidator
 from optisar_yolo.engine.wordscore import WordScores, flat, table
-from optisar_yolo.language.verify import Scene
+from optisar_yolo.language.verify import LabelledObjects
 from optisar_yolo.nn.model import Encoded
 from optisar_yolo.plugin.patch import config_keys
 
-SIDE = 96  # of the hand-made picture and its canvas
+SIDE = 96  # of the hand-made image and its canvas
 SHIPS = np.array([[4, 4, 28, 28], [68, 4, 92, 28]], np.float32)  # in the upper corners
 CAPTIONS = (("The SAR ship in the upper left corner of the image",), ("The SAR ship in the upper right corner",))
 NAMES = ("optical ship", "sar ship")
 
 
-def scene(boxes: np.ndarray = SHIPS) -> Scene:
-    return Scene(boxes, ["sar ship"] * len(boxes), (SIDE, SIDE))
+def scene(boxes: np.ndarray = SHIPS) -> LabelledObjects:
+    return LabelledObjects(boxes, ["sar ship"] * len(boxes), (SIDE, SIDE))
 
 
 # what is asked
@@ -40,7 +40,7 @@ def scene(boxes: np.ndarray = SHIPS) -> Scene:
 
 def test_questions_are_proven_false_and_of_each_kind() -> None:
     ships = scene()
-    asked = questions(CAPTIONS[0][0], 0, ships, "key")
+    asked = probe_expressions(CAPTIONS[0][0], 0, ships, "key")
     for q in asked:
         assert q.here <= (ships.verdict(q.text, 0) is False) and q.absent <= ships.false_of_all(q.text)
         assert q.absent or q.here or q.kind == MIRROR
@@ -48,36 +48,36 @@ def test_questions_are_proven_false_and_of_each_kind() -> None:
     assert [q.fit for q in asked].count(True) == 1 and next(q for q in asked if q.fit).absent
     mirrored = [q.text for q in asked if q.kind == MIRROR]
     assert mirrored == [CAPTIONS[0][0].replace("left", "right"), CAPTIONS[0][0].replace("upper", "lower")]
-    assert asked == questions(CAPTIONS[0][0], 0, ships, "key")
-    drawn = {tuple(q.text for q in questions(CAPTIONS[0][0], 0, ships, str(i)) if q.here) for i in range(20)}
+    assert asked == probe_expressions(CAPTIONS[0][0], 0, ships, "key")
+    drawn = {tuple(q.text for q in probe_expressions(CAPTIONS[0][0], 0, ships, str(i)) if q.here) for i in range(20)}
     assert len(drawn) > 3
 
 
 def test_a_swap_that_is_true_of_another_object_is_asked_at_the_box_but_is_not_absent() -> None:
     right = CAPTIONS[0][0].replace("left", "right")
-    found = {q.text: q for i in range(60) for q in questions(CAPTIONS[0][0], 0, scene(), str(i))}
+    found = {q.text: q for i in range(60) for q in probe_expressions(CAPTIONS[0][0], 0, scene(), str(i))}
     assert found[right].kind == MIRROR or found[right].here and not found[right].absent
-    kept = [q for i in range(60) for q in questions(CAPTIONS[0][0], 0, scene(), str(i)) if q.kind != MIRROR]
+    kept = [q for i in range(60) for q in probe_expressions(CAPTIONS[0][0], 0, scene(), str(i)) if q.kind != MIRROR]
     assert right in {q.text for q in kept} and not any(q.absent for q in kept if q.text == right)
-    # what a picture says of one of its objects is never false, even where the boxes seem to say so
-    kept = [q for i in range(60) for q in questions(CAPTIONS[0][0], 0, scene(), str(i), said=[right])]
+    # what an image says of one of its objects is never false, even where the boxes seem to say so
+    kept = [q for i in range(60) for q in probe_expressions(CAPTIONS[0][0], 0, scene(), str(i), said=[right])]
     assert right not in {q.text for q in kept if q.kind != MIRROR}
 
 
 def test_no_question_where_nothing_is_proven() -> None:
-    assert questions("The old ship", 0, scene(), "k") == []
-    colours = questions("The red ship", 0, scene(), "k")  # what is red is not blue; another ship may be
+    assert probe_expressions("The old ship", 0, scene(), "k") == []
+    colours = probe_expressions("The red ship", 0, scene(), "k")  # what is red is not blue; another ship may be
     assert [(q.kind, q.here, q.absent) for q in colours] == [("colour", True, False)]
-    assert questions("The SAR ship", 0, scene(SHIPS[:1]), "k")[0].kind == "modality"
+    assert probe_expressions("The SAR ship", 0, scene(SHIPS[:1]), "k")[0].kind == "modality"
     wrong = "The SAR ship in the lower right corner"  # the boxes contradict it: its swaps prove nothing
-    assert {q.kind for q in questions(wrong, 0, scene(), "k")} == {MIRROR}
+    assert {q.kind for q in probe_expressions(wrong, 0, scene(), "k")} == {MIRROR}
 
 
 def reading(logits: list[float], near: list[bool], inside: list[bool]) -> Reading:
     return Reading(np.zeros(4), 0.5, torch.tensor(logits), torch.tensor(near), torch.tensor(inside))
 
 
-def test_both_sentences_are_scored_at_the_same_anchors() -> None:
+def test_both_expressions_are_scored_at_the_same_anchors() -> None:
     inside = [False, False, True]
     # anchor 0 fits under the true wording alone, anchor 1 under the false one: both count for both
     true = reading([2.0, 1.0, 9.0], [True, False, False], inside)
@@ -130,7 +130,7 @@ def test_figures_by_hand_with_ties_counted_half() -> None:
     assert (everything["pairs"], everything["pairs_hard"], everything["false"]) == (3, 2, 3)
     assert everything["discrimination"] == 0.5 and everything["discrimination_hard"] == 0.75
     assert everything["false_alarm"] == pytest.approx(1 / 3)  # 0.7, 0.1, 0.4
-    assert everything["found"] == 0.5  # of expressions 0 and 2; 1 has no absent sentence
+    assert everything["found"] == 0.5  # of expressions 0 and 2; 1 has no absent expression
     assert everything["auc"] == pytest.approx(4 / 6)  # 0.9 beats all three, 0.2 one
     assert (figures["listening"], figures["listening_count"]) == (pytest.approx((0.75 + 0) / 2), 2)
     conf, right, true = scores.observations()
@@ -169,7 +169,7 @@ class FakeHead:
 
 
 class FakeModel:
-    """Answers by the words themselves: texts are numbers of sentences in `said`."""
+    """Answers by the words themselves: texts are numbers of expressions in `said`."""
 
     head = FakeHead()
     guided = (0,)
@@ -201,13 +201,13 @@ def run_fake(hears: bool) -> WordScores:
     bank_: Any = bank
     model: Any = FakeModel(said, hears)
     probe = Probe(model, bank_, NAMES, torch.device("cpu"))
-    picture = Picture(
+    image = ImageRecord(
         Path("sar_1.jpg"), SIDE, SIDE, "sar", SHIPS, np.array([1, 1]), CAPTIONS, (("position",), ("position",))
     )
     encoded: Any = SimpleNamespace(rows=lambda index: None)
     iou = np.array([1.0, 1.0]) if hears else np.array([1.0, 0.0])
     conf = np.full(2, 0.95 if hears else 0.73)
-    probe(encoded, 0, picture, [(0, 0), (1, 0)], conf, iou, np.array([0.0, 0.0, 1.0, 1.0], np.float32), (SIDE, SIDE))
+    probe(encoded, 0, image, [(0, 0), (1, 0)], conf, iou, np.array([0.0, 0.0, 1.0, 1.0], np.float32), (SIDE, SIDE))
     return probe.scores
 
 
@@ -227,7 +227,7 @@ def test_a_model_that_hears_is_told_from_one_that_does_not() -> None:
 
 @pytest.fixture(scope="module")
 def model() -> OptiSAR:
-    """Random weights in the packaged encoder's width, whose answers depend on picture and sentence."""
+    """Random weights in the packaged encoder's width, whose answers depend on image and expression."""
     torch.manual_seed(0)
     model = OptiSAR("optisar++n.yaml")
     settle(model.model)
@@ -282,7 +282,9 @@ def test_calibrating_is_the_fit_on_what_validation_saw(model: OptiSAR, tiny: Pat
         conf, right, true = validator.probe.scores.observations()
         assert true.sum() == len(validator.cases) and 0 < (~true).sum() <= true.sum() and not right[~true].any()
         found.append((conf, right, validator.calibration, validator.problem))
-    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-4)  # the same sentences, whether all are asked or few
+    np.testing.assert_allclose(
+        found[0][0], found[1][0], rtol=1e-4
+    )  # the same expressions, whether all are asked or few
     assert (found[0][1] == found[1][1]).all() and (found[0][2] is None) == bool(found[0][3])
 
 

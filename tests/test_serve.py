@@ -23,11 +23,11 @@ from fastapi.testclient import TestClient  # noqa: E402
 
 from optisar_yolo import OptiSAR  # noqa: E402
 from optisar_yolo.commands.main import main  # noqa: E402
-from optisar_yolo.engine.grounding import KnownSentences  # noqa: E402
+from optisar_yolo.engine.grounding import KnownExpressions  # noqa: E402
 from optisar_yolo.serve import run_service  # noqa: E402
 from optisar_yolo.serve.limits import Limits  # noqa: E402
 from optisar_yolo.serve.service import create_app  # noqa: E402
-from optisar_yolo.utils.arguments import BUNDLED_MODEL  # noqa: E402
+from optisar_yolo.utils.options import BUNDLED_MODEL  # noqa: E402
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
@@ -41,7 +41,7 @@ def client(**limits):
         yield opened
 
 
-def ask(opened, data=None, texts=(LEFT,), **form):
+def ground(opened, data=None, texts=(LEFT,), **form):
     files = None if data is None else {"source": ("<b>../x.png", data)}
     return opened.post("/v1/predict", files=files, data={"text": list(texts), **form})
 
@@ -60,22 +60,22 @@ def counter(opened, line):
     return float(found[1]) if found else 0.0
 
 
-def test_answers_equal_the_librarys_and_a_named_picture_is_not_sent_again():
+def test_answers_equal_the_librarys_and_a_named_image_is_not_sent_again():
     expected = OptiSAR(BUNDLED_MODEL).encode(scene(TOWERS), SIDE).ground([LEFT, RIGHT], conf=0.0).boxes.data.tolist()
     with client() as c:
-        first = ask(c, encoded(), (LEFT, RIGHT), conf=0)
+        first = ground(c, encoded(), (LEFT, RIGHT), conf=0)
         assert first.status_code == 200
         body = first.json()
         assert (body["width"], body["height"]) == scene().shape[1::-1] and body["conf"] == 0
         for found, box in zip(body["answers"], expected, strict=True):
             assert found["found"] and found["boxes"][0]["xyxy"] == pytest.approx(box[:4], abs=0.02)
             assert found["boxes"][0]["conf"] == found["best"] == pytest.approx(box[4], abs=1e-4)
-        again = ask(c, None, (RIGHT,), picture=body["picture"], conf=0)
+        again = ground(c, None, (RIGHT,), image=body["picture"], conf=0)
         assert again.json()["answers"][0]["best"] == pytest.approx(body["answers"][1]["best"], abs=1e-6)
-        assert ask(c, encoded(), (RIGHT,), conf=0).json()["picture"] == body["picture"]
+        assert ground(c, encoded(), (RIGHT,), conf=0).json()["picture"] == body["picture"]
         assert counter(c, 'optisar_pictures_total{state="new"}') <= 1
         assert counter(c, 'optisar_pictures_total{state="remembered"}') >= 2
-        strict = ask(c, encoded(), conf=1).json()["answers"][0]
+        strict = ground(c, encoded(), conf=1).json()["answers"][0]
         assert not strict["found"] and strict["boxes"] == [] and strict["best"] > 0
 
 
@@ -85,7 +85,7 @@ def test_every_fault_gets_its_status_and_the_service_lives():
 
     with client() as c:
         for fault in faults():
-            files = None if fault.picture is None else {"source": ("x", fault.picture)}
+            files = None if fault.image is None else {"source": ("x", fault.image)}
             form: dict[str, list[str]] = {}
             for key, value in fault.form:
                 form.setdefault(key, []).append(value)
@@ -120,13 +120,13 @@ def test_a_body_without_a_length_is_counted():
     with client(max_mib=1) as c:
         header = {"content-type": "multipart/form-data; boundary=x"}
         clean_fault(c.post("/v1/predict", content=endless(), headers=header), 413)
-        clean_fault(ask(c, bytes(4 * 1024 * 1024)), 413)  # this one says its length
+        clean_fault(ground(c, bytes(4 * 1024 * 1024)), 413)  # this one says its length
 
 
 def test_rate():
     with client(rate="3/hour") as c:
-        assert [ask(c, encoded()).status_code for _ in range(3)] == [200] * 3
-        refused = ask(c, encoded())
+        assert [ground(c, encoded()).status_code for _ in range(3)] == [200] * 3
+        refused = ground(c, encoded())
         clean_fault(refused, 429)
         assert 0 < int(refused.headers["retry-after"]) <= 3600
         assert c.get("/healthz").status_code == 200
@@ -138,9 +138,9 @@ def test_no_room_and_no_answer_in_time():
     slow = Slow()
     with client(queue=1, seconds=1) as c, ThreadPoolExecutor(2) as pool:
         c.app.state.batcher.answering = slow
-        first = pool.submit(ask, c, encoded())
+        first = pool.submit(ground, c, encoded())
         assert slow.begun.acquire(timeout=10)
-        refused = ask(c, encoded())
+        refused = ground(c, encoded())
         clean_fault(refused, 503)
         assert refused.headers["retry-after"] == "1"
         late = first.result(20)
@@ -154,15 +154,15 @@ def test_a_fault_of_ours_is_not_explained_to_strangers():
 
     with client() as c:
         c.app.state.batcher.answering = broken
-        response = ask(c, encoded())
+        response = ground(c, encoded())
         assert clean_fault(response, 500) and "secret" not in response.text
         assert c.get("/healthz").status_code == 200
 
 
-def test_a_model_of_fixed_sentences_says_which(monkeypatch):
-    monkeypatch.setattr(engine(), "bank", KnownSentences([LEFT], Path("/somewhere/best.onnx")))
+def test_a_model_of_fixed_expressions_says_which(monkeypatch):
+    monkeypatch.setattr(engine(), "bank", KnownExpressions([LEFT], Path("/somewhere/best.onnx")))
     with client() as c:
-        response = ask(c, encoded(), (RIGHT,))
+        response = ground(c, encoded(), (RIGHT,))
         assert clean_fault(response, 422) and LEFT in response.json()["hint"]
 
 
@@ -174,7 +174,7 @@ def test_it_describes_itself():
         assert about["components"]["schemas"]["Grounding"]["examples"]
         assert done["413"]["content"]["application/json"]["schema"]["$ref"].endswith("/Fault")
         assert c.get("/").json()["model"] == engine().name
-        ask(c, encoded(), (LEFT, RIGHT))
+        ground(c, encoded(), (LEFT, RIGHT))
         text = c.get("/metrics").text
         for name in ("requests_total", "request_seconds_bucket", "batch_requests_sum", "waiting", "sentences_total"):
             assert f"\noptisar_{name}" in text
@@ -239,7 +239,7 @@ def test_the_example_asks_it(served, tmp_path, capsys):
     example.main(str(tmp_path / "a.png"), [LEFT, RIGHT])
     said = capsys.readouterr().out
     assert said.count(LEFT) == 1 and "the largest ship" in said
-    with pytest.raises(SystemExit, match="400: sentence 1 is blank; say"):
+    with pytest.raises(SystemExit, match="400: expression 1 is blank; say"):
         example.main(str(tmp_path / "a.png"), [" "])
 
 
@@ -269,5 +269,5 @@ def test_the_command_runs_the_service(monkeypatch):
     run_service.main({"port": "8123", "max_sentences": "3", "imgsz": "64"})
     assert ran["port"] == 8123 and ran["host"] == "127.0.0.1"
     with TestClient(ran["app"]) as c:
-        clean_fault(ask(c, encoded(), (LEFT,) * 4), 422)
-        assert ask(c, encoded(), (LEFT,) * 3).status_code == 200
+        clean_fault(ground(c, encoded(), (LEFT,) * 4), 422)
+        assert ground(c, encoded(), (LEFT,) * 3).status_code == 200

@@ -1,4 +1,4 @@
-"""What app and service are made of: limits, uploads, remembered pictures, batches, score maps."""
+"""What app and service are made of: limits, uploads, remembered images, batches, score maps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serving import LEFT, RIGHT, SIDE, TOWERS, Slow, encoded, engine, scene
 from optisar_yolo.data.images import read_image
 from optisar_yolo.explain.look import Explainer
 from optisar_yolo.serve import uploads
-from optisar_yolo.serve.answers import Engine, Question
+from optisar_yolo.serve.answers import Engine, GroundingRequest
 from optisar_yolo.serve.batching import Batcher
 from optisar_yolo.serve.limits import Limits, Refusal, within
 from optisar_yolo.serve.maps import overlay, score_maps
@@ -30,11 +30,11 @@ def fresh() -> Engine:
     return engine()
 
 
-def test_sentences_are_cleaned_and_counted():
-    limits = Limits(max_sentences=2, max_words=3, max_characters=20)
+def test_expressions_are_cleaned_and_counted():
+    limits = Limits(max_expressions=2, max_words=3, max_characters=20)
     assert within(["the\x00 ship\n", "<b>a</b>"], limits) == ["the ship", "<b>a</b>"]
     for texts, status, said in (
-        ([], 422, "no sentence"), (["a"] * 3, 422, "3 sentences"), (["a", " \u200b"], 400, "sentence 2 is blank"),
+        ([], 422, "no expression"), (["a"] * 3, 422, "3 expressions"), (["a", " \u200b"], 400, "expression 2 is blank"),
         (["a b c d"], 422, "4 words"), (["a" * 21], 422, "21 characters"),
     ):  # fmt: skip
         with pytest.raises(Refusal, match=said) as refused:
@@ -57,7 +57,7 @@ def test_uploads_are_read_as_files_are(ending, tmp_path):
     assert uploads.header(data) == scene().shape[1::-1]
 
 
-def test_deep_pictures_are_stretched_as_files_are(tmp_path):
+def test_deep_images_are_stretched_as_files_are(tmp_path):
     deep = scene().astype(np.uint16)[..., 0] * 40
     data = bytes(cv2.imencode(".tif", deep)[1])
     (tmp_path / "x").write_bytes(data)
@@ -102,34 +102,34 @@ def test_the_oldest_is_forgotten():
 
 def test_answers_are_those_of_the_library():
     asked = (LEFT, RIGHT, "the ship")
-    found = fresh().answer([Question(prepared(TOWERS), asked, 0.0, 3)])[0]
+    found = fresh().answer([GroundingRequest(prepared(TOWERS), asked, 0.0, 3)])[0]
     expected = open_scene().ground(list(asked), conf=0.0, topk=3).boxes.data.numpy()
     boxes = np.array([[*b.xyxy, b.conf, j] for j, a in enumerate(found) for b in a.boxes])
     np.testing.assert_allclose(boxes, expected, atol=1e-3)
     assert [a.text for a in found] == list(asked) and found[0].best == pytest.approx(expected[0, 4], abs=1e-5)
-    strict = engine().answer([Question(prepared(TOWERS), asked, 1.0)])[0]
+    strict = engine().answer([GroundingRequest(prepared(TOWERS), asked, 1.0)])[0]
     assert not any(a.boxes for a in strict) and strict[0].best == pytest.approx(found[0].best)
 
 
 def open_scene():
     from optisar_yolo import OptiSAR
-    from optisar_yolo.utils.arguments import BUNDLED_MODEL
+    from optisar_yolo.utils.options import BUNDLED_MODEL
 
     return OptiSAR(BUNDLED_MODEL).encode(scene(TOWERS), SIDE)
 
 
-def test_long_sentences_say_that_they_are_cut():
+def test_long_expressions_say_that_they_are_cut():
     long = "the ship " * 45
-    cut, whole = engine().answer([Question(prepared(TOWERS), (long.strip(), LEFT))])[0]
+    cut, whole = engine().answer([GroundingRequest(prepared(TOWERS), (long.strip(), LEFT))])[0]
     assert "first 64 of" in cut.note and whole.note == ""
 
 
 def test_questions_together_are_one_look_with_the_answers_of_each_alone(monkeypatch):
     questions = [
-        Question(prepared(1), (LEFT, "the ship"), 0.0),
-        Question(prepared(TOWERS), (RIGHT,), 0.0),
-        Question(prepared(1), (RIGHT,), 0.0, topk=2),
-        Question(prepared(TOWERS), (LEFT, RIGHT), 0.0),
+        GroundingRequest(prepared(1), (LEFT, "the ship"), 0.0),
+        GroundingRequest(prepared(TOWERS), (RIGHT,), 0.0),
+        GroundingRequest(prepared(1), (RIGHT,), 0.0, topk=2),
+        GroundingRequest(prepared(TOWERS), (LEFT, RIGHT), 0.0),
     ]
     alone = [fresh().answer([q])[0] for q in questions]
     used, batches, looks = fresh(), [], []
@@ -140,7 +140,7 @@ def test_questions_together_are_one_look_with_the_answers_of_each_alone(monkeypa
     batcher.start()
     together = [f.result(30) for f in futures]
     batcher.stop()
-    same_canvas = questions[0].picture.pixels.shape == questions[1].picture.pixels.shape
+    same_canvas = questions[0].image.pixels.shape == questions[1].image.pixels.shape
     assert batches == [4] and looks == ([2] if same_canvas else [1, 1])
     for mine, theirs in zip(together, alone, strict=True):
         assert [a.text for a in mine] == [a.text for a in theirs]
@@ -149,20 +149,20 @@ def test_questions_together_are_one_look_with_the_answers_of_each_alone(monkeypa
             np.testing.assert_allclose([x.conf for x in a.boxes], [x.conf for x in b.boxes], atol=1e-4)
     looked = len(looks)
     used.answer([questions[0]])
-    assert len(looks) == looked, "a remembered picture is not looked at again"
+    assert len(looks) == looked, "a remembered image is not looked at again"
 
 
-def test_pictures_of_one_canvas_share_one_run(monkeypatch):
+def test_images_of_one_canvas_share_one_run(monkeypatch):
     used, looks = fresh(), []
     look = used.network.encode
     monkeypatch.setattr(used.network, "encode", lambda x, extent: looks.append(len(x)) or look(x, extent))
     pair = [Prepared.of(str(i), np.ascontiguousarray(scene(TOWERS)[:, ::d]), SIDE) for i, d in enumerate((1, -1))]
-    both = used.answer([Question(p, (LEFT,), 0.0) for p in pair])
+    both = used.answer([GroundingRequest(p, (LEFT,), 0.0) for p in pair])
     assert looks == [2]
     kept = {id(t.untyped_storage()): t for t in used.seen.get("1").encoded.maps.values()}
     assert all(t.untyped_storage().nbytes() == t.numel() * 4 for t in kept.values()), "the batch is kept alive"
-    for i, picture in enumerate(pair):
-        alone = fresh().answer([Question(picture, (LEFT,), 0.0)])[0][0]
+    for i, image in enumerate(pair):
+        alone = fresh().answer([GroundingRequest(image, (LEFT,), 0.0)])[0][0]
         np.testing.assert_allclose(both[i][0].boxes[0].xyxy, alone.boxes[0].xyxy, atol=0.02)
         assert both[i][0].best == pytest.approx(alone.best, abs=1e-4)
 
@@ -170,7 +170,7 @@ def test_pictures_of_one_canvas_share_one_run(monkeypatch):
 def test_a_full_queue_refuses_and_who_left_or_is_late_is_dropped():
     slow, dropped = Slow(), []
     batcher = Batcher(slow, Limits(queue=3, batch=1, window=0), dropped=dropped.append)
-    question = Question(prepared(TOWERS), (LEFT,))
+    question = GroundingRequest(prepared(TOWERS), (LEFT,))
     batcher.start()
     first = batcher.submit(question)
     assert slow.begun.acquire(timeout=10)
@@ -202,7 +202,7 @@ def test_one_bad_question_does_not_spoil_the_others():
         return engine().answer(questions)
 
     batcher = Batcher(answering, Limits())
-    futures = [batcher.submit(Question(prepared(TOWERS), (t,))) for t in (LEFT, "bad", RIGHT)]
+    futures = [batcher.submit(GroundingRequest(prepared(TOWERS), (t,))) for t in (LEFT, "bad", RIGHT)]
     batcher.start()
     assert futures[0].result(30)[0].text == LEFT and futures[2].result(30)[0].text == RIGHT
     with pytest.raises(RuntimeError):
@@ -213,7 +213,7 @@ def test_one_bad_question_does_not_spoil_the_others():
 
 def test_score_maps_are_those_of_the_explanation():
     from optisar_yolo import OptiSAR
-    from optisar_yolo.utils.arguments import BUNDLED_MODEL
+    from optisar_yolo.utils.options import BUNDLED_MODEL
 
     texts = [LEFT, RIGHT]
     seen = engine().see(prepared(TOWERS))
@@ -222,5 +222,5 @@ def test_score_maps_are_those_of_the_explanation():
     np.testing.assert_allclose(1 / (1 + np.exp(-np.stack(maps))), expected, atol=1e-4)
     columns = [np.unravel_index(m.argmax(), m.shape)[1] / m.shape[1] for m in maps]
     assert columns[0] < 0.5 < columns[1]
-    picture = overlay(scene(TOWERS), maps[0])
-    assert picture.shape == scene(TOWERS).shape and picture.dtype == np.uint8
+    image = overlay(scene(TOWERS), maps[0])
+    assert image.shape == scene(TOWERS).shape and image.dtype == np.uint8

@@ -22,7 +22,11 @@ from optisar_yolo.text.mobileclip import text_state
 from optisar_yolo.text.pocket import BUNDLED, TOKENIZER_FILE, WEIGHTS_FILE, PocketConfig
 
 torch.set_num_threads(1)
-SENTENCES = ["the SAR ship in the upper left", "a bridge", "the rightmost optical airplane close to the long grey pier"]
+EXPRESSIONS = [
+    "the SAR ship in the upper left",
+    "a bridge",
+    "the rightmost optical airplane close to the long grey pier",
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def pocket():
 
 
 def test_vectors_are_unit_rows_on_the_cpu(pocket):
-    out = pocket.encode(SENTENCES)
+    out = pocket.encode(EXPRESSIONS)
     assert out.shape == (3, pocket.width) and out.dtype == torch.float32
     assert out.device.type == "cpu" and not out.requires_grad
     assert torch.allclose(out.norm(dim=1), torch.ones(3), atol=1e-5)
@@ -68,12 +72,12 @@ def test_blanks_do_not_matter(pocket):
 
 
 def test_word_order_matters(pocket):
-    sentences = [
+    expressions = [
         "the ship left of the bridge",
         "find the vessel that is on the left of the bridge",
         "the bridge left of the ship",
     ]
-    a, same, exchanged = pocket.encode(sentences)
+    a, same, exchanged = pocket.encode(expressions)
     assert a @ exchanged < 0.9 and a @ same > a @ exchanged
 
 
@@ -128,7 +132,7 @@ def test_fingerprint_follows_weights_and_tokenizer(pocket, tmp_path):
     save_file(state, tmp_path / WEIGHTS_FILE, metadata=meta)
     other = load_text_encoder("pocket", tmp_path / WEIGHTS_FILE)
     assert other.fingerprint != pocket.fingerprint
-    assert not torch.equal(other.encode(SENTENCES), pocket.encode(SENTENCES))
+    assert not torch.equal(other.encode(EXPRESSIONS), pocket.encode(EXPRESSIONS))
     tokens = tmp_path / TOKENIZER_FILE
     tokens.write_text(tokens.read_text().replace('"lowercase":true', '"lowercase":false'))
     assert load_text_encoder("pocket", tmp_path).fingerprint != other.fingerprint
@@ -166,10 +170,10 @@ def clip():
 def test_mobileclip_cropped_padding_is_exact(clip):
     assert sum(p.numel() for p in clip.net.parameters()) == 63_428_096
     assert (clip.width, clip.max_tokens) == (512, 77)
-    cropped = clip.encode(SENTENCES)
+    cropped = clip.encode(EXPRESSIONS)
     clip.net.attn_mask = clip.mask
     with torch.no_grad():
-        full = torch.nn.functional.normalize(clip.net(clip.tokenizer(SENTENCES)), dim=-1)
+        full = torch.nn.functional.normalize(clip.net(clip.tokenizer(EXPRESSIONS)), dim=-1)
     assert torch.allclose(cropped, full, atol=1e-5)
     assert (full[0] - full[1]).abs().max() > 1e-3
 
@@ -304,9 +308,9 @@ def test_sbert_folder_gives_what_sentence_transformers_gives(tmp_path):
         model = sentence_transformers.SentenceTransformer(modules=[body, pooling], device="cpu")
         model.save(str(tmp_path / mode))
         encoder = load_text_encoder(f"sbert:{tmp_path / mode}")
-        wanted = torch.tensor(model.encode(SENTENCES, normalize_embeddings=True))
+        wanted = torch.tensor(model.encode(EXPRESSIONS, normalize_embeddings=True))
         assert encoder.width == 16 and encoder.max_tokens == 32
-        assert torch.allclose(encoder.encode(SENTENCES), wanted, atol=1e-5)
-        assert torch.allclose(encoder.encode(SENTENCES[:1]), wanted[:1], atol=1e-5)
+        assert torch.allclose(encoder.encode(EXPRESSIONS), wanted, atol=1e-5)
+        assert torch.allclose(encoder.encode(EXPRESSIONS[:1]), wanted[:1], atol=1e-5)
         prints.add(encoder.fingerprint)
     assert len(prints) == 2

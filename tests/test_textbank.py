@@ -47,7 +47,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr(textbank, "USER_CONFIG_DIR", tmp_path / "home")
 
 
-def test_each_sentence_is_encoded_once(tmp_path):
+def test_each_expression_is_encoded_once(tmp_path):
     bank = TextBank(Fake(), tmp_path)
     out = bank(["a ship", "a dam", "a  ship "])
     assert out.shape == (3, 8) and torch.equal(out[0], out[2]) and not torch.equal(out[0], out[1])
@@ -120,7 +120,7 @@ def test_two_processes_lose_nothing(tmp_path):
     bank = TextBank(Fake(), tmp_path)
     bank([f"{mark} ship {i}" for mark in ("red", "blue") for i in range(25)])
     assert len(bank) == 50
-    assert bank.encoder.asked == [] or os.name == "nt"  # without file locks a rival's sentence may be encoded again
+    assert bank.encoder.asked == [] or os.name == "nt"  # without file locks a rival's expression may be encoded again
     assert not list(tmp_path.glob(".*.part"))
 
 

@@ -23,12 +23,12 @@ import os, signal, sys
 import torch
 torch.set_num_threads(1)
 from optisar_yolo import OptiSAR
-card, folder, settings = sys.argv[1], sys.argv[2], eval(sys.argv[3])
+config, folder, settings = sys.argv[1], sys.argv[2], eval(sys.argv[3])
 model = OptiSAR("optisar++n.yaml")
 if folder.endswith("killed"):
     # in the middle of the last epoch, after a step that must not leave a trace
     model.add_callback("on_train_batch_end", lambda t: t.epoch == 2 and os.kill(os.getpid(), signal.SIGKILL))
-model.train(data=card, project=folder, name="run", **settings)
+model.train(data=config, project=folder, name="run", **settings)
 """
 
 RESUME = """
@@ -51,7 +51,7 @@ def trained(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_a_run_leaves_weights_figures_and_pictures(trained: Path) -> None:
+def test_a_run_leaves_weights_figures_and_images(trained: Path) -> None:
     assert {p.name for p in (trained / "weights").iterdir()} == {"best.pt", "last.pt"}
     for name in (
         "args.yaml",
@@ -86,7 +86,7 @@ def test_multi_scale_draws_a_size_for_each_batch(tiny: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("noise, low, high", [(0.0, 0.999999, 1.0), (0.5, 0.85, 0.94)])
-def test_noise_on_the_sentences(tiny: Path, tmp_path: Path, noise: float, low: float, high: float) -> None:
+def test_noise_on_the_expressions(tiny: Path, tmp_path: Path, noise: float, low: float, high: float) -> None:
     model = OptiSAR("optisar++n.yaml")
     alike: list[torch.Tensor] = []
 

@@ -8,7 +8,8 @@ import pytest
 from optisar_yolo.data.prompts import PromptSampler
 from optisar_yolo.data.unchecked import UncheckedSampler, exchange
 from optisar_yolo.language.swaps import swap
-from optisar_yolo.plugin.settings import SettingError, check, weights_of
+from optisar_yolo.plugin.settings import check
+from optisar_yolo.utils.options import SettingError, weights_of
 
 BOXES = np.array([[10, 10, 20, 20], [80, 80, 95, 95]], np.float32)
 NAMES = ("optical ship", "optical ship")
@@ -17,7 +18,7 @@ POOL = [*(c for texts in CAPTIONS for c in texts), *[f"The large SAR ship number
 
 
 def lists(sampler, n: int = 30, captions=CAPTIONS):
-    """Several prompt lists of the same picture."""
+    """Several prompt lists of the same image."""
     return [sampler(captions, BOXES, NAMES, (100, 100), np.random.default_rng(i)) for i in range(n)]
 
 
@@ -28,7 +29,7 @@ def test_exchange_finds_letters_anywhere():
 
 
 def test_released_lists():
-    """Ratio rounded down, one sentence has no variant at all, and padding may repeat a true sentence as a false one."""
+    """Ratio rounded down, one expression has no variant at all, and padding may repeat a true expression as a false one."""
     two = lists(UncheckedSampler(POOL, 8, 0.5, released=True))
     assert all(p.kinds.count("swap") == 1 and len(p.texts) == 8 for p in two)
     one = lists(UncheckedSampler(POOL, 8, 0.5, released=True), captions=(CAPTIONS[0], ()))
@@ -39,7 +40,7 @@ def test_released_lists():
 
 
 def test_random_lists():
-    """No exchanged words, no sentence of the picture among the false ones, targets of the own objects alone."""
+    """No exchanged words, no expression of the image among the false ones, targets of the own objects alone."""
     for p in lists(UncheckedSampler(POOL, 8, 1.5)):
         assert set(p.kinds) == {"positive", "other"} and len(p.texts) == 8
         assert not set(p.texts[:2]) & set(p.texts[2:])

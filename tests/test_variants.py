@@ -41,7 +41,7 @@ def test_every_variant_builds(name):
 
 @pytest.mark.parametrize("kind", ["-baseline", "-released", "-late"])
 def test_packaged_networks_train_and_answer(kind):
-    """A step is finite; one by one and together give the same; without fusion no box depends on the sentence."""
+    """A step is finite; one by one and together give the same; without fusion no box depends on the expression."""
     torch.manual_seed(0)
     model = network(kind=kind)
     terms = train_step(model, training_batch())
@@ -57,8 +57,8 @@ def test_packaged_networks_train_and_answer(kind):
         assert torch.equal(boxes[:, 0], boxes[:, 1])
 
 
-def test_all_sentences_together_may_guide():
-    """Guide -1: Eq. 5's maximum over all sentences, another pyramid than one sentence's."""
+def test_all_expressions_together_may_guide():
+    """Guide -1: Eq. 5's maximum over all expressions, another pyramid than one expression's."""
     torch.manual_seed(0)
     model = network().train()
     batch = training_batch()
@@ -69,8 +69,8 @@ def test_all_sentences_together_may_guide():
     assert not torch.allclose(union["boxes"], one["boxes"], atol=1e-3)
 
 
-def test_the_guiding_sentence_can_count_more():
-    """guide_gain multiplies what the guided sentence's scores contribute, and nothing else's."""
+def test_the_guiding_expression_can_count_more():
+    """guide_gain multiplies what the guided expression's scores contribute, and nothing else's."""
     torch.manual_seed(0)
     model = network().train()
     batch = training_batch()
@@ -93,8 +93,8 @@ def test_the_guiding_sentence_can_count_more():
 
 
 @pytest.mark.parametrize("compare", [0, 6])
-def test_without_fusion_a_picture_is_looked_at_once(compare, monkeypatch):
-    """Many sentences of several pictures get the answers of one by one, and no layer sees a picture twice."""
+def test_without_fusion_a_image_is_looked_at_once(compare, monkeypatch):
+    """Many expressions of several images get the answers of one by one, and no layer sees an image twice."""
     model = settle(network(kind="-baseline", compare=compare))
     if model.head.compare is not None:
         shake(model.head.compare)
@@ -102,10 +102,10 @@ def test_without_fusion_a_picture_is_looked_at_once(compare, monkeypatch):
     extent = torch.tensor([[0.0, 0.1, 1.0, 0.9], [0.0, 0.0, 1.0, 1.0]])
     calls = []
     model.head.cv2[0].register_forward_hook(lambda *_: calls.append(1))
-    monkeypatch.setattr(asking, "TEXT_BATCH", 2)  # parts of 2 and 1 sentences
+    monkeypatch.setattr(asking, "TEXT_BATCH", 2)  # parts of 2 and 1 expressions
     with torch.inference_mode():
         scene = model.encode(img, extent)
-        boxes, confs = asking.ask(model, scene, rows, texts, 3)
+        boxes, confs = asking.ground(model, scene, rows, texts, 3)
         assert len(calls) == 1 and boxes.shape == (7, 3, 4)
         for i, row in enumerate(rows.tolist()):
             one = model.predict(img[row : row + 1], texts[None, i : i + 1], extent[row : row + 1])

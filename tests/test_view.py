@@ -1,4 +1,4 @@
-"""The contact sheet of augmented pictures: its command line, what it shows, and what it answers to slips."""
+"""The contact sheet of augmented images: its command line, what it shows, and what it answers to slips."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from optisar_yolo.engine import view
 
 
 def sample(targets: list[list[float]], texts: list[str]) -> dict[str, object]:
-    """Return a sample of a black picture with its objects in a row."""
+    """Return a sample of a black image with its objects in a row."""
     n = len(targets)
     boxes = [[(i + 0.5) / n, 0.5, 0.5 / n, 0.3] for i in range(n)]
     return {
@@ -25,11 +25,11 @@ def sample(targets: list[list[float]], texts: list[str]) -> dict[str, object]:
 
 
 def words(figure):
-    """Return (text, colour) of all that is written beside the pictures."""
+    """Return (text, colour) of all that is written beside the images."""
     return [(t.get_text().replace("\n", " "), t.get_color()) for axes in figure.axes[1::2] for t in axes.texts]
 
 
-def test_true_sentences_have_the_colour_and_number_of_their_boxes():
+def test_true_expressions_have_the_colour_and_number_of_their_boxes():
     texts = ["The left ship", "A ship", "The right ship", "An optical ship", "The middle ship"]
     targets = [[1, 1, 0, 0, 0], [0, 1, 0, 0, -1], [0, 1, 1, 0, 0]]
     figure = view.view_sheet([sample(targets, texts)], "title")
@@ -44,16 +44,16 @@ def test_true_sentences_have_the_colour_and_number_of_their_boxes():
 
 
 def test_long_lists_are_cut_and_counted():
-    texts = [f"Sentence {i}" for i in range(20)]
+    texts = [f"Expression {i}" for i in range(20)]
     targets = [[1.0] * 14 + [0.0] * 6] + [[0.0] * 20] * 8
     shown = words(view.view_sheet([sample(targets, texts)] * 3, "title"))
     assert [t for t, _ in shown].count("… and 8 more, 2 of them true") == 3
-    assert sum(t.startswith("Sentence") for t, _ in shown) == 3 * view.LINES
+    assert sum(t.startswith("Expression") for t, _ in shown) == 3 * view.LINES
     many = words(view.view_sheet([sample([[1.0]] * 9, ["A ship"])], "title"))
     assert ("A ship  → 1, 2, 3, 4, 5, 6, … (9 objects)", view.COLOURS[0]) in many
 
 
-def test_a_picture_without_objects_is_shown():
+def test_a_image_without_objects_is_shown():
     figure = view.view_sheet([sample([], [])], "title")
     assert len(figure.axes) == 2 and not figure.axes[0].patches
 
@@ -97,8 +97,8 @@ def test_settings_are_those_of_training_but_for_what_is_given():
         ("mosaic=often", 1, "'mosaic=often' is of invalid type"),
         ("crop=2", 1, "'crop=2' is not valid: it must be a number from 0 to 1"),
         ("rewrite=1", 1, "it must be True or False"),
-        ("split=trial", 1, "no split 'trial'; the card has train, val, test"),
-        ("data=missing.yaml", 1, "data card 'missing.yaml' not found"),
+        ("split=trial", 1, "no split 'trial'; the dataset config has train, val, test"),
+        ("data=missing.yaml", 1, "dataset config 'missing.yaml' not found"),
     ],
 )
 def test_slips_are_explained(tiny: Path, tmp_path: Path, capsys, monkeypatch, word, status, message):

@@ -13,11 +13,11 @@ import torch
 from tiny_grounders import grounding_dino, owlv2
 
 from optisar_yolo.commands import main as cli
-from optisar_yolo.data.config import load_card
+from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.data.images import read_image
 from optisar_yolo.data.records import load_split
 from optisar_yolo.evaluation.score import score
-from optisar_yolo.evaluation.zeroshot import ZeroShotError, ZeroShotGrounder, ask_split, main
+from optisar_yolo.evaluation.zeroshot import ZeroShotError, ZeroShotGrounder, ground_split, main
 
 pytest.importorskip("transformers", reason="transformers is not installed (extra 'peers')")
 pytest.importorskip("PIL")
@@ -38,18 +38,18 @@ def grounder(folder: Path) -> ZeroShotGrounder:
 
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
-    """Not square, so that shares of the padded square and of the picture differ."""
+    """Not square, so that shares of the padded square and of the image differ."""
     return np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
 
 
-def by_library(grounder: ZeroShotGrounder, image: np.ndarray, text: str) -> tuple[np.ndarray, float]:
+def by_library(grounder: ZeroShotGrounder, pixels: np.ndarray, text: str) -> tuple[np.ndarray, float]:
     """The library's own way: processor in front, processor behind, one text."""
     from PIL import Image
 
-    picture = Image.fromarray(image[..., ::-1].copy())
+    image = Image.fromarray(pixels[..., ::-1].copy())
     dino = "dino" in type(grounder.net).__name__.lower()
     asked = text.lower().rstrip(".") + "." if dino else [[text]]
-    inputs = grounder.processor(images=picture, text=asked, return_tensors="pt")
+    inputs = grounder.processor(images=image, text=asked, return_tensors="pt")
     with torch.inference_mode():
         outputs = grounder.net(**inputs)
     ids = (inputs["input_ids"],) if dino else ()
@@ -88,8 +88,8 @@ def test_the_written_answers_score_as_they_were_judged(folder: Path, tiny: Path,
     assert cli.main(["zeroshot", str(folder), f"data={tiny}", "split=test", f"save={save}", "device=cpu"]) == 0
     read = score(save, tiny, "test")
     assert read.problems == [] and read.unanswered == 0
-    card = load_card(tiny)
-    metrics, cases = ask_split(ZeroShotGrounder(folder, "cpu"), load_split(card, "test"), card)
+    dataset_config = load_dataset_config(tiny)
+    metrics, cases = ground_split(ZeroShotGrounder(folder, "cpu"), load_split(dataset_config, "test"), dataset_config)
     assert len(cases) == len(read.cases) == 8
     for a, b in zip(cases, read.cases, strict=True):
         assert (a.path, a.caption) == (b.path, b.caption)
@@ -97,23 +97,23 @@ def test_the_written_answers_score_as_they_were_judged(folder: Path, tiny: Path,
     assert read.metrics.table() == metrics.table()
 
 
-def test_each_expression_is_asked_once_of_its_picture(tiny: Path) -> None:
-    card = load_card(tiny)
-    first = load_split(card, "test")[0]
+def test_each_expression_is_asked_once_of_its_image(tiny: Path) -> None:
+    dataset_config = load_dataset_config(tiny)
+    first = load_split(dataset_config, "test")[0]
     own = first.captions[0][0]
-    # two objects share their words, a third has none; the picture is annotated at twice its size
-    picture = replace(
+    # two objects share their words, a third has none; the image is annotated at twice its size
+    image = replace(
         first, width=2 * first.width, height=2 * first.height, boxes=np.float32([[2, 2, 22, 22], [40, 2, 60, 22]]),
         categories=first.categories[:2], captions=((own,), (own, "another")), kinds=(("",), ("", "")),
     )  # fmt: skip
     seen: list[list[str]] = []
 
-    def answer(image: np.ndarray, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        assert np.array_equal(image, read_image(first.path))
+    def answer(pixels: np.ndarray, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        assert np.array_equal(pixels, read_image(first.path))
         seen.append(texts)
         return np.float32([[1, 1, 11, 11], [20, 1, 30, 11]]), np.float32([0.5, 0.25])
 
-    metrics, cases = ask_split(answer, [picture, replace(first, captions=((),) * 2, kinds=((),) * 2)], card)
+    metrics, cases = ground_split(answer, [image, replace(first, captions=((),) * 2, kinds=((),) * 2)], dataset_config)
     assert seen == [[own, "another"]]
     assert [c.iou for c in cases] == pytest.approx([1.0, 0.0, 1.0]) and len(metrics) == 3
 

@@ -25,7 +25,7 @@ def tokenizer(start: tuple[str, int], end: tuple[str, int], pad: str, vocabulary
 
 
 def grounding_dino(folder: Path) -> Path:
-    """Grounding DINO: 40 queries, pictures of 64 pixels; ids of the special tokens and the full stop are BERT's."""
+    """Grounding DINO: 40 queries, images of 64 pixels; ids of the special tokens and the full stop are BERT's."""
     from transformers import (
         BertConfig,
         GroundingDinoConfig,
@@ -57,14 +57,14 @@ def grounding_dino(folder: Path) -> Path:
     words = {"[PAD]": 0, "[UNK]": 100, ".": 1012, "?": 1029} | {w: 200 + i for i, w in enumerate(WORDS)}
     names = ["input_ids", "token_type_ids", "attention_mask"]
     text = tokenizer(("[CLS]", 101), ("[SEP]", 102), "[PAD]", words, model_input_names=names)
-    pictures = GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+    images = GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
     model.save_pretrained(folder)
-    GroundingDinoProcessor(pictures, text).save_pretrained(folder)
+    GroundingDinoProcessor(images, text).save_pretrained(folder)
     return folder
 
 
 def owlv2(folder: Path) -> Path:
-    """OWLv2: 8 x 8 patches of a picture of 64 pixels, 16 tokens a query."""
+    """OWLv2: 8 x 8 patches of an image of 64 pixels, 16 tokens a query."""
     from transformers import Owlv2Config, Owlv2ForObjectDetection, Owlv2ImageProcessor, Owlv2Processor
 
     torch.manual_seed(0)
@@ -82,7 +82,7 @@ def owlv2(folder: Path) -> Path:
             linear.bias.fill_(bias)
     words = {"!": 0, "[UNK]": 1} | {w: 10 + i for i, w in enumerate(WORDS)}
     text = tokenizer(("<s>", 98), ("</s>", 99), "!", words, model_max_length=16)
-    pictures = Owlv2ImageProcessor(size={"height": 64, "width": 64})
+    images = Owlv2ImageProcessor(size={"height": 64, "width": 64})
     model.save_pretrained(folder)
-    Owlv2Processor(pictures, text).save_pretrained(folder)
+    Owlv2Processor(images, text).save_pretrained(folder)
     return folder

@@ -67,9 +67,9 @@ def unit(*shape: int) -> Tensor:
 def training_batch(
     b: int = 4, side: int = 96, t: int = 5, text_dim: int = WIDTH, sizes: tuple[float, ...] = (0.2, 0.3)
 ) -> dict[str, Any]:
-    """A batch as the data set collates it: b square pictures with objects of the given sizes (shares), and t texts.
+    """A batch as the data set collates it: b square images with objects of the given sizes (shares), and t texts.
 
-    The last picture is padded: it covers the upper three quarters of its canvas.
+    The last image is padded: it covers the upper three quarters of its canvas.
     """
     objects = len(sizes)
     n = b * objects
@@ -105,7 +105,7 @@ def train_step(model: GroundingModel, batch: dict[str, Any], rate: float = 0.01)
 
 
 def settle(model: GroundingModel, side: int = 128) -> GroundingModel:
-    """Set running statistics as training would, so that in evaluation, too, answers depend on picture and sentence.
+    """Set running statistics as training would, so that in evaluation, too, answers depend on image and expression.
 
     Boxes then are about 3 cells wide and confidences spread around 0.3.
     """

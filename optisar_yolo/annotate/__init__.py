@@ -1,1 +1,1 @@
-"""Zero-shot annotation (``optisar annotate``): boxes and captions, from a pool, for pictures that have none."""
+"""Zero-shot annotation (``optisar annotate``): boxes and captions, from a pool, for images that have none."""

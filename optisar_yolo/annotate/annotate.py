@@ -1,8 +1,8 @@
-"""``optisar annotate``: pictures without labels get boxes and captions from a pool, for people to look through.
+"""``optisar annotate``: images without labels get boxes and captions from a pool, for people to look through.
 
-Fig. 11 of OptiSAR-Net++, zero-shot annotation. Each picture is encoded once, all captions of the pool are scored on it,
+Fig. 11 of OptiSAR-Net++, zero-shot annotation. Each image is encoded once, all captions of the pool are scored on it,
 and each box keeps the surest caption that is not false of it. The result is COCO JSON with captions, the layout that
-``optisar dataset`` and data cards read.
+``optisar dataset`` and dataset configs read.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from ultralytics.utils.files import increment_path
 from ultralytics.utils.torch_utils import select_device
 
 from optisar_yolo.annotate.choose import VERIFY, annotated
-from optisar_yolo.annotate.files import Done, Progress, coco, find_pictures, summary, write_card, write_preview
+from optisar_yolo.annotate.files import Done, Progress, coco, find_images, summary, write_dataset_config, write_preview
 from optisar_yolo.annotate.match import Found, match
 from optisar_yolo.annotate.pool import KINDS, Caption, load_pool
 from optisar_yolo.api import OptiSAR
 from optisar_yolo.data import MODALITIES, DataError, modality_by_name
 from optisar_yolo.engine import checked_bank, default_conf
 from optisar_yolo.nn import GroundingModel
-from optisar_yolo.plugin import SettingError
-from optisar_yolo.utils import BUNDLED_MODEL, require, typed, write_atomic
+from optisar_yolo.utils import BUNDLED_MODEL, SettingError, require, typed, write_atomic
 from optisar_yolo.version import __version__
 
 DEFAULTS: dict[str, Any] = {
@@ -42,17 +41,17 @@ DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """How pictures are annotated.
+    """How images are annotated.
 
     Attributes:
         conf: Least confidence; None for the threshold of the model's calibration.
         iou: IoU above which two boxes are the same object.
-        topk: Boxes per caption and picture at most.
-        max_det: Boxes per picture at most.
+        topk: Boxes per caption and image at most.
+        max_det: Boxes per image at most.
         verify: What happens to captions that the boxes disprove: "drop", "strip" (their place is left out) or "off".
-        unique: Say a caption of one box of a picture only.
-        modality: "optical" or "sar" for all pictures; None: by the name's prefix, else by what the captions say.
-        imgsz: Long side of pictures in the network; None for that of training.
+        unique: Say a caption of one box of an image only.
+        modality: "optical" or "sar" for all images; None: by the name's prefix, else by what the captions say.
+        imgsz: Long side of images in the network; None for that of training.
 
     Raises:
         SettingError: A value out of range.
@@ -83,16 +82,16 @@ class Settings:
 
 
 class Result(NamedTuple):
-    """What a run wrote: COCO JSON, the counts, and the data card and the preview where there are any."""
+    """What a run wrote: COCO JSON, the counts, and the dataset config and the preview where there are any."""
 
     annotations: Path
     counts: dict[str, Any]
-    card: Path | None
+    config: Path | None
     preview: Path | None
 
 
 class Annotator:
-    """A model and a pool, ready for pictures.
+    """A model and a pool, ready for images.
 
     Args:
         model: The model; exports cannot be used, they give one box per caption.
@@ -125,19 +124,19 @@ class Annotator:
         self.texts: Tensor = bank([c.text for c in self.pool])
         if model.model.guided:
             LOGGER.warning(
-                f"text guides this network's pyramid: each picture costs {len(self.pool)} runs of its neck, one per "
+                f"text guides this network's pyramid: each image costs {len(self.pool)} runs of its neck, one per "
                 "caption. A network without text in the pyramid (the bundled weights, optisar++n-late.yaml) looks once"
             )
 
     def __call__(self, path: Path, name: str) -> Done:
-        """Annotate one picture.
+        """Annotate one image.
 
         Args:
             path: Its file.
             name: Its name in the annotations.
 
         Returns:
-            What was found; for a file that is no picture, the problem.
+            What was found; for a file that is no image, the problem.
         """
         s = self.settings
         try:
@@ -150,10 +149,10 @@ class Annotator:
         return Done(name, *size, annotated(found, self.pool, size, modality, **rules, dropped=dropped), dict(dropped))
 
     def find(self, path: Path) -> tuple[Found, tuple[int, int]]:
-        """Return all pairs of box and caption that are sure enough, and the picture's width and height.
+        """Return all pairs of box and caption that are sure enough, and the image's width and height.
 
         Raises:
-            DataError: The file is no picture.
+            DataError: The file is no image.
         """
         s = self.settings
         assert s.conf is not None
@@ -164,7 +163,7 @@ class Annotator:
         return match(net, encoded, self.texts.to(scene.device), scene.canvas, size, s.conf, s.topk), size
 
     def about(self) -> dict[str, Any]:
-        """Return what decides the result, but for the pictures."""
+        """Return what decides the result, but for the images."""
         digest = hashlib.sha256(json.dumps([list(c) for c in self.pool]).encode()).hexdigest()
         weights = Path(self.model.ckpt_path) if self.model.ckpt_path else None
         sha = hashlib.sha256(weights.read_bytes()).hexdigest()[:12] if weights and weights.is_file() else ""
@@ -185,24 +184,24 @@ def annotate(
     resume: bool = False,
     preview: int = 12,
 ) -> Result:
-    """Annotate pictures, and write the result into a folder.
+    """Annotate images, and write the result into a folder.
 
     Args:
         annotator: Model and pool.
         source: Folder, file, pattern or list of files.
-        folder: Where ``annotations.json``, ``annotations.yaml`` (a data card), ``summary.json`` and ``preview.jpg``
-            go. Each appears when it is whole.
+        folder: Where ``annotations.json``, ``annotations.yaml`` (a dataset config), ``summary.json`` and
+            ``preview.jpg`` go. Each appears when it is whole.
         resume: Go on with a run that was interrupted there.
-        preview: Pictures in the preview; 0 for none.
+        preview: Images in the preview; 0 for none.
 
     Returns:
         Files and counts.
 
     Raises:
-        DataError: No picture, or none that can be read.
+        DataError: No image, or none that can be read.
         ValueError: The run to go on with had other settings.
     """
-    root, files = find_pictures(source)
+    root, files = find_images(source)
     about = annotator.about()
     progress = Progress(folder / "progress.jsonl", about, resume)
     names = [f.relative_to(root).as_posix() for f in files]
@@ -210,13 +209,13 @@ def annotate(
     try:
         todo = [(f, n) for f, n in zip(files, names, strict=True) if n not in progress.done]
         if len(todo) < len(files):
-            LOGGER.info(f"{len(files) - len(todo)} of {len(files)} pictures are done already")
+            LOGGER.info(f"{len(files) - len(todo)} of {len(files)} images are done already")
         for path, name in TQDM(todo, desc="annotating", unit="picture"):
             progress.add(annotator(path, name))
         done = [progress.done[name] for name in names]
         counts = summary(done)
         if len(counts["skipped"]) == len(done):
-            raise DataError(f"{source}: none of {len(done)} pictures can be read; the first: {done[0].problem}")
+            raise DataError(f"{source}: none of {len(done)} images can be read; the first: {done[0].problem}")
         result = _write(folder, root, done, about, counts, preview)
         finished = True
     finally:
@@ -231,22 +230,22 @@ def _write(
     content = coco(done, {"description": "machine-made annotations, not checked by a person", **about})
     target = write_atomic(folder / "annotations.json", json.dumps(content, ensure_ascii=False, indent=1) + "\n")
     write_atomic(folder / "summary.json", json.dumps({**about, **counts}, ensure_ascii=False, indent=1) + "\n")
-    card = write_card(folder / "annotations.yaml", root, target, [c["name"] for c in content["categories"]])
+    config = write_dataset_config(folder / "annotations.yaml", root, target, [c["name"] for c in content["categories"]])
     sheet = write_preview(folder / "preview.jpg", root, done, preview) if preview else None
-    return Result(target, counts, card, sheet)
+    return Result(target, counts, config, sheet)
 
 
 def report(result: Result) -> str:
     """Return the counts as lines for the log."""
     c = result.counts
     lines = [
-        f"{c['pictures']} pictures, {len(c['skipped'])} of them unreadable: {c['boxes']} boxes in "
-        f"{c['pictures with boxes']} pictures, {c['different captions']} different captions"
+        f"{c['pictures']} images, {len(c['skipped'])} of them unreadable: {c['boxes']} boxes in "
+        f"{c['images with boxes']} images, {c['different captions']} different captions"
     ]
     lines += [f"skipped: {problem}" for problem in list(c["skipped"].values())[:3]]
     lines += [f"{n:>8} x {reason}" for reason, n in c["dropped"].items()]
-    if result.card is None and c["boxes"]:
-        lines.append("no data card, as a category has no modality: say modality=optical or modality=sar")
+    if result.config is None and c["boxes"]:
+        lines.append("no dataset config, as a category has no modality: say modality=optical or modality=sar")
     return "\n".join([*lines, f"Results saved to {colorstr('bold', result.annotations.parent)}"])
 
 
@@ -272,7 +271,7 @@ def main(options: dict[str, str]) -> None:
         o["modality"] or None,
         o["imgsz"] or None,
     )
-    find_pictures(o["source"])  # before anything is loaded
+    find_images(o["source"])  # before anything is loaded
     pool = load_pool(o["pool"], o["split"], o["column"])
     model = OptiSAR(o["model"] or BUNDLED_MODEL)
     device = select_device(o["device"], verbose=False)

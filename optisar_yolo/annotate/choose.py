@@ -18,15 +18,15 @@ from torchvision.ops import box_iou, nms
 from optisar_yolo.annotate.match import Found
 from optisar_yolo.annotate.pool import Caption
 from optisar_yolo.data import MODALITIES, modality_of
-from optisar_yolo.language import Scene, parse, strip_position
+from optisar_yolo.language import LabelledObjects, parse, strip_position
 
 VERIFY = ("drop", "strip", "off")
-COMPARED = 30000  # pairs of box and caption of a picture that compete at most, as in ultralytics' suppression
+COMPARED = 30000  # pairs of box and caption of an image that compete at most, as in ultralytics' suppression
 UNNAMED = "object"  # category of a caption whose noun is not known
 MOVABLE = {"place", "extreme"}  # claims that can be left out of a caption
 BETTER = "another caption fits the same box better"
 NOTHING_TRUE = "box without a caption that is true of it"
-TAKEN = "caption given to a surer box of the picture"
+TAKEN = "caption given to a surer box of the image"
 FEWER = "box beyond max_det"
 
 
@@ -35,7 +35,7 @@ class Annotation(NamedTuple):
 
     Attributes:
         box: xyxy in pixels.
-        category: "optical ship"; without a modality where neither the pool nor the picture's name tells it.
+        category: "optical ship"; without a modality where neither the pool nor the image's name tells it.
         caption: What is said of it.
         score: Confidence that the caption got at this place.
     """
@@ -67,7 +67,7 @@ def same_box(found: Found, iou: float) -> list[np.ndarray]:
 
 
 def category_of(caption: Caption, modality: str | None) -> str:
-    """Return the category that a caption speaks of, in a picture of a modality."""
+    """Return the category that a caption speaks of, in an image of a modality."""
     for name in caption.categories:
         if modality is None or modality_of(name) in (modality, None):
             return name
@@ -87,12 +87,12 @@ def annotated(
     unique: bool = False,
     dropped: Counter[str] | None = None,
 ) -> list[Annotation]:
-    """Choose boxes and captions of one picture.
+    """Choose boxes and captions of one image.
 
     Args:
         found: Pairs of box and caption, the surest first.
         pool: The captions.
-        size: Width and height of the picture in pixels.
+        size: Width and height of the image in pixels.
         modality: "optical" or "sar" where it is known; otherwise what most of the boxes' surest captions say.
         iou: IoU above which two boxes are the same.
         max_det: Boxes at most.
@@ -112,7 +112,7 @@ def annotated(
     modality = modality or _vote(first)
     names = [category_of(caption, modality) for caption in first]
     boxes = found.boxes[[g[0] for g in groups]] if groups else np.zeros((0, 4))
-    scene = Scene(boxes, names, size)
+    scene = LabelledObjects(boxes, names, size)
     taken: set[str] = set()
     chosen = []
     for i, group in enumerate(groups):
@@ -131,7 +131,7 @@ def annotated(
 
 
 def _pick(
-    scene: Scene, i: int, said: list[tuple[str, float]], verify: str, taken: set[str], tally: Counter[str]
+    scene: LabelledObjects, i: int, said: list[tuple[str, float]], verify: str, taken: set[str], tally: Counter[str]
 ) -> tuple[str, float] | None:
     """Return the surest caption that is not false of box i, with its confidence."""
     spare: tuple[str, float] | None = None
@@ -152,12 +152,12 @@ def _pick(
     return spare
 
 
-def false_claims(scene: Scene, text: str, i: int) -> list[str]:
+def false_claims(scene: LabelledObjects, text: str, i: int) -> list[str]:
     """Return the claims of a caption ("category", "place", "extreme" …) that the boxes disprove of box i."""
     return [claim for claim, verdict in scene.claims(text, i).items() if verdict is False]
 
 
-def without_false(scene: Scene, text: str, i: int, wrong: Sequence[str]) -> str | None:
+def without_false(scene: LabelledObjects, text: str, i: int, wrong: Sequence[str]) -> str | None:
     """Leave place and extreme out of a caption; None where something false, or nothing, would be left."""
     if not MOVABLE.issuperset(wrong):
         return None

@@ -1,4 +1,4 @@
-"""Files of an annotation run: the pictures found, the work so far, and what is written at the end."""
+"""Files of an annotation run: the images found, the work so far, and what is written at the end."""
 
 from __future__ import annotations
 
@@ -22,52 +22,52 @@ from optisar_yolo.data import MODALITIES, DataError, modality_of, read_image
 from optisar_yolo.utils import appearing, write_atomic
 from optisar_yolo.visualize import draw_answers
 
-TILE, COLUMNS = 480, 3  # pixels of a picture in the preview, pictures beside each other
+TILE, COLUMNS = 480, 3  # pixels of an image in the preview, images beside each other
 
 
-def find_pictures(source: str | Path | Sequence[str | Path]) -> tuple[Path, list[Path]]:
-    """Find the pictures of a source.
+def find_images(source: str | Path | Sequence[str | Path]) -> tuple[Path, list[Path]]:
+    """Find the images of a source.
 
     Args:
         source: A folder (with those below it), a file, a pattern such as ``harbours/*.png``, or a list of files.
 
     Returns:
-        The folder that file names in annotations start from, and the pictures, sorted by name.
+        The folder that file names in annotations start from, and the images, sorted by name.
 
     Raises:
-        DataError: Nothing there, or no picture.
+        DataError: Nothing there, or no image.
     """
     if not isinstance(source, (str, Path)):
         files = [Path(s).absolute() for s in source]
         if not files:
-            raise DataError("source is an empty list; give at least one picture")
+            raise DataError("source is an empty list; give at least one image")
         root = Path(os.path.commonpath([f.parent for f in files]))
         return root, sorted(set(files))
     folder = Path(source).expanduser().absolute()
     if folder.is_dir():
         found = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
         if not found:
-            raise DataError(f"{folder}: no picture in this folder or below it; known are {', '.join(SUFFIXES)}")
+            raise DataError(f"{folder}: no image in this folder or below it; known are {', '.join(SUFFIXES)}")
         return folder, found
     if folder.is_file():
         return folder.parent, [folder]
     matched = glob.glob(str(folder), recursive=True)
     if not (named := [Path(f) for f in matched if f.lower().endswith(SUFFIXES)]):
-        raise DataError(f"source={source}: no such folder or picture")
-    return find_pictures(named)
+        raise DataError(f"source={source}: no such folder or image")
+    return find_images(named)
 
 
 @dataclass
 class Done:
-    """One picture that was looked at: its objects, or why it could not be used.
+    """One image that was looked at: its objects, or why it could not be used.
 
     Attributes:
         file: Name, relative to the source's folder.
-        width: In pixels; 0 where the picture could not be read.
+        width: In pixels; 0 where the image could not be read.
         height: Likewise.
         objects: What was found.
         dropped: Number of captions and boxes dropped, by reason.
-        problem: Why it was skipped; empty for a picture that was annotated.
+        problem: Why it was skipped; empty for an image that was annotated.
     """
 
     file: str
@@ -90,7 +90,7 @@ class Done:
 
 
 class Progress:
-    """The work so far, one line per picture, so that a run that was killed can go on.
+    """The work so far, one line per image, so that a run that was killed can go on.
 
     Args:
         path: The file. Its first line says with what settings it was begun.
@@ -120,15 +120,15 @@ class Progress:
             )
         for line in lines:
             try:
-                picture = Done.read(line)
+                image = Done.read(line)
             except (ValueError, TypeError, KeyError, AttributeError):
                 continue  # the line that was being written
-            self.done[picture.file] = picture
+            self.done[image.file] = image
 
-    def add(self, picture: Done) -> None:
-        """Add a picture."""
-        self.done[picture.file] = picture
-        self._file.write(picture.json() + "\n")
+    def add(self, image: Done) -> None:
+        """Add an image."""
+        self.done[image.file] = image
+        self._file.write(image.json() + "\n")
         self._file.flush()
 
     def close(self, finished: bool) -> None:
@@ -138,21 +138,21 @@ class Progress:
             self.path.unlink(missing_ok=True)
 
 
-def coco(pictures: Iterable[Done], info: dict[str, Any]) -> dict[str, Any]:
-    """Return annotated pictures as COCO JSON with ``caption`` and ``score``; ids count from 1.
+def coco(images: Iterable[Done], info: dict[str, Any]) -> dict[str, Any]:
+    """Return annotated images as COCO JSON with ``caption`` and ``score``; ids count from 1.
 
     Args:
-        pictures: The pictures; those that were skipped are left out.
+        images: The images; those that were skipped are left out.
         info: How they were annotated.
     """
-    usable = [p for p in pictures if not p.problem]
+    usable = [p for p in images if not p.problem]
     names = sorted({o.category for p in usable for o in p.objects})
     numbers = {name: i for i, name in enumerate(names, 1)}
-    images: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
-    for i, picture in enumerate(usable, 1):
-        images.append({"id": i, "file_name": picture.file, "width": picture.width, "height": picture.height})
-        for o in picture.objects:
+    for i, image in enumerate(usable, 1):
+        entries.append({"id": i, "file_name": image.file, "width": image.width, "height": image.height})
+        for o in image.objects:
             x1, y1, x2, y2 = o.box
             notes.append(
                 {
@@ -168,27 +168,27 @@ def coco(pictures: Iterable[Done], info: dict[str, Any]) -> dict[str, Any]:
                 }
             )
     categories = [{"id": i, "name": name} for name, i in numbers.items()]
-    return {"info": info, "images": images, "annotations": notes, "categories": categories}
+    return {"info": info, "images": entries, "annotations": notes, "categories": categories}
 
 
-def write_card(path: Path, root: Path, annotations: Path, names: Sequence[str]) -> Path | None:
-    """Write a data card, so that the result can be viewed and trained on; None where a category has no modality."""
+def write_dataset_config(path: Path, root: Path, annotations: Path, names: Sequence[str]) -> Path | None:
+    """Write a dataset config, so that the result can be viewed and trained on; None where a category has no modality."""
     if not names or any(modality_of(name) not in MODALITIES for name in names):
         return None
     content = {"path": str(root), "train": str(annotations.absolute()), "images": ".", "names": list(names)}
     return write_atomic(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def summary(pictures: Sequence[Done]) -> dict[str, Any]:
-    """Count pictures, boxes, captions and what was dropped."""
+def summary(images: Sequence[Done]) -> dict[str, Any]:
+    """Count images, boxes, captions and what was dropped."""
     dropped: Counter[str] = Counter()
-    for picture in pictures:
-        dropped.update(picture.dropped)
-    found = [o for p in pictures for o in p.objects]
+    for image in images:
+        dropped.update(image.dropped)
+    found = [o for p in images for o in p.objects]
     return {
-        "pictures": len(pictures),
-        "skipped": {p.file: p.problem for p in pictures if p.problem},
-        "pictures with boxes": sum(bool(p.objects) for p in pictures),
+        "pictures": len(images),
+        "skipped": {p.file: p.problem for p in images if p.problem},
+        "images with boxes": sum(bool(p.objects) for p in images),
         "boxes": len(found),
         "categories": dict(Counter(o.category for o in found).most_common()),
         "different captions": len({o.caption for o in found}),
@@ -196,19 +196,19 @@ def summary(pictures: Sequence[Done]) -> dict[str, Any]:
     }
 
 
-def write_preview(path: Path, root: Path, pictures: Sequence[Done], count: int) -> Path | None:
-    """Write a sheet of annotated pictures with their boxes and captions, evenly chosen; None where there is none."""
-    usable = [p for p in pictures if p.objects]
+def write_preview(path: Path, root: Path, images: Sequence[Done], count: int) -> Path | None:
+    """Write a sheet of annotated images with their boxes and captions, evenly chosen; None where there is none."""
+    usable = [p for p in images if p.objects]
     chosen = [usable[i] for i in np.unique(np.linspace(0, len(usable) - 1, min(count, len(usable))).astype(int))]
     tiles = []
-    for picture in chosen:
+    for image in chosen:
         try:
-            image = read_image(root / picture.file)
+            pixels = read_image(root / image.file)
         except DataError:  # gone since
             continue
-        boxes = np.array([[*o.box, o.score, j] for j, o in enumerate(picture.objects)])
-        image, boxes = _tile(image, boxes)
-        tiles.append(draw_answers(image, boxes, {j: o.caption for j, o in enumerate(picture.objects)}))
+        boxes = np.array([[*o.box, o.score, j] for j, o in enumerate(image.objects)])
+        pixels, boxes = _tile(pixels, boxes)
+        tiles.append(draw_answers(pixels, boxes, {j: o.caption for j, o in enumerate(image.objects)}))
     if not tiles:
         return None
     columns = [tiles[i::COLUMNS] for i in range(min(COLUMNS, len(tiles)))]
@@ -226,7 +226,7 @@ def write_preview(path: Path, root: Path, pictures: Sequence[Done], count: int) 
 
 
 def _tile(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bring a picture to the sheet's width, and its boxes [n, 6] with it."""
+    """Bring an image to the sheet's width, and its boxes [n, 6] with it."""
     scale = TILE / image.shape[1]
     size = (TILE, max(round(image.shape[0] * scale), 1))
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

@@ -1,6 +1,6 @@
-"""Captions against pictures: every anchor of an encoded picture scored with every caption of a pool.
+"""Captions against images: every anchor of an encoded image scored with every caption of a pool.
 
-A network without text-guided rows makes a picture's anchors once, and a part of the pool is one matrix product
+A network without text-guided rows makes an image's anchors once, and a part of the pool is one matrix product
 [captions, D] x [D, anchors] (OptiSAR-Net++, Eq. 4). A network that is guided by the text runs its neck for each
 caption.
 """
@@ -13,20 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optisar_yolo.data import to_picture
+from optisar_yolo.data import to_image
 from optisar_yolo.engine import TEXT_BATCH, calibration_of, outputs
 from optisar_yolo.nn import Encoded, GroundingModel, local_maxima
 
-SCORES = 1 << 24  # scores held at once: 64 MB in single precision, whatever the size of the picture and of the pool
+SCORES = 1 << 24  # scores held at once: 64 MB in single precision, whatever the size of the image and of the pool
 DECIMALS = 2  # of a pixel, in what is written; rounded here so that what is checked is what is written
-LEAST_SIDE = 1.0  # pixels; what is thinner after clipping to the picture is no box
+LEAST_SIDE = 1.0  # pixels; what is thinner after clipping to the image is no box
 
 
 class Found(NamedTuple):
     """Pairs of a box and a caption that fit each other, the surest first.
 
     Attributes:
-        boxes: float64 [M, 4] xyxy in pixels of the picture, inside it.
+        boxes: float64 [M, 4] xyxy in pixels of the image, inside it.
         conf: float64 [M] confidences, calibrated where the model has a calibration.
         captions: int64 [M] places of the captions in the pool.
     """
@@ -57,14 +57,14 @@ def match(
     topk: int,
     chunk: int | None = None,
 ) -> Found:
-    """Score all captions on one picture, and keep the boxes that are confident enough.
+    """Score all captions on one image, and keep the boxes that are confident enough.
 
     Args:
         net: The network, fused for inference.
-        scene: One encoded picture.
+        scene: One encoded image.
         texts: [T, D] features of the captions.
         canvas: Height and width of the canvas.
-        size: Width and height of the picture in pixels.
+        size: Width and height of the image in pixels.
         conf: Least confidence.
         topk: Boxes per caption at most: local maxima of its score map, so that each is another place.
         chunk: Captions at once; by default as many as memory allows (`captions_at_once`). The answer does not depend
@@ -90,7 +90,7 @@ def match(
             said.append(start + part.start + row)
             confs.append(sure[row, column])
             hit = index[torch.from_numpy(row).to(index.device), torch.from_numpy(column).to(index.device)]  # [m]
-            if net.guided:  # boxes of a sentence's own pyramid
+            if net.guided:  # boxes of an expression's own pyramid
                 boxes.append(_own_boxes(net, preds, index, row, column))
             else:
                 places.append(hit)
@@ -99,7 +99,7 @@ def match(
     if places:
         boxes = [_shared_boxes(net, scene, torch.cat(places))]
     extent = scene.extent[0].cpu().numpy()
-    xyxy = to_picture(torch.cat(boxes).float().cpu().numpy(), size, extent, canvas).astype(np.float64)
+    xyxy = to_image(torch.cat(boxes).float().cpu().numpy(), size, extent, canvas).astype(np.float64)
     return _sorted(Found(xyxy.round(DECIMALS), np.concatenate(confs), np.concatenate(said).astype(np.int64)))
 
 
@@ -123,7 +123,7 @@ def _own_boxes(
 
 
 def _sorted(found: Found) -> Found:
-    """Leave out boxes without area in the picture, and put the surest first; of equals the earlier caption."""
+    """Leave out boxes without area in the image, and put the surest first; of equals the earlier caption."""
     wide = (found.boxes[:, 2:] - found.boxes[:, :2]).min(axis=1) >= LEAST_SIDE
     order = np.argsort(-found.conf, kind="stable")
     order = order[wide[order]]

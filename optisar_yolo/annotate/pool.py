@@ -1,4 +1,4 @@
-"""The pool of captions that pictures are annotated with: read from a list, a table, annotations or a data card."""
+"""The pool of captions that images are annotated with: read from a list, a table, annotations or a dataset config."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.data import DataError, Skips, is_id, load_card, read_json, read_text
+from optisar_yolo.data import DataError, Skips, is_id, load_dataset_config, read_json, read_text
 from optisar_yolo.language import clean
 
-KINDS = ".txt (a caption a line), .json (a list, or COCO JSON with captions), .csv (a column) or .yaml (a data card)"
+KINDS = (
+    ".txt (a caption a line), .json (a list, or COCO JSON with captions), .csv (a column) or .yaml (a dataset config)"
+)
 
 
 class Caption(NamedTuple):
@@ -35,7 +37,7 @@ def load_pool(source: str | Path | Sequence[str], split: str = "train", column: 
 
     Args:
         source: A file (see `KINDS`), or the captions themselves.
-        split: Of a data card: the split whose captions are taken.
+        split: Of a dataset config: the split whose captions are taken.
         column: Of a CSV file: the column that holds the captions.
 
     Returns:
@@ -80,10 +82,12 @@ def _read(file: Path, split: str, column: str) -> list[tuple[Any, str]]:
     """Read pairs of caption and category from a file."""
     suffix = file.suffix.lower()
     if suffix in (".yaml", ".yml"):
-        card = load_card(file)
-        if split not in card.splits:
-            raise DataError(f"{card.path}: no split '{split}' to take captions from; it has {', '.join(card.splits)}")
-        return _annotated(read_json(card.splits[split]), card.splits[split])
+        config = load_dataset_config(file)
+        if split not in config.splits:
+            raise DataError(
+                f"{config.path}: no split '{split}' to take captions from; it has {', '.join(config.splits)}"
+            )
+        return _annotated(read_json(config.splits[split]), config.splits[split])
     if suffix not in (".txt", ".json", ".csv"):
         raise DataError(f"{file}: no pool of captions; give {KINDS}")
     if not file.is_file():

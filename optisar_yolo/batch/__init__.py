@@ -1,4 +1,4 @@
-"""Many pictures and sentences from a table, answered into Parquet by workers of Ray Data (``optisar batch``)."""
+"""Many images and expressions from a table, answered into Parquet by workers of Ray Data (``optisar batch``)."""
 
 from optisar_yolo.utils import need
 

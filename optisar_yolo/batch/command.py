@@ -1,4 +1,4 @@
-"""``optisar batch``: ask a table of pictures and sentences, and get a table of boxes."""
+"""``optisar batch``: ask a table of images and expressions, and get a table of boxes."""
 
 from __future__ import annotations
 

@@ -23,14 +23,14 @@ FORMAT = 1  # raised when the files come to mean something else
 
 
 @dataclass
-class Tally:
+class AnswerCounts:
     """What a folder holds.
 
     Attributes:
         answered: Rows with a box.
         unanswered: Rows whose best box is not sure enough.
-        failed: Rows whose picture could not be read.
-        problems: Those pictures, and why.
+        failed: Rows whose image could not be read.
+        problems: Those images, and why.
         ids: The rows' ids.
         doubled: Ids that are in more than one file.
     """
@@ -43,7 +43,7 @@ class Tally:
     doubled: set[str] = field(default_factory=set)
 
 
-class Folder:
+class AnswerFolder:
     """A folder of answers, on a disk or in object storage.
 
     Args:
@@ -85,13 +85,13 @@ class Folder:
             if is_part(name):  # of a worker that was killed while it wrote
                 self.filesystem.delete_file(f"{self.path}/{name}")
 
-    def tally(self, wanted: set[str]) -> Tally:
+    def tally(self, wanted: set[str]) -> AnswerCounts:
         """Read back which rows are done; a damaged file is removed, its rows are asked again.
 
         Args:
             wanted: Ids of the manifest; other rows are left out.
         """
-        tally = Tally()
+        tally = AnswerCounts()
         for table in self._tables(["id", "image", "answered", "error"]):
             here: set[str] = set()
             for row in table.to_pylist():

@@ -1,4 +1,4 @@
-"""The table that is asked: read, checked, and brought to one row per picture and sentence."""
+"""The table that is asked: read, checked, and brought to one row per image and expression."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def read_manifest(source: str) -> pa.Table:
         source: ``.parquet``, ``.csv`` or ``.jsonl``, a path or a URI.
 
     Returns:
-        One row per picture and sentence: id, image and text as strings, then the manifest's other columns.
+        One row per image and expression: id, image and text as strings, then the manifest's other columns.
 
     Raises:
         FileNotFoundError: No such file.
-        BatchError: Another format, a damaged file, missing or reserved columns, no row, an empty cell, a sentence that
-            says nothing, or an id that is used twice.
+        BatchError: Another format, a damaged file, missing or reserved columns, no row, an empty cell, an expression
+            that says nothing, or an id that is used twice.
     """
     table = _load(source)
     if missing := [c for c in NEEDED if c not in table.column_names]:
@@ -48,8 +48,8 @@ def read_manifest(source: str) -> pa.Table:
     if taken := [c for c in table.column_names if c in OURS]:
         raise BatchError(f"{source}: the column '{taken[0]}' has the name of one of the answers'; rename it")
     if not table.num_rows:
-        raise BatchError(f"{source}: no row; a manifest has one row per picture and sentence")
-    return _checked(_one_sentence_a_row(table, source), source)
+        raise BatchError(f"{source}: no row; a manifest has one row per image and expression")
+    return _checked(_one_expression_a_row(table, source), source)
 
 
 def _load(source: str) -> pa.Table:
@@ -65,7 +65,7 @@ def _load(source: str) -> pa.Table:
         raise FileNotFoundError(f"{source}: no such manifest") from error
     except (pa.ArrowException, OSError) as error:
         if str(error).startswith(("Empty CSV file", "Empty JSON file")):
-            raise BatchError(f"{source}: no row; a manifest has one row per picture and sentence") from error
+            raise BatchError(f"{source}: no row; a manifest has one row per image and expression") from error
         raise BatchError(f"{source}: cannot be read as .{kind} ({error}); correct the file or its ending") from error
 
 
@@ -82,13 +82,13 @@ _READERS: dict[str, Callable[[Any], pa.Table]] = {
 }
 
 
-def _one_sentence_a_row(table: pa.Table, source: str) -> pa.Table:
-    """Give each sentence of a list a row of its own, and a number after the id where there is one."""
+def _one_expression_a_row(table: pa.Table, source: str) -> pa.Table:
+    """Give each expression of a list a row of its own, and a number after the id where there is one."""
     text = table["text"].combine_chunks()
     kind = text.type
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
         return table
-    _refuse(pc.fill_null(pc.less(pc.list_value_length(text), 1), True), source, "text", "is empty; give a sentence")
+    _refuse(pc.fill_null(pc.less(pc.list_value_length(text), 1), True), source, "text", "is empty; give an expression")
     rows = pc.list_parent_indices(text)
     numbers = [str(k) for n in pc.list_value_length(text).to_pylist() for k in range(n)]
     table = table.take(rows)
@@ -107,7 +107,7 @@ def _checked(table: pa.Table, source: str) -> pa.Table:
     for name, column in columns.items():
         empty = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(column)), 0)
         _refuse(pc.fill_null(empty, True), source, name, "is empty")
-    _check_sentences(columns["text"], source)
+    _check_expressions(columns["text"], source)
     if "id" not in columns:
         pairs = zip(columns["image"].to_pylist(), columns["text"].to_pylist(), strict=True)
         columns["id"] = pa.array([make_id(image, text) for image, text in pairs], pa.string())
@@ -120,7 +120,7 @@ def _checked(table: pa.Table, source: str) -> pa.Table:
 
 
 def make_id(image: str, text: str) -> str:
-    """Return the id of a row without one: a hash of picture and sentence, 20 hex digits."""
+    """Return the id of a row without one: a hash of image and expression, 20 hex digits."""
     return hashlib.sha256(f"{image}\0{text}".encode()).hexdigest()[:20]
 
 
@@ -130,7 +130,7 @@ def _strings(table: pa.Table, name: str, source: str) -> pa.Array:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_null)
     if not any(test(kind) for test in known) and not (name == "id" and pa.types.is_integer(kind)):
-        wanted = "sentences, or lists of sentences" if name == "text" else "strings"
+        wanted = "expressions, or lists of expressions" if name == "text" else "strings"
         raise BatchError(f"{source}: the column '{name}' holds {kind}; it must hold {wanted}")
     return column.cast(pa.string())
 
@@ -143,8 +143,8 @@ def _refuse(wrong: pa.Array, source: str, name: str, what: str, rows: pa.Array |
         raise BatchError(f"{source}: '{name}' of row {row} {what}")
 
 
-def _check_sentences(column: pa.Array, source: str) -> None:
-    """Check that every sentence says something."""
+def _check_expressions(column: pa.Array, source: str) -> None:
+    """Check that every expression says something."""
     for text in column.unique().to_pylist():
         try:
             clean(text)

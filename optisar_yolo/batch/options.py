@@ -16,10 +16,10 @@ class BatchOptions:
     Attributes:
         workers: Processes that hold a model each.
         cpus: CPU cores of a worker; 0: this machine's divided by the workers, or 1 each on a cluster.
-        batch: Pictures that a worker holds and encodes together.
+        batch: Images that a worker holds and encodes together.
         conf: Least confidence of an answer; None for the threshold of the model's calibration.
-        topk: Boxes per sentence.
-        imgsz: Long side of pictures in the network; None for that of training.
+        topk: Boxes per expression.
+        imgsz: Long side of images in the network; None for that of training.
         device: As Ultralytics writes it: ``"cpu"``, ``"0"``, ``"0,1"``; None: GPUs where there are any.
         address: Ray cluster to join (``"auto"``, ``"host:6379"``, ``"ray://host:10001"``); None: Ray is started on this
             machine and ended again, unless the process has a Ray session already.

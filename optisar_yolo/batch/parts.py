@@ -1,4 +1,4 @@
-"""The work cut up: rows of one picture stay together, and a part is what a worker does and writes at once."""
+"""The work cut up: rows of one image stay together, and a part is what a worker does and writes at once."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-PICTURES = 256  # of a part at most: a dead worker's part is done again, and each part is a file
-ROWS = 20_000  # of a part, but for one picture with more
-PARTS = 8  # per worker at least, where there are pictures enough: so that all end at about the same time
+IMAGES = 256  # of a part at most: a dead worker's part is done again, and each part is a file
+ROWS = 20_000  # of a part, but for one image with more
+PARTS = 8  # per worker at least, where there are images enough: so that all end at about the same time
 
 
 def cut(table: pa.Table, workers: int) -> list[pa.Table]:
@@ -20,26 +20,26 @@ def cut(table: pa.Table, workers: int) -> list[pa.Table]:
         workers: Workers that share them.
 
     Returns:
-        Tables whose rows are ordered by picture, pictures in the order in which they first occur; every picture is in
+        Tables whose rows are ordered by image, images in the order in which they first occur; every image is in
         one part.
     """
     groups: dict[str, list[int]] = {}
     for row, image in enumerate(table["image"].to_pylist()):
         groups.setdefault(image, []).append(row)
-    most = min(max(1, len(groups) // (workers * PARTS)), PICTURES)
+    most = min(max(1, len(groups) // (workers * PARTS)), IMAGES)
     return [table.take(rows).combine_chunks() for rows in _packed(list(groups.values()), most)]
 
 
 def _packed(groups: Sequence[list[int]], most: int) -> Iterator[list[int]]:
-    """Yield the rows of up to ``most`` pictures, with no more than `ROWS` rows where that can be."""
+    """Yield the rows of up to ``most`` images, with no more than `ROWS` rows where that can be."""
     rows: list[int] = []
-    pictures = 0
+    images = 0
     for group in groups:
-        if rows and (pictures == most or len(rows) + len(group) > ROWS):
+        if rows and (images == most or len(rows) + len(group) > ROWS):
             yield rows
-            rows, pictures = [], 0
+            rows, images = [], 0
         rows.extend(group)
-        pictures += 1
+        images += 1
     yield rows
 
 

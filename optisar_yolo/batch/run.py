@@ -14,20 +14,20 @@ import ray.data
 from ray.exceptions import RayError
 from ultralytics.utils import LOGGER, TQDM
 
-from optisar_yolo.batch.folder import Folder
+from optisar_yolo.batch.folder import AnswerFolder
 from optisar_yolo.batch.manifest import read_manifest
 from optisar_yolo.batch.options import BatchError, BatchOptions
 from optisar_yolo.batch.parts import cut, pack
 from optisar_yolo.batch.places import is_uri, parent
 from optisar_yolo.batch.session import session
 from optisar_yolo.batch.worker import Asking, Worker, open_engine
-from optisar_yolo.engine import KnownSentences, find_weights
+from optisar_yolo.engine import KnownExpressions, find_weights
 from optisar_yolo.export import is_export
 from optisar_yolo.serve import Engine
 from optisar_yolo.version import __version__
 
 DEATHS = 3  # of its worker that a part survives; one that kills its workers would otherwise be tried for ever
-NAMED = 10  # pictures that could not be read, in the report
+NAMED = 10  # images that could not be read, in the report
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class BatchResult:
         rows: Rows of the manifest.
         answered: Rows with a box.
         unanswered: Rows whose best box is not sure enough.
-        failed: Rows whose picture could not be read.
-        problems: Those pictures, and why.
+        failed: Rows whose image could not be read.
+        problems: Those images, and why.
         new: Rows that were asked in this run.
-        pictures: Pictures that were asked about in this run.
+        images: Images that were asked about in this run.
         seconds: Time of asking, with that of starting the workers.
         restarts: Workers that took the place of dead ones, as far as they finished a part.
     """
@@ -54,7 +54,7 @@ class BatchResult:
     failed: int
     problems: dict[str, str] = field(default_factory=dict)
     new: int = 0
-    pictures: int = 0
+    images: int = 0
     seconds: float = 0.0
     restarts: int = 0
 
@@ -63,7 +63,7 @@ class BatchResult:
 class _Work:
     """What was done in this run."""
 
-    pictures: int = 0
+    images: int = 0
     seconds: float = 0.0
     replaced: set[str] = field(default_factory=set)  # processes that stood in for dead ones
 
@@ -72,7 +72,7 @@ def run_batch(manifest: str, out: str, model: str, options: BatchOptions | None 
     """Ask all rows of a manifest that have no answer in a folder yet.
 
     Args:
-        manifest: Table of pictures and sentences, path or URI (see :func:`~optisar_yolo.batch.manifest.read_manifest`).
+        manifest: Table of images and expressions, path or URI (see :func:`~optisar_yolo.batch.manifest.read_manifest`).
         out: Folder of answers, path or URI.
         model: Weights or an export; on a cluster, a path that all machines have.
         options: How; see :class:`~optisar_yolo.batch.options.BatchOptions`.
@@ -89,7 +89,7 @@ def run_batch(manifest: str, out: str, model: str, options: BatchOptions | None 
     table = read_manifest(manifest)
     engine = open_engine(model, options.imgsz, options.batch, options.text_weights)  # what is wrong shows up here
     _check_known(engine, table)
-    folder = Folder(_absolute(out))
+    folder = AnswerFolder(_absolute(out))
     folder.begin(_settings(engine, model, options))
     ids = table["id"].to_pylist()
     done = folder.tally(set(ids)).ids
@@ -129,7 +129,7 @@ def _ask(todo: pa.Table, asking: Asking, options: BatchOptions) -> _Work:
         try:
             for batch in counted.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for part in batch.to_pylist():
-                    work.pictures += part["pictures"]
+                    work.images += part["pictures"]
                     if part["again"]:
                         work.replaced.add(part["worker"])
                     bar.update(part["rows"])
@@ -150,32 +150,32 @@ def _reason(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _result(folder: Folder, table: pa.Table, work: _Work, new: int) -> BatchResult:
+def _result(folder: AnswerFolder, table: pa.Table, work: _Work, new: int) -> BatchResult:
     """Read back what the folder holds, and check that every row of the manifest is there once."""
-    pictures = dict(zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True))
-    wanted = set(pictures)
+    counted = dict(zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True))
+    wanted = set(counted)
     tally = folder.tally(wanted)
     if tally.doubled:
         LOGGER.warning(
             f"{len(tally.doubled)} rows are in more than one file of {folder.name}, such as '{min(tally.doubled)}': "
             "two runs wrote into it at the same time"
         )
-    if missing := [key for key in pictures if key not in tally.ids]:
-        images = list(dict.fromkeys(pictures[key] for key in missing))
+    if missing := [key for key in counted if key not in tally.ids]:
+        images = list(dict.fromkeys(counted[key] for key in missing))
         raise BatchError(
             f"{len(missing)} of {len(wanted)} rows have no answer, as their worker failed or died {DEATHS + 1} times "
-            f"(the reason is above): they are of {len(images)} pictures, among them {', '.join(images[:NAMED])}. "
+            f"(the reason is above): they are of {len(images)} images, among them {', '.join(images[:NAMED])}. "
             "A smaller batch= and fewer workers= need less memory; the same command asks these rows again, in smaller "
             f"parts. The other answers are in {folder.name}"
         )
     return BatchResult(
-        folder.name, len(wanted), tally.answered, tally.unanswered, tally.failed, tally.problems, new, work.pictures,
+        folder.name, len(wanted), tally.answered, tally.unanswered, tally.failed, tally.problems, new, work.images,
         round(work.seconds, 2), len(work.replaced),
     )  # fmt: skip
 
 
 def _settings(engine: Engine, model: str, options: BatchOptions) -> dict[str, Any]:
-    """Return all that answers depend on, but for the pictures."""
+    """Return all that answers depend on, but for the images."""
     return {
         "version": __version__,
         "model": Path(engine.name).name,
@@ -206,12 +206,12 @@ def _absolute(name: str) -> str:
 
 
 def _check_known(engine: Engine, table: pa.Table) -> None:
-    """Refuse sentences that an export with fixed ones does not have."""
-    if isinstance(engine.bank, KnownSentences):
+    """Refuse expressions that an export with fixed ones does not have."""
+    if isinstance(engine.bank, KnownExpressions):
         known = set(engine.bank.texts)
         for text in table["text"].unique().to_pylist():
             if text not in known:
-                raise BatchError(f"the model was exported with fixed sentences, and '{text}' is none of them")
+                raise BatchError(f"the model was exported with fixed expressions, and '{text}' is none of them")
 
 
 def report(result: BatchResult) -> str:
@@ -223,13 +223,13 @@ def report(result: BatchResult) -> str:
         named = list(result.problems.items())[:NAMED]
         lines += [f"failed: {problem}" for _, problem in named]
         if len(result.problems) > NAMED:
-            lines.append(f"… and {len(result.problems) - NAMED} more pictures: see the column error")
+            lines.append(f"… and {len(result.problems) - NAMED} more images: see the column error")
     if result.restarts:
         lines.append(f"{result.restarts} workers died and were replaced; their rows were asked again")
     if result.new:
-        rate = result.pictures / result.seconds
+        rate = result.images / result.seconds
         took = f"{result.seconds:.1f} s with the start of the workers"
-        lines.append(f"{result.pictures} pictures in {took}, {rate:.2f} a second")
+        lines.append(f"{result.images} images in {took}, {rate:.2f} a second")
     else:
         lines.append("nothing to do: every row has an answer already")
     return "\n".join([*lines, f"Results saved to {result.folder}"])

@@ -1,4 +1,4 @@
-"""What a worker does with a part of the manifest: read its pictures, ask, write the answers."""
+"""What a worker does with a part of the manifest: read its images, ask, write the answers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import torch
 from pyarrow import fs
 
 from optisar_yolo.api import OptiSAR
-from optisar_yolo.batch.folder import Folder
+from optisar_yolo.batch.folder import AnswerFolder
 from optisar_yolo.batch.parts import name_of, unpack
 from optisar_yolo.batch.places import locate
 from optisar_yolo.data import DataError, read_encoded, read_image
 from optisar_yolo.language import clean
-from optisar_yolo.serve import Answer, Engine, Prepared, Question
+from optisar_yolo.serve import Engine, GroundingAnswer, GroundingRequest, Prepared
 
-SENTENCES = 256  # of a picture that are asked at once: bounds memory, not the answer
+EXPRESSIONS = 256  # of an image that are asked at once: bounds memory, not the answer
 FIELDS = (
     *((name, pa.float32()) for name in ("x1", "y1", "x2", "y2", "confidence")),
     *((name, pa.int32()) for name in ("width", "height")),
@@ -35,7 +35,7 @@ RANK = ("rank", pa.int32())
 
 
 class Asked(NamedTuple):
-    """A row of a part: its number, its picture, and its sentence cleaned."""
+    """A row of a part: its number, its image, and its expression cleaned."""
 
     row: int
     image: str
@@ -49,12 +49,12 @@ class Asking:
     Attributes:
         model: Weights or an export.
         text_weights: Weights of the text encoder, where it does not bring its own.
-        base: Folder that relative pictures start from.
+        base: Folder that relative images start from.
         out: Folder of answers.
         conf: Least confidence of an answer.
-        topk: Boxes per sentence.
-        imgsz: Long side of pictures in the network.
-        batch: Pictures held at once.
+        topk: Boxes per expression.
+        imgsz: Long side of images in the network.
+        batch: Images held at once.
         cpus: Threads of PyTorch.
         gpu: Run on the GPU that Ray gives the worker.
     """
@@ -72,7 +72,7 @@ class Asking:
 
 
 def open_engine(model: str, imgsz: int | None, batch: int, text_weights: str | None, gpu: bool = False) -> Engine:
-    """Open a model that keeps as many encoded pictures as a batch has.
+    """Open a model that keeps as many encoded images as a batch has.
 
     Raises:
         FileNotFoundError: No such weights.
@@ -97,7 +97,7 @@ class Worker:
         torch.set_num_threads(asking.cpus)
         self.asking = asking
         self.engine = open_engine(asking.model, asking.imgsz, asking.batch, asking.text_weights, asking.gpu)
-        self.folder = Folder(asking.out)
+        self.folder = AnswerFolder(asking.out)
         self.again = _stands_in()
 
     def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
@@ -107,54 +107,54 @@ class Worker:
             part: ``rows``: a part as bytes.
 
         Returns:
-            Numbers of pictures and rows, the process that did it, and whether it stands in for a dead one.
+            Numbers of images and rows, the process that did it, and whether it stands in for a dead one.
         """
         table = unpack(part["rows"])
-        images, texts = table["image"].to_pylist(), table["text"].to_pylist()
-        asked = [Asked(i, image, clean(text)) for i, (image, text) in enumerate(zip(images, texts, strict=True))]
-        pictures = [list(group) for _, group in groupby(asked, lambda row: row.image)]
+        decoded, texts = table["image"].to_pylist(), table["text"].to_pylist()
+        asked = [Asked(i, image, clean(text)) for i, (image, text) in enumerate(zip(decoded, texts, strict=True))]
+        images = [list(group) for _, group in groupby(asked, lambda row: row.image)]
         found: list[dict[str, Any]] = []
-        for i in range(0, len(pictures), self.asking.batch):
-            found += self.answer(pictures[i : i + self.asking.batch])
+        for i in range(0, len(images), self.asking.batch):
+            found += self.answer(images[i : i + self.asking.batch])
         self.folder.write(name_of(table["id"].to_pylist()), self._table(table, found))
         return {
-            "pictures": len(pictures),
+            "pictures": len(images),
             "rows": len(table),
             "worker": f"{platform.node()}:{os.getpid()}",
             "again": self.again,
         }
 
-    def answer(self, pictures: Sequence[list[Asked]]) -> list[dict[str, Any]]:
-        """Ask about a few pictures.
+    def answer(self, images: Sequence[list[Asked]]) -> list[dict[str, Any]]:
+        """Ask about a few images.
 
         Args:
-            pictures: The rows of each.
+            images: The rows of each.
 
         Returns:
             Columns of the answers, and the row of each.
         """
         out: list[dict[str, Any]] = []
         ready: list[tuple[Prepared, list[Asked]]] = []
-        for rows in pictures:
+        for rows in images:
             try:
-                image = read_picture(rows[0].image, self.asking.base)
+                image = read_record_image(rows[0].image, self.asking.base)
             except DataError as error:
                 out += [{"row": asked.row, "answered": False, "error": str(error), "rank": 1} for asked in rows]
                 continue
             ready.append((Prepared.of(rows[0].image, image, self.asking.imgsz), rows))
         most = max((len(rows) for _, rows in ready), default=0)
-        for start in range(0, most, SENTENCES):  # the pictures are remembered from one round to the next
-            out += self._round([(p, rows[start : start + SENTENCES]) for p, rows in ready if len(rows) > start])
+        for start in range(0, most, EXPRESSIONS):  # the images are remembered from one round to the next
+            out += self._round([(p, rows[start : start + EXPRESSIONS]) for p, rows in ready if len(rows) > start])
         return out
 
     def _round(self, asked: Sequence[tuple[Prepared, list[Asked]]]) -> list[dict[str, Any]]:
-        """Ask a limited number of sentences of every picture."""
+        """Ask a limited number of expressions of every image."""
         a = self.asking
-        questions = [Question(picture, tuple(row.text for row in rows), a.conf, a.topk) for picture, rows in asked]
+        questions = [GroundingRequest(image, tuple(row.text for row in rows), a.conf, a.topk) for image, rows in asked]
         out: list[dict[str, Any]] = []
-        for (picture, rows), answers in zip(asked, self.engine.answer(questions), strict=True):
+        for (image, rows), answers in zip(asked, self.engine.answer(questions), strict=True):
             for row, answer in zip(rows, answers, strict=True):
-                width, height = picture.size
+                width, height = image.size
                 out += [{"row": row.row, "width": width, "height": height} | box for box in _boxes(answer)]
         return out
 
@@ -166,8 +166,8 @@ class Worker:
         return table
 
 
-def read_picture(name: str, base: str) -> np.ndarray:
-    """Read a picture from wherever it lies.
+def read_record_image(name: str, base: str) -> np.ndarray:
+    """Read an image from wherever it lies.
 
     Args:
         name: Path or URI, as the manifest has it.
@@ -177,7 +177,7 @@ def read_picture(name: str, base: str) -> np.ndarray:
         uint8 [h, w, 3] BGR.
 
     Raises:
-        DataError: It is not there, not to be reached, or no picture.
+        DataError: It is not there, not to be reached, or no image.
     """
     try:
         filesystem, path = locate(name, base)
@@ -188,10 +188,10 @@ def read_picture(name: str, base: str) -> np.ndarray:
     except DataError:
         raise
     except (OSError, ValueError) as error:
-        raise DataError(f"{name}: picture cannot be read ({error}); correct the path") from error
+        raise DataError(f"{name}: image cannot be read ({error}); correct the path") from error
 
 
-def _boxes(answer: Answer) -> list[dict[str, Any]]:
+def _boxes(answer: GroundingAnswer) -> list[dict[str, Any]]:
     """Return the boxes of an answer, best first; without any, what the best one lacked."""
     if not answer.boxes:
         return [{"confidence": answer.best, "answered": False, "rank": 1}]

@@ -1,7 +1,12 @@
 """The ``optisar`` command: the grammar of ``yolo``, with our models as defaults and a few verbs of its own.
 
-``optisar train data=optsar.yaml`` is ``yolo train model=optisar++.yaml data=optsar.yaml``. The command switches the
-import hook on for itself, so it works where ``OPTISAR_AUTOLOAD=0``.
+1. A verb of our own is a module of this folder: ``COMMAND`` declares its options, ``main(values)`` does the work. A verb
+   with verbs of its own (``optisar dataset split``) has ``COMMANDS`` instead, and ``main(name, values)``.
+2. Every other verb is Ultralytics' (``optisar train data=optsar.yaml`` is ``yolo train model=optisar++.yaml
+   data=optsar.yaml``), with our configuration keys beside its own.
+3. ``optisar VERB --help`` is written from the declarations.
+
+The command switches the import hook on for itself, so it works where ``OPTISAR_AUTOLOAD=0``.
 """
 
 from __future__ import annotations
@@ -9,113 +14,41 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from types import ModuleType
 
 from optisar_yolo import boot
-from optisar_yolo.plugin import SETTINGS
-from optisar_yolo.utils import BUILD_MODEL, BUNDLED_MODEL, HELP_WORDS, UsageError, check_known, nearest, parse, plain
+from optisar_yolo.plugin import SETTINGS, keys_of_mode
+from optisar_yolo.utils import (
+    BUILD_MODEL,
+    BUNDLED_MODEL,
+    HELP_WORDS,
+    Command,
+    UsageError,
+    nearest,
+    option_lines,
+    plain,
+)
 from optisar_yolo.version import __version__
 
 TRACEBACK = "OPTISAR_TRACEBACK"
 """Environment variable: any value shows the whole traceback of an error, for a report."""
 
+VERBS = (
+    "demo", "calibrate", "annotate", "score", "zeroshot", "view", "explain", "scene", "batch", "dataset",
+    "import-weights", "reproduce", "app", "serve", "params", "distill",
+)  # fmt: skip
+"""Commands of our own, each a module of this folder."""
 
-@dataclass(frozen=True)
-class Verb:
-    """A command of our own.
-
-    Attributes:
-        module: Module that does the work, imported when the verb is used.
-        function: Its function; it takes the ``key=value`` arguments as one dictionary of strings, and may
-            return an exit status.
-        help: One line for the help page.
-        nested: It has verbs of its own, and takes the words as they are.
-        first: Key of a first word without ``=``, where the command takes one.
-    """
-
-    module: str
-    function: str
-    help: str
-    nested: bool = False
-    first: str = ""
-
-
-VERBS: dict[str, Verb] = {
-    "demo": Verb("optisar_yolo.commands.demo", "main", "see it work on rendered scenes: validate, ask, train a little"),
-    "calibrate": Verb(
-        "optisar_yolo.commands.calibrate",
-        "main",
-        "make confidences probabilities: model=best.pt data=… save=…",
-    ),
-    "annotate": Verb(
-        "optisar_yolo.annotate.annotate",
-        "main",
-        "boxes and captions for pictures without any: source=folder pool=captions.txt conf=0.6",
-    ),
-    "score": Verb(
-        "optisar_yolo.evaluation.score",
-        "main",
-        "the table of val for any model's boxes: predictions.json data=… split=test",
-        first="predictions",
-    ),
-    "zeroshot": Verb(
-        "optisar_yolo.evaluation.zeroshot",
-        "main",
-        "ask Grounding DINO or OWLv2 a split, for score: model=<folder or hub name> data=… save=predictions.json",
-        first="model",
-    ),
-    "view": Verb("optisar_yolo.engine.view", "main", "look at augmented pictures and their sentences: data=… mosaic=1"),
-    "explain": Verb(
-        "optisar_yolo.explain.command",
-        "main",
-        'see where a sentence scores and which experts work: source=… text="…", or data=… split=test',
-    ),
-    "scene": Verb(
-        "optisar_yolo.geo.command", "main", 'ask a GeoTIFF of any size: source=scene.tif text="the leftmost ship"'
-    ),
-    "batch": Verb(
-        "optisar_yolo.batch.command",
-        "main",
-        "ask a table of pictures and sentences with several workers: manifest=asks.parquet out=answers",
-    ),
-    "dataset": Verb(
-        "optisar_yolo.construction.commands", "main", "build a grounding data set (optisar dataset help)", nested=True
-    ),
-    "import-weights": Verb(
-        "optisar_yolo.paper.release",
-        "main",
-        "take over the authors' published weights: official.pt save=… late=True fixed_patch=True",
-        first="model",
-    ),
-    "reproduce": Verb(
-        "optisar_yolo.paper.commands",
-        "main",
-        "the paper's tables, run again (optisar reproduce lists them): table2 data=… dry_run=True",
-        nested=True,
-    ),
-    "app": Verb("optisar_yolo.serve.run_app", "main", "browser app: drop a picture, type sentences: port=7860 model=…"),
-    "serve": Verb("optisar_yolo.serve.run_service", "main", "HTTP service with batching and limits: port=8000 model=…"),
-    "params": Verb("optisar_yolo.commands.main", "params", "parameter counts of the five scales"),
-    "distill": Verb("optisar_yolo.text.distillation.distill", "main", "make the small text encoder from a larger one"),
+MODES = {
+    "train": "train a model: data=optsar.yaml model=optisar++n.yaml epochs=50 (scales n, s, m, l, x; plain is m)",
+    "val": "validate: model=best.pt data=optsar.yaml split=test prints the optical / SAR / all table",
+    "predict": 'ground expressions: model=best.pt source=port.jpg text="the SAR ship in the upper left"',
+    "export": "write the network for other programs: model=best.pt format=onnx (or openvino, torchscript)",
+    "benchmark": "export to every format, validate each and time it: model=best.pt data=optsar.yaml",
+    "track": "follow what the expressions mean through a video: model=best.pt source=video.mp4 text=…",
 }
-
-HELP = """\
-optisar {version}: ask an optical or SAR picture for an object in plain words, get its box.
-
-  optisar train    data=optsar.yaml model=optisar++n.yaml epochs=50     scales: optisar++n … optisar++x; plain = m
-  optisar val      model=best.pt data=optsar.yaml split=test            the optical / SAR / all table
-  optisar predict  model=best.pt source=port.jpg text="the SAR ship in the upper left"
-  optisar export   model=best.pt format=onnx                            or openvino, torchscript
-
-Own commands
-{verbs}
-
-Own arguments, beside those of Ultralytics (optisar cfg lists them)
-{keys}
-
-optisar checks | version | settings | cfg | help do what they do in yolo. Without model=, train starts from
-{build} and every other mode uses {bundled}, which comes with the package."""
+"""Modes of Ultralytics that have keys of ours, with what they do."""
 
 STOCK_WORDS = ("version", "checks", "settings", "cfg", "copy-cfg", "login", "logout", "solutions")
 """Commands that Ultralytics answers itself."""
@@ -132,11 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0].lower() in HELP_WORDS:
-        print(help_page())
+        print(help_page() if len(args) < 2 else help_of(args[1:]))
         return 0
     try:
         if args[0] in VERBS:
-            return _run_verb(VERBS[args[0]], args[1:])
+            return _run_verb(args[0], args[1:])
         return _run_stock(args)
     except UsageError as error:
         print(f"optisar: {error}\nRun 'optisar help' for the commands.", file=sys.stderr)
@@ -151,46 +84,102 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def module_of(verb: str) -> ModuleType:
+    """Import the module of a verb of our own. What it works with is imported when it runs."""
+    return importlib.import_module(f"optisar_yolo.commands.{verb.replace('-', '_')}")
+
+
+def commands_of(verb: str) -> Mapping[str, Command]:
+    """Return the commands that a verb of our own declares, by what follows the verb; ``""``: nothing does."""
+    module = module_of(verb)
+    return dict(module.COMMANDS) if hasattr(module, "COMMANDS") else {"": module.COMMAND}
+
+
 def help_page() -> str:
     """Return the text of ``optisar help``."""
-    return HELP.format(
-        version=__version__,
-        build=BUILD_MODEL,
-        bundled=BUNDLED_MODEL,
-        verbs="\n".join(f"  optisar {name:<14} {verb.help}" for name, verb in VERBS.items()),
-        keys="\n".join(
-            f"  {name:<13}{setting.help} (default: {setting.default})" for name, setting in SETTINGS.items()
-        ),
+    own = {
+        verb: module_of(verb).HELP if hasattr(module_of(verb), "HELP") else module_of(verb).COMMAND.help
+        for verb in VERBS
+    }
+    lines = [
+        f"optisar {__version__}: ground referring expressions in optical and SAR images.",
+        "",
+        "Modes, as in yolo",
+        *(f"  optisar {mode:<14} {text}" for mode, text in MODES.items()),
+        "",
+        "Own commands",
+        *(f"  optisar {verb:<14} {text}" for verb, text in own.items()),
+        "",
+        "optisar VERB --help lists every argument of VERB.",
+        "optisar checks | version | settings | cfg do what they do in yolo.",
+        f"Without model=, train starts from {BUILD_MODEL} and every other mode uses {BUNDLED_MODEL},",
+        "which comes with the package.",
+    ]
+    return "\n".join(lines)
+
+
+def help_of(words: Sequence[str]) -> str:
+    """Return the help of a verb.
+
+    Args:
+        words: The verb, and of a verb with verbs of its own perhaps one of these.
+
+    Raises:
+        UsageError: There is no such verb.
+    """
+    verb = words[0]
+    if verb in MODES:
+        return mode_page(verb)
+    if verb not in VERBS:
+        raise UsageError(f"unknown command '{verb}'{nearest(verb, [*MODES, *VERBS])}")
+    commands = commands_of(verb)
+    if "" in commands:
+        return commands[""].page()
+    if len(words) > 1 and words[1] in commands:
+        return commands[words[1]].page()
+    return "\n".join(
+        [
+            f"optisar {verb}: {module_of(verb).HELP}",
+            "",
+            *(f"  optisar {command.name:<20} {command.help}" for command in commands.values()),
+            "",
+            f"optisar {verb} NAME --help lists every argument of NAME.",
+        ]
     )
 
 
-def params(options: dict[str, str]) -> None:
-    """Print the parameter counts of the five scales.
+def mode_page(mode: str) -> str:
+    """Return the help of one of Ultralytics' modes: our keys, then all of Ultralytics'."""
+    from ultralytics.utils import DEFAULT_CFG_PATH
 
-    Args:
-        options: Must be empty; the command has no arguments.
-    """
-    if options:
-        raise UsageError(f"'optisar params' takes no arguments, got '{next(iter(options))}'")
-    from optisar_yolo.nn import count_table
+    own = option_lines(keys_of_mode(mode))
+    lines = [f"optisar {mode} key=value …", "", MODES[mode], ""]
+    lines += ["Own arguments", *own, ""] if own else []
+    lines.append("Arguments of Ultralytics (https://docs.ultralytics.com/usage/cfg)")
+    for line in DEFAULT_CFG_PATH.read_text(encoding="utf-8").splitlines():
+        key, colon, rest = line.partition(":")
+        if not colon or line.startswith(("#", " ")):
+            continue
+        value, _, comment = rest.partition("#")
+        default = f" (default: {value.strip()})" if value.strip() else ""
+        lines.append(f"  {key:<16} {comment.strip()}{default}")
+    return "\n".join(lines)
 
-    print(count_table())
 
-
-def _run_verb(verb: Verb, words: Sequence[str]) -> int:
-    """Run a command of our own; keys are checked where the module says which it knows (``DEFAULTS``)."""
+def _run_verb(verb: str, words: Sequence[str]) -> int:
+    """Run a command of our own."""
     boot.install(force=True)
-    module = importlib.import_module(verb.module)
-    if verb.nested:
-        return int(getattr(module, verb.function)(list(words)))
-    if verb.first and words and "=" not in words[0]:
-        words = [f"{verb.first}={words[0]}", *words[1:]]
-    options = parse(words)
-    known = getattr(module, "DEFAULTS", None)
-    if known is not None:
-        for key in options:
-            check_known(key, known)
-    return int(getattr(module, verb.function)(options) or 0)
+    commands = commands_of(verb)
+    names = [w for w in words if w.lower() not in HELP_WORDS]
+    if len(names) < len(words) or ("" not in commands and not words):
+        print(help_of([verb, *names]))
+        return 0
+    main = module_of(verb).main
+    if "" in commands:
+        return int(main(commands[""].parse(words)) or 0)
+    if words[0] not in commands:
+        raise UsageError(f"unknown command 'optisar {verb} {words[0]}'{nearest(words[0], commands)}")
+    return int(main(words[0], commands[words[0]].parse(words[1:])) or 0)
 
 
 def _run_stock(words: list[str]) -> int:
@@ -203,6 +192,9 @@ def _run_stock(words: list[str]) -> int:
     args = with_packaged_cfg(cfg.merge_equals_args(words))
     first = args[0].lower().lstrip("-")
     modes = [word.removeprefix("mode=") for word in args if word.removeprefix("mode=") in cfg.MODES]
+    if modes and modes[0] in MODES and any(word.lower() in HELP_WORDS for word in args):
+        print(mode_page(modes[0]))
+        return 0
     if first in ("version", "v"):
         print(f"optisar-yolo {__version__}")
     elif first == "cfg":
@@ -215,7 +207,7 @@ def _run_stock(words: list[str]) -> int:
         print(f"optisar: no model= given, using {model}")
         args.append(f"model={model}")
 
-    # Ultralytics keeps this very list. A program name that ends with 'yolo' makes `predict` save its pictures.
+    # Ultralytics keeps this very list. A program name that ends with 'yolo' makes `predict` save its images.
     before, sys.argv[:] = list(sys.argv), ["optisar-yolo", *args]
     stock_help, cfg.CLI_HELP_MSG = cfg.CLI_HELP_MSG, ""  # it explains `yolo`
     try:

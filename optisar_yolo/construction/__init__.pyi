@@ -1,4 +1,4 @@
-from .sources.pictures import SUFFIXES as SUFFIXES
+from .sources.images import SUFFIXES as SUFFIXES
 from .writing.split import (
     Group as Group,
     stratify as stratify,

@@ -29,12 +29,12 @@ def main(options: dict[str, Any]) -> int:
     """
     recipe = load_recipe(options["recipe"])
     to = options["to"] or recipe.name
-    card = str(Path(to) / f"{recipe.name.lower()}.yaml")
+    config = str(Path(to) / f"{recipe.name.lower()}.yaml")
     given: dict[str, dict[str, Any]] = {
         "import": {k: options[k] for k in ("recipe", "root")},
         "write": {"to": to},
-        "validate": {"data": card, "recipe": options["recipe"]},
-        "stats": {"data": card},
+        "validate": {"data": config, "recipe": options["recipe"]},
+        "stats": {"data": config},
     }
     for step in ("import", *(s for s in STEPS if s in recipe.build)):
         module = importlib.import_module(f"optisar_yolo.construction.{VERBS[step][0]}")

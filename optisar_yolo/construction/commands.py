@@ -21,10 +21,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "review": ("review.review", "accept, correct or reject flagged objects in the browser"),
     "transform": (
         "transforms.transform",
-        "mirror and turn pictures of rare categories, rewrite their captions",
+        "mirror and turn images of rare categories, rewrite their captions",
     ),
-    "split": ("writing.split", "assign pictures to train, val and test"),
-    "write": ("writing.write", "write pictures, COCO JSON, VOC XML and YOLO labels: to=…"),
+    "split": ("writing.split", "assign images to train, val and test"),
+    "write": ("writing.write", "write images, COCO JSON, VOC XML and YOLO labels: to=…"),
     "validate": ("checking.validate", "check a written data set: data=… strict=True"),
     "stats": ("checking.stats", "numbers and figures of a written data set: data=…"),
     "build": ("builder", "all steps of a recipe: recipe=optsar-rsvg.yaml root=/data to=…"),

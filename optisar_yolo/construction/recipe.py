@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ultralytics.utils import LOGGER
 
 from optisar_yolo.construction.steps import CHAIN
-from optisar_yolo.data import MODALITIES, SPLITS, DataError, card_names, modality_of
+from optisar_yolo.data import MODALITIES, SPLITS, DataError, dataset_names, modality_of
 from optisar_yolo.plugin import find_packaged
 
 FORMATS = ("voc", "list", "coco", "yolo")
@@ -28,21 +29,21 @@ class Source:
     """Where one source lies and how it is read.
 
     Attributes:
-        name: Prefix of its pictures' names.
+        name: Prefix of its images' names.
         format: One of `FORMATS`: VOC XML with descriptions, a pickled or JSON list, COCO JSON with captions,
             YOLO labels.
         path: Its folder, under the root given to `import`.
         modality: "optical" or "sar".
         licence: Under what it may be used, as its authors say.
-        images: Folders of its pictures under `path`; the first in which a picture lies counts. Folders "train", "val"
+        images: Folders of its images under `path`; the first in which an image lies counts. Folders "train", "val"
             and "test" in them are looked into by themselves.
         annotations: Folder of its XML or label files, under `path`.
         files: Split to the list or COCO file that holds it, or to several ("" for files without splits), under `path`.
         index: Split to the file of running object numbers (voc), under `path`.
         boxes: "xyxy" or "xywh"; "" for what is usual: "xywh" in COCO, "xyxy" in VOC and lists.
         names: Words of its class numbers (yolo), in their order.
-        categories: Its words to names of the data card; `ANY` for all others.
-        expect: Numbers that must be met: "pictures" that were found, "objects" in the annotations, and "train", "val"
+        categories: Its words to names of the dataset config; `ANY` for all others.
+        expect: Numbers that must be met: "images" that were found, "objects" in the annotations, and "train", "val"
             and "test", the objects of a split.
     """
 
@@ -78,7 +79,7 @@ class Recipe:
         names: Category names in their order, each with its modality first.
         sources: Its sources.
         build: Steps after `import` with their options, in the order of `STEPS`.
-        released: What `validate strict=True` asserts: split or "all" to {"pictures": n, "expressions": n}.
+        released: What `validate strict=True` asserts: split or "all" to {"images": n, "expressions": n}.
     """
 
     name: str
@@ -132,8 +133,8 @@ def recipe_of(content: Mapping[str, Any], where: str) -> Recipe:
         DataError: Content that means nothing.
     """
     content = dict(content)
-    if "card" in content:  # the categories of a data card
-        content["names"] = card_names(str(content.pop("card")))
+    if "card" in content:  # the categories of a dataset config
+        content["names"] = dataset_names(str(content.pop("card")))
     for key in ("build", "released"):
         steps = content[key] = content.get(key) or {}
         if not isinstance(steps, Mapping) or not all(v is None or isinstance(v, Mapping) for v in steps.values()):
@@ -144,11 +145,13 @@ def recipe_of(content: Mapping[str, Any], where: str) -> Recipe:
         sources = tuple(_source(s, where) for s in content.pop("sources"))
         recipe = Recipe(sources=sources, **{**content, "names": tuple(content.get("names", ()))})
     except TypeError as error:
-        raise DataError(f"{where}: {error}; known keys are name, names or card, sources, build, released") from error
+        raise DataError(
+            f"{where}: {error}; known keys are name, names or dataset config, sources, build, released"
+        ) from error
     if unnamed := [n for n in recipe.names if not isinstance(n, str) or modality_of(n) is None]:
         raise DataError(f"{where}: category '{unnamed[0]}' must begin with {' or '.join(MODALITIES)}")
     if len({s.name for s in sources}) < len(sources):
-        raise DataError(f"{where}: two sources have the same name; names keep the pictures apart")
+        raise DataError(f"{where}: two sources have the same name; names keep the images apart")
     for source in sources:
         for word, name in source.categories.items():
             if name not in recipe.names:
@@ -179,6 +182,9 @@ def _source(content: object, where: str) -> Source:
         raise DataError(f"{where}: a source is a mapping with name, format, path and modality, not {content!r}")
     name = content.get("name", "?")
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    if "pictures" in given:
+        LOGGER.warning(f"{where}: source {name}: the key 'pictures' is now 'images'")
+        given["images"] = given.pop("pictures")
     if isinstance(given.get("images"), str):
         given["images"] = (given["images"],)
     try:

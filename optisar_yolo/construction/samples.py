@@ -1,4 +1,4 @@
-"""What every step of data-set construction reads and writes: one picture with its objects, one JSON line each.
+"""What every step of data-set construction reads and writes: one image with its objects, one JSON line each.
 
 Files of lines are read and written one line at a time, so that memory does not grow with the data set.
 """
@@ -15,18 +15,18 @@ from optisar_yolo.data import DataError
 from optisar_yolo.utils import appearing
 
 TRANSFORMS = ("hflip", "vflip", "rot180")
-"""Ways in which a picture may be changed: mirrored left to right, mirrored top to bottom, turned by 180 degrees."""
+"""Ways in which an image may be changed: mirrored left to right, mirrored top to bottom, turned by 180 degrees."""
 
 
 @dataclass
 class Instance:
-    """One object of a picture.
+    """One object of an image.
 
     Attributes:
         id: Unique in the data set and kept from step to step: "opt-rsvg/000001.jpg#0"; a transformed copy's ends with
             "@hflip".
-        box: xyxy in pixels. As the source says after `import`, inside the picture and of positive area after `clean`.
-        category: The source's word after `import`, a name of the data card ("optical ship") after `clean`.
+        box: xyxy in pixels. As the source says after `import`, inside the image and of positive area after `clean`.
+        category: The source's word after `import`, a name of the dataset config ("optical ship") after `clean`.
         captions: Its expressions; empty for an object nobody described.
         split: "train", "val" or "test" where the source assigns it, else "".
         flags: Why somebody should look at it ("screen: best IoU 0.12"), empty where nothing is suspected.
@@ -42,7 +42,7 @@ class Instance:
 
 @dataclass
 class Sample:
-    """One picture.
+    """One image.
 
     Attributes:
         name: Unique in the data set: "opt-rsvg/000001.jpg"; a transformed copy's ends with "@hflip".
@@ -53,8 +53,8 @@ class Sample:
         height: In pixels.
         instances: Its objects.
         transform: How the file's pixels are to be changed when the set is written: "" or one of `TRANSFORMS`. Boxes and
-            captions are of the changed picture.
-        split: "train", "val" or "test" once assigned to the whole picture, else "".
+            captions are of the changed image.
+        split: "train", "val" or "test" once assigned to the whole image, else "".
     """
 
     name: str
@@ -69,7 +69,7 @@ class Sample:
 
     @property
     def origin(self) -> str:
-        """Name of the picture that this one was made from; its own where it was not transformed."""
+        """Name of the image that this one was made from; its own where it was not transformed."""
         return self.name.removesuffix(f"@{self.transform}") if self.transform else self.name
 
 

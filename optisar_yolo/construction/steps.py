@@ -32,7 +32,7 @@ R = TypeVar("R")
 CHAIN = ("import", "clean", "describe", "screen", "review", "transform", "split")
 """The steps that write samples, in their order; all but the first and the last may be left out."""
 GROWING = ("transform",)
-"""Steps that write more pictures than they read."""
+"""Steps that write more images than they read."""
 SAID = 16
 """Counts that are printed; the manifest has them all."""
 
@@ -42,7 +42,7 @@ class Report:
     """What a step did.
 
     Attributes:
-        counts: Numbers to report, by name ("pictures", "captions rewritten").
+        counts: Numbers to report, by name ("images", "captions rewritten").
         problems: Records that were dropped or mended, with the first few of each kind named.
     """
 
@@ -128,7 +128,7 @@ def run(
     report = Report()
     start = time.perf_counter()
     total = len(source) if isinstance(source, SampleFile) and step not in GROWING else None
-    samples = TQDM(_counted(function(source, report), report), desc=step, total=total, unit=" pictures")
+    samples = TQDM(_counted(function(source, report), report), desc=step, total=total, unit=" images")
     try:
         if dry_run:
             deque(samples, maxlen=0)

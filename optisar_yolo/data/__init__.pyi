@@ -3,8 +3,8 @@ from .cases import (
     predicted_box as predicted_box,
 )
 from .checks import (
-    EXAMPLES as EXAMPLES,
     Box as Box,
+    EXAMPLES as EXAMPLES,
     Skips as Skips,
     clip as clip,
     from_xywh as from_xywh,
@@ -14,12 +14,12 @@ from .checks import (
     label_boxes as label_boxes,
 )
 from .config import (
+    DataError as DataError,
+    DatasetConfig as DatasetConfig,
     MODALITIES as MODALITIES,
     SPLITS as SPLITS,
-    Card as Card,
-    DataError as DataError,
-    card_names as card_names,
-    load_card as load_card,
+    dataset_names as dataset_names,
+    load_dataset_config as load_dataset_config,
     modality_of as modality_of,
 )
 from .dataset import (
@@ -31,7 +31,7 @@ from .geometry import (
     STRIDE as STRIDE,
     letterbox as letterbox,
     to_canvas as to_canvas,
-    to_picture as to_picture,
+    to_image as to_image,
 )
 from .images import (
     read_encoded as read_encoded,
@@ -40,9 +40,9 @@ from .images import (
 from .loader import GroundingLoader as GroundingLoader
 from .prompts import written as written
 from .records import (
+    ImageRecord as ImageRecord,
     SAME_BOX as SAME_BOX,
     SAME_OBJECT as SAME_OBJECT,
-    Picture as Picture,
     load_split as load_split,
     modality_by_name as modality_by_name,
     read_json as read_json,

@@ -3,14 +3,15 @@
 Mirrors and turns by 90 degrees rewrite direction words; a caption that cannot be rewritten is left out for that sample.
 A crop, like a mosaic (`optisar_yolo.data.mosaic`), changes what "left", "the largest" and "the only one" mean: captions
 that the boxes still prove are kept, the others make room for ones derived from the boxes that are left (`retell`). Zoom
-draws the whole picture smaller, anywhere on the canvas and with a slightly changed aspect: positions in the unpadded
-picture stay what they are. Light, colour and speckle are in `optisar_yolo.data.radiometry`.
+draws the whole image smaller, anywhere on the canvas and with a slightly changed aspect: positions in the unpadded
+image stay what they are. Light, colour and speckle are in `optisar_yolo.data.radiometry`.
 
 What a cut leaves of an object is judged by its visible part. Less than `KEEP` of it is a *remnant*: it has no caption
-and is the answer to no sentence, yet it stays among the boxes, because its pixels are still there. A sentence is false
-of a remnant only where the boxes prove it; otherwise the pair is left out of the loss (`open_doubts`). So a remnant is
-neither taught as a hit nor as background of a sentence that may mean it. How large a cut object is cannot be seen:
-nothing is said about sizes in its category. All this takes the labels for complete, as `Scene.describe` does.
+and is the answer to no expression, yet it stays among the boxes, because its pixels are still there. An expression is
+false of a remnant only where the boxes prove it; otherwise the pair is left out of the loss (`open_doubts`). So a
+remnant is neither taught as a hit nor as background of an expression that may mean it. How large a cut object is cannot
+be seen: nothing is said about sizes in its category. All this takes the labels for complete, as
+`LabelledObjects.describe` does.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo.language import Meaning, Scene, flip, has_colour, noun_of, parse, rotate90
+from optisar_yolo.language import LabelledObjects, Meaning, flip, has_colour, noun_of, parse, rotate90
 
 ASPECT = 0.1  # largest relative stretch of one side against the other
 WHOLE = 0.95  # share from which an object counts as whole: labelled boxes are not exact
@@ -35,18 +36,18 @@ Captions = tuple[tuple[str, ...], ...]
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A picture on its way to the network; operations return new views and leave arrays alone.
+    """An image on its way to the network; operations return new views and leave arrays alone.
 
     Attributes:
         img: uint8 [h, w, 3], BGR; it may be at another scale than the boxes.
-        boxes: float32 [N, 4], xyxy in pixels of a picture of `size`: the visible part of each object.
+        boxes: float32 [N, 4], xyxy in pixels of an image of `size`: the visible part of each object.
         names: Category name of each object ("sar ship").
         captions: For each object what may be said of it.
         size: Width and height in the boxes' pixels.
         modality: "optical" or "sar".
         share: float32 [N], the visible share of each object; all of it by default.
         retold: The captions were derived anew from the boxes.
-        fills: The picture is a whole canvas, and must not be drawn smaller.
+        fills: The image is a whole canvas, and must not be drawn smaller.
     """
 
     img: NDArray[np.uint8]
@@ -75,13 +76,13 @@ class View:
         return frozenset(self.names[i] for i in np.flatnonzero(self.share < WHOLE))
 
     @cached_property
-    def scene(self) -> Scene:
+    def scene(self) -> LabelledObjects:
         """All objects that can be seen, remnants too, ready for questions."""
-        return Scene(self.boxes, self.names, self.size)
+        return LabelledObjects(self.boxes, self.names, self.size)
 
 
 def mirror(view: View, horizontal: bool, vertical: bool, rewrite: bool = True) -> View:
-    """Mirror a picture with its boxes and captions.
+    """Mirror an image with its boxes and captions.
 
     Args:
         view: What to mirror.
@@ -105,7 +106,7 @@ def mirror(view: View, horizontal: bool, vertical: bool, rewrite: bool = True) -
 
 
 def turn(view: View, turns: int, rng: np.random.Generator, rewrite: bool = True) -> View:
-    """Turn a picture counter-clockwise by quarter turns, with its boxes and captions.
+    """Turn an image counter-clockwise by quarter turns, with its boxes and captions.
 
     Args:
         view: What to turn.
@@ -199,7 +200,7 @@ def retell(view: View, rng: np.random.Generator) -> View:
     category.
 
     Args:
-        view: A view whose captions were written for another picture.
+        view: A view whose captions were written for another image.
         rng: Source of the wording.
     """
     captions: list[tuple[str, ...]] = []
@@ -213,7 +214,7 @@ def surely(view: View, index: int, rng: np.random.Generator) -> tuple[str, ...]:
     """Describe an object by what the boxes prove true of it and false of all others of its category.
 
     Args:
-        view: The picture.
+        view: The image.
         index: Which object; a remnant is not described.
         rng: Source of the wording.
     """
@@ -247,12 +248,12 @@ def open_doubts(view: View, texts: Sequence[str], targets: NDArray[np.float32]) 
     """Leave out of the loss what cannot be known of cut objects.
 
     Args:
-        view: The picture.
-        texts: T sentences.
+        view: The image.
+        texts: T expressions.
         targets: [N, T], 1 true, 0 false, -1 leave out.
 
     Returns:
-        The targets with the rows of remnants at 0 where the sentence is proven false of them, else at -1. Where
+        The targets with the rows of remnants at 0 where the expression is proven false of them, else at -1. Where
         captions were derived anew, sizes in a category with a cut object are at -1, too.
     """
     if not view.trimmed:
@@ -272,13 +273,13 @@ def open_doubts(view: View, texts: Sequence[str], targets: NDArray[np.float32]) 
 def zoom(
     imgsz: int, height: int, width: int, scale: float, rng: np.random.Generator
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Choose how large and where on a square canvas a picture is drawn.
+    """Choose how large and where on a square canvas an image is drawn.
 
     Args:
         imgsz: Side of the canvas.
-        height: Of the picture.
-        width: Of the picture.
-        scale: Largest relative reduction; 0 draws the picture as large as it goes and centred.
+        height: Of the image.
+        width: Of the image.
+        scale: Largest relative reduction; 0 draws the image as large as it goes and centred.
         rng: Source of chance.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Pictures of nothing but ground: windows between the objects, of which every sentence about an object is false.
+"""Images of nothing but ground: windows between the objects, of which every expression about an object is false.
 
-A picture of a data set shows what its sentences ask for, so that a network never learns what it looks like where
-nothing is; in a large scene most tiles are like that. Ultralytics' background pictures, made of the pictures at hand.
+An image of a data set shows what its expressions ask for, so that a network never learns what it looks like where
+nothing is; in a large scene most tiles are like that. Ultralytics' background images, made of the images at hand.
 Labels are taken for complete: a window without boxes shows no object of the categories.
 """
 
@@ -17,8 +17,8 @@ from optisar_yolo.data.mosaic import mosaic
 
 LEAST = 0.25  # smallest share of each side that a window keeps
 MARGIN = 0.02  # share of the longer side that stays between a window and a box: labelled boxes are not exact
-TRIES = 40  # windows that are drawn of a picture
-PICTURES = 12  # pictures that are drawn for the four windows of a canvas, at most
+TRIES = 40  # windows that are drawn of an image
+IMAGES = 12  # images that are drawn for the four windows of a canvas, at most
 
 
 def bare(view: View, rng: np.random.Generator) -> View | None:
@@ -57,16 +57,16 @@ def background(draw: Callable[[], View], imgsz: int, rng: np.random.Generator) -
     """Fill a canvas with four windows of ground.
 
     Args:
-        draw: Gives a random picture of one modality.
+        draw: Gives a random image of one modality.
         imgsz: Side of the canvas in pixels.
         rng: Source of all choices.
 
     Returns:
         The canvas [imgsz, imgsz, 3] without objects; fewer than four windows are repeated, mirrored. None where none
-        of `PICTURES` pictures has room between its objects.
+        of `IMAGES` images has room between its objects.
     """
     windows: list[View] = []
-    for _ in range(PICTURES):
+    for _ in range(IMAGES):
         window = bare(draw(), rng)
         windows += [window] if window else []
         if len(windows) == 4:

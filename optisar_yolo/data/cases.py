@@ -1,4 +1,4 @@
-"""Single cases of a validation: which expression was asked of which picture, and what the answer was."""
+"""Single cases of a validation: which expression was asked of which image, and what the answer was."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Case(NamedTuple):
     """One expression with its answer.
 
     Attributes:
-        path: The picture file.
+        path: The image file.
         caption: The expression.
-        target: True box, xyxy in pixels of the picture.
+        target: True box, xyxy in pixels of the image.
         pred: Predicted box, likewise; None or NaN for no box.
         conf: Confidence of the predicted box; NaN for none.
         iou: IoU of the two boxes.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 EXAMPLES = 3  # records named per kind of problem
-MIN_SIDE = 0.01  # pixels; thinner boxes have no area in float32 coordinates of a large picture
+MIN_SIDE = 0.01  # pixels; thinner boxes have no area in float32 coordinates of a large image
 Box = tuple[float, float, float, float]
 
 
@@ -52,16 +52,16 @@ def from_xywh(bbox: object) -> Box | None:
 
 
 def clip(box: Box | None, size: tuple[int, int], record: str, skips: Skips) -> Box | None:
-    """Clip a box to the picture.
+    """Clip a box to the image.
 
     Args:
         box: A box in pixels, xyxy, or None for one that could not be read.
-        size: Width and height of the picture in pixels.
+        size: Width and height of the image in pixels.
         record: How messages name the box.
         skips: Counts a box that is skipped, or clipped by more than a pixel.
 
     Returns:
-        The box inside the picture, or None where it has no area there.
+        The box inside the image, or None where it has no area there.
     """
     if box is None:
         skips.add("box that is not four finite numbers of positive area", record)
@@ -69,24 +69,24 @@ def clip(box: Box | None, size: tuple[int, int], record: str, skips: Skips) -> B
     width, height = size
     inside = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))
     if inside[2] - inside[0] < MIN_SIDE or inside[3] - inside[1] < MIN_SIDE:
-        skips.add("box outside its picture", f"{record}, picture {width}x{height}")
+        skips.add("box outside its image", f"{record}, image {width}x{height}")
         return None
     if max(abs(a - b) for a, b in zip(box, inside, strict=True)) > 1:  # a pixel is rounding, not worth a word
-        skips.add("box partly outside its picture, clipped", record)
+        skips.add("box partly outside its image, clipped", record)
     return inside
 
 
 def label_boxes(file: Path, size: tuple[int, int], categories: int, skips: Skips) -> Iterator[tuple[Box, int]]:
-    """Read a YOLO label file: class, centre x, centre y, width, height, all four as shares of the picture.
+    """Read a YOLO label file: class, centre x, centre y, width, height, all four as shares of the image.
 
     Args:
         file: The label file.
-        size: Width and height of the picture in pixels.
+        size: Width and height of the image in pixels.
         categories: Number of categories; a class is 0 to this number, exclusive.
         skips: Counts the lines that are skipped.
 
     Yields:
-        A box in pixels, xyxy and inside the picture, and its category.
+        A box in pixels, xyxy and inside the image, and its category.
     """
     for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         if not line.strip():

@@ -1,4 +1,4 @@
-"""Data cards: one YAML file that says where a data set lies, what its splits are and what its categories are called."""
+"""Dataset configs: one YAML file that says where a data set lies, what its splits are and what its categories are called."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from optisar_yolo.plugin import find_packaged
 SPLITS = ("train", "val", "test")
 MODALITIES = ("optical", "sar")
 _KEYS = {"path", *SPLITS, "images", "labels", "names", "render", "download", "include"}
-_IGNORED = {"nc", "channels"}  # ultralytics' own card keys that mean nothing here
+_IGNORED = {"nc", "channels"}  # ultralytics' own dataset config keys that mean nothing here
 
 
 class DataError(ValueError):
@@ -23,18 +23,18 @@ class DataError(ValueError):
 
 
 @dataclass(frozen=True)
-class Card:
-    """A data card with every path resolved.
+class DatasetConfig:
+    """A dataset config with every path resolved.
 
     Attributes:
-        path: The YAML file, or the folder it was resolved from when the card was given as a mapping.
+        path: The YAML file, or the folder it was resolved from when the dataset config was given as a mapping.
         root: The data set's folder.
         names: Category names by index; a name begins with its modality ("optical airplane", "sar ship").
         splits: Split name to annotation file (COCO JSON).
-        images: Split name to the folder of its pictures.
+        images: Split name to the folder of its images.
         labels: Split name to the folder of its YOLO label files; the folder may be absent.
         download: How to get the data set, shown when it is not there; may be empty.
-        include: Other cards whose training pictures are added when a model is trained on this one.
+        include: Other dataset configs whose training images are added when a model is trained on this one.
     """
 
     path: Path
@@ -53,24 +53,24 @@ def modality_of(name: str) -> str | None:
     return first if first in MODALITIES else None
 
 
-def load_card(data: str | Path | Mapping[str, Any] | Card) -> Card:
-    """Read a data card.
+def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) -> DatasetConfig:
+    """Read a dataset config.
 
     Args:
-        data: A YAML file's path; the bare name of a packaged card (``"optsar.yaml"``), from any folder; or the card's
-            content as a mapping. A `Card` is returned as it is.
+        data: A YAML file's path; the bare name of a packaged dataset config (``"optsar.yaml"``), from any folder; or
+            the dataset config's content as a mapping. A `DatasetConfig` is returned as it is.
 
     Returns:
-        The card. If it has a ``render`` entry and its pictures are missing, they have been rendered.
+        The card. If it has a ``render`` entry and its images are missing, they have been rendered.
 
     Raises:
-        DataError: The card is not found, is no valid YAML, lacks a key, or the data set is not where it says.
+        DataError: The dataset config is not found, is no valid YAML, lacks a key, or the data set is not where it says.
     """
-    if isinstance(data, Card):
+    if isinstance(data, DatasetConfig):
         return data
     if isinstance(data, Mapping):
         file, content = Path.cwd(), dict(data)
-        base, where = file, "the data card given as a mapping"
+        base, where = file, "the dataset config given as a mapping"
     else:
         file = _locate(data)
         content = _read_yaml(file)
@@ -95,7 +95,7 @@ def load_card(data: str | Path | Mapping[str, Any] | Card) -> Card:
         raise DataError(
             f"{where}: the data set's folder {root} does not exist. {hint or 'Correct `path:` in the card.'}"
         )
-    return Card(
+    return DatasetConfig(
         path=file,
         root=root,
         names=names,
@@ -107,30 +107,30 @@ def load_card(data: str | Path | Mapping[str, Any] | Card) -> Card:
     )
 
 
-def card_names(data: str | Path) -> tuple[str, ...]:
-    """Read the category names of a card whose data set need not be there.
+def dataset_names(data: str | Path) -> tuple[str, ...]:
+    """Read the category names of a dataset config whose data set need not be there.
 
     Args:
         data: A YAML file's path, or the bare name of a packaged card.
 
     Raises:
-        DataError: The card is not found, is no valid YAML, or names no categories.
+        DataError: The dataset config is not found, is no valid YAML, or names no categories.
     """
     file = _locate(data)
     return _names(_read_yaml(file).get("names"), str(file))
 
 
 def _locate(data: str | Path) -> Path:
-    """Find a card's file: a path from the working folder first, then the packaged cards."""
+    """Find a dataset config's file: a path from the working folder first, then the packaged cards."""
     path = Path(data).expanduser()
     if path.is_file():
         return path.resolve()
     if path.is_dir():
-        raise DataError(f"{path}: a folder, not a data card; give the YAML file that describes the data set")
+        raise DataError(f"{path}: a folder, not a dataset config; give the YAML file that describes the data set")
     try:
         return find_packaged("datasets", str(data))
     except FileNotFoundError as error:
-        raise DataError(f"data card '{data}' not found: no such file from {Path.cwd()}, and {error}") from error
+        raise DataError(f"dataset config '{data}' not found: no such file from {Path.cwd()}, and {error}") from error
 
 
 def _read_yaml(file: Path) -> dict[Any, Any]:
@@ -142,7 +142,7 @@ def _read_yaml(file: Path) -> dict[Any, Any]:
         raise DataError(f"{file}: cannot be read as UTF-8 text ({error})") from error
     if not isinstance(content, dict):
         raise DataError(
-            f"{file}: a data card is a mapping of keys (path, train, names, ...), found {type(content).__name__}"
+            f"{file}: a dataset config is a mapping of keys (path, train, names, ...), found {type(content).__name__}"
         )
     return content
 
@@ -167,16 +167,16 @@ def _names(names: object, where: str) -> tuple[str, ...]:
     return cleaned
 
 
-def _include(cards: object, where: str) -> tuple[str, ...]:
-    """Check the names of further cards: one, or a list."""
-    listed = [cards] if isinstance(cards, str) else cards or []
+def _include(configs: object, where: str) -> tuple[str, ...]:
+    """Check the names of further dataset configs: one, or a list."""
+    listed = [configs] if isinstance(configs, str) else configs or []
     if not isinstance(listed, list) or not all(isinstance(c, str) for c in listed):
-        raise DataError(f"{where}: 'include' must name another card or a list of them, not {cards!r}")
+        raise DataError(f"{where}: 'include' must name another dataset config or a list of them, not {configs!r}")
     return tuple(listed)
 
 
 def _root(path: str, base: Path) -> Path:
-    """Resolve `path:`: absolute, else beside the card if it is there, else under ultralytics' datasets_dir."""
+    """Resolve `path:`: absolute, else beside the dataset config if it is there, else under ultralytics' datasets_dir."""
     given = Path(path).expanduser()
     if given.is_absolute() or not path:
         return given if path else base
@@ -190,10 +190,10 @@ def _part(folder: Path, split: str, file: Path) -> Path:
 
 
 def _render(recipe: object, root: Path, splits: Mapping[str, Path], where: str) -> None:
-    """Render the data set's pictures if its folder or an annotation file is missing."""
+    """Render the data set's images if its folder or an annotation file is missing."""
     if not isinstance(recipe, Mapping):
         raise DataError(
-            f"{where}: 'render' must hold seed and the number of pictures per split, such as {{seed: 0, train: 400}}"
+            f"{where}: 'render' must hold seed and the number of images per split, such as {{seed: 0, train: 400}}"
         )
     for key in ("seed", *splits):
         value = recipe.get(key, 0 if key == "seed" else None)
@@ -201,12 +201,12 @@ def _render(recipe: object, root: Path, splits: Mapping[str, Path], where: str) 
             raise DataError(f"{where}: 'render' needs '{key}' as a whole number >= 0, found {value!r}")
     if all(file.is_file() for file in splits.values()):
         return
-    from optisar_yolo.synthetic import render_dataset  # only card sets that are drawn need the renderer
+    from optisar_yolo.synthetic import render_dataset  # only dataset config sets that are drawn need the renderer
 
-    LOGGER.info(f"{where}: rendering its pictures to {root}")
+    LOGGER.info(f"{where}: rendering its images to {root}")
     try:
         render_dataset(root, seed=recipe.get("seed", 0), counts={split: recipe[split] for split in splits})
     except OSError as error:
         raise DataError(
-            f"{where}: pictures cannot be rendered to {root} ({error}); set `path:` to another folder"
+            f"{where}: images cannot be rendered to {root} ({error}); set `path:` to another folder"
         ) from error

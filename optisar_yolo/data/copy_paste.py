@@ -1,7 +1,7 @@
-"""Copy-paste for boxes: objects of other pictures, cut out with some of what lies around them, in a new place.
+"""Copy-paste for boxes: objects of other images, cut out with some of what lies around them, in a new place.
 
 After Ghiasi et al., "Simple Copy-Paste is a Strong Data Augmentation Method for Instance Segmentation" (2021), for
-labels without masks: what is cut out is the box and a margin, and it fades into the picture over the margin. Seen from
+labels without masks: what is cut out is the box and a margin, and it fades into the image over the margin. Seen from
 above an object may lie at any angle, so it is turned and mirrored, too. It changes what "left", "the largest" and "the
 only one" mean: captions are proven by the new boxes or derived from them (`optisar_yolo.data.augment.retell`).
 """
@@ -18,20 +18,20 @@ from numpy.typing import NDArray
 from optisar_yolo.data.augment import View, mirror, retell, turn
 from optisar_yolo.data.geometry import untouched
 
-MOST = 4  # objects that are pasted into a picture
+MOST = 4  # objects that are pasted into an image
 TRIES = 10  # places that are tried for an object
 MARGIN = 0.15  # of the longer side of its box: what is cut out around an object
 LEAST = 3.0  # pixels of it
 SIZES = (0.7, 1.4)  # how much smaller or larger an object may become
-LARGE = 0.6  # of the picture's shorter side: larger objects are not pasted
+LARGE = 0.6  # of the image's shorter side: larger objects are not pasted
 
 
 def copy_paste(view: View, draw: Callable[[], View], rng: np.random.Generator, rewrite: bool = True) -> View:
-    """Paste up to `MOST` objects of other pictures where nothing is.
+    """Paste up to `MOST` objects of other images where nothing is.
 
     Args:
         view: What to paste them into.
-        draw: Gives a random picture of the same modality.
+        draw: Gives a random image of the same modality.
         rng: Source of all choices.
         rewrite: Prove captions or derive them anew; otherwise they stay as they are, and many become false.
 
@@ -67,7 +67,7 @@ def copy_paste(view: View, draw: Callable[[], View], rng: np.random.Generator, r
 def _cut(donor: View, rng: np.random.Generator) -> View | None:
     """Cut an object out, turned, mirrored and resized: a view of its own, whose boxes are in pixels of its array.
 
-    None where another object would come along, the picture ends too near, or there is none.
+    None where another object would come along, the image ends too near, or there is none.
     """
     if not len(donor.boxes):
         return None

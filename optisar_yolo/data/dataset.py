@@ -1,4 +1,4 @@
-"""From annotated pictures to training and validation samples."""
+"""From annotated images to training and validation samples."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from optisar_yolo.data.geometry import letterbox, place, to_canvas
 from optisar_yolo.data.images import read_image
 from optisar_yolo.data.mosaic import mosaic
 from optisar_yolo.data.prompts import PromptList, PromptSampler
-from optisar_yolo.data.records import Picture
+from optisar_yolo.data.records import ImageRecord
 from optisar_yolo.data.sampler import by_modality
 from optisar_yolo.data.unchecked import UncheckedSampler
 from optisar_yolo.language import has_colour
 
-CACHE_LIMIT = 4 * 2**30  # bytes of decoded pictures that one process keeps
+CACHE_LIMIT = 4 * 2**30  # bytes of decoded images that one process keeps
 
 
 class GroundingDataset(Dataset):
-    """Pictures with objects and expressions as training samples.
+    """Images with objects and expressions as training samples.
 
     Args:
-        pictures: Annotated pictures.
+        images: Annotated images.
         names: Category names by index.
         args: Settings: imgsz, seed, epochs; background, mosaic, close_mosaic, crop, copy_paste, rot90, fliplr, flipud,
             scale; rewrite, hsv_h, hsv_s, hsv_v, speckle; prompts, neg_ratio, reword, describe, categories; negatives,
@@ -42,9 +42,9 @@ class GroundingDataset(Dataset):
         augmented: Draw augmentation (training).
     """
 
-    def __init__(self, pictures: Sequence[Picture], names: Sequence[str], args: Any, augmented: bool = True) -> None:
-        self.pictures, self.names, self.args, self.augmented = list(pictures), tuple(names), args, augmented
-        pool = [c for p in self.pictures for texts in p.captions for c in texts]
+    def __init__(self, images: Sequence[ImageRecord], names: Sequence[str], args: Any, augmented: bool = True) -> None:
+        self.images, self.names, self.args, self.augmented = list(images), tuple(names), args, augmented
+        pool = [c for p in self.images for texts in p.captions for c in texts]
         self.prompts: Callable[..., PromptList]
         if args.negatives == "proven":
             self.prompts = PromptSampler(
@@ -57,19 +57,19 @@ class GroundingDataset(Dataset):
             )
         else:
             self.prompts = UncheckedSampler(pool, args.prompts, args.neg_ratio, args.negatives == "released")
-        self.by_modality = by_modality(self.pictures)
+        self.by_modality = by_modality(self.images)
         self.cache: dict[int, NDArray[np.uint8]] = {}
         self.cached = 0
 
     def __len__(self) -> int:
-        """Number of pictures."""
-        return len(self.pictures)
+        """Number of images."""
+        return len(self.images)
 
     def load(self, index: int) -> NDArray[np.uint8]:
-        """Read a picture, BGR [h, w, 3], its long side reduced to imgsz; small sets stay in memory."""
+        """Read an image, BGR [h, w, 3], its long side reduced to imgsz; small sets stay in memory."""
         if index in self.cache:
             return self.cache[index]
-        img = read_image(self.pictures[index].path)
+        img = read_image(self.images[index].path)
         r = self.args.imgsz / max(img.shape[:2])
         if r < 1:
             h, w = (max(round(s * r), 1) for s in img.shape[:2])
@@ -80,20 +80,20 @@ class GroundingDataset(Dataset):
         return img
 
     def view(self, index: int) -> View:
-        """A picture with its objects and captions as they are labelled."""
-        picture = self.pictures[index]
+        """An image with its objects and captions as they are labelled."""
+        image = self.images[index]
         return View(
             img=self.load(index),
-            boxes=picture.boxes,
-            names=tuple(self.names[c] for c in picture.categories),
-            captions=picture.captions,
-            size=(picture.width, picture.height),
-            modality=picture.modality,
+            boxes=image.boxes,
+            names=tuple(self.names[c] for c in image.categories),
+            captions=image.captions,
+            size=(image.width, image.height),
+            modality=image.modality,
         )
 
     def augment(self, epoch: int, index: int, rng: np.random.Generator) -> View:
-        """Draw the augmentation of a picture, but for the zoom. What is off draws nothing from the source of chance."""
-        a, alike = self.args, self.by_modality[self.pictures[index].modality]
+        """Draw the augmentation of an image, but for the zoom. What is off draws nothing from the source of chance."""
+        a, alike = self.args, self.by_modality[self.images[index].modality]
 
         def another() -> View:
             return self.view(alike[int(rng.integers(len(alike)))])
@@ -135,10 +135,10 @@ class GroundingDataset(Dataset):
         """Build the sample (epoch, index).
 
         Returns:
-            img uint8 [3, H, W] RGB; extent [4], the picture's place on the canvas (all of it for a mosaic); bboxes
-            [N, 4] xywh and cls [N], targets [N, T] (see the loss; a row without a 1 is an object that no sentence
-            asks for); texts (T sentences); guide (the sentence that guides the neck); modality (index in MODALITIES);
-            im_file.
+            img uint8 [3, H, W] RGB; extent [4], the image's place on the canvas (all of it for a mosaic); bboxes
+            [N, 4] xywh and cls [N], targets [N, T] (see the loss; a row without a 1 is an object that no expression
+            asks for); texts (T expressions); guide (the expression that guides the neck); modality (index in
+            MODALITIES); im_file.
         """
         epoch, index = key
         a = self.args
@@ -152,7 +152,8 @@ class GroundingDataset(Dataset):
         else:
             canvas, extent = letterbox(view.img, a.imgsz, square=True)
         targets = augment.open_doubts(view, prompts.texts, prompts.targets)
-        # An object that no sentence asks for is still a box to find; a sentence that may mean it finds its anchors.
+        # An object that no expression asks for is still a box to find; an expression that may mean it finds its
+        # anchors.
         own = np.where((targets == 1).any(1), (targets == 1).argmax(1), (targets != 0).argmax(1))
         asked = np.flatnonzero((targets == 1).any(0))
         shares = to_canvas(view.boxes, view.size, extent)
@@ -166,11 +167,11 @@ class GroundingDataset(Dataset):
             "texts": prompts.texts,
             "guide": self._guide(asked, len(prompts.texts), rng),
             "modality": MODALITIES.index(view.modality),
-            "im_file": str(self.pictures[index].path),
+            "im_file": str(self.images[index].path),
         }
 
     def _guide(self, asked: NDArray[np.intp], total: int, rng: np.random.Generator) -> int:
-        """Draw the sentence that guides the neck, of the right ones ``asked`` or of all; -1 for all together."""
+        """Draw the expression that guides the neck, of the right ones ``asked`` or of all; -1 for all together."""
         if self.args.guide == "union":
             return -1
         if self.args.guide == "any" or not len(asked):
@@ -179,7 +180,7 @@ class GroundingDataset(Dataset):
 
     @staticmethod
     def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Stack samples; objects of all pictures are concatenated, ``batch_idx`` [N] telling whose they are."""
+        """Stack samples; objects of all images are concatenated, ``batch_idx`` [N] telling whose they are."""
         batch: dict[str, Any] = {k: torch.stack([s[k] for s in samples]) for k in ("img", "extent")}
         batch |= {k: torch.cat([s[k] for s in samples]) for k in ("bboxes", "cls", "targets")}
         batch |= {k: [s[k] for s in samples] for k in ("texts", "im_file")}
@@ -190,24 +191,24 @@ class GroundingDataset(Dataset):
 
 
 class EvaluationDataset(Dataset):
-    """Pictures with every expression, as the validator asks them.
+    """Images with every expression, as the validator asks them.
 
     Args:
-        pictures: Annotated pictures.
+        images: Annotated images.
         imgsz: Long side in the network.
     """
 
-    def __init__(self, pictures: Sequence[Picture], imgsz: int) -> None:
-        self.pictures, self.imgsz = list(pictures), imgsz
+    def __init__(self, images: Sequence[ImageRecord], imgsz: int) -> None:
+        self.images, self.imgsz = list(images), imgsz
 
     def __len__(self) -> int:
-        """Number of pictures."""
-        return len(self.pictures)
+        """Number of images."""
+        return len(self.images)
 
     def __getitem__(self, index: int | tuple[int, int]) -> tuple[int, Tensor, Tensor]:
-        """Picture number, canvas uint8 [3, H, W] RGB and extent [4]."""
+        """Image number, canvas uint8 [3, H, W] RGB and extent [4]."""
         index = index if isinstance(index, int) else index[1]
-        canvas, extent = letterbox(read_image(self.pictures[index].path), self.imgsz)
+        canvas, extent = letterbox(read_image(self.images[index].path), self.imgsz)
         return (
             index,
             torch.from_numpy(np.ascontiguousarray(canvas[..., ::-1].transpose(2, 0, 1))),
@@ -216,7 +217,7 @@ class EvaluationDataset(Dataset):
 
     @staticmethod
     def collate(samples: list[tuple[int, Tensor, Tensor]]) -> list[tuple[list[int], Tensor, Tensor]]:
-        """Group by canvas size: a batch for each, and no picture's canvas depends on another picture."""
+        """Group by canvas size: a batch for each, and no image's canvas depends on another image."""
         groups: dict[torch.Size, list[tuple[int, Tensor, Tensor]]] = {}
         for s in samples:
             groups.setdefault(s[1].shape, []).append(s)

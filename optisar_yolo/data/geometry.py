@@ -1,8 +1,8 @@
-"""Pictures on canvases: where a picture lies in the network's input, and the way back for boxes.
+"""Images on canvases: where an image lies in the network's input, and the way back for boxes.
 
-The *extent* [left, top, right, bottom] gives the picture's place as shares of the canvas. It carries all there is to
+The *extent* [left, top, right, bottom] gives the image's place as shares of the canvas. It carries all there is to
 know:
-positions in sentences, position codes and boxes refer to the unpadded picture.
+positions in expressions, position codes and boxes refer to the unpadded image.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ GREY = 114  # YOLO's padding
 
 
 def canvas_for(height: int, width: int, imgsz: int) -> tuple[int, int, int, int]:
-    """The smallest canvas for a picture whose long side becomes imgsz.
+    """The smallest canvas for an image whose long side becomes imgsz.
 
     Args:
-        height: Of the picture, pixels.
-        width: Of the picture, pixels.
+        height: Of the image, pixels.
+        width: Of the image, pixels.
         imgsz: Long side in the network, pixels.
 
     Returns:
-        Height and width of the canvas (multiples of the stride) and of the picture drawn on it.
+        Height and width of the canvas (multiples of the stride) and of the image drawn on it.
     """
     r = imgsz / max(height, width)
     h, w = max(round(height * r), 1), max(round(width * r), 1)
@@ -36,13 +36,13 @@ def canvas_for(height: int, width: int, imgsz: int) -> tuple[int, int, int, int]
 def place(
     img: NDArray[np.uint8], canvas: tuple[int, int], drawn: tuple[int, int], at: tuple[int, int] | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Draw a picture on a grey canvas.
+    """Draw an image on a grey canvas.
 
     Args:
-        img: Picture [h, w, 3].
+        img: Image [h, w, 3].
         canvas: Height and width of the canvas.
-        drawn: Height and width of the picture on it.
-        at: Top and left of the picture on it; centred by default.
+        drawn: Height and width of the image on it.
+        at: Top and left of the image on it; centred by default.
 
     Returns:
         The canvas [H, W, 3] and the extent [4].
@@ -63,26 +63,26 @@ def place(
 def letterbox(
     img: NDArray[np.uint8], imgsz: int, square: bool = False
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Fit a picture, long side to imgsz, centred on the smallest canvas (or on a square one): canvas and extent."""
+    """Fit an image, long side to imgsz, centred on the smallest canvas (or on a square one): canvas and extent."""
     ch, cw, h, w = canvas_for(img.shape[0], img.shape[1], imgsz)
     return place(img, (imgsz, imgsz) if square else (ch, cw), (h, w))
 
 
 def to_canvas(boxes: NDArray[np.float32], size: tuple[int, int], extent: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Boxes [N, 4] xyxy in pixels of a picture of size (width, height) to shares of the canvas."""
+    """Boxes [N, 4] xyxy in pixels of an image of size (width, height) to shares of the canvas."""
     scale = np.array([extent[2] - extent[0], extent[3] - extent[1]], np.float32) / np.array(size, np.float32)
     return boxes * np.tile(scale, 2) + np.tile(extent[:2], 2)
 
 
-def to_picture(
+def to_image(
     boxes: NDArray[np.float32], size: tuple[int, int], extent: NDArray[np.float32], canvas: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Boxes [N, 4] xyxy in canvas pixels to pixels of the picture, clipped to it.
+    """Boxes [N, 4] xyxy in canvas pixels to pixels of the image, clipped to it.
 
     Args:
         boxes: Boxes on the canvas.
-        size: Width and height of the picture.
-        extent: Of the picture in the canvas.
+        size: Width and height of the image.
+        extent: Of the image in the canvas.
         canvas: Height and width of the canvas.
 
     Returns:

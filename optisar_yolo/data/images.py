@@ -1,7 +1,7 @@
-"""Reads pictures of every usual depth and channel count into one form: uint8 [H, W, 3], BGR, contiguous.
+"""Reads images of every usual depth and channel count into one form: uint8 [H, W, 3], BGR, contiguous.
 
-Remote-sensing pictures often use 11 or 12 of 16 bits, and SAR amplitudes have a long bright tail, so division by the
-full range would leave them dark. A picture of deeper type is therefore stretched between its own 0.5 and 99.5
+Remote-sensing images often use 11 or 12 of 16 bits, and SAR amplitudes have a long bright tail, so division by the
+full range would leave them dark. An image of deeper type is therefore stretched between its own 0.5 and 99.5
 percentiles. Two sorts are not: floats within 0..1 are multiplied by 255, and values within 0..255 are kept.
 """
 
@@ -24,34 +24,34 @@ Source: TypeAlias = str | Path | np.ndarray | Image.Image
 
 
 def read_image(source: Source) -> np.ndarray:
-    """Read one picture.
+    """Read one image.
 
     Args:
         source: A file's path; an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of any number type, BGR(A) as OpenCV
-            keeps it; or a PIL picture of any mode. Alpha is dropped, grey is repeated, a file's or PIL picture's EXIF
+            keeps it; or a PIL image of any mode. Alpha is dropped, grey is repeated, a file's or PIL image's EXIF
             orientation is applied. NaN and infinities are treated as the darkest value.
 
     Returns:
         uint8 [H, W, 3], BGR, contiguous; a copy where the source is an array.
 
     Raises:
-        DataError: The file is missing, empty or no picture, or the array has another shape or no finite value.
+        DataError: The file is missing, empty or no image, or the array has another shape or no finite value.
     """
     if isinstance(source, np.ndarray):
         return _to_bgr8(source, "array")
     if isinstance(source, Image.Image):
-        name = str(getattr(source, "filename", "") or "PIL picture")
+        name = str(getattr(source, "filename", "") or "PIL image")
         return _to_bgr8(_from_pil(source, name), name)
     path = Path(source)
     try:
         data = np.fromfile(path, np.uint8)  # OpenCV's own reader fails on non-ASCII names under Windows
     except OSError as error:
-        raise DataError(f"{path}: picture cannot be read ({error.strerror or error}); correct the path") from error
+        raise DataError(f"{path}: image cannot be read ({error.strerror or error}); correct the path") from error
     return _to_bgr8(_decode(data, str(path)), str(source))
 
 
 def read_encoded(data: bytes, name: str) -> np.ndarray:
-    """Read one picture from a file's content.
+    """Read one image from a file's content.
 
     Args:
         data: The content.
@@ -61,7 +61,7 @@ def read_encoded(data: bytes, name: str) -> np.ndarray:
         As :func:`read_image`.
 
     Raises:
-        DataError: Empty, or no picture.
+        DataError: Empty, or no image.
     """
     return _to_bgr8(_decode(np.frombuffer(data, np.uint8), name), name)
 
@@ -69,29 +69,29 @@ def read_encoded(data: bytes, name: str) -> np.ndarray:
 def _decode(data: np.ndarray, name: str) -> np.ndarray:
     """Decode a file's bytes, keeping their depth."""
     if not data.size:
-        raise DataError(f"{name}: picture file of zero bytes; copy it again")
+        raise DataError(f"{name}: image file of zero bytes; copy it again")
     # Three channels of the file's own type, alpha dropped, orientation applied. OpenCV cannot do so for TIFFs of one
     # 32-bit channel; it returns TIFFs as they are instead, which are not turned by EXIF in practice. PIL is no way out:
-    # ultralytics patches it so that it tries to install a plugin when it meets a file that is no picture.
+    # ultralytics patches it so that it tries to install a plugin when it meets a file that is no image.
     flags = cv2.IMREAD_UNCHANGED if bytes(data[:4]) in TIFF else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
         image = cv2.imdecode(data, flags)
     except cv2.error as error:  # refused before decoding, such as a size beyond OpenCV's limit
-        raise DataError(f"{name}: picture cannot be decoded ({error.err}); convert it or cut it up") from error
+        raise DataError(f"{name}: image cannot be decoded ({error.err}); convert it or cut it up") from error
     if image is None:
-        raise DataError(f"{name}: not a picture that can be decoded; copy it again or convert it to PNG, JPEG or TIFF")
+        raise DataError(f"{name}: not an image that can be decoded; copy it again or convert it to PNG, JPEG or TIFF")
     return image
 
 
-def _from_pil(picture: Image.Image, name: str) -> np.ndarray:
-    """Turn a PIL picture into an array, BGR where it has colours."""
+def _from_pil(image: Image.Image, name: str) -> np.ndarray:
+    """Turn a PIL image into an array, BGR where it has colours."""
     try:
-        picture = ImageOps.exif_transpose(picture)
-        if picture.mode.startswith(("I", "F")):  # 16- and 32-bit integers, floats: one channel
-            return np.asarray(picture)
-        return np.asarray(picture.convert("RGB"))[..., ::-1]
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith(("I", "F")):  # 16- and 32-bit integers, floats: one channel
+            return np.asarray(image)
+        return np.asarray(image.convert("RGB"))[..., ::-1]
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{name}: not a picture that can be decoded ({error}); copy or convert it again") from error
+        raise DataError(f"{name}: not an image that can be decoded ({error}); copy or convert it again") from error
 
 
 def _to_bgr8(image: np.ndarray[Any, Any], name: str) -> np.ndarray:
@@ -101,10 +101,10 @@ def _to_bgr8(image: np.ndarray[Any, Any], name: str) -> np.ndarray:
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
         hint = "; move the channels last" if image.ndim == 3 and image.shape[0] in (1, 3, 4) else ""
         raise DataError(
-            f"{name}: picture of shape {image.shape}; expected height x width with 1, 3 or 4 channels last{hint}"
+            f"{name}: image of shape {image.shape}; expected height x width with 1, 3 or 4 channels last{hint}"
         )
     if image.dtype.kind not in "buif":
-        raise DataError(f"{name}: picture of type {image.dtype}; expected whole numbers, floats or booleans")
+        raise DataError(f"{name}: image of type {image.dtype}; expected whole numbers, floats or booleans")
     image = _to_uint8(image[..., :3], name)
     return np.ascontiguousarray(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image)
 
@@ -118,7 +118,7 @@ def _to_uint8(image: np.ndarray[Any, Any], name: str) -> np.ndarray:
     values = image.astype(np.float32 if image.dtype.itemsize <= 4 else np.float64)
     finite = np.isfinite(values)
     if not finite.any():
-        raise DataError(f"{name}: picture without a finite value")
+        raise DataError(f"{name}: image without a finite value")
     known = values[finite]
     lowest, highest = float(known.min()), float(known.max())
     values = np.where(finite, values, lowest)
@@ -138,6 +138,6 @@ def _to_uint8(image: np.ndarray[Any, Any], name: str) -> np.ndarray:
 @cache
 def _warn_once(dtype: str) -> None:
     LOGGER.warning(
-        f"pictures of type {dtype} are stretched between their {LOW} and {HIGH} percentiles to 8 bits, each by itself; "
+        f"images of type {dtype} are stretched between their {LOW} and {HIGH} percentiles to 8 bits, each by itself; "
         "convert them beforehand where another scale is wanted"
     )

@@ -27,7 +27,7 @@ class GroundingLoader(DataLoader):
             batch_size=min(batch, len(dataset)),
             sampler=sampler,
             num_workers=workers,
-            persistent_workers=workers > 0,  # they keep decoded pictures
+            persistent_workers=workers > 0,  # they keep decoded images
             collate_fn=dataset.collate,
             pin_memory=pin,
             generator=torch.Generator().manual_seed(sampler.seed),  # leaves the global one to the model's noise

@@ -1,8 +1,8 @@
-"""Mosaic with true captions: four pictures of one modality on one canvas, described as the one picture they now are.
+"""Mosaic with true captions: four images of one modality on one canvas, described as the one image they now are.
 
-Every picture fills its quarter, the parts that do not fit are cut off. The canvas is the new picture: "left", "the
+Every image fills its quarter, the parts that do not fit are cut off. The canvas is the new image: "left", "the
 largest" and "the only one" are meant of all four quarters together, so captions are proven by the mosaic's boxes or
-derived from them (`optisar_yolo.data.augment.retell`). Pictures of one modality only, as a sentence without "SAR" or
+derived from them (`optisar_yolo.data.augment.retell`). Images of one modality only, as an expression without "SAR" or
 "optical" could mean objects of both.
 """
 
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from optisar_yolo.data.augment import KEEP, View, cut, retell
 
 SPLIT = (0.35, 0.65)  # where the quarters meet, as shares of the sides
-ENLARGE = 0.25  # most that a picture is enlarged beyond what fills its quarter
+ENLARGE = 0.25  # most that an image is enlarged beyond what fills its quarter
 
 
 def mosaic(views: Sequence[View], imgsz: int, rng: np.random.Generator, rewrite: bool = True) -> View:
-    """Put four pictures on one canvas.
+    """Put four images on one canvas.
 
     Args:
-        views: Four pictures of one modality: upper left, upper right, lower left, lower right.
+        views: Four images of one modality: upper left, upper right, lower left, lower right.
         imgsz: Side of the canvas in pixels.
         rng: Source of all choices.
         rewrite: Prove captions or derive them anew; otherwise they stay as they are, and most become false.
@@ -33,10 +33,10 @@ def mosaic(views: Sequence[View], imgsz: int, rng: np.random.Generator, rewrite:
         The mosaic, [imgsz, imgsz, 3], with the visible parts of all objects.
 
     Raises:
-        ValueError: Not four pictures, or of different modalities.
+        ValueError: Not four images, or of different modalities.
     """
     if len(views) != 4 or len({v.modality for v in views}) != 1:
-        raise ValueError(f"a mosaic needs four pictures of one modality, got {[v.modality for v in views]}")
+        raise ValueError(f"a mosaic needs four images of one modality, got {[v.modality for v in views]}")
     x, y = (round(imgsz * (SPLIT[0] + rng.random() * (SPLIT[1] - SPLIT[0]))) for _ in range(2))
     quarters = ((0, 0, x, y), (x, 0, imgsz, y), (0, y, x, imgsz), (x, y, imgsz, imgsz))
     canvas = np.empty((imgsz, imgsz, 3), np.uint8)
@@ -69,7 +69,7 @@ def mosaic(views: Sequence[View], imgsz: int, rng: np.random.Generator, rewrite:
 def _tile(
     view: View, width: int, height: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Fill a quarter with a part of a picture: its pixels, the visible parts of the boxes, and what share they are."""
+    """Fill a quarter with a part of an image: its pixels, the visible parts of the boxes, and what share they are."""
     h, w = view.img.shape[:2]
     scale = max(width / w, height / h) * (1 + rng.random() * ENLARGE)
     drawn_w, drawn_h = max(round(w * scale), width), max(round(h * scale), height)

@@ -1,9 +1,9 @@
-"""The list of sentences a picture is trained with: what is true of its objects, and what is nearly true.
+"""The list of expressions an image is trained with: what is true of its objects, and what is nearly true.
 
-The paper's prompt list has positives, adversarial variants of them, sentences of other objects in the picture and of
-other pictures, 20 in all. Here a sentence is a negative only where the boxes prove it false of every labelled object
-(the released sampler also teaches true sentences as false). A variant that the boxes prove to mean another object, as
-"the leftmost ship" made "the rightmost ship", is a positive of that object; sentences that may be true are left out.
+The paper's prompt list has positives, adversarial variants of them, expressions of other objects in the image and of
+other images, 20 in all. Here an expression is a negative only where the boxes prove it false of every labelled object
+(the released sampler also teaches true expressions as false). A variant that the boxes prove to mean another object, as
+"the leftmost ship" made "the rightmost ship", is a positive of that object; expressions that may be true are left out.
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ from typing import Any
 
 import numpy as np
 
-from optisar_yolo.language import NOUNS, Scene, Variant, agree, noun_of, parse, reword, swap, verdicts_of
-from optisar_yolo.plugin import SETTINGS, weights_of
+from optisar_yolo.language import NOUNS, LabelledObjects, Variant, agree, noun_of, parse, reword, swap, verdicts_of
+from optisar_yolo.plugin import SETTINGS
+from optisar_yolo.utils import weights_of
 
-SAME_CATEGORY = 0.5  # share of other pictures' sentences taken from categories that this picture shows too
+SAME_CATEGORY = 0.5  # share of other images' expressions taken from categories that this image shows too
 _CATEGORY_FRAMES = ("A {}", "There is a {}", "{}")
 _MODALITY = re.compile(r"^(?:SAR|optical) ", re.IGNORECASE)
-_TRIES = 4  # draws from the pool per sentence wanted, before made-up sentences step in
+_TRIES = 4  # draws from the pool per expression wanted, before made-up expressions step in
 
 
 @dataclass
 class PromptList:
-    """Sentences of one picture and what they mean for its objects.
+    """Expressions of one image and what they mean for its objects.
 
     Attributes:
-        texts: T different sentences.
-        targets: [N, T] float32: 1 the sentence means this object, 0 it does not, -1 it may (leave it out of the loss).
-        kinds: Per sentence "positive", "category", "swap" or "other".
+        texts: T different expressions.
+        targets: [N, T] float32: 1 the expression means this object, 0 it does not, -1 it may (leave it out of the
+            loss).
+        kinds: Per expression "positive", "category", "swap" or "other".
     """
 
     texts: list[str]
@@ -43,20 +45,20 @@ class PromptList:
 
 
 class PromptSampler:
-    """Draws a `PromptList` for a picture.
+    """Draws a `PromptList` for an image.
 
     Args:
-        pool: Captions of the training set, in any order, repeats allowed: other pictures' sentences are drawn from it
+        pool: Captions of the training set, in any order, repeats allowed: other images' expressions are drawn from it
             as often as they occur.
-        total: Number of sentences T.
+        total: Number of expressions T.
         neg_ratio: Adversarial variants per positive; every positive that has one gets at least one.
-        category_prompts: Give objects without a sentence of their own the one of their category ("A SAR ship"), which
-            means all objects of that category. Without it their rows have no 1.
+        category_prompts: Give objects without an expression of their own the one of their category ("A SAR ship"),
+            which means all objects of that category. Without it their rows have no 1.
         kinds: Kinds of words that are exchanged, and how often (see `optisar_yolo.language.KINDS`); kinds that are not
             named are left alone. Place and modality are what the method is about.
-        reword_share: Probability of each sentence, true or false, to be said in other words.
-        categories: Probability of each category in the picture to be asked for as such ("a ship": all of them),
-            whether its objects have sentences or not, with or without its modality; as many absent ones are too.
+        reword_share: Probability of each expression, true or false, to be said in other words.
+        categories: Probability of each category in the image to be asked for as such ("a ship": all of them),
+            whether its objects have expressions or not, with or without its modality; as many absent ones are too.
 
     Raises:
         ValueError: total < 2, a negative ratio or a share outside 0…1.
@@ -73,7 +75,7 @@ class PromptSampler:
         categories: float = 0.0,
     ) -> None:
         if total < 2:
-            raise ValueError(f"prompts={total}: a list needs room for a true and a false sentence; use 2 or more")
+            raise ValueError(f"prompts={total}: a list needs room for a true and a false expression; use 2 or more")
         if neg_ratio < 0 or not 0 <= reword_share <= 1:
             raise ValueError(f"neg_ratio={neg_ratio} must be >= 0 and reword={reword_share} within 0 and 1")
         self.total, self.neg_ratio = total, neg_ratio
@@ -94,24 +96,24 @@ class PromptSampler:
         size: tuple[float, float],
         rng: np.random.Generator,
     ) -> PromptList:
-        """Draw the sentences of one picture.
+        """Draw the expressions of one image.
 
         Args:
             captions: Expressions of each object, of which one is drawn; may be empty.
             boxes: [N, 4] xyxy in pixels, all labelled objects.
             names: Category name of each object ("sar ship").
-            size: (width, height) of the picture in pixels.
+            size: (width, height) of the image in pixels.
             rng: Source of all choices: the same state gives the same list.
 
         Returns:
-            Exactly `total` different sentences, and their targets.
+            Exactly `total` different expressions, and their targets.
 
         Raises:
-            ValueError: Numbers of captions, boxes and names differ, or more categories than sentences.
+            ValueError: Numbers of captions, boxes and names differ, or more categories than expressions.
         """
         if not len(captions) == len(boxes) == len(names):
-            raise ValueError(f"{len(captions)} captions, {len(boxes)} boxes and {len(names)} names for one picture")
-        scene = Scene(boxes, names, size)
+            raise ValueError(f"{len(captions)} captions, {len(boxes)} boxes and {len(names)} names for one image")
+        scene = LabelledObjects(boxes, names, size)
         columns: dict[str, np.ndarray] = {}
         kinds: list[str] = []
 
@@ -140,7 +142,7 @@ class PromptSampler:
             if text not in columns and scene.false_of_all(text):
                 add(text, "other", nothing)
         if len(columns) != self.total:
-            raise ValueError(f"no {self.total} different sentences for a picture with {len(scene.groups)} categories")
+            raise ValueError(f"no {self.total} different expressions for an image with {len(scene.groups)} categories")
         texts = self._reword(list(columns), rng)
         return PromptList(texts, np.stack(list(columns.values()), axis=1).reshape(len(names), self.total), kinds)
 
@@ -156,16 +158,16 @@ class PromptSampler:
         return chosen
 
     @staticmethod
-    def _targets(text: str, owners: list[int], scene: Scene) -> np.ndarray:
+    def _targets(text: str, owners: list[int], scene: LabelledObjects) -> np.ndarray:
         """Return the [N] targets of an object's own expression: also true of another object means "leave out"."""
         column = np.array([-1.0 if v is True else 0.0 for v in scene.verdicts(text)], np.float32)
         column[owners] = 1
         return column
 
     def _categories(
-        self, scene: Scene, columns: dict[str, np.ndarray], rng: np.random.Generator
+        self, scene: LabelledObjects, columns: dict[str, np.ndarray], rng: np.random.Generator
     ) -> list[tuple[str, str]]:
-        """Return (sentence, category name) for every category with an object that no sentence means yet."""
+        """Return (expression, category name) for every category with an object that no expression means yet."""
         if not self.category_prompts:
             return []
         covered = np.zeros(len(scene), bool)
@@ -189,10 +191,10 @@ class PromptSampler:
             name = _MODALITY.sub("", name)
         return agree(frame.format(name))
 
-    def _absent(self, scene: Scene, count: int, rng: np.random.Generator) -> list[str]:
-        """Return sentences of categories that the picture does not show, where categories are asked for as such.
+    def _absent(self, scene: LabelledObjects, count: int, rng: np.random.Generator) -> list[str]:
+        """Return expressions of categories that the image does not show, where categories are asked for as such.
 
-        Otherwise the wording alone would tell that a sentence is true.
+        Otherwise the wording alone would tell that an expression is true.
         """
         if not self.categories:
             return []
@@ -203,7 +205,12 @@ class PromptSampler:
         return list(islice(filter(scene.false_of_all, made), count))
 
     def _swaps(
-        self, positives: dict[str, list[int]], scene: Scene, used: dict[str, Any], room: int, rng: np.random.Generator
+        self,
+        positives: dict[str, list[int]],
+        scene: LabelledObjects,
+        used: dict[str, Any],
+        room: int,
+        rng: np.random.Generator,
     ) -> list[tuple[str, list[int]]]:
         """Return variants and the objects that they mean, none or one.
 
@@ -240,8 +247,8 @@ class PromptSampler:
             if not by_kind[kind]:
                 del by_kind[kind]
 
-    def _others(self, scene: Scene, rng: np.random.Generator) -> Iterator[str]:
-        """Yield candidates from other pictures, then made-up ones of all known categories."""
+    def _others(self, scene: LabelledObjects, rng: np.random.Generator) -> Iterator[str]:
+        """Yield candidates from other images, then made-up ones of all known categories."""
         nouns = [noun_of(name) for name in scene.groups]
         near = [t for noun in nouns for t in [self._by_noun.get(noun)] if t]
         for _ in range(_TRIES * self.total if self.pool else 0):
@@ -254,7 +261,7 @@ class PromptSampler:
         yield from (agree(made[i]) for i in rng.permutation(len(made)))
 
     def _reword(self, texts: list[str], rng: np.random.Generator) -> list[str]:
-        """Say a share of the sentences in other words, true and false ones alike: wording must not tell them apart."""
+        """Say a share of the expressions in other words, true and false ones alike: wording must not tell them apart."""
         if not self.reword_share:
             return texts
         out = list(texts)
@@ -266,5 +273,5 @@ class PromptSampler:
 
 
 def written(name: str) -> str:
-    """Return a category name as sentences write it: "sar ship" is "SAR ship"."""
+    """Return a category name as expressions write it: "sar ship" is "SAR ship"."""
     return "SAR " + name[4:] if name.lower().startswith("sar ") else name

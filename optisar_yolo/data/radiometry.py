@@ -1,7 +1,7 @@
 """Augmentation of grey values and colours, as far as it leaves captions true.
 
-Brightness, contrast and gamma change in both modalities. Hue and saturation change in optical pictures alone, and only
-where no caption names a colour; speckle is added to SAR pictures alone.
+Brightness, contrast and gamma change in both modalities. Hue and saturation change in optical images alone, and only
+where no caption names a colour; speckle is added to SAR images alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 def light(img: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Change brightness, contrast and gamma at random by up to a share ``amount``; 0 leaves the picture alone."""
+    """Change brightness, contrast and gamma at random by up to a share ``amount``; 0 leaves the image alone."""
     if amount <= 0:
         return img
     gain, gamma, shift = (1 + (rng.random(3) * 2 - 1) * amount * (0.5, 0.5, 0.25)).tolist()
@@ -22,7 +22,7 @@ def light(img: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> ND
 
 
 def tint(img: NDArray[np.uint8], hue: float, saturation: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Change hue and saturation at random; 0 and 0 leave the picture alone.
+    """Change hue and saturation at random; 0 and 0 leave the image alone.
 
     Args:
         img: uint8 [h, w, 3], BGR.
@@ -41,7 +41,7 @@ def tint(img: NDArray[np.uint8], hue: float, saturation: float, rng: np.random.G
 
 
 def speckle(img: NDArray[np.uint8], amount: float, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Multiply every pixel by gamma noise of mean 1, the same in all channels; 0 leaves the picture alone.
+    """Multiply every pixel by gamma noise of mean 1, the same in all channels; 0 leaves the image alone.
 
     Args:
         img: uint8 [h, w, 3].

@@ -1,4 +1,4 @@
-"""Annotations: COCO JSON with captions, and YOLO label files with all boxes of a picture, read into typed records.
+"""Annotations: COCO JSON with captions, and YOLO label files with all boxes of an image, read into typed records.
 
 One bad record of many is skipped and counted, and a warning names the first few; a file that gives nothing usable is a
 `DataError`.
@@ -17,26 +17,24 @@ import numpy as np
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.data.checks import Box, Skips, clip, from_xywh, iou, is_id, is_number, label_boxes
-from optisar_yolo.data.config import MODALITIES, Card, DataError, load_card, modality_of
+from optisar_yolo.data.config import DataError, DatasetConfig, modality_of
 from optisar_yolo.data.images import read_image
-
-__all__ = ["MODALITIES", "Card", "DataError", "Picture", "Skips", "load_card", "load_split", "modality_of"]
 
 SAME_OBJECT = 0.9  # IoU from which a label-file box and an annotation of the same category are one object
 SAME_BOX = 0.99  # IoU from which two annotations of the same category are one object with several captions
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """One picture with all its labelled objects.
+class ImageRecord:
+    """One image with all its labelled objects.
 
     Attributes:
-        path: The picture file.
+        path: The image file.
         width: Width in pixels.
         height: Height in pixels.
         modality: "optical" or "sar".
-        boxes: float32 [N, 4], xyxy in pixels, inside the picture, none of zero area.
-        categories: int64 [N], index into the card's names.
+        boxes: float32 [N, 4], xyxy in pixels, inside the image, none of zero area.
+        categories: int64 [N], index into the dataset config's names.
         captions: For each object its expressions; empty for an object nobody described.
         kinds: As `captions`: each expression's kind ("position", "relation", ...), "" where the data set does not say.
     """
@@ -60,49 +58,51 @@ class _Object:
 
 
 def load_split(
-    card: Card, split: str, fraction: float = 1.0, seed: int = 0, skips: Skips | None = None
-) -> list[Picture]:
+    dataset_config: DatasetConfig, split: str, fraction: float = 1.0, seed: int = 0, skips: Skips | None = None
+) -> list[ImageRecord]:
     """Read one split of a data set.
 
-    The boxes of a picture are those of its annotations, and those of its label file that match no annotation.
+    The boxes of an image are those of its annotations, and those of its label file that match no annotation.
     Annotations with the same box and category are one object with several captions. Of two annotations with one id the
-    later is skipped. A picture file that is missing or empty is skipped with its annotations.
+    later is skipped. An image file that is missing or empty is skipped with its annotations.
 
     Args:
-        card: The data card.
+        dataset_config: The dataset config.
         split: "train", "val" or "test".
-        fraction: Share of the pictures to keep, in (0, 1]; drawn per modality, and a smaller share is a subset of a
+        fraction: Share of the images to keep, in (0, 1]; drawn per modality, and a smaller share is a subset of a
             larger one.
         seed: Seed of that draw.
         skips: Receives the counts of skipped records, for callers who want them; they are logged in any case.
 
     Returns:
-        The pictures in the order of the annotation file.
+        The images in the order of the annotation file.
 
     Raises:
         DataError: The split or its file is missing or broken, or no usable expression is left.
     """
-    if split not in card.splits:
-        raise DataError(f"{card.path}: no split '{split}'; the card has {', '.join(card.splits)}")
+    if split not in dataset_config.splits:
+        raise DataError(
+            f"{dataset_config.path}: no split '{split}'; the dataset config has {', '.join(dataset_config.splits)}"
+        )
     if not 0 < fraction <= 1:
         raise DataError(f"fraction must be above 0 and at most 1, not {fraction}")
     skips = Skips() if skips is None else skips
-    file = card.splits[split]
-    content = _read_coco(file, card)
+    file = dataset_config.splits[split]
+    content = _read_coco(file, dataset_config)
     entries = _image_entries(content["images"], file, skips)
-    objects = _annotations(content, entries, card, skips)
-    pictures = [
-        picture
+    objects = _annotations(content, entries, dataset_config, skips)
+    images = [
+        image
         for image_id, entry in entries.items()
-        if (picture := _picture(entry, objects.get(image_id, []), card, split, skips)) is not None
+        if (image := _image(entry, objects.get(image_id, []), dataset_config, split, skips)) is not None
     ]
     lines = skips.lines()
-    if not any(captions for picture in pictures for captions in picture.captions):
+    if not any(captions for image in images for captions in image.captions):
         reason = f" Skipped: {'; '.join(lines)}." if lines else ""
-        raise DataError(f"{file}: no usable expression; annotations need 'caption' texts and their pictures.{reason}")
+        raise DataError(f"{file}: no usable expression; annotations need 'caption' texts and their images.{reason}")
     if lines:
         LOGGER.warning(f"{file}: skipped or mended records: " + "; ".join(lines))
-    return _subset(pictures, fraction, seed)
+    return _subset(images, fraction, seed)
 
 
 def read_text(file: Path) -> str:
@@ -131,9 +131,11 @@ def read_json(file: Path) -> object:
         raise DataError(f"{file}: not valid JSON ({error}); copy it again or correct it") from error
 
 
-def _read_coco(file: Path, card: Card) -> dict[str, Any]:
+def _read_coco(file: Path, dataset_config: DatasetConfig) -> dict[str, Any]:
     if not file.exists():
-        raise DataError(f"{file}: annotation file missing. {card.download or 'Correct the card ' + str(card.path)}")
+        raise DataError(
+            f"{file}: annotation file missing. {dataset_config.download or 'Correct the dataset config ' + str(dataset_config.path)}"
+        )
     content = read_json(file)
     for key in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
@@ -154,25 +156,27 @@ def _image_entries(images: list[Any], file: Path, skips: Skips) -> dict[Any, dic
             entries[entry["id"]] = entry
         elif entries[entry["id"]]["file_name"] == entry["file_name"]:
             skips.add("image listed twice", f"id {entry['id']}, {entry['file_name']}")
-        else:  # its annotations could belong to either picture: no safe way to go on
+        else:  # its annotations could belong to either image: no safe way to go on
             raise DataError(
                 f"{file}: image id {entry['id']} stands for both {entries[entry['id']]['file_name']} and "
-                f"{entry['file_name']}; give every picture an id of its own"
+                f"{entry['file_name']}; give every image an id of its own"
             )
     return entries
 
 
-def _annotations(content: dict[str, Any], entries: dict[Any, Any], card: Card, skips: Skips) -> dict[Any, list[Any]]:
+def _annotations(
+    content: dict[str, Any], entries: dict[Any, Any], dataset_config: DatasetConfig, skips: Skips
+) -> dict[Any, list[Any]]:
     """Group the annotation records by image, each as (record label, record, category index)."""
-    index = {name: i for i, name in enumerate(card.names)}
+    index = {name: i for i, name in enumerate(dataset_config.names)}
     categories = content.get("categories")
     by_id = {
         c["id"]: c["name"]
         for c in (categories if isinstance(categories, list) else [])
         if isinstance(c, dict) and is_id(c.get("id")) and isinstance(c.get("name"), str)
     }
-    # Without a list of categories in the file, its ids are taken for indices into the card's names.
-    by_id = by_id or dict(enumerate(card.names))
+    # Without a list of categories in the file, its ids are taken for indices into the dataset config's names.
+    by_id = by_id or dict(enumerate(dataset_config.names))
     seen: set[Any] = set()
     grouped: dict[Any, list[Any]] = {}
     for number, note in enumerate(content["annotations"]):
@@ -194,34 +198,39 @@ def _annotations(content: dict[str, Any], entries: dict[Any, Any], card: Card, s
         name = by_id.get(category) if is_id(category) else None
         name = name if name is not None else note.get("category_name")
         if not isinstance(name, str) or " ".join(name.split()) not in index:
-            skips.add("unknown category (add it to the card's names)", f"{label}, '{name if name else category}'")
+            skips.add(
+                "unknown category (add it to the dataset config's names)", f"{label}, '{name if name else category}'"
+            )
             continue
         grouped.setdefault(image_id, []).append((label, note, index[" ".join(name.split())]))
     return grouped
 
 
-def _picture(entry: dict[str, Any], notes: list[Any], card: Card, split: str, skips: Skips) -> Picture | None:
-    """Build one picture's record, or None where its file or modality is unusable."""
+def _image(
+    entry: dict[str, Any], notes: list[Any], dataset_config: DatasetConfig, split: str, skips: Skips
+) -> ImageRecord | None:
+    """Build one image's record, or None where its file or modality is unusable."""
     name = entry["file_name"]
-    folder = card.images[split]
+    folder = dataset_config.images[split]
     path = _either(folder, name)
     if path is None or path.stat().st_size == 0:
-        skips.add("picture file missing" if path is None else "picture file of zero bytes", str(path or folder / name))
+        skips.add("image file missing" if path is None else "image file of zero bytes", str(path or folder / name))
         return None
     size = _size(entry, path)
     if size is None:
-        skips.add("picture of unknown size (no width and height, file unreadable)", str(path))
+        skips.add("image of unknown size (no width and height, file unreadable)", str(path))
         return None
-    modality = _modality(name, [category for _, _, category in notes], card)
+    modality = _modality(name, [category for _, _, category in notes], dataset_config)
     if modality is None:
-        skips.add("picture of unknown modality (neither category nor file name says optical or SAR)", name)
+        skips.add("image of unknown modality (neither category nor file name says optical or SAR)", name)
         return None
 
     objects: list[_Object] = []
     for label, note, category in notes:
-        if modality_of(card.names[category]) not in (modality, None):
+        if modality_of(dataset_config.names[category]) not in (modality, None):
             skips.add(
-                "category of the other modality in a picture", f"{label}, {card.names[category]} in {modality} {name}"
+                "category of the other modality in an image",
+                f"{label}, {dataset_config.names[category]} in {modality} {name}",
             )
             continue
         box = clip(from_xywh(note.get("bbox")), size, f"{label}, bbox {note.get('bbox')}", skips)
@@ -237,15 +246,19 @@ def _picture(entry: dict[str, Any], notes: list[Any], card: Card, split: str, sk
             same.captions.append(caption)
             same.kinds.append(note["kind"] if isinstance(note.get("kind"), str) else "")
     annotated = len(objects)
-    labels = _either(card.labels[split], Path(name).with_suffix(".txt")) if split in card.labels else None
-    for box, category in label_boxes(labels, size, len(card.names), skips) if labels else ():
+    labels = (
+        _either(dataset_config.labels[split], Path(name).with_suffix(".txt"))
+        if split in dataset_config.labels
+        else None
+    )
+    for box, category in label_boxes(labels, size, len(dataset_config.names), skips) if labels else ():
         # Two labelled objects may overlap much; only a repeated line is the same object again.
         limits = (SAME_OBJECT if i < annotated else SAME_BOX for i in range(len(objects)))
         if not any(
             o.category == category and iou(o.box, box) >= limit for o, limit in zip(objects, limits, strict=True)
         ):
             objects.append(_Object(box, category, [], []))
-    return Picture(
+    return ImageRecord(
         path=path,
         width=size[0],
         height=size[1],
@@ -258,7 +271,7 @@ def _picture(entry: dict[str, Any], notes: list[Any], card: Card, split: str, sk
 
 
 def _either(folder: Path, name: str | Path) -> Path | None:
-    """Find a picture's or label's file in its split's folder, or beside that folder."""
+    """Find an image's or label's file in its split's folder, or beside that folder."""
     # os.path.isfile is False, where Path.is_file raises, for names no file system takes.
     return next((p for p in (folder / name, folder.parent / name) if os.path.isfile(p)), None)
 
@@ -275,16 +288,16 @@ def _size(entry: dict[str, Any], path: Path) -> tuple[int, int] | None:
     return found[1], found[0]
 
 
-def _modality(name: str, categories: list[int], card: Card) -> str | None:
-    """Return what most of a picture's categories say, else what its file name's prefix says."""
-    said = [m for c in categories if (m := modality_of(card.names[c])) is not None]
+def _modality(name: str, categories: list[int], dataset_config: DatasetConfig) -> str | None:
+    """Return what most of an image's categories say, else what its file name's prefix says."""
+    said = [m for c in categories if (m := modality_of(dataset_config.names[c])) is not None]
     if not said or said.count("sar") * 2 == len(said):  # nothing said, or a tie
         return modality_by_name(name) or (said[0] if said else None)
     return "sar" if said.count("sar") * 2 > len(said) else "optical"
 
 
 def modality_by_name(name: str | Path) -> str | None:
-    """Return the modality that a picture's file name begins with (``opt_``, ``sar_``), or None."""
+    """Return the modality that an image's file name begins with (``opt_``, ``sar_``), or None."""
     return {"opt_": "optical", "sar_": "sar"}.get(Path(name).name[:4].lower())
 
 
@@ -302,13 +315,13 @@ def _caption(note: dict[str, Any], label: str, skips: Skips) -> str | None:
     return " ".join(caption.split())
 
 
-def _subset(pictures: list[Picture], fraction: float, seed: int) -> list[Picture]:
-    """Keep a share of each modality's pictures: the first of one seeded order, so that shares nest."""
+def _subset(images: list[ImageRecord], fraction: float, seed: int) -> list[ImageRecord]:
+    """Keep a share of each modality's images: the first of one seeded order, so that shares nest."""
     if fraction == 1:
-        return pictures
+        return images
     kept: set[int] = set()
     for modality in ("optical", "sar"):
-        members = np.array([i for i, p in enumerate(pictures) if p.modality == modality], dtype=np.int64)
+        members = np.array([i for i, p in enumerate(images) if p.modality == modality], dtype=np.int64)
         count = math.ceil(fraction * len(members) - 1e-9)  # 0.07 * 100 is 7.000000000000001
         kept.update(np.random.default_rng(seed).permutation(members)[:count].tolist())
-    return [p for i, p in enumerate(pictures) if i in kept]
+    return [p for i, p in enumerate(images) if i in kept]

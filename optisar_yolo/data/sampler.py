@@ -1,4 +1,4 @@
-"""Which pictures an epoch draws, and in which order: a function of (seed, epoch) alone."""
+"""Which images an epoch draws, and in which order: a function of (seed, epoch) alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.data.config import MODALITIES
-from optisar_yolo.data.records import Picture
+from optisar_yolo.data.records import ImageRecord
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -20,10 +20,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
     number of workers. Under DDP each rank takes its slice: in training padded, so that all have the same length, and
     without shuffling a stretch of the order, so that no sample is drawn twice and the ranks' stretches make the whole.
 
-    With ``sides`` the pictures of the sides alternate, so that an epoch, each rank's slice of it and each batch hold
+    With ``sides`` the images of the sides alternate, so that an epoch, each rank's slice of it and each batch hold
     as many of one as of the other (one more where the number is odd). An epoch stays as long as the set, and costs
     the same: a side smaller than its share is repeated, a larger one shows a new part of itself every epoch. Each
-    picture of a side is drawn equally often, give or take once.
+    image of a side is drawn equally often, give or take once.
 
     Args:
         n: Number of samples.
@@ -87,28 +87,28 @@ class EpochSampler(Sampler[tuple[int, int]]):
         for place in range(len(self.sides)):
             side = self.sides[(place + self.epoch) % len(self.sides)]
             slots = len(range(place, total, len(self.sides)))
-            # Whole shuffled rounds, then a part of one: no picture is drawn twice more often than another.
+            # Whole shuffled rounds, then a part of one: no image is drawn twice more often than another.
             rounds = [rng.permutation(side) for _ in range(-(-slots // len(side)))]
             order[place :: len(self.sides)] = np.concatenate(rounds or [side])[:slots]
         return order
 
 
-def by_modality(pictures: Sequence[Picture]) -> dict[str, list[int]]:
-    """Indices of the optical and of the SAR pictures."""
-    return {m: [i for i, p in enumerate(pictures) if p.modality == m] for m in MODALITIES}
+def by_modality(images: Sequence[ImageRecord]) -> dict[str, list[int]]:
+    """Indices of the optical and of the SAR images."""
+    return {m: [i for i, p in enumerate(images) if p.modality == m] for m in MODALITIES}
 
 
-def modality_sides(pictures: Sequence[Picture]) -> list[list[int]]:
-    """Indices of the optical and of the SAR pictures, for :class:`EpochSampler`.
+def modality_sides(images: Sequence[ImageRecord]) -> list[list[int]]:
+    """Indices of the optical and of the SAR images, for :class:`EpochSampler`.
 
     Args:
-        pictures: Of the training split.
+        images: Of the training split.
 
     Returns:
-        One list per modality; none at all, with a warning, where the pictures are of one modality only.
+        One list per modality; none at all, with a warning, where the images are of one modality only.
     """
-    sides = list(by_modality(pictures).values())
+    sides = list(by_modality(images).values())
     if all(sides):
         return sides
-    LOGGER.warning("balance=True: all training pictures are of one modality; they are shuffled as without it")
+    LOGGER.warning("balance=True: all training images are of one modality; they are shuffled as without it")
     return []

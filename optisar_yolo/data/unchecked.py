@@ -1,9 +1,9 @@
 """Prompt lists that nobody checks against the boxes: what our own sampling is compared with.
 
-``random`` is the recipe of open-vocabulary detectors (YOLOE): the sentences of the picture's objects and sentences of
-other pictures. ``released`` is that of the authors' public release, with what is wrong in it: exchanged words are found
-as parts of words ("bright" becomes "bleft"), radar and optical are never exchanged, a picture with one sentence gets no
-exchanged one, and a sentence that is true of the picture may be taught as false.
+``random`` is the recipe of open-vocabulary detectors (YOLOE): the expressions of the image's objects and expressions of
+other images. ``released`` is that of the authors' public release, with what is wrong in it: exchanged words are found
+as parts of words ("bright" becomes "bleft"), radar and optical are never exchanged, an image with one expression gets
+no exchanged one, and an expression that is true of the image may be taught as false.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from optisar_yolo.data.prompts import PromptList
 
-FREQUENT = 200  # sentences that fill up a list of the release: the most frequent ones of the training set
+FREQUENT = 200  # expressions that fill up a list of the release: the most frequent ones of the training set
 _EXCHANGES = (
     ("upper left", "upper right"), ("upper right", "upper left"), ("lower left", "lower right"),
     ("lower right", "lower left"), ("leftmost", "rightmost"), ("rightmost", "leftmost"), ("left", "right"),
@@ -25,7 +25,7 @@ _EXCHANGES = (
 
 
 def exchange(text: str) -> list[str]:
-    """Variants of a sentence with one string of letters exchanged, wherever it stands."""
+    """Variants of an expression with one string of letters exchanged, wherever it stands."""
     return list(dict.fromkeys(text.replace(old, new, 1) for old, new in _EXCHANGES if old in text))
 
 
@@ -34,9 +34,9 @@ class UncheckedSampler:
 
     Args:
         pool: Captions of the training set, repeats allowed.
-        total: Number of sentences T.
-        neg_ratio: Exchanged variants per sentence of the picture, rounded down (``released``).
-        released: The release's recipe instead of random sentences alone.
+        total: Number of expressions T.
+        neg_ratio: Exchanged variants per expression of the image, rounded down (``released``).
+        released: The release's recipe instead of random expressions alone.
 
     Raises:
         ValueError: No captions to draw from.
@@ -58,7 +58,7 @@ class UncheckedSampler:
         size: tuple[float, float],
         rng: np.random.Generator,
     ) -> PromptList:
-        """Draw the sentences of one picture; arguments and result as of ``PromptSampler``."""
+        """Draw the expressions of one image; arguments and result as of ``PromptSampler``."""
         chosen: dict[str, list[int]] = {}
         for n in rng.permutation(len(captions)).tolist():
             if len(captions[n]) and len(chosen) < self.total - 1:

@@ -17,26 +17,26 @@ from .checkpoint import (
 )
 from .encoded_image import EncodedImage as EncodedImage
 from .grounding import (
-    TEXT_BATCH as TEXT_BATCH,
+    CanvasImages as CanvasImages,
     ExportedNetwork as ExportedNetwork,
-    KnownSentences as KnownSentences,
-    Pictures as Pictures,
-    ask as ask,
+    KnownExpressions as KnownExpressions,
+    TEXT_BATCH as TEXT_BATCH,
     checked_bank as checked_bank,
+    ground as ground,
     outputs as outputs,
 )
 from .judging import judge as judge
 from .metrics import (
     FIGURES as FIGURES,
-    TITLES as TITLES,
     GroundingMetrics as GroundingMetrics,
+    TITLES as TITLES,
 )
 from .predict import (
-    OVERLAP as OVERLAP,
     GroundingPredictor as GroundingPredictor,
+    OVERLAP as OVERLAP,
     answer as answer,
     canvas as canvas,
-    sentences as sentences,
+    checked_expressions as checked_expressions,
 )
 from .predictions import (
     Expressions as Expressions,
@@ -49,15 +49,15 @@ from .routing import (
     RoutingRecorder as RoutingRecorder,
 )
 from .sources import (
-    PictureFiles as PictureFiles,
+    ImageFiles as ImageFiles,
     opened as opened,
 )
 from .train import (
-    TRAIN_DEFAULTS as TRAIN_DEFAULTS,
     GroundingTrainer as GroundingTrainer,
+    TRAIN_DEFAULTS as TRAIN_DEFAULTS,
 )
 from .val import (
-    SECTIONS as SECTIONS,
     GroundingValidator as GroundingValidator,
+    SECTIONS as SECTIONS,
 )
-from .view import choose_pictures as choose_pictures
+from .view import choose_images as choose_images

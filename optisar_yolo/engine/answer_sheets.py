@@ -32,13 +32,13 @@ def write_sheets(cases: Sequence[Case], modalities: Sequence[str], folder: Path,
             continue
         chosen = surest([case for case, _ in pairs], [modality for _, modality in pairs], count)
         kind = f"right ones (IoU of at least {RIGHT})" if right else f"failures (IoU below {RIGHT})"
-        title = f"The {len(chosen)} surest of {len(pairs)} {kind}, {len(cases)} sentences in all"
+        title = f"The {len(chosen)} surest of {len(pairs)} {kind}, {len(cases)} expressions in all"
         files.append(save(draw_sheet(chosen, title), folder / f"{name}.png"))
     return files
 
 
 def surest(cases: Sequence[Case], modalities: Sequence[str], count: int) -> list[Case]:
-    """Pick the most confident cases: as many of each modality as there are, and pictures new as long as there are any.
+    """Pick the most confident cases: as many of each modality as there are, and images new as long as there are any.
 
     Args:
         cases: All cases.

@@ -1,9 +1,9 @@
 """Confidence that means something: Platt scaling, a threshold, and how far both can be trusted.
 
 A network's raw score says which box is best, not how likely it is right. Two numbers, fitted on a split with true
-sentences and with sentences proven false of every labelled object, make it the probability that the best box is right
-(IoU >= 0.5): ``sigmoid(a * logit(raw) + b)`` (Platt, 1999). As a > 0 the order of boxes stays as it was, and with it
-every grounding figure. The probability holds for the mix of true and false sentences that it was fitted on.
+expressions and with expressions proven false of every labelled object, make it the probability that the best box is
+right (IoU >= 0.5): ``sigmoid(a * logit(raw) + b)`` (Platt, 1999). As a > 0 the order of boxes stays as it was, and with
+it every grounding figure. The probability holds for the mix of true and false expressions that it was fitted on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-DEFAULT_CONF = 0.05  # of a model without calibration: below it a sentence gets no box, unless the caller sets conf
+DEFAULT_CONF = 0.05  # of a model without calibration: below it an expression gets no box, unless the caller sets conf
 RIGHT = 0.5  # IoU from which a box is right
 BINS = 15  # of equal width, for the calibration error (Guo et al., 2017)
 ATTRIBUTE = "calibration"  # of a network, and key of the metadata in its files
@@ -34,11 +34,11 @@ class Calibration:
         a: Slope on the logit of the raw confidence; above 0.
         b: Offset.
         threshold: Least calibrated confidence of an answer: the one of the highest F1 (see `best_threshold`).
-        data: Name of the data card that it was fitted on.
+        data: Name of the dataset config that it was fitted on.
         split: Its split.
-        imgsz: Long side of the pictures in the network, pixels.
-        true: True sentences among the answers.
-        false: Sentences proven false among them.
+        imgsz: Long side of the images in the network, pixels.
+        true: True expressions among the answers.
+        false: Expressions proven false among them.
         ece_before: Expected calibration error of the raw confidences, on those same answers.
         ece_after: That of the calibrated ones, likewise.
         f1: F1 at the threshold, likewise.
@@ -86,7 +86,7 @@ class Calibration:
     def __str__(self) -> str:
         """One line for the log."""
         return (
-            f"calibration on {self.data} {self.split}, {self.true} true and {self.false} false sentences: "
+            f"calibration on {self.data} {self.split}, {self.true} true and {self.false} false expressions: "
             f"a={self.a:.3f} b={self.b:.3f}, error {self.ece_before:.3f} -> {self.ece_after:.3f}, "
             f"threshold {self.threshold:.3f} (F1 {self.f1:.3f})"
         )
@@ -119,8 +119,8 @@ def fit(conf: np.ndarray, right: np.ndarray, true: np.ndarray, **about: Any) -> 
 
     Args:
         conf: [N] raw confidences of the best boxes.
-        right: bool [N], the sentence is true and the box is right.
-        true: bool [N], the sentence is true.
+        right: bool [N], the expression is true and the box is right.
+        true: bool [N], the expression is true.
         **about: ``data``, ``split`` and ``imgsz``.
 
     Raises:
@@ -186,14 +186,14 @@ def fit_platt(x: np.ndarray, right: np.ndarray) -> tuple[float, float]:
 def best_threshold(conf: np.ndarray, right: np.ndarray, true: int) -> tuple[float, float]:
     """Return the threshold of the highest F1 of "answers given and right", and that F1.
 
-    Precision is the share of right ones among the answers given, recall the share of true sentences that get a right
+    Precision is the share of right ones among the answers given, recall the share of true expressions that get a right
     one. F1 weighs a wrong answer like a missing one; who knows better what each costs sets ``conf``. Of equal F1 the
     highest threshold is taken. It lies between two confidences, so that rounding does not move an answer across.
 
     Args:
         conf: [N] confidences.
         right: bool [N].
-        true: How many of the sentences are true.
+        true: How many of the expressions are true.
     """
     order = np.argsort(-conf, kind="stable")
     sorted_conf, hits = conf[order], np.cumsum(right[order])

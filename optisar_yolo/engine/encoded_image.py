@@ -1,4 +1,4 @@
-"""A picture encoded once, to be asked many sentences."""
+"""An image encoded once, to be asked many expressions."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import torch
 from ultralytics.engine.results import Results
 
 from optisar_yolo.engine.calibrate import default_conf
-from optisar_yolo.engine.grounding import ExportedNetwork, KnownSentences
-from optisar_yolo.engine.predict import answer, as_results, canvas, sentences
+from optisar_yolo.engine.grounding import ExportedNetwork, KnownExpressions
+from optisar_yolo.engine.predict import answer, as_results, canvas, checked_expressions
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.text import TextBank
 
 
 class EncodedImage:
-    """A picture encoded once.
+    """An image encoded once.
 
     Args:
         model: The network.
         bank: Its text encoder.
-        image: Picture uint8 [h, w, 3] BGR.
+        image: Image uint8 [h, w, 3] BGR.
         imgsz: Long side in the network.
         path: Name shown in results.
     """
@@ -29,7 +29,7 @@ class EncodedImage:
     def __init__(
         self,
         model: GroundingModel | ExportedNetwork,
-        bank: TextBank | KnownSentences,
+        bank: TextBank | KnownExpressions,
         image: np.ndarray,
         imgsz: int,
         path: str = "",
@@ -44,17 +44,17 @@ class EncodedImage:
             self.encoded = model.encode(x, extent)
 
     def ground(self, text: str | Sequence[str], conf: float | None = None, topk: int = 1) -> Results:
-        """Ask sentences.
+        """Ask expressions.
 
         Args:
-            text: A sentence or several.
+            text: An expression or several.
             conf: Least confidence of a box; by default as in :meth:`OptiSAR.predict`.
-            topk: Boxes per sentence.
+            topk: Boxes per expression.
 
         Returns:
             Ultralytics' results.
         """
-        texts = sentences(text)
+        texts = checked_expressions(text)
         size = (self.image.shape[1], self.image.shape[0])
         with torch.inference_mode():
             features = self.bank(texts).to(self.device)

@@ -1,7 +1,7 @@
-"""Sentences grounded in encoded pictures: the one interface of PyTorch networks and of exports, and their text encoder.
+"""Expressions grounded in encoded images: the one interface of PyTorch networks and of exports, and their text encoder.
 
-1. `encode` of a network takes pictures on canvases and keeps what does not depend on a sentence.
-2. :func:`ask` grounds sentences in them, a few at a time, so that memory is bounded.
+1. `encode` of a network takes images on canvases and keeps what does not depend on an expression.
+2. :func:`ground` grounds expressions in them, a few at a time, so that memory is bounded.
 3. :func:`checked_bank` finds the text encoder that the network was trained with.
 """
 
@@ -18,23 +18,23 @@ from torch import Tensor
 from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.text import TextBank, load_text_encoder
 
-QUERY_BATCH = 16  # sentences that run through the text-guided rows at once: bounds memory, not the answer
-TEXT_BATCH = 256  # sentences that are scored at once on a pyramid without text
+QUERY_BATCH = 16  # expressions that run through the text-guided rows at once: bounds memory, not the answer
+TEXT_BATCH = 256  # expressions that are scored at once on a pyramid without text
 
 
-class Pictures(NamedTuple):
-    """Pictures on their canvases, waiting for sentences (:class:`optisar_yolo.nn.model.Encoded` of a PyTorch model)."""
+class CanvasImages(NamedTuple):
+    """Images on their canvases, waiting for expressions (:class:`optisar_yolo.nn.model.Encoded` of a PyTorch model)."""
 
     images: Tensor  # [B, 3, H, W]
     extent: Tensor  # [B, 4]
     made: dict[str, Tensor] = {}  # what an encoder graph made of them; empty where each run encodes them anew
 
 
-class KnownSentences:
-    """Takes the place of a text encoder where the sentences are in the graph: features are their numbers.
+class KnownExpressions:
+    """Takes the place of a text encoder where the expressions are in the graph: features are their numbers.
 
     Args:
-        texts: The sentences.
+        texts: The expressions.
         path: The export, for messages.
     """
 
@@ -42,7 +42,7 @@ class KnownSentences:
         self.texts, self.path = list(texts), path
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Numbers [N, 1] of sentences.
+        """Numbers [N, 1] of expressions.
 
         Raises:
             ValueError: One that was not baked in.
@@ -50,8 +50,8 @@ class KnownSentences:
         for text in texts:
             if text not in self.texts:
                 raise ValueError(
-                    f'{self.path}: exported with fixed sentences, and "{text}" is none of them; it knows '
-                    f"{'; '.join(self.texts)}. Export without text= for any sentence"
+                    f'{self.path}: exported with fixed expressions, and "{text}" is none of them; it knows '
+                    f"{'; '.join(self.texts)}. Export without text= for any expression"
                 )
         return torch.tensor([[float(self.texts.index(text))] for text in texts])
 
@@ -61,7 +61,7 @@ class ExportedNetwork(ABC):
 
     Attributes:
         path: The export.
-        texts: Sentences that are part of the graph; empty where any may be asked.
+        texts: Expressions that are part of the graph; empty where any may be asked.
         text_model: Name of the text encoder.
         text_fingerprint: Fingerprint of its weights.
     """
@@ -77,32 +77,32 @@ class ExportedNetwork(ABC):
         """Run on a device, as far as what runs the graph can."""
 
     @abstractmethod
-    def encode(self, images: Tensor, extent: Tensor | None = None) -> Pictures:
-        """Keep pictures for :meth:`ask`, encoded where the export has a graph for that."""
+    def encode(self, images: Tensor, extent: Tensor | None = None) -> CanvasImages:
+        """Keep images for :meth:`ground`, encoded where the export has a graph for that."""
 
     @abstractmethod
-    def ask(self, scene: Pictures, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
-        """Ground sentences: boxes [N, k, 4] xyxy on the canvas and raw confidences [N, k]."""
+    def ground(self, scene: CanvasImages, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """Ground expressions: boxes [N, k, 4] xyxy on the canvas and raw confidences [N, k]."""
 
 
-def ask(
-    model: GroundingModel | ExportedNetwork, scene: Encoded | Pictures, rows: Tensor, texts: Tensor, k: int = 1
+def ground(
+    model: GroundingModel | ExportedNetwork, scene: Encoded | CanvasImages, rows: Tensor, texts: Tensor, k: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Ask sentences of encoded pictures.
+    """Ask expressions of encoded images.
 
     Args:
         model: The network.
-        scene: Encoded pictures.
-        rows: [N] picture of each sentence.
-        texts: [N, D] features of the sentences.
-        k: Anchors per sentence.
+        scene: Encoded images.
+        rows: [N] image of each expression.
+        texts: [N, D] features of the expressions.
+        k: Anchors per expression.
 
     Returns:
         Boxes [N, k, 4] xyxy on the canvas and raw confidences [N, k].
     """
     if isinstance(model, ExportedNetwork):
-        assert isinstance(scene, Pictures)
-        return model.ask(scene, rows, texts, k)
+        assert isinstance(scene, CanvasImages)
+        return model.ground(scene, rows, texts, k)
     assert isinstance(scene, Encoded)
     boxes, confs = [], []
     for _, preds in outputs(model, scene, rows, texts):
@@ -115,13 +115,13 @@ def ask(
 def outputs(
     model: GroundingModel, scene: Encoded, rows: Tensor, texts: Tensor
 ) -> Iterator[tuple[slice, dict[str, Any]]]:
-    """Yield the head's outputs on parts of the sentences (one row each, T = 1), with the part as a slice of [0, N).
+    """Yield the head's outputs on parts of the expressions (one row each, T = 1), with the part as a slice of [0, N).
 
     Args:
         model: The network.
-        scene: Encoded pictures.
-        rows: [N] picture of each sentence.
-        texts: [N, D] features of the sentences.
+        scene: Encoded images.
+        rows: [N] image of each expression.
+        texts: [N, D] features of the expressions.
     """
     if model.guided:
         for i in range(0, len(rows), QUERY_BATCH):
@@ -137,7 +137,7 @@ def outputs(
 
 
 def as_rows(preds: dict[str, Any]) -> dict[str, Any]:
-    """Turn the head's output on one picture and N sentences into N rows of one sentence; nothing is copied."""
+    """Turn the head's output on one image and N expressions into N rows of one expression; nothing is copied."""
     scores = preds["scores"][0][:, None]  # [N, 1, A]
     n = len(scores)
     feats = [f.expand(n, -1, -1, -1) for f in preds["feats"]]
@@ -147,7 +147,7 @@ def as_rows(preds: dict[str, Any]) -> dict[str, Any]:
 
 def checked_bank(
     model: GroundingModel | ExportedNetwork, weights: str | Path | None, directory: Path | None
-) -> TextBank | KnownSentences:
+) -> TextBank | KnownExpressions:
     """The text encoder a model was trained with.
 
     Args:
@@ -156,13 +156,13 @@ def checked_bank(
         directory: Where features are cached.
 
     Returns:
-        Its bank; of an export with fixed sentences, the list of these.
+        Its bank; of an export with fixed expressions, the list of these.
 
     Raises:
         ValueError: The encoder found under the name has other weights than the one used in training.
     """
     if isinstance(model, ExportedNetwork) and model.texts:
-        return KnownSentences(model.texts, model.path)
+        return KnownExpressions(model.texts, model.path)
     encoder = load_text_encoder(model.text_model or "pocket", weights)
     if model.text_fingerprint and encoder.fingerprint != model.text_fingerprint:
         raise ValueError(

@@ -1,6 +1,6 @@
-"""Grounding metrics: Pr@0.5 to Pr@0.9, meanIoU and cumIoU, for optical pictures, SAR pictures and all.
+"""Grounding metrics: Pr@0.5 to Pr@0.9, meanIoU and cumIoU, for optical images, SAR images and all.
 
-One expression asks for one object and gets at most one box. IoU is taken in pixels of the original picture, with boxes
+One expression asks for one object and gets at most one box. IoU is taken in pixels of the original image, with boxes
 clipped to it. As in the visual-grounding field (TransVG's evaluation), a box is right at a threshold t if IoU >= t. A
 missing box counts as IoU 0, and in cumIoU = sum of intersections / sum of unions with intersection 0 and the true box's
 area as union.
@@ -28,12 +28,12 @@ _COLUMNS = ("iou", "inter", "union", "conf", "missing", "modality", "category", 
 
 
 def overlap(pred: np.ndarray, target: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return intersection and union areas of paired boxes, clipped to their pictures.
+    """Return intersection and union areas of paired boxes, clipped to their images.
 
     Args:
         pred: [N, 4] xyxy in pixels; a row with NaN or infinity, or of no area, is no box.
         target: [N, 4] xyxy in pixels.
-        size: [N, 2] width and height of each row's picture.
+        size: [N, 2] width and height of each row's image.
 
     Returns:
         Intersections [N] and unions [N] in square pixels; without a box these are 0 and the target's area.
@@ -49,10 +49,10 @@ def overlap(pred: np.ndarray, target: np.ndarray, size: np.ndarray) -> tuple[np.
 
 
 def is_hard(categories: np.ndarray) -> np.ndarray:
-    """Tell for each object of a picture whether another one has its category, so that words are needed to choose.
+    """Tell for each object of an image whether another one has its category, so that words are needed to choose.
 
     Args:
-        categories: [N] categories of all labelled objects of one picture.
+        categories: [N] categories of all labelled objects of one image.
 
     Returns:
         bool [N].
@@ -65,7 +65,7 @@ class GroundingMetrics:
     """Collects one row per expression and computes the figures on demand. Holds plain Python lists, so it pickles.
 
     Attributes:
-        speed: Milliseconds per picture by stage, filled in by the validator.
+        speed: Milliseconds per image by stage, filled in by the validator.
         save_dir: Where the validator saves; only carried along.
         extra: More figures for `results_dict`, by name: those of sensitivity to words, where they were asked for.
         sections: More content for `to_json`, by name, such as "sensitivity" and "calibration".
@@ -104,23 +104,23 @@ class GroundingMetrics:
         hard: Sequence[bool] | np.ndarray | None = None,
         kind: str | Sequence[str] = "",
     ) -> np.ndarray:
-        """Add the expressions of one picture, or of several.
+        """Add the expressions of one image, or of several.
 
         Args:
-            pred: Predicted boxes [N, 4], xyxy in pixels of the original picture; None or a row of NaN is a missing box.
+            pred: Predicted boxes [N, 4], xyxy in pixels of the original image; None or a row of NaN is a missing box.
             target: True boxes [N, 4], likewise.
-            size: Width and height of the original picture, or [N, 2].
+            size: Width and height of the original image, or [N, 2].
             modality: "optical" or "sar", for all or for each expression.
             category: Category name, for all or for each.
             conf: Confidence of each predicted box; NaN or left out where there is none.
-            hard: Whether another object of the category is in the picture (see `is_hard`); None if not known.
+            hard: Whether another object of the category is in the image (see `is_hard`); None if not known.
             kind: The expression's kind ("position", "relation", ...), "" if not known.
 
         Returns:
             IoU of each expression, float64 [N].
 
         Raises:
-            ValueError: Lengths differ, a true box has no area in its picture, or a modality is neither of the two.
+            ValueError: Lengths differ, a true box has no area in its image, or a modality is neither of the two.
         """
         target = np.asarray(target, dtype=np.float64).reshape(-1, 4)
         n = len(target)
@@ -136,7 +136,7 @@ class GroundingMetrics:
         _, area = overlap(np.full_like(target, math.nan), target, sizes)
         if not (area > 0).all():
             row = int(np.argmin(area > 0))
-            raise ValueError(f"true box {target[row].tolist()} has no area in its {sizes[row].tolist()} picture")
+            raise ValueError(f"true box {target[row].tolist()} has no area in its {sizes[row].tolist()} image")
         values = {
             "iou": (inter / union).tolist(),
             "inter": inter.tolist(),
@@ -195,7 +195,7 @@ class GroundingMetrics:
         return precise | {"meanIoU": float(ious.mean()), "cumIoU": float(inter.sum() / union.sum())} | count
 
     def groups(self) -> dict[str, dict[str, float]]:
-        """Return the figures of all, optical and SAR pictures."""
+        """Return the figures of all, optical and SAR images."""
         modality = self.column("modality")
         return {g: self.figures(None if g == "all" else modality == g) for g in GROUPS}
 
@@ -257,9 +257,7 @@ class GroundingMetrics:
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return all figures as JSON (0..1; null where there is none), and write it to a file if one is given."""
-        rule = (
-            "a box is right at t if IoU >= t; a missing box counts as IoU 0; boxes are clipped to the original picture"
-        )
+        rule = "a box is right at t if IoU >= t; a missing box counts as IoU 0; boxes are clipped to the original image"
         content = {"rule": rule, "fitness": self.fitness, "speed_ms": self.speed, "rows": self.rows(), **self.sections}
         text = json.dumps(_without_nan(content), indent=2) + "\n"
         if path is not None:

@@ -44,7 +44,7 @@ class TrainingMonitor:
         self.sums: dict[str, Tensor] = {}
         self.step = self.watched = 0  # batches of the epoch so far, and those of them that were read
         self.watching = False
-        self.modality: Tensor | None = None  # [B], of the pictures in the network
+        self.modality: Tensor | None = None  # [B], of the images in the network
         self.values: dict[str, Tensor] = {}  # maps before fusion, within one forward
         self.levels = [f"P{round(math.log2(float(s)))}" for s in model.stride]
         self.blocks = named_parts(model, MoEBlock, "moe")
@@ -95,7 +95,7 @@ class TrainingMonitor:
 
     @torch.no_grad()
     def _region(self, level: int, logits: Tensor, label: Tensor, foreground: Tensor) -> None:
-        """Count a level's cells inside the picture: logits [B, R, h, w], label [B, h, w], foreground [B, h, w] bool."""
+        """Count a level's cells inside the image: logits [B, R, h, w], label [B, h, w], foreground [B, h, w] bool."""
         inside = label >= 0
         right = inside & (logits.argmax(1) == label)
         counts = (right.sum(), inside.sum(), (right & foreground).sum(), (inside & foreground).sum())
@@ -113,8 +113,8 @@ class TrainingMonitor:
         top = gates.argmax(1, keepdim=True) == expert  # [N, E]
         side = self.modality[:, None] == torch.arange(len(MODALITIES), device=gates.device)  # [B, M]
         for kind, chosen in (("use", gates > 0), ("top", top)):
-            of_picture = chosen.view(b, n // b, e).sum(1)  # [B, E]
-            self._add(f"{name}/{kind}", (side[:, :, None] * of_picture[:, None]).sum(0))  # [M, E]
+            of_image = chosen.view(b, n // b, e).sum(1)  # [B, E]
+            self._add(f"{name}/{kind}", (side[:, :, None] * of_image[:, None]).sum(0))  # [M, E]
         self._add(f"{name}/patches", side.sum(0) * (n // b))  # [M]
         entropy = torch.special.entr(probability.float()).sum(1).mean()
         self._add(f"{name}/router_entropy", entropy / max(math.log(e), 1e-9))

@@ -29,10 +29,10 @@ def monitor_plot(record: str | Path, path: str | Path) -> Path:
 
     Args:
         record: The run's monitor.csv.
-        path: Picture to write.
+        path: Image to write.
 
     Returns:
-        The picture's path.
+        The image's path.
 
     Raises:
         ValueError: The record is missing, empty or not one.

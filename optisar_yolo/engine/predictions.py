@@ -3,10 +3,10 @@
 A file is JSON: a list of records, or an object with that list under ``predictions``. A record is one box for one
 expression:
 
-* ``image``: the picture's file name as in the annotation file, or its last part where that is unique; or
+* ``image``: the image's file name as in the annotation file, or its last part where that is unique; or
   ``image_id``: its id there.
 * ``caption``: the expression, word for word. ``annotation_id`` in the place of both: the id of its annotation.
-* ``box``: x1, y1, x2, y2 in pixels of the original picture; null says that the model found nothing.
+* ``box``: x1, y1, x2, y2 in pixels of the original image; null says that the model found nothing.
 * ``score``: a number that is higher for surer boxes. It may be left out where an expression has one box.
 
 Of several boxes for an expression the one of the highest score counts.
@@ -24,10 +24,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optisar_yolo.data import (
-    Card,
     Case,
     DataError,
-    Picture,
+    DatasetConfig,
+    ImageRecord,
     Skips,
     from_xywh,
     is_id,
@@ -39,10 +39,10 @@ from optisar_yolo.engine.metrics import overlap
 from optisar_yolo.utils import write_atomic
 
 FEW = 4  # with fewer boxes than this, a file is not suspected of another form of boxes
-Key = tuple[int, int, int]  # picture, object, number of the expression
+Key = tuple[int, int, int]  # image, object, number of the expression
 
 
-class Box(NamedTuple):
+class PredictedBox(NamedTuple):
     """A predicted box: xyxy in pixels, and its score; NaN where the record has none."""
 
     xyxy: tuple[float, float, float, float]
@@ -53,30 +53,30 @@ class Expressions:
     """Finds the expressions that records speak of.
 
     Args:
-        card: The data card.
+        config: The dataset config.
         split: The split.
-        pictures: Its pictures.
+        images: Its images.
     """
 
-    def __init__(self, card: Card, split: str, pictures: Sequence[Picture]) -> None:
-        self.pictures = pictures
+    def __init__(self, config: DatasetConfig, split: str, images: Sequence[ImageRecord]) -> None:
+        self.images = images
         self.places: dict[str, int] = {}  # by file name
         self.short: dict[str, set[int]] = {}  # by its last part
-        for i, picture in enumerate(pictures):
-            name = image_name(picture.path, card, split)
+        for i, image in enumerate(images):
+            name = image_name(image.path, config, split)
             self.places[name] = i
             self.short.setdefault(Path(name).name, set()).add(i)
         self.keys: dict[tuple[int, str], list[Key]] = {}
-        for i, picture in enumerate(pictures):
-            for obj, captions in enumerate(picture.captions):
+        for i, image in enumerate(images):
+            for obj, captions in enumerate(image.captions):
                 for n, caption in enumerate(captions):
                     self.keys.setdefault((i, caption), []).append((i, obj, n))
-        content: Any = read_json(card.splits[split])
+        content: Any = read_json(config.splits[split])
         self.files = {e["id"]: e.get("file_name") for e in content["images"] if _with_id(e)}
         self.notes = {n["id"]: n for n in reversed(content["annotations"]) if _with_id(n)}  # the first of an id counts
 
     def find(self, record: dict[str, Any]) -> list[Key] | str:
-        """Return the expressions that a record answers (those of one text in a picture), or why there are none."""
+        """Return the expressions that a record answers (those of one text in an image), or why there are none."""
         if "annotation_id" in record:
             number = record["annotation_id"]
             note = self.notes.get(number) if is_id(number) else None
@@ -91,47 +91,47 @@ class Expressions:
 
     def _said(self, name: object, caption: object) -> list[Key] | str:
         if not isinstance(name, str):
-            return "unknown picture"
+            return "unknown image"
         name = Path(name).as_posix()
         places = {self.places[name]} if name in self.places else self.short.get(name, set())
         if not places:
-            return "unknown picture"
+            return "unknown image"
         if len(places) > 1:
-            return "file name that several pictures have (give it with its folders)"
+            return "file name that several images have (give it with its folders)"
         if not isinstance(caption, str):
             return "record without a caption"
-        return self.keys.get((next(iter(places)), " ".join(caption.split())), "caption that the picture does not have")
+        return self.keys.get((next(iter(places)), " ".join(caption.split())), "caption that the image does not have")
 
     def _nearest(self, keys: list[Key], note: dict[str, Any]) -> list[Key] | str:
         """Of expressions with one text, return that of the annotation's own box."""
         box = from_xywh(note.get("bbox"))
         if len(keys) == 1 or box is None:
             return keys
-        target = np.stack([self.pictures[i].boxes[obj] for i, obj, _ in keys])
+        target = np.stack([self.images[i].boxes[obj] for i, obj, _ in keys])
         inter, union = overlap(np.tile(box, (len(keys), 1)), target, np.full((len(keys), 2), math.inf))
         return [keys[int((inter / union).argmax())]]
 
 
-def image_name(path: Path, card: Card, split: str) -> str:
-    """Return a picture's file name as it stands in the annotations of its split."""
-    folder = card.images[split]
+def image_name(path: Path, config: DatasetConfig, split: str) -> str:
+    """Return an image's file name as it stands in the annotations of its split."""
+    folder = config.images[split]
     base = folder if path.is_relative_to(folder) else folder.parent
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
 
 
-def write_predictions(path: Path, cases: Sequence[Case], card: Card, split: str) -> Path:
+def write_predictions(path: Path, cases: Sequence[Case], config: DatasetConfig, split: str) -> Path:
     """Write a validation's answers; an answer that several objects share by their words is written once.
 
     Args:
         path: The JSON file.
         cases: One case per expression.
-        card: The data card of the validation.
+        config: The dataset config of the validation.
         split: Its split.
     """
     records: dict[str, None] = {}
     for case in cases:
         box = predicted_box(case)
-        record: dict[str, Any] = {"image": image_name(case.path, card, split), "caption": case.caption}
+        record: dict[str, Any] = {"image": image_name(case.path, config, split), "caption": case.caption}
         record["box"] = None if box is None else [float(v) for v in box]
         if math.isfinite(case.conf):
             record["score"] = float(case.conf)
@@ -139,7 +139,7 @@ def write_predictions(path: Path, cases: Sequence[Case], card: Card, split: str)
     return write_atomic(path, '{"predictions": [\n' + ",\n".join(records) + "\n]}\n")
 
 
-def read_predictions(file: Path, expressions: Expressions, skips: Skips) -> dict[Key, Box | None]:
+def read_predictions(file: Path, expressions: Expressions, skips: Skips) -> dict[Key, PredictedBox | None]:
     """Read a file of answers.
 
     Args:
@@ -157,8 +157,8 @@ def read_predictions(file: Path, expressions: Expressions, skips: Skips) -> dict
     records = content.get("predictions") if isinstance(content, dict) else content
     if not isinstance(records, list):
         raise DataError(f"{file}: expected a list of predictions, each with image, caption, box and score")
-    best: dict[Key, Box | None] = {}
-    seen: set[tuple[Key, Box | None]] = set()
+    best: dict[Key, PredictedBox | None] = {}
+    seen: set[tuple[Key, PredictedBox | None]] = set()
     boxes: list[list[float]] = []
     for number, record in enumerate(records):
         place = f"predictions[{number}]"
@@ -202,7 +202,7 @@ def _has_box(record: dict[str, Any], place: str, skips: Skips) -> bool:
     return True
 
 
-def _box(record: dict[str, Any], place: str, skips: Skips) -> Box | str | None:
+def _box(record: dict[str, Any], place: str, skips: Skips) -> PredictedBox | str | None:
     """Return a record's box, None where it says that nothing was found; a text, counted, for what cannot be used."""
     score = record.get("score")
     if score is not None and not is_number(score):
@@ -214,10 +214,12 @@ def _box(record: dict[str, Any], place: str, skips: Skips) -> Box | str | None:
     if x2 < x1 or y2 < y1:
         skips.add("box whose right or lower edge comes first (boxes are x1, y1, x2, y2)", f"{place}: {record['box']}")
         return "box"
-    return Box((x1, y1, x2, y2), math.nan if score is None else float(score))
+    return PredictedBox((x1, y1, x2, y2), math.nan if score is None else float(score))
 
 
-def _better(old: Box | None, new: Box | None, known: bool, place: str, skips: Skips) -> Box | None:
+def _better(
+    old: PredictedBox | None, new: PredictedBox | None, known: bool, place: str, skips: Skips
+) -> PredictedBox | None:
     """Return the better of two answers to one expression; a box is better than none, the first of equals counts."""
     if not known or old is None or new is None:
         return new if old is None else old
@@ -238,4 +240,4 @@ def _check_form(file: Path, boxes: np.ndarray) -> None:
         raise DataError(f"{file}: {turned} of {len(boxes)} boxes have x2 < x1 or y2 < y1: x, y, width, height? "
                         "Give x1, y1, x2, y2")  # fmt: skip
     if float(np.abs(boxes).max()) <= 1:
-        raise DataError(f"{file}: no box has a value above 1: shares of the picture? Give pixels of the original")
+        raise DataError(f"{file}: no box has a value above 1: shares of the image? Give pixels of the original")

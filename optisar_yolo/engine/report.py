@@ -90,7 +90,7 @@ def precision_curve(metrics: GroundingMetrics) -> Figure:
 
 
 def training_sheet(batch: dict[str, Any], path: str | Path) -> Path:
-    """Save the first pictures of a training batch with their objects and sentences (see `batch_sheet`), PNG or JPEG."""
+    """Save the first images of a training batch with their objects and expressions (see `batch_sheet`), PNG or JPEG."""
     return save_figure(batch_sheet(batch), Path(path))
 
 
@@ -99,10 +99,10 @@ def training_curves(record: str | Path, path: str | Path) -> Path:
 
     Args:
         record: The run's results.csv: a column ``epoch``, and columns ``train/...`` and ``metrics/...``.
-        path: Picture to write.
+        path: Image to write.
 
     Returns:
-        The picture's path.
+        The image's path.
 
     Raises:
         FileNotFoundError: There is no record.
@@ -160,7 +160,7 @@ def _finish(axes: Axes, title: str) -> Figure:
 
 
 def choose_cases(cases: Sequence[Case], modalities: Sequence[str], count: int, best: bool) -> list[Case]:
-    """Pick the best or worst cases: modalities in turn, and pictures new as long as there are any.
+    """Pick the best or worst cases: modalities in turn, and images new as long as there are any.
 
     Among equal IoUs the more confident answer comes first: the surest hits, and the surest mistakes.
 

@@ -1,4 +1,4 @@
-"""Which experts the patches of a picture chose (PL-MoE, OptiSAR-Net++ Sect. III-B, Eq. 1-3): maps and shares."""
+"""Which experts the patches of an image chose (PL-MoE, OptiSAR-Net++ Sect. III-B, Eq. 1-3): maps and shares."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Shares(NamedTuple):
 
 
 class Routing(NamedTuple):
-    """The choices of one block in one picture.
+    """The choices of one block in one image.
 
     Attributes:
         gates: Gate weights float32 [E, rows, columns] of the patches, 0 for experts that were not kept.
@@ -44,7 +44,7 @@ class Routing(NamedTuple):
         return self.gates.argmax(0)
 
     def shares(self, frame: Frame, box: NDArray[np.float64] | None = None) -> Shares:
-        """Use of the experts over the picture without its padding, or over a box [4] xyxy in canvas pixels."""
+        """Use of the experts over the image without its padding, or over a box [4] xyxy in canvas pixels."""
         area = frame.coverage((self.gates.shape[1], self.gates.shape[2]), self.cell, box)
         chosen = np.arange(len(self.gates))[:, None, None] == self.first
         return Shares(*((maps * area).sum((1, 2)) for maps in (self.gates.astype(np.float64), chosen)))
@@ -81,10 +81,10 @@ class RoutingRecorder:
         return hook
 
     def of(self, row: int, canvas: Sequence[int]) -> dict[str, Routing]:
-        """Return the choices in one picture of the last forward.
+        """Return the choices in one image of the last forward.
 
         Args:
-            row: Of the picture in its batch.
+            row: Of the image in its batch.
             canvas: Height and width of the canvas, pixels.
         """
         found = {}

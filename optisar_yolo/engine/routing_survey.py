@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from optisar_yolo.data import MODALITIES, Picture
+from optisar_yolo.data import MODALITIES, ImageRecord
 from optisar_yolo.engine.metrics import TITLES
 from optisar_yolo.engine.routing import Routing, RoutingRecorder, Shares
 from optisar_yolo.utils import write_atomic
@@ -31,7 +31,7 @@ class Matrix(NamedTuple):
 
     Attributes:
         columns: Modalities, then categories.
-        counts: Of each column its pictures, of a category its objects.
+        counts: Of each column its images, of a category its objects.
         weight: Mean gate weight [E, columns]; each column sums to 1.
         first: Mean share of the area whose patches weigh this expert most [E, columns], likewise.
     """
@@ -42,16 +42,16 @@ class Matrix(NamedTuple):
     first: NDArray[np.float64]
 
     def apart(self, measure: str = "weight") -> float | None:
-        """How differently optical and SAR pictures use the experts: 0 alike, 1 no expert in common; None of one."""
+        """How differently optical and SAR images use the experts: 0 alike, 1 no expert in common; None of one."""
         places = [self.columns.index(("modality", m)) for m in MODALITIES if ("modality", m) in self.columns]
         values = getattr(self, measure)[:, places]
         return float(np.abs(values[:, 0] - values[:, 1]).sum() / 2) if len(places) == len(MODALITIES) else None
 
 
 class ExpertUse:
-    """Adds up the experts' use, picture by picture.
+    """Adds up the experts' use, image by image.
 
-    A modality's column is the mean over its pictures of the use over the picture without its padding; a category's
+    A modality's column is the mean over its images of the use over the image without its padding; a category's
     column the mean over its labelled objects of the use in the patches that the box covers, by area.
 
     Args:
@@ -62,17 +62,17 @@ class ExpertUse:
         self.names = names
         self.sums: dict[str, dict[Column, list[Any]]] = {}  # block, column: count, sum of weight, sum of first
 
-    def add(self, picture: Picture, frame: Frame, routing: dict[str, Routing]) -> None:
-        """Add one picture.
+    def add(self, image: ImageRecord, frame: Frame, routing: dict[str, Routing]) -> None:
+        """Add one image.
 
         Args:
-            picture: The picture with its objects.
+            image: The image with its objects.
             frame: Its place in the canvas.
             routing: What its patches chose, by block.
         """
         for block, choices in routing.items():
-            self._count(block, ("modality", picture.modality), choices.shares(frame))
-            for box, category in zip(frame.on_canvas(picture.boxes), picture.categories.tolist(), strict=True):
+            self._count(block, ("modality", image.modality), choices.shares(frame))
+            for box, category in zip(frame.on_canvas(image.boxes), image.categories.tolist(), strict=True):
                 self._count(block, ("category", self.names[category]), choices.shares(frame, box))
 
     def _count(self, block: str, column: Column, shares: Shares) -> None:
@@ -81,7 +81,7 @@ class ExpertUse:
         entry[1], entry[2] = entry[1] + shares.weight, entry[2] + shares.first
 
     def merge(self, other: ExpertUse) -> None:
-        """Add the pictures that another process has seen."""
+        """Add the images that another process has seen."""
         for block, sums in other.sums.items():
             for column, (count, weight, first) in sums.items():
                 entry = self.sums.setdefault(block, {}).setdefault(column, [0, 0.0, 0.0])
@@ -109,10 +109,10 @@ class Watch:
     def __init__(self, net: Any, names: Sequence[str]) -> None:
         self.use, self.recorder = ExpertUse(names), RoutingRecorder(net)
 
-    def add(self, row: int, picture: Picture, extent: NDArray[np.float32], canvas: tuple[int, int]) -> None:
-        """Add a picture of the last forward: its row there, its extent [4] in the canvas of this height and width."""
-        frame = Frame((picture.width, picture.height), canvas, extent)
-        self.use.add(picture, frame, self.recorder.of(row, canvas))
+    def add(self, row: int, image: ImageRecord, extent: NDArray[np.float32], canvas: tuple[int, int]) -> None:
+        """Add an image of the last forward: its row there, its extent [4] in the canvas of this height and width."""
+        frame = Frame((image.width, image.height), canvas, extent)
+        self.use.add(image, frame, self.recorder.of(row, canvas))
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``expert_use.csv`` and ``expert_use.png`` and return them; none for a network without experts."""

@@ -1,20 +1,23 @@
-"""Does the model heed the words? True sentences against the same ones with a word exchanged.
+"""Does the model heed the words? True expressions against the same ones with a word exchanged.
 
-For each expression that has one, a reworded sentence per kind of word (orientation, modality, size, …) is drawn, seeded
-by picture and caption, from those that boxes and caption prove false of the expression's object. An expression that the
-boxes contradict is left out: where its words cannot be read, its rewording cannot be judged. Three questions are
+For each expression that has one, a reworded expression per kind of word (orientation, modality, size, …) is drawn,
+seeded by image and caption, from those that boxes and caption prove false of the expression's object. An expression
+that the boxes contradict is left out: where its words cannot be read, its rewording cannot be judged. Three questions
+are
 answered:
 
-* Discrimination: does the true sentence score higher than the false one *at the true box*? A sentence's score there is
+* Discrimination: does the true expression score higher than the false one *at the true box*? An expression's score
+there is
   the highest logit over a set of anchors that both share: those whose box has IoU >= 0.5 with the true box under either
   wording; where there are none, those whose centre lies in the true box (at least the nearest one). Ties count half, so
   that a model that ignores words gets 0.5.
-* Listening: for each *hard* expression (another object of its category is in the picture) that names a direction, does
+* Listening: for each *hard* expression (another object of its category is in the image) that names a direction, does
   the true wording find a box of higher IoU than the wording with left and right, or top and bottom, exchanged? Asked of
-  the unchanged picture; ties, also of two boxes that both miss, count half. An expression counts once, with the mean
+  the unchanged image; ties, also of two boxes that both miss, count half. An expression counts once, with the mean
   over its one or two exchanges. The exchanged wording is not compared with the boxes: where it stays true, as for a
   ship in the middle, this draws the figure towards 0.5.
-* Rejection: of sentences proven false of *every* labelled object, how many get an answer at the threshold in use (false
+* Rejection: of expressions proven false of *every* labelled object, how many get an answer at the threshold in use
+(false
   alarms), and how many of the true ones that they were made from get a right one (IoU >= 0.5)? The area under the ROC
   curve compares the two groups' confidences without a threshold.
 """
@@ -32,27 +35,27 @@ from torch import Tensor
 from torchvision.ops import box_iou
 from ultralytics.utils.tal import make_anchors
 
-from optisar_yolo.data import Picture, to_canvas, to_picture
+from optisar_yolo.data import ImageRecord, to_canvas, to_image
 from optisar_yolo.engine.calibrate import RIGHT
-from optisar_yolo.engine.grounding import ExportedNetwork, KnownSentences, Pictures, ask, outputs
+from optisar_yolo.engine.grounding import CanvasImages, ExportedNetwork, KnownExpressions, ground, outputs
 from optisar_yolo.engine.metrics import is_hard, overlap
 from optisar_yolo.engine.wordscore import WordScores
-from optisar_yolo.language import KINDS, Scene, flip, swap, verdicts_of
+from optisar_yolo.language import KINDS, LabelledObjects, flip, swap, verdicts_of
 from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.text import TextBank
 
-MIRROR = "mirror"  # kind of a sentence with a direction exchanged throughout
+MIRROR = "mirror"  # kind of an expression with a direction exchanged throughout
 
 
-class Question(NamedTuple):
-    """A sentence to compare an expression with.
+class ProbeExpression(NamedTuple):
+    """An expression to compare an expression with.
 
     Attributes:
-        text: The sentence.
+        text: The expression.
         kind: Kind of the exchanged word, or `MIRROR`.
         here: Proven false of the expression's object: asked at its box.
         absent: Proven false of every labelled object: nothing should be found.
-        fit: The one absent sentence of the expression that a calibration is fitted on.
+        fit: The one absent expression of the expression that a calibration is fitted on.
     """
 
     text: str
@@ -63,7 +66,7 @@ class Question(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a sentence finds: its best box, and its scores around the true box.
+    """What an expression finds: its best box, and its scores around the true box.
 
     Attributes:
         box: [4] xyxy on the canvas.
@@ -80,21 +83,23 @@ class Reading(NamedTuple):
     inside: Tensor | None = None
 
 
-def questions(caption: str, index: int, scene: Scene, key: str, said: Sequence[str] = ()) -> list[Question]:
-    """Choose what an expression is compared with: at most two sentences per kind of word, and two mirrored ones.
+def probe_expressions(
+    caption: str, index: int, scene: LabelledObjects, key: str, said: Sequence[str] = ()
+) -> list[ProbeExpression]:
+    """Choose what an expression is compared with: at most two expressions per kind of word, and two mirrored ones.
 
     Args:
         caption: The expression.
         index: Its object.
-        scene: All labelled objects of its picture.
+        scene: All labelled objects of its image.
         key: Seed of the choice.
-        said: All expressions of the picture: none of them is false, whatever the boxes say.
+        said: All expressions of the image: none of them is false, whatever the boxes say.
 
     Returns:
-        The sentences; empty where no word can be exchanged.
+        The expressions; empty where no word can be exchanged.
     """
     rng = np.random.default_rng(zlib.crc32(key.encode()))
-    chosen: list[Question] = []
+    chosen: list[ProbeExpression] = []
     kinds = KINDS if scene.verdict(caption, index) is not False else ()
     for kind in kinds:
         judged = {v.text: verdicts_of(v, caption, [index], scene) for v in swap(caption, [kind]) if v.text not in said}
@@ -103,18 +108,18 @@ def questions(caption: str, index: int, scene: Scene, key: str, said: Sequence[s
             continue
         absent = [t for t in false if all(v is False for v in judged[t])]
         here = false[int(rng.integers(len(false)))]
-        chosen.append(Question(here, kind, here=True, absent=here in absent))
+        chosen.append(ProbeExpression(here, kind, here=True, absent=here in absent))
         if absent and here not in absent:
-            chosen.append(Question(absent[int(rng.integers(len(absent)))], kind, absent=True))
+            chosen.append(ProbeExpression(absent[int(rng.integers(len(absent)))], kind, absent=True))
     if usable := [i for i, q in enumerate(chosen) if q.absent]:
         i = usable[int(rng.integers(len(usable)))]
         chosen[i] = chosen[i]._replace(fit=True)
     mirrored = (flip(caption, horizontal=h, vertical=not h) for h in (True, False))
-    return chosen + [Question(t, MIRROR) for t in mirrored if t is not None and t != caption]
+    return chosen + [ProbeExpression(t, MIRROR) for t in mirrored if t is not None and t != caption]
 
 
 def margin(true: Reading, false: Reading) -> float:
-    """Return by how much the true sentence scores higher at the true box; NaN where only best boxes are known."""
+    """Return by how much the true expression scores higher at the true box; NaN where only best boxes are known."""
     if true.logits is None or true.near is None or true.inside is None or false.logits is None or false.near is None:
         return math.nan
     near = true.near | false.near
@@ -124,25 +129,25 @@ def margin(true: Reading, false: Reading) -> float:
 
 def read(
     model: GroundingModel | ExportedNetwork,
-    scene: Encoded | Pictures,
+    scene: Encoded | CanvasImages,
     rows: Tensor,
     texts: Tensor,
     targets: Tensor | None,
 ) -> list[Reading]:
-    """Ask sentences.
+    """Ask expressions.
 
     Args:
         model: The network.
-        scene: Encoded pictures.
-        rows: [N] picture of each sentence.
-        texts: [N, D] features of the sentences.
+        scene: Encoded images.
+        rows: [N] image of each expression.
+        texts: [N, D] features of the expressions.
         targets: [N, 4] true boxes, xyxy on the canvas, to read the scores around; None: best boxes alone.
 
     Returns:
-        A reading per sentence. An exported model gives best boxes alone.
+        A reading per expression. An exported model gives best boxes alone.
     """
-    if targets is None or isinstance(model, ExportedNetwork) or isinstance(scene, Pictures):
-        boxes, confs = ask(model, scene, rows, texts)
+    if targets is None or isinstance(model, ExportedNetwork) or isinstance(scene, CanvasImages):
+        boxes, confs = ground(model, scene, rows, texts)
         return [Reading(b, float(c)) for b, c in zip(_array(boxes[:, 0]), _array(confs[:, 0]), strict=True)]
     found: list[Reading] = []
     for part, preds in outputs(model, scene, rows, texts):
@@ -161,7 +166,7 @@ def read(
 
 
 class Probe:
-    """Asks the sentences of `questions` beside a validation and hands the answers to `WordScores`.
+    """Asks the expressions of `probe_expressions` beside a validation and hands the answers to `WordScores`.
 
     Args:
         model: The network.
@@ -177,7 +182,7 @@ class Probe:
     def __init__(
         self,
         model: GroundingModel | ExportedNetwork,
-        bank: TextBank | KnownSentences,
+        bank: TextBank | KnownExpressions,
         names: Sequence[str],
         device: torch.device,
         full: bool = True,
@@ -187,35 +192,35 @@ class Probe:
 
     def __call__(
         self,
-        scene: Encoded | Pictures,
+        scene: Encoded | CanvasImages,
         row: int,
-        picture: Picture,
+        image: ImageRecord,
         own: Sequence[tuple[int, int]],
         conf: np.ndarray,
         iou: np.ndarray,
         extent: np.ndarray,
         canvas: tuple[int, int],
     ) -> None:
-        """Ask one picture.
+        """Ask one image.
 
         Args:
-            scene: Encoded pictures.
+            scene: Encoded images.
             row: Which of them.
-            picture: Its record.
+            image: Its record.
             own: (object, number of the expression) of its N expressions.
             conf: [N] raw confidence of each expression's answer.
             iou: [N] IoU of each answer.
-            extent: [4] of the picture in its canvas.
+            extent: [4] of the image in its canvas.
             canvas: Height and width of the canvas.
         """
-        size = (picture.width, picture.height)
-        labelled = Scene(picture.boxes, [self.names[c] for c in picture.categories], size)
-        said = [c for texts in picture.captions for c in texts]
-        hard = is_hard(picture.categories)
-        asked: list[tuple[int, Question | None]] = []  # (expression, question); None: the expression itself
+        size = (image.width, image.height)
+        labelled = LabelledObjects(image.boxes, [self.names[c] for c in image.categories], size)
+        said = [c for texts in image.captions for c in texts]
+        hard = is_hard(image.categories)
+        asked: list[tuple[int, ProbeExpression | None]] = []  # (expression, question); None: the expression itself
         for e, (o, n) in enumerate(own):
-            caption = picture.captions[o][n]
-            wanted = questions(caption, o, labelled, f"{picture.path.name}/{o}/{caption}", said)
+            caption = image.captions[o][n]
+            wanted = probe_expressions(caption, o, labelled, f"{image.path.name}/{o}/{caption}", said)
             if not self.full:
                 wanted = [q for q in wanted if q.fit]
             elif any(q.here for q in wanted):
@@ -224,14 +229,14 @@ class Probe:
         first = self.scores.add(conf, iou >= RIGHT, hard[[o for o, _ in own]])
         if not asked:
             return
-        captions = [q.text if q else picture.captions[own[e][0]][own[e][1]] for e, q in asked]
-        boxes = np.stack([picture.boxes[own[e][0]] for e, _ in asked])
+        captions = [q.text if q else image.captions[own[e][0]][own[e][1]] for e, q in asked]
+        boxes = np.stack([image.boxes[own[e][0]] for e, _ in asked])
         shares = to_canvas(boxes, size, extent)
         targets = torch.from_numpy(shares * np.tile(np.array(canvas[::-1], np.float32), 2)).to(self.device)
         rows = torch.full((len(asked),), row, device=self.device)
         texts = self.bank(captions).to(self.device)
         found = read(self.model, scene, rows, texts, targets if self.full else None)
-        pred = to_picture(np.stack([r.box for r in found]), size, extent, canvas)
+        pred = to_image(np.stack([r.box for r in found]), size, extent, canvas)
         inter, union = overlap(pred, boxes, np.broadcast_to(np.array(size, float), (len(asked), 2)))
         true: Reading | None = None
         for (e, q), reading, reached in zip(asked, found, inter / union, strict=True):

@@ -1,4 +1,4 @@
-"""Pictures as prediction gets them: files, arrays and lists, read as in training at any depth and channel count."""
+"""Images as prediction gets them: files, arrays and lists, read as in training at any depth and channel count."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ultralytics.utils import LOGGER
 from optisar_yolo.data import DataError, read_image
 
 
-class PictureFiles(LoadImagesAndVideos):
-    """Ultralytics' loader of files, but pictures are read as in training, at any depth and channel count.
+class ImageFiles(LoadImagesAndVideos):
+    """Ultralytics' loader of files, but images are read as in training, at any depth and channel count.
 
     A file that cannot be read is skipped and named, one of many; where nothing at all can be read, that is an error.
     """
 
     def __next__(self) -> tuple[list[str], list[np.ndarray], list[str]]:
-        """Read the next batch: paths, pictures uint8 [h, w, 3] BGR and log lines.
+        """Read the next batch: paths, images uint8 [h, w, 3] BGR and log lines.
 
         Raises:
-            DataError: None of the files is a picture.
+            DataError: None of the files is an image.
         """
         paths: list[str] = []
         images: list[np.ndarray] = []
@@ -46,16 +46,16 @@ class PictureFiles(LoadImagesAndVideos):
 
 
 def opened(source: Any) -> tuple[Any, list[str]]:
-    """Read what is given as pictures or as a list, and leave other sources to Ultralytics.
+    """Read what is given as images or as a list, and leave other sources to Ultralytics.
 
     Args:
         source: As given to ``predict``.
 
     Returns:
-        A list of pictures uint8 [h, w, 3] BGR and their names, or the source itself and no names.
+        A list of images uint8 [h, w, 3] BGR and their names, or the source itself and no names.
 
     Raises:
-        DataError: One of them is no picture.
+        DataError: One of them is no image.
     """
     single = isinstance(source, (np.ndarray, Image.Image))
     if not single and not isinstance(source, (list, tuple)):

@@ -21,8 +21,8 @@ from optisar_yolo.data import (
     EvaluationDataset,
     GroundingDataset,
     GroundingLoader,
-    Picture,
-    load_card,
+    ImageRecord,
+    load_dataset_config,
     load_split,
     modality_sides,
 )
@@ -45,14 +45,14 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "momentum": 0.9,
     "weight_decay": 0.025,
     "warmup_bias_lr": 0.0,
-    "mosaic": 0.0,  # other captions than the data set's: those that hold for all four pictures
+    "mosaic": 0.0,  # other captions than the data set's: those that hold for all four images
     "close_mosaic": 0,
-    "hsv_h": 0.0,  # like hsv_s, for optical pictures of which no caption names a colour
+    "hsv_h": 0.0,  # like hsv_s, for optical images of which no caption names a colour
     "hsv_s": 0.0,
     "hsv_v": 0.4,  # brightness, contrast and gamma
     "fliplr": 0.5,  # captions are rewritten
     "flipud": 0.5,
-    "scale": 0.3,  # the whole picture is drawn smaller, so that positions in it stay true
+    "scale": 0.3,  # the whole image is drawn smaller, so that positions in it stay true
     "translate": 0.0,
     "erasing": 0.0,
 }
@@ -69,7 +69,9 @@ class GroundingTrainer(DetectionTrainer):
     ) -> None:
         given = dict(overrides or {})
         if given.get("compile"):
-            raise ValueError("compile=True is not supported: rows of the network depend on the sentences; leave it out")
+            raise ValueError(
+                "compile=True is not supported: rows of the network depend on the expressions; leave it out"
+            )
         if str(given.get("optimizer", "")).lower() in ("auto", "musgd"):
             LOGGER.warning(f"optimizer={given['optimizer']} may orthogonalise gates; using AdamW")
             given["optimizer"] = "AdamW"
@@ -83,25 +85,27 @@ class GroundingTrainer(DetectionTrainer):
             self.add_callback(event, callback)
 
     def get_dataset(self) -> dict[str, Any]:
-        """Read the card and its splits: what ultralytics calls the data dictionary."""
-        card = load_card(self.args.data)
-        self.card = card
+        """Read the dataset config and its splits: what ultralytics calls the data dictionary."""
+        config = load_dataset_config(self.args.data)
+        self.config = config
         seed = self.args.seed
-        self.pictures: dict[str, list[Picture]] = {"train": load_split(card, "train", self.args.fraction or 1.0, seed)}
-        for name in card.include:
-            other = load_card(name)
-            if other.names != card.names:
+        self.images: dict[str, list[ImageRecord]] = {
+            "train": load_split(config, "train", self.args.fraction or 1.0, seed)
+        }
+        for name in config.include:
+            other = load_dataset_config(name)
+            if other.names != config.names:
                 raise DataError(
-                    f"{card.path}: includes {other.path}, whose names differ; give both cards the same names"
+                    f"{config.path}: includes {other.path}, whose names differ; give both dataset configs the same names"
                 )
-            self.pictures["train"] += load_split(other, "train", self.args.fraction or 1.0, seed)
-        if self.args.split not in card.splits:
+            self.images["train"] += load_split(other, "train", self.args.fraction or 1.0, seed)
+        if self.args.split not in config.splits:
             raise ValueError(
-                f"{card.path}: no split '{self.args.split}' to validate on; the card has {', '.join(card.splits)}"
+                f"{config.path}: no split '{self.args.split}' to validate on; the dataset config has {', '.join(config.splits)}"
             )
-        self.pictures[self.args.split] = load_split(card, self.args.split)
-        return {"names": dict(enumerate(card.names)), "nc": len(card.names), "channels": 3} | {
-            s: s for s in card.splits
+        self.images[self.args.split] = load_split(config, self.args.split)
+        return {"names": dict(enumerate(config.names)), "nc": len(config.names), "channels": 3} | {
+            s: s for s in config.splits
         }
 
     def get_model(
@@ -128,8 +132,8 @@ class GroundingTrainer(DetectionTrainer):
         return checkpoint
 
     def _open_bank(self) -> TextBank:
-        """The features of the data set's sentences, as far as they have been computed."""
-        self.bank = TextBank(load_text_encoder(self.args.text_model, self.args.text_weights), self.card.root)
+        """The features of the data set's expressions, as far as they have been computed."""
+        self.bank = TextBank(load_text_encoder(self.args.text_model, self.args.text_weights), self.config.root)
         return self.bank
 
     def set_model_attributes(self) -> None:
@@ -140,13 +144,13 @@ class GroundingTrainer(DetectionTrainer):
             self.model.bf16, self.args.amp = True, False
 
     def set_class_weights(self) -> None:
-        """Sentences have no class frequencies to weigh."""
+        """Expressions have no class frequencies to weigh."""
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Dataset of a split."""
         if mode == "train":
-            return GroundingDataset(self.pictures["train"], self.card.names, self.args)
-        return EvaluationDataset(self.pictures[img_path], self.args.imgsz)
+            return GroundingDataset(self.images["train"], self.config.names, self.args)
+        return EvaluationDataset(self.images[img_path], self.args.imgsz)
 
     def get_dataloader(
         self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
@@ -156,16 +160,16 @@ class GroundingTrainer(DetectionTrainer):
             dataset = self.build_dataset(dataset_path, mode, batch_size)
         n, seed = len(dataset), self.args.seed
         train = mode == "train"
-        sides = modality_sides(dataset.pictures) if train and self.args.balance else []
+        sides = modality_sides(dataset.images) if train and self.args.balance else []
         sampler = EpochSampler(n, seed, rank, self.world_size, shuffle=train, sides=sides)
         workers = self.args.workers if self.device.type != "cpu" else 0
         return GroundingLoader(dataset, batch_size, sampler, workers, pin=self.device.type == "cuda")
 
     def _build_train_pipeline(self) -> None:
         """Loaders and optimiser as the base trainer builds them, and all captions' features."""
-        BaseTrainer._build_train_pipeline(self)  # DetectionTrainer's would count detections per picture
+        BaseTrainer._build_train_pipeline(self)  # DetectionTrainer's would count detections per image
         assert self.bank is not None
-        texts = {c for pictures in self.pictures.values() for p in pictures for own in p.captions for c in own}
+        texts = {c for images in self.images.values() for p in images for own in p.captions for c in own}
         mirrored = {flip(t, h, v) for t in texts for h, v in ((True, False), (False, True), (True, True))}
         texts |= {t for t in mirrored if t is not None}
         texts |= {v.text for t in list(texts) for v in swap(t)}
@@ -188,7 +192,7 @@ class GroundingTrainer(DetectionTrainer):
         return optimizer
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Move a batch to the device, scale pictures to 0..1, look up the sentences' features [B, T, D]."""
+        """Move a batch to the device, scale images to 0..1, look up the expressions' features [B, T, D]."""
         assert self.bank is not None
         batch = super().preprocess_batch(batch)  # with multi_scale too
         flat = [t for texts in batch["texts"] for t in texts]
@@ -204,17 +208,17 @@ class GroundingTrainer(DetectionTrainer):
         validator = GroundingValidator(
             self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks
         )
-        validator.card, validator.pictures, validator.bank = self.card, self.pictures[self.args.split], self.bank
+        validator.config, validator.images, validator.bank = self.config, self.images[self.args.split], self.bank
         return validator
 
     def label_loss_items(self, loss_items: dict[str, Tensor] | None = None, prefix: str = "train") -> Any:
-        """Names (and values) of the loss terms; validation has none, as it asks one true sentence at a time."""
+        """Names (and values) of the loss terms; validation has none, as it asks one true expression at a time."""
         if prefix == "val":
             return [] if loss_items is None else {}
         return super().label_loss_items(loss_items, prefix)
 
     def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
-        """Save augmented pictures with their sentences and boxes."""
+        """Save augmented images with their expressions and boxes."""
         from optisar_yolo.engine.report import training_sheet
 
         path = self.save_dir / f"train_batch{ni}.jpg"

@@ -1,4 +1,4 @@
-"""Validation: every expression of a split asked of its picture, which is encoded once."""
+"""Validation: every expression of a split asked of its image, which is encoded once."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ultralytics.utils import LOGGER, RANK, TQDM, callbacks, colorstr
 from ultralytics.utils.torch_utils import select_device, smart_inference_mode, unwrap_model
 
 from optisar_yolo.data import (
-    Card,
     Case,
+    DatasetConfig,
     EpochSampler,
     EvaluationDataset,
     GroundingLoader,
-    Picture,
-    load_card,
+    ImageRecord,
+    load_dataset_config,
     load_split,
-    to_picture,
+    to_image,
 )
 from optisar_yolo.engine.calibrate import ATTRIBUTE, DEFAULT_CONF, Calibration, CalibrationError, calibration_of
-from optisar_yolo.engine.grounding import ExportedNetwork, KnownSentences, ask, checked_bank
+from optisar_yolo.engine.grounding import ExportedNetwork, KnownExpressions, checked_bank, ground
 from optisar_yolo.engine.judging import judge
 from optisar_yolo.engine.metrics import GroundingMetrics
 from optisar_yolo.engine.predictions import write_predictions
@@ -62,9 +62,9 @@ class GroundingValidator(BaseValidator):
         super().__init__(dataloader, save_dir, args, _callbacks)
         self.args.task = "detect"
         self.metrics = GroundingMetrics(self.save_dir)
-        self.card: Card | None = None
-        self.pictures: list[Picture] = []
-        self.bank: TextBank | KnownSentences | None = None
+        self.config: DatasetConfig | None = None
+        self.images: list[ImageRecord] = []
+        self.bank: TextBank | KnownExpressions | None = None
         self.cases: list[Case] = []
         self.fit = False
         self.calibration: Calibration | None = None
@@ -100,7 +100,7 @@ class GroundingValidator(BaseValidator):
             self.run_callbacks("on_val_batch_end")
         if not self._gather(seconds):
             return None
-        self.speed = self.metrics.speed = {k: 1e3 * s / max(len(self.pictures), 1) for k, s in seconds.items()}
+        self.speed = self.metrics.speed = {k: 1e3 * s / max(len(self.images), 1) for k, s in seconds.items()}
         LOGGER.info(self.metrics.table() if self.training else self.metrics.table(SECTIONS))
         if not self.training:
             self._judge(net)
@@ -109,7 +109,7 @@ class GroundingValidator(BaseValidator):
         return dict(self.metrics.results_dict)
 
     def _gather(self, seconds: dict[str, float]) -> bool:
-        """Add what the other processes of a parallel training have found, in the order of the pictures.
+        """Add what the other processes of a parallel training have found, in the order of the images.
 
         Args:
             seconds: By stage, of this process; of all afterwards.
@@ -149,20 +149,20 @@ class GroundingValidator(BaseValidator):
             self.device = torch.device("cpu")  # where exports take and leave their arrays
         else:
             net = fused_copy(model.to(self.device))
-        if self.card is None:
-            self.card = load_card(self.args.data)
-            self.pictures = load_split(self.card, self.args.split or "val", self.args.fraction or 1.0, self.args.seed)
+        if self.config is None:
+            self.config = load_dataset_config(self.args.data)
+            self.images = load_split(self.config, self.args.split or "val", self.args.fraction or 1.0, self.args.seed)
         if self.bank is None:
-            self.bank = checked_bank(net, self.args.text_weights, self.card.root)
+            self.bank = checked_bank(net, self.args.text_weights, self.config.root)
         return net
 
     def _probe(self, net: GroundingModel | ExportedNetwork) -> Probe | None:
-        """Return what asks false sentences too, where they are wanted; never between the epochs of a training."""
+        """Return what asks false expressions too, where they are wanted; never between the epochs of a training."""
         full = bool(getattr(self.args, "sensitivity", False))
         if self.training or not (full or self.fit):
             return None
-        assert self.card is not None and self.bank is not None
-        return Probe(net, self.bank, self.card.names, self.device, full)
+        assert self.config is not None and self.bank is not None
+        return Probe(net, self.bank, self.config.names, self.device, full)
 
     def _watch(self, net: GroundingModel | ExportedNetwork) -> Any:
         """Return what follows the experts, for the plots; never between the epochs of a training."""
@@ -170,15 +170,15 @@ class GroundingValidator(BaseValidator):
             return None
         from optisar_yolo.engine.routing_survey import Watch
 
-        assert self.card is not None
-        return Watch(net, self.card.names)
+        assert self.config is not None
+        return Watch(net, self.config.names)
 
     def _judge(self, net: GroundingModel | ExportedNetwork) -> None:
-        """Calibrate the confidences, and add what the false sentences show."""
-        assert self.card is not None
+        """Calibrate the confidences, and add what the false expressions show."""
+        assert self.config is not None
         self.calibration = calibration_of(net)
         if self.fit and self.probe is not None:
-            about = {"data": self.card.path.name, "split": self.args.split or "val", "imgsz": int(self.args.imgsz)}
+            about = {"data": self.config.path.name, "split": self.args.split or "val", "imgsz": int(self.args.imgsz)}
             try:
                 self.calibration = self.probe.scores.fit(**about)
                 LOGGER.info(str(self.calibration))
@@ -198,7 +198,7 @@ class GroundingValidator(BaseValidator):
             LOGGER.info(table(figures))
 
     def _loader(self) -> GroundingLoader:
-        dataset = EvaluationDataset(self.pictures, self.args.imgsz)
+        dataset = EvaluationDataset(self.images, self.args.imgsz)
         workers = self.args.workers if self.device.type != "cpu" else 0
         sampler = EpochSampler(len(dataset), 0, process_rank(), world_size(), shuffle=False)
         return GroundingLoader(dataset, self.args.batch, sampler, workers)
@@ -211,22 +211,22 @@ class GroundingValidator(BaseValidator):
         extent: Tensor,
         seconds: dict[str, float],
     ) -> None:
-        """Ask all expressions of pictures that share a canvas size."""
-        assert self.card is not None and self.bank is not None
+        """Ask all expressions of images that share a canvas size."""
+        assert self.config is not None and self.bank is not None
         asked = [
             (row, obj, n)
             for row, i in enumerate(index)
-            for obj, captions in enumerate(self.pictures[i].captions)
+            for obj, captions in enumerate(self.images[i].captions)
             for n in range(len(captions))
         ]
         if not asked:
             return
         start = time.perf_counter()
-        texts = self.bank([self.pictures[index[row]].captions[obj][n] for row, obj, n in asked]).to(self.device)
+        texts = self.bank([self.images[index[row]].captions[obj][n] for row, obj, n in asked]).to(self.device)
         x = img.to(self.device).float() / 255
         ready = time.perf_counter()
         scene = net.encode(x, extent.to(self.device))
-        best = ask(net, scene, torch.tensor([row for row, _, _ in asked], device=self.device), texts)
+        best = ground(net, scene, torch.tensor([row for row, _, _ in asked], device=self.device), texts)
         boxes, conf = (b[:, 0].float().cpu().numpy() for b in best)
         done = time.perf_counter()
         iou = np.zeros(len(asked))
@@ -234,38 +234,38 @@ class GroundingValidator(BaseValidator):
         shares = [(row, i, mine) for row, i, mine in shares if mine]
         for row, i, mine in shares:
             own = [asked[j][1:] for j in mine]
-            iou[mine] = self._score(self.pictures[i], own, boxes[mine], conf[mine], extent[row], img.shape)
+            iou[mine] = self._score(self.images[i], own, boxes[mine], conf[mine], extent[row], img.shape)
         seconds["preprocess"] += ready - start
         seconds["inference"] += done - ready
         seconds["postprocess"] += time.perf_counter() - done
         for row, i, mine in shares:  # after the clock has stopped: speed is that of the expressions
             where = (extent[row].numpy(), (img.shape[2], img.shape[3]))
             if self.watch is not None:
-                self.watch.add(row, self.pictures[i], *where)
+                self.watch.add(row, self.images[i], *where)
             if self.probe is not None:
                 own = [asked[j][1:] for j in mine]
-                self.probe(scene, row, self.pictures[i], own, conf[mine], iou[mine], *where)
+                self.probe(scene, row, self.images[i], own, conf[mine], iou[mine], *where)
 
     def _score(
         self,
-        picture: Picture,
+        image: ImageRecord,
         asked: list[tuple[int, int]],
         boxes: NDArray[np.float32],
         conf: NDArray[np.float32],
         extent: Tensor,
         canvas: torch.Size,
     ) -> NDArray[np.float64]:
-        """Compare a picture's answers with its objects, and return the IoU of each."""
-        assert self.card is not None
-        size = (picture.width, picture.height)
-        pred = to_picture(boxes, size, extent.numpy(), (canvas[2], canvas[3]))
-        return judge(self.metrics, self.cases, picture, self.card.names, asked, pred, conf)
+        """Compare an image's answers with its objects, and return the IoU of each."""
+        assert self.config is not None
+        size = (image.width, image.height)
+        pred = to_image(boxes, size, extent.numpy(), (canvas[2], canvas[3]))
+        return judge(self.metrics, self.cases, image, self.config.names, asked, pred, conf)
 
     def _save(self) -> None:
         """Write table, record and, where asked for, plots and the answers themselves."""
         if self.args.save_json:
-            assert self.card is not None
-            write_predictions(self.save_dir / "predictions.json", self.cases, self.card, self.args.split or "val")
+            assert self.config is not None
+            write_predictions(self.save_dir / "predictions.json", self.cases, self.config, self.args.split or "val")
         if self.args.plots:
             from optisar_yolo.engine.answer_sheets import write_sheets
             from optisar_yolo.engine.report import write_report
@@ -279,4 +279,4 @@ class GroundingValidator(BaseValidator):
             self.metrics.to_json(self.save_dir / "metrics.json")
             self.metrics.to_csv(self.save_dir / "metrics.csv")
         speed = ", ".join(f"{v:.1f} ms {k}" for k, v in self.speed.items() if v)
-        LOGGER.info(f"Speed: {speed} per picture. Results saved to {colorstr('bold', self.save_dir)}")
+        LOGGER.info(f"Speed: {speed} per image. Results saved to {colorstr('bold', self.save_dir)}")

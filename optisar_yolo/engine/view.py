@@ -1,6 +1,6 @@
-"""``optisar view``: a contact sheet of augmented training pictures, to check by eye that every sentence is true.
+"""``optisar view``: a contact sheet of augmented training images, to check by eye that every expression is true.
 
-Beside each picture stand its sentences: the true ones in the colour of their boxes and with the boxes' numbers, the
+Beside each image stand its expressions: the true ones in the colour of their boxes and with the boxes' numbers, the
 false ones in grey. What is drawn is what a training with the same settings, seed and epoch is fed.
 """
 
@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER
 
-from optisar_yolo.data import MODALITIES, GroundingDataset, Picture, by_modality, load_card, load_split
+from optisar_yolo.data import MODALITIES, GroundingDataset, ImageRecord, by_modality, load_dataset_config, load_split
 from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
 from optisar_yolo.utils import UsageError
 from optisar_yolo.visualize import save_figure
@@ -29,11 +29,11 @@ OWN: dict[str, Any] = {
     "data": "optsar.yaml", "split": "train", "n": 12, "seed": 0, "epoch": 0, "imgsz": 320, "save": "view.jpg",
 }  # fmt: skip
 FORMATS = (".jpg", ".jpeg", ".png")
-COLUMNS = 2  # pictures beside each other
-SIDE, LEGEND, GAP, TOP = 3.3, 3.9, 0.2, 0.5  # inches: picture, its sentences, space between, heading
-LINES, WRAP, LINE = 12, 60, 0.172  # sentences beside a picture, characters of a line, inches from line to line
-NUMBERS = 6  # boxes that a sentence lists by number
-# Legible both on a picture and as text on white.
+COLUMNS = 2  # images beside each other
+SIDE, LEGEND, GAP, TOP = 3.3, 3.9, 0.2, 0.5  # inches: image, its expressions, space between, heading
+LINES, WRAP, LINE = 12, 60, 0.172  # expressions beside an image, characters of a line, inches from line to line
+NUMBERS = 6  # boxes that an expression lists by number
+# Legible both on an image and as text on white.
 COLOURS = (
     "#118c11", "#d62728", "#1f6fb4", "#d97000", "#8a4fbf", "#c2187f", "#7a4b3a", "#008b8b", "#6b7a00", "#3b3bd6",
 )  # fmt: skip
@@ -44,7 +44,7 @@ def main(options: dict[str, str]) -> None:
     """Run ``optisar view``.
 
     Args:
-        options: ``data``, ``split``, ``n`` (pictures), ``seed``, ``epoch``, ``imgsz``, ``save``, and any setting of a
+        options: ``data``, ``split``, ``n`` (images), ``seed``, ``epoch``, ``imgsz``, ``save``, and any setting of a
             training; what is not given is as in training.
 
     Raises:
@@ -52,16 +52,16 @@ def main(options: dict[str, str]) -> None:
         ValueError: A value that cannot be used, or no data.
     """
     args, own = configure(options)
-    card = load_card(args.data)
-    pictures = load_split(card, args.split, args.fraction or 1.0, args.seed)
-    dataset = GroundingDataset(pictures, card.names, args)
-    chosen = choose_pictures(pictures, own["n"], args.seed)
+    config = load_dataset_config(args.data)
+    images = load_split(config, args.split, args.fraction or 1.0, args.seed)
+    dataset = GroundingDataset(images, config.names, args)
+    chosen = choose_images(images, own["n"], args.seed)
     samples = [dataset[own["epoch"], i] for i in chosen]
     title = f"{Path(str(args.data)).name}, {args.split}, seed {args.seed}, epoch {own['epoch']}: "
     figure = view_sheet(samples, title + _said(options))
     path = save_figure(figure, own["save"])
     true = sum(int((s["targets"] == 1).any(0).sum()) for s in samples)
-    LOGGER.info(f"{path}: {len(samples)} of {len(pictures)} pictures with {true} true sentences")
+    LOGGER.info(f"{path}: {len(samples)} of {len(images)} images with {true} true expressions")
 
 
 def configure(options: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
@@ -101,16 +101,16 @@ def configure(options: Mapping[str, str]) -> tuple[Any, dict[str, Any]]:
         raise ValueError(str(error)) from error
 
 
-def choose_pictures(pictures: list[Picture], count: int, seed: int) -> list[int]:
-    """Choose pictures of both modalities in turn, in an order that follows from the seed."""
+def choose_images(images: list[ImageRecord], count: int, seed: int) -> list[int]:
+    """Choose images of both modalities in turn, in an order that follows from the seed."""
     rng = np.random.default_rng(seed)
-    sides = [rng.permutation(side).tolist() for side in by_modality(pictures).values()]
+    sides = [rng.permutation(side).tolist() for side in by_modality(images).values()]
     longest = max(map(len, sides))
     return [side[k] for k in range(longest) for side in sides if k < len(side)][:count]
 
 
 def view_sheet(samples: list[dict[str, Any]], title: str) -> Figure:
-    """Draw samples with their boxes and sentences.
+    """Draw samples with their boxes and expressions.
 
     Args:
         samples: Items of a `GroundingDataset`, at least one.
@@ -133,19 +133,19 @@ def view_sheet(samples: list[dict[str, Any]], title: str) -> Figure:
         axes = figure.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
         words = figure.add_axes(((left + SIDE + 0.08) / width, bottom / height, LEGEND / width, SIDE / height))
         ink = colours(np.asarray(sample["targets"]))
-        _picture(axes, sample, ink)
-        _sentences(words, sample, ink)
+        _image(axes, sample, ink)
+        _expressions(words, sample, ink)
     return figure
 
 
 def colours(targets: np.ndarray) -> list[str | None]:
-    """Give each object the colour of its first sentence, and each such sentence a colour of its own.
+    """Give each object the colour of its first expression, and each such expression a colour of its own.
 
     Args:
-        targets: [N, T], 1 where a sentence means an object.
+        targets: [N, T], 1 where an expression means an object.
 
     Returns:
-        A colour for each object, None where no sentence means it.
+        A colour for each object, None where no expression means it.
     """
     ink: list[str | None] = [None] * len(targets)
     used = 0
@@ -157,8 +157,8 @@ def colours(targets: np.ndarray) -> list[str | None]:
     return ink
 
 
-def _picture(axes: Axes, sample: dict[str, Any], ink: list[str | None]) -> None:
-    """Draw a picture with numbered boxes; thin dashed ones are objects that no sentence asks for."""
+def _image(axes: Axes, sample: dict[str, Any], ink: list[str | None]) -> None:
+    """Draw an image with numbered boxes; thin dashed ones are objects that no expression asks for."""
     image = np.asarray(sample["img"]).transpose(1, 2, 0)
     h, w = image.shape[:2]
     axes.imshow(image, interpolation="none", extent=(0, w, h, 0))
@@ -175,8 +175,8 @@ def _picture(axes: Axes, sample: dict[str, Any], ink: list[str | None]) -> None:
         axes.text(*at, str(i + 1), fontsize=7, color=colour, fontweight="bold", va="bottom", path_effects=halo)
 
 
-def _sentences(axes: Axes, sample: dict[str, Any], ink: list[str | None]) -> None:
-    """List a picture's sentences: true ones first, false ones in grey."""
+def _expressions(axes: Axes, sample: dict[str, Any], ink: list[str | None]) -> None:
+    """List an image's expressions: true ones first, false ones in grey."""
     axes.set_axis_off()
     targets = np.asarray(sample["targets"])
     listed: list[tuple[int, str, str]] = []
@@ -206,7 +206,7 @@ def _sentences(axes: Axes, sample: dict[str, Any], ink: list[str | None]) -> Non
 
 
 def _numbers(objects: list[int]) -> str:
-    """Name objects by their numbers in the picture."""
+    """Name objects by their numbers in the image."""
     shown = ", ".join(str(i + 1) for i in objects[:NUMBERS])
     return shown + (f", … ({len(objects)} objects)" if len(objects) > NUMBERS else "")
 

@@ -13,19 +13,19 @@ from optisar_yolo.language import KINDS
 TIE = 1e-3  # of two scores or IoUs: below it lies the rounding of sums over other batches
 FIGURES = ("discrimination", "discrimination_hard", "false_alarm", "found", "auc")
 RULES = {
-    "discrimination": "share of pairs whose true sentence scores higher at the true box than its swap; ties half",
-    "discrimination_hard": "the same, where another object of the category is in the picture",
+    "discrimination": "share of pairs whose true expression scores higher at the true box than its swap; ties half",
+    "discrimination_hard": "the same, where another object of the category is in the image",
     "listening": "share of hard expressions whose true wording finds a box of higher IoU than the mirrored one; "
     "ties half",
-    "false_alarm": "share of sentences false of every labelled object that get an answer at the threshold",
-    "found": "share of the true sentences they were made from that get a right one (IoU >= 0.5) at the threshold",
+    "false_alarm": "share of expressions false of every labelled object that get an answer at the threshold",
+    "found": "share of the true expressions they were made from that get a right one (IoU >= 0.5) at the threshold",
     "auc": "area under the ROC curve of the confidences of these two groups",
-    "ece": "expected calibration error over all expressions and one such false sentence each",
+    "ece": "expected calibration error over all expressions and one such false expression each",
 }
 
 
 class Pair(NamedTuple):
-    """A true sentence against a false one.
+    """A true expression against a false one.
 
     Attributes:
         expression: Number of the true one.
@@ -41,18 +41,18 @@ class Pair(NamedTuple):
 
 
 class WordScores:
-    """Collects answers to true, false and mirrored sentences."""
+    """Collects answers to true, false and mirrored expressions."""
 
     def __init__(self) -> None:
         self.conf: list[float] = []  # per expression, as the next two
         self.right: list[bool] = []
         self.hard: list[bool] = []
         self.pairs: list[Pair] = []
-        self.fit_conf: list[float] = []  # of the false sentences that a calibration is fitted on
+        self.fit_conf: list[float] = []  # of the false expressions that a calibration is fitted on
         self.mirrored: dict[int, list[float]] = {}  # expression -> IoU won by its true wording, per exchange
 
     def add(self, conf: np.ndarray, right: np.ndarray, hard: np.ndarray) -> int:
-        """Add a picture's N expressions.
+        """Add an image's N expressions.
 
         Args:
             conf: [N] raw confidences of their answers.
@@ -69,7 +69,7 @@ class WordScores:
         return first
 
     def pair(self, expression: int, kind: str, margin: float, conf: float, fitted: bool) -> None:
-        """Add a false sentence (see `Pair`); fitted: a calibration is fitted on it."""
+        """Add a false expression (see `Pair`); fitted: a calibration is fitted on it."""
         self.pairs.append(Pair(expression, kind, margin, conf))
         if fitted:
             self.fit_conf.append(conf)
@@ -90,7 +90,7 @@ class WordScores:
             self.mirrored.setdefault(first + expression, []).extend(gains)
 
     def observations(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return raw confidences [N], right [N] and true [N] of all expressions and one false sentence for each."""
+        """Return raw confidences [N], right [N] and true [N] of all expressions and one false expression for each."""
         false = len(self.fit_conf)
         conf = np.array(self.conf + self.fit_conf, np.float64)
         right = np.array(self.right + [False] * false, bool)

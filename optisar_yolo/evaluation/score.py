@@ -10,7 +10,7 @@ import numpy as np
 from ultralytics.utils import LOGGER, RUNS_DIR, colorstr
 from ultralytics.utils.files import increment_path
 
-from optisar_yolo.data import Card, Case, Skips, load_card, load_split
+from optisar_yolo.data import Case, DatasetConfig, Skips, load_dataset_config, load_split
 from optisar_yolo.engine import Expressions, GroundingMetrics, judge, read_predictions
 from optisar_yolo.utils import UsageError, typed
 
@@ -35,12 +35,12 @@ class Scored(NamedTuple):
     unanswered: int
 
 
-def score(predictions: str | Path, data: str | Path | Card, split: str = "test") -> Scored:
+def score(predictions: str | Path, data: str | Path | DatasetConfig, split: str = "test") -> Scored:
     """Judge a file of predictions.
 
     Args:
         predictions: The JSON file.
-        data: The data card.
+        data: The dataset config.
         split: The split that was asked.
 
     Returns:
@@ -49,14 +49,14 @@ def score(predictions: str | Path, data: str | Path | Card, split: str = "test")
     Raises:
         DataError: Card, split or file cannot be used.
     """
-    card = load_card(data)
-    pictures = load_split(card, split)
+    config = load_dataset_config(data)
+    images = load_split(config, split)
     skips = Skips()
-    best = read_predictions(Path(predictions), Expressions(card, split, pictures), skips)
+    best = read_predictions(Path(predictions), Expressions(config, split, images), skips)
     metrics, cases = GroundingMetrics(), list[Case]()
     unanswered = 0
-    for i, picture in enumerate(pictures):
-        asked = [(obj, n) for obj, captions in enumerate(picture.captions) for n in range(len(captions))]
+    for i, image in enumerate(images):
+        asked = [(obj, n) for obj, captions in enumerate(image.captions) for n in range(len(captions))]
         if not asked:
             continue
         pred, conf = np.full((len(asked), 4), math.nan), np.full(len(asked), math.nan)
@@ -64,7 +64,7 @@ def score(predictions: str | Path, data: str | Path | Card, split: str = "test")
             unanswered += (i, obj, n) not in best
             if (box := best.get((i, obj, n))) is not None:
                 pred[j], conf[j] = box.xyxy, box.score
-        judge(metrics, cases, picture, card.names, asked, pred, conf)
+        judge(metrics, cases, image, config.names, asked, pred, conf)
     return Scored(metrics, cases, skips.lines(), unanswered)
 
 
@@ -83,7 +83,9 @@ def main(options: dict[str, str]) -> None:
 
     o = typed(options, DEFAULTS)
     if not o["predictions"] or not o["data"]:
-        raise UsageError("optisar score needs a file and a data card: optisar score predictions.json data=optsar.yaml")
+        raise UsageError(
+            "optisar score needs a file and a dataset config: optisar score predictions.json data=optsar.yaml"
+        )
     found = score(o["predictions"], o["data"], o["split"])
     LOGGER.info(found.metrics.table(SECTIONS))
     for line in found.problems:

@@ -2,10 +2,10 @@
 
 Each model is asked its own way, and gives one box per expression, the one that it scores highest:
 
-* Grounding DINO and MM Grounding DINO read a caption with the picture: an expression, in lower case and with a full
+* Grounding DINO and MM Grounding DINO read a caption with the image: an expression, in lower case and with a full
   stop, is a caption of its own. A box scores what its best token does, special tokens included, as in the library's own
   post-processing.
-* OWLv2 and OWL-ViT look for several short queries: the expressions of a picture are its queries. A query holds 16
+* OWLv2 and OWL-ViT look for several short queries: the expressions of an image are its queries. A query holds 16
   tokens; longer expressions are cut, and counted in a warning.
 
 The answers are judged as those of ``val`` are, and go to a JSON file that ``optisar score`` reads
@@ -25,7 +25,7 @@ from torchvision.ops import box_convert, clip_boxes_to_image
 from ultralytics.utils import LOGGER, TQDM
 from ultralytics.utils.torch_utils import select_device
 
-from optisar_yolo.data import Card, Case, Picture, load_card, load_split, read_image
+from optisar_yolo.data import Case, DatasetConfig, ImageRecord, load_dataset_config, load_split, read_image
 from optisar_yolo.engine import GroundingMetrics, judge, write_predictions
 from optisar_yolo.plugin import numbers
 from optisar_yolo.text import offline_switch
@@ -56,11 +56,11 @@ class ZeroShotGrounder:
     Args:
         source: Folder with the model's files, or its name on the Hugging Face hub.
         device: As ultralytics takes it.
-        batch: Captions in one forward, of models that read one caption with the picture.
+        batch: Captions in one forward, of models that read one caption with the image.
 
     Attributes:
         name: The model's name.
-        read: Different expressions asked so far, of a picture each.
+        read: Different expressions asked so far, of an image each.
         cut: How many of them were longer than what the model reads.
 
     Raises:
@@ -73,15 +73,15 @@ class ZeroShotGrounder:
         self.name, self.batch = str(source), max(batch, 1)
         self.device = select_device(device, verbose=False)
         self.net = net.to(self.device).float().eval()
-        self.ask: Callable[..., tuple[Tensor, Tensor]] = getattr(self, FAMILIES[config.model_type])
-        self.square = config.model_type == "owlv2"  # pictures are padded to a square, and boxes are shares of that
+        self.ground: Callable[..., tuple[Tensor, Tensor]] = getattr(self, FAMILIES[config.model_type])
+        self.square = config.model_type == "owlv2"  # images are padded to a square, and boxes are shares of that
         text = getattr(config, "text_config", config)
         self.tokens = int(getattr(config, "max_text_len", 0) or text.max_position_embeddings)
         self.read = self.cut = 0
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Ask a picture.
+        """Ask an image.
 
         Args:
             image: uint8 [h, w, 3] BGR.
@@ -94,7 +94,7 @@ class ZeroShotGrounder:
 
         h, w = image.shape[:2]
         pixels = self.processor.image_processor(Image.fromarray(image[..., ::-1].copy()), return_tensors="pt")
-        boxes, conf = self.ask(pixels.to(self.device), list(texts))
+        boxes, conf = self.ground(pixels.to(self.device), list(texts))
         scale = (max(h, w),) * 2 if self.square else (w, h)
         boxes = box_convert(boxes, "cxcywh", "xyxy") * boxes.new_tensor([*scale, *scale])
         return clip_boxes_to_image(boxes, (h, w)).cpu().numpy(), conf.cpu().numpy()
@@ -107,7 +107,7 @@ class ZeroShotGrounder:
         return self.processor.tokenizer(texts, return_tensors="pt", **limits).to(self.device)
 
     def _by_caption(self, pixels: Any, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """A row of the batch per caption: best boxes [N, 4] cxcywh in shares of the picture, and confidences [N]."""
+        """A row of the batch per caption: best boxes [N, 4] cxcywh in shares of the image, and confidences [N]."""
         boxes, conf = [], []
         for start in range(0, len(texts), self.batch):
             captions = [text.strip().rstrip(".").lower() + "." for text in texts[start : start + self.batch]]
@@ -185,30 +185,32 @@ def _cannot(source: str, error: Exception, switch: str | None) -> str:
     )
 
 
-def ask_split(grounder: Any, pictures: Sequence[Picture], card: Card) -> tuple[GroundingMetrics, list[Case]]:
+def ground_split(
+    grounder: Any, images: Sequence[ImageRecord], dataset_config: DatasetConfig
+) -> tuple[GroundingMetrics, list[Case]]:
     """Ask every expression of a split, and judge the answers.
 
     Args:
-        grounder: Called with a picture, uint8 [h, w, 3] BGR, and N different expressions; returns boxes [N, 4] xyxy in
+        grounder: Called with an image, uint8 [h, w, 3] BGR, and N different expressions; returns boxes [N, 4] xyxy in
             pixels of that array and confidences [N].
-        pictures: Of the split.
-        card: The data card.
+        images: Of the split.
+        dataset_config: The dataset config.
 
     Returns:
         The figures, and a case per expression.
     """
     metrics, cases = GroundingMetrics(), list[Case]()
-    for picture in TQDM(pictures, desc="asking", total=len(pictures)):
-        asked = [(obj, n) for obj, captions in enumerate(picture.captions) for n in range(len(captions))]
+    for image in TQDM(images, desc="asking", total=len(images)):
+        asked = [(obj, n) for obj, captions in enumerate(image.captions) for n in range(len(captions))]
         if not asked:
             continue
-        texts = [picture.captions[obj][n] for obj, n in asked]
+        texts = [image.captions[obj][n] for obj, n in asked]
         different = list(dict.fromkeys(texts))
-        image = read_image(picture.path)
-        boxes, conf = grounder(image, different)
+        pixels = read_image(image.path)
+        boxes, conf = grounder(pixels, different)
         rows = [different.index(text) for text in texts]
-        scale = np.array([picture.width / image.shape[1], picture.height / image.shape[0]] * 2)  # as it is annotated
-        judge(metrics, cases, picture, card.names, asked, boxes[rows] * scale, conf[rows])
+        scale = np.array([image.width / pixels.shape[1], image.height / pixels.shape[0]] * 2)  # as it is annotated
+        judge(metrics, cases, image, dataset_config.names, asked, boxes[rows] * scale, conf[rows])
     return metrics, cases
 
 
@@ -217,7 +219,7 @@ def main(options: dict[str, str]) -> None:
 
     Args:
         options: ``model`` (a folder or a name on the hub), ``data``, ``split``, ``save``, ``fraction`` (share of the
-            pictures), ``batch`` (captions in one forward) and ``device``.
+            images), ``batch`` (captions in one forward) and ``device``.
 
     Raises:
         ZeroShotError: No model, or one that cannot be used.
@@ -229,13 +231,13 @@ def main(options: dict[str, str]) -> None:
     if given["model"] is None:
         raise ZeroShotError(f"optisar zeroshot needs model=<folder or name on the hub>, for example {EXAMPLES}")
     if given["data"] is None:
-        raise ValueError("optisar zeroshot needs data=<card>, for example data=optsar.yaml split=test")
+        raise ValueError("optisar zeroshot needs data=<dataset config>, for example data=optsar.yaml split=test")
     given |= numbers(given, _NUMBERS)
-    card, split, save = load_card(given["data"]), given["split"], Path(given["save"])
-    pictures = load_split(card, split, given["fraction"])
+    dataset_config, split, save = load_dataset_config(given["data"]), given["split"], Path(given["save"])
+    images = load_split(dataset_config, split, given["fraction"])
     grounder = ZeroShotGrounder(given["model"], given["device"], given["batch"])
-    metrics, cases = ask_split(grounder, pictures, card)
-    write_predictions(save, cases, card, split)
+    metrics, cases = ground_split(grounder, images, dataset_config)
+    write_predictions(save, cases, dataset_config, split)
     LOGGER.info(metrics.table(SECTIONS))
     if grounder.cut:
         LOGGER.warning(

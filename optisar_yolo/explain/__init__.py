@@ -1,4 +1,4 @@
-"""Looking into a grounding model: score, activation and routing maps of a picture, and surveys of a data split."""
+"""Looking into a grounding model: score, activation and routing maps of an image, and surveys of a data split."""
 
 import lazy_loader
 

@@ -1,9 +1,9 @@
 from .command import explain as explain
 from .explanation import (
-    Answer as Answer,
+    ExplainedBox as ExplainedBox,
     Explanation as Explanation,
 )
 from .look import (
-    Explainer as Explainer,
     ExplainError as ExplainError,
+    Explainer as Explainer,
 )

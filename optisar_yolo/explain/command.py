@@ -1,4 +1,4 @@
-"""``optisar explain``: pictures with sentences, or a data split, explained by figures, arrays and a page."""
+"""``optisar explain``: images with expressions, or a data split, explained by figures, arrays and a page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ultralytics.cfg import get_save_dir, smart_value
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import select_device
 
-from optisar_yolo.engine import PictureFiles, opened, sentences
+from optisar_yolo.engine import ImageFiles, checked_expressions, opened
 from optisar_yolo.explain.explanation import Explanation
 from optisar_yolo.explain.look import NO_EXPERTS, Explainer, checked_network
 from optisar_yolo.explain.record import write_explanation
@@ -25,10 +25,10 @@ DEFAULTS: dict[str, Any] = {
     "name": "explain", "exist_ok": False, "imgsz": 0, "batch": 16, "conf": -1.0, "device": None, "fraction": 1.0,
     "text_weights": None, "n": 4,
 }  # fmt: skip
-PICTURE, SPLIT = ("source", "text", "conf"), ("data", "split", "batch", "fraction", "n")
+IMAGE, SPLIT = ("source", "text", "conf"), ("data", "split", "batch", "fraction", "n")
 """Arguments of either form alone."""
 FIGURES = {
-    "scores": "Where each sentence scores",
+    "scores": "Where each expression scores",
     "activations": "How strong the features are, and how the text weighs them where it reaches the pyramid",
     "experts": "Experts of the patches",
 }
@@ -39,8 +39,8 @@ def main(options: dict[str, str]) -> None:
 
     Args:
         options: ``model``, ``imgsz``, ``device``, ``text_weights``, ``project``, ``name`` and ``exist_ok``; for
-            pictures ``source``, ``text`` and ``conf`` as in ``predict``; for a data set ``data``, ``split``,
-            ``batch`` and ``fraction`` as in ``val``, and ``n``, the pictures of each modality whose routing is drawn.
+            images ``source``, ``text`` and ``conf`` as in ``predict``; for a data set ``data``, ``split``,
+            ``batch`` and ``fraction`` as in ``val``, and ``n``, the images of each modality whose routing is drawn.
 
     Raises:
         UsageError: Neither a source nor a data set, both, or arguments of the other form.
@@ -50,43 +50,43 @@ def main(options: dict[str, str]) -> None:
 
     args = SimpleNamespace(**typed(options, DEFAULTS), task="detect", mode="explain", save_dir=None)
     if (args.source is None) == (args.data is None):
-        raise UsageError('explain needs source=<picture> text="…", or data=<card> split=test')
-    other, form = (SPLIT, "source") if args.data is None else (PICTURE, "data")
+        raise UsageError('explain needs source=<image> text="…", or data=<dataset config> split=test')
+    other, form = (SPLIT, "source") if args.data is None else (IMAGE, "data")
     for key in other:
         if key in options:
             raise UsageError(f"'{key}=' does not go with '{form}='")
     if args.data is None and args.text is None:
-        raise UsageError('explain needs a sentence: text="the ship in the upper left"')
-    texts = sentences(smart_value(args.text)) if args.data is None else []
+        raise UsageError('explain needs an expression: text="the ship in the upper left"')
+    texts = checked_expressions(smart_value(args.text)) if args.data is None else []
     for key, least in (("n", 1), ("batch", 1), ("imgsz", 32)):
         if key in options and getattr(args, key) < least:
             raise UsageError(f"{key}={options[key]}: expected a whole number of at least {least}")
     model = OptiSAR(args.model)
     checked_network(model.model)
     folder = get_save_dir(args)
-    page = _pictures(model, args, texts, folder) if args.data is None else _split(model, args, folder)
+    page = _images(model, args, texts, folder) if args.data is None else _split(model, args, folder)
     LOGGER.info(f"Results saved to {colorstr('bold', folder)}; open {page}")
 
 
 def explain(
     model: Any, source: Any, text: Any, imgsz: int | None = None, conf: float | None = None, **where: Any
 ) -> list[Explanation]:
-    """Look into a model while it is asked sentences.
+    """Look into a model while it is asked expressions.
 
     Args:
         model: An open :class:`~optisar_yolo.api.OptiSAR`; it is not changed.
-        source: File, folder, pattern, array (BGR) or PIL picture, or a list of them.
-        text: A sentence or several.
+        source: File, folder, pattern, array (BGR) or PIL image, or a list of them.
+        text: An expression or several.
         imgsz: Long side in the network; that of training by default.
         conf: Least confidence of an answer; that of ``predict`` by default.
         **where: ``text_weights`` and ``device`` of :class:`~optisar_yolo.explain.look.Explainer`.
 
     Returns:
-        One explanation per picture (:func:`~optisar_yolo.explain.record.write_explanation` makes files of it).
+        One explanation per image (:func:`~optisar_yolo.explain.record.write_explanation` makes files of it).
 
     Raises:
         ExplainError: An export, or a fused model.
-        ValueError: No sentence or no picture.
+        ValueError: No expression or no image.
 
     Example:
         >>> from optisar_yolo import OptiSAR
@@ -94,26 +94,26 @@ def explain(
         >>> seen = explain(OptiSAR("optisar++n-pocket.safetensors"), "port.jpg", "the ship at the top")[0]
         >>> seen.score_maps.shape
     """
-    texts = sentences(text)
+    texts = checked_expressions(text)
     look = Explainer(model, imgsz, conf, **where)
     return [look(image, texts, name) for image, name in _opened(source)]
 
 
 def _opened(source: Any) -> Iterator[tuple[Any, str]]:
-    """Yield the pictures of a source, uint8 [h, w, 3] BGR, and their names."""
+    """Yield the images of a source, uint8 [h, w, 3] BGR, and their names."""
     source, names = opened(source)
     if names:
         yield from zip(source, names, strict=True)
         return
-    loader = PictureFiles(source)
+    loader = ImageFiles(source)
     if any(loader.video_flag):
-        raise ValueError(f"{loader.files[-1]}: a video; explain takes pictures, so give single frames")
+        raise ValueError(f"{loader.files[-1]}: a video; explain takes images, so give single frames")
     for paths, images, _ in loader:
         yield from zip(images, paths, strict=True)
 
 
-def _pictures(model: Any, args: SimpleNamespace, texts: list[str], folder: Path) -> Path:
-    """Explain pictures, and return the page that shows the figures."""
+def _images(model: Any, args: SimpleNamespace, texts: list[str], folder: Path) -> Path:
+    """Explain images, and return the page that shows the figures."""
     look = Explainer(
         model,
         args.imgsz or None,
@@ -130,7 +130,7 @@ def _pictures(model: Any, args: SimpleNamespace, texts: list[str], folder: Path)
         stem = _unused(Path(name).stem or "picture", stems)
         files = write_explanation(seen, folder, stem)
         sections.append(Section(Path(name).name, " ".join(seen.notes), _answers(seen), _captioned(files, stem)))
-    return write_index(folder, "Explained pictures", sections)
+    return write_index(folder, "Explained images", sections)
 
 
 def _split(model: Any, args: SimpleNamespace, folder: Path) -> Path:
@@ -145,7 +145,7 @@ def _split(model: Any, args: SimpleNamespace, folder: Path) -> Path:
         LOGGER.info(NO_EXPERTS)
     shown = [(folder / f"{name}.png", text) for name, text in (
         ("right", "right answers, the surest first"), ("failures", "wrong answers, the surest first"),
-        ("expert_use", "use of the experts by modality and category, with the number of pictures or objects"),
+        ("expert_use", "use of the experts by modality and category, with the number of images or objects"),
     ) if (folder / f"{name}.png").is_file()]  # fmt: skip
     shown += [(path, "expert of the largest weight in each patch") for path in maps]
     text = "" if maps else NO_EXPERTS
@@ -169,13 +169,13 @@ def _answers(seen: Explanation) -> str:
 
 
 def _captioned(files: list[Path], stem: str) -> list[tuple[Path, str]]:
-    """Pick the figures among a picture's files, with what they show."""
+    """Pick the figures among an image's files, with what they show."""
     figures = [file for file in files if file.suffix == ".png"]
     return [(file, FIGURES[file.stem[len(stem) + 1 :].split("-")[0]]) for file in figures]
 
 
 def _unused(stem: str, used: set[str]) -> str:
-    """Return a name for a picture's files that no other picture of the run has."""
+    """Return a name for an image's files that no other image of the run has."""
     name, number = stem, 1
     while name in used:
         number += 1

@@ -1,4 +1,4 @@
-"""What is known of one picture and its sentences after a look into the network."""
+"""What is known of one image and its expressions after a look into the network."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from optisar_yolo.engine import Routing
 from optisar_yolo.visualize import Frame
 
 
-class Answer(NamedTuple):
-    """A sentence's answer and the place in the score map that it comes from.
+class ExplainedBox(NamedTuple):
+    """An expression's answer and the place in the score map that it comes from.
 
     Attributes:
-        box: [4] xyxy in pixels of the picture.
+        box: [4] xyxy in pixels of the image.
         conf: Confidence, calibrated where the model has a calibration.
         score: As the network gives it, 0..1.
         found: The confidence reaches the threshold: ``predict`` gives this box.
@@ -35,23 +35,23 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One picture and T sentences; maps lie over the canvas, and ``frame`` says where the picture is in it.
+    """One image and T expressions; maps lie over the canvas, and ``frame`` says where the image is in it.
 
     Attributes:
-        path: Name of the picture.
-        image: Picture uint8 [h, w, 3] BGR.
-        texts: The sentences.
-        frame: Place of the picture in the canvas.
+        path: Name of the image.
+        image: Image uint8 [h, w, 3] BGR.
+        texts: The expressions.
+        frame: Place of the image in the canvas.
         strides: Of the levels, canvas pixels per cell.
         logits: Of each level the contrastive scores (Eq. 4) float32 [T, rows, columns], before any comparison.
         activations: Of each level the mean absolute feature of the pyramid [T, rows, columns]; [1, ...] where no
-            sentence has a pyramid of its own.
+            expression has a pyramid of its own.
         fusions: By name, the factor by which the text weighs the features (Eq. 7) [T, heads, rows, columns].
-        candidates: [T, K, 5] what the head compares: xyxy in pixels of the picture and score afterwards, best first;
+        candidates: [T, K, 5] what the head compares: xyxy in pixels of the image and score afterwards, best first;
             K = 0 where it compares none.
-        answers: One per sentence.
+        answers: One per expression.
         routing: Choices of the experts, by block.
-        guided: Text reaches the pyramid, so that each sentence has its own.
+        guided: Text reaches the pyramid, so that each expression has its own.
         notes: What this network has no maps for, and why.
     """
 
@@ -64,7 +64,7 @@ class Explanation:
     activations: list[NDArray[np.float32]]
     fusions: dict[str, NDArray[np.float32]]
     candidates: NDArray[np.float32]
-    answers: list[Answer]
+    answers: list[ExplainedBox]
     routing: dict[str, Routing]
     guided: bool
     notes: list[str]
@@ -76,7 +76,7 @@ class Explanation:
 
     @property
     def score_maps(self) -> NDArray[np.float32]:
-        """Scores 0..1 over the picture alone, the highest of all levels, [T, H, W] at the finest stride."""
+        """Scores 0..1 over the image alone, the highest of all levels, [T, H, W] at the finest stride."""
         shape = self.frame.grid(self.strides[0])
         found = [self.frame.cut(x, (s, s), shape) for x, s in zip(self.logits, self.strides, strict=True)]
         return sigmoid(np.max(found, axis=0))

@@ -1,4 +1,4 @@
-"""What a network saw in one picture: scores, activations, fusion and routing, all laid on the picture.
+"""What a network saw in one image: scores, activations, fusion and routing, all laid on the image.
 
 Nothing in the network is changed: forward hooks read what it computes, on a copy in evaluation mode that is not fused,
 since fusing dissolves the parts that are to be looked at.
@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from optisar_yolo.data import to_picture
+from optisar_yolo.data import to_image
 from optisar_yolo.engine import Routing, RoutingRecorder, calibration_of, canvas, checked_bank, default_conf
-from optisar_yolo.explain.explanation import Answer, Explanation
+from optisar_yolo.explain.explanation import ExplainedBox, Explanation
 from optisar_yolo.export import ExportedModel
 from optisar_yolo.nn import DualGateFusion, Encoded, GroundingModel, MoEBlock, named_parts
 from optisar_yolo.paper import gates
 from optisar_yolo.visualize import Frame
 
-LATE = "No text reaches the pyramid of this network: its maps are the same for every sentence."
+LATE = "No text reaches the pyramid of this network: its maps are the same for every expression."
 CLOSED = "The gates of the text-guided fusion are closed: no text reaches the pyramid, its maps are the same for all."
 NO_EXPERTS = "This network has no experts (PL-MoE): there is no routing to show."
 
@@ -66,17 +66,17 @@ class Explainer:
 
     @torch.inference_mode()
     def __call__(self, image: NDArray[np.uint8], texts: Sequence[str], path: str = "") -> Explanation:
-        """Look at a picture.
+        """Look at an image.
 
         Args:
-            image: Picture uint8 [h, w, 3] BGR.
-            texts: Sentences, at least one.
-            path: Name of the picture.
+            image: Image uint8 [h, w, 3] BGR.
+            texts: Expressions, at least one.
+            path: Name of the image.
         """
         scene, frame, routing = self._encode(image)
         features = self.bank(list(texts)).to(scene.extent.device)
         asked = [self._ask(scene, feature[None], frame) for feature in features]
-        own = asked if self.guided else asked[:1]  # sentences with a pyramid of their own
+        own = asked if self.guided else asked[:1]  # expressions with a pyramid of their own
         return Explanation(
             path=path,
             image=image,
@@ -95,7 +95,7 @@ class Explainer:
 
     @torch.inference_mode()
     def routes(self, image: NDArray[np.uint8]) -> tuple[Frame, dict[str, Routing]]:
-        """Look at the choices of the experts in a picture uint8 [h, w, 3] BGR, which no sentence has a part in."""
+        """Look at the choices of the experts in an image uint8 [h, w, 3] BGR, which no expression has a part in."""
         _, frame, routing = self._encode(image)
         return frame, routing
 
@@ -110,7 +110,7 @@ class Explainer:
             recorder.close()
 
     def _ask(self, scene: Encoded, feature: Tensor, frame: Frame) -> _Asked:
-        """Ask one sentence [1, D] of one encoded picture."""
+        """Ask one expression [1, D] of one encoded image."""
         head = self.net.head
         with _reading(self.net) as (logits, fusions):
             preds = self.net.query(scene, feature)
@@ -119,7 +119,7 @@ class Explainer:
         # what is no candidate lies below every candidate, so that the best ones are the candidates
         best, index = preds["scores"][0].topk(max(k, 1), dim=1)  # [1, k]
         boxes = head.boxes_at(preds, index)[0].float().cpu().numpy()
-        boxes = to_picture(boxes, frame.size, frame.extent, frame.canvas)
+        boxes = to_image(boxes, frame.size, frame.extent, frame.canvas)
         scores = best[0].float().sigmoid().cpu().numpy()
         calibration = calibration_of(self.net)
         conf = float(scores[0] if calibration is None else calibration(scores[:1])[0])
@@ -129,18 +129,18 @@ class Explainer:
             [_array(f.abs().mean(1)) for f in preds["feats"]],
             {name: _array(f) for name, f in fusions.items()},
             np.concatenate((boxes, scores[:, None]), 1)[:k],
-            Answer(boxes[0], conf, float(scores[0]), conf >= self.conf, level, cell),
+            ExplainedBox(boxes[0], conf, float(scores[0]), conf >= self.conf, level, cell),
         )
 
 
 class _Asked(NamedTuple):
-    """What one sentence gives; entries as in :class:`Explanation`, with T = 1."""
+    """What one expression gives; entries as in :class:`Explanation`, with T = 1."""
 
     logits: list[NDArray[np.float32]]
     activations: list[NDArray[np.float32]]
     fusions: dict[str, NDArray[np.float32]]
     candidates: NDArray[np.float32]  # [K, 5]
-    answer: Answer
+    answer: ExplainedBox
 
 
 def checked_network(net: Any) -> GroundingModel:

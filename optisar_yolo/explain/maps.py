@@ -1,4 +1,4 @@
-"""Figures of one picture: score maps (the paper's Fig. 8), activations and fusion, routing maps (Fig. 9)."""
+"""Figures of one image: score maps (the paper's Fig. 8), activations and fusion, routing maps (Fig. 9)."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ SCORES, ACTIVATIONS, FACTORS, WEIGHTS = "viridis", "magma", "cividis", "viridis"
 EXPERTS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#000000")
 SCALE = (0.35, 0.3)  # inches left of and below the bars of the experts' shares
 NUMBERED = 24  # patches per side, up to which their experts' numbers are written
-SEEN = 0.2  # share of a patch's side that must lie in the picture for its number to be written
+SEEN = 0.2  # share of a patch's side that must lie in the image for its number to be written
 LEAST_SPREAD = 0.01  # of the factors from the lowest colour to the highest
 NAMED = 3  # candidates with a number
 
 
 def score_figure(seen: Explanation, rows: slice) -> Figure:
-    """Draw where each sentence scores: the answer, the highest of all levels, each level, and what was compared.
+    """Draw where each expression scores: the answer, the highest of all levels, each level, and what was compared.
 
     Args:
-        seen: A picture and its sentences.
+        seen: An image and its expressions.
         rows: Which of them.
 
     Returns:
@@ -49,8 +49,8 @@ def score_figure(seen: Explanation, rows: slice) -> Figure:
     chosen = range(len(seen.texts))[rows]
     compared = seen.candidates.shape[1] > 0
     columns = 2 + len(seen.strides) + compared
-    title = f"{Path(seen.path).name}: where the sentences score" + (", before candidates are compared" * compared)
-    title += " (one colour scale a sentence)"
+    title = f"{Path(seen.path).name}: where the expressions score" + (", before candidates are compared" * compared)
+    title += " (one colour scale an expression)"
     lines = [[*lines_above(f"“{seen.texts[t]}”", columns), _verdict(seen, t)] for t in chosen]
     figure, grid = board(len(chosen), columns, seen.frame.size, title, max(map(len, lines)))
     whole = (0.0, float(seen.frame.size[0]), float(seen.frame.size[1]), 0.0)
@@ -59,7 +59,7 @@ def score_figure(seen: Explanation, rows: slice) -> Figure:
         answer = seen.answers[t]
         top = float(maps[t].max())
         above(axes[0], own)
-        backdrop(axes[0], seen.image, "picture and answer", grey=False)
+        backdrop(axes[0], seen.image, "image and answer", grey=False)
         outline(axes[0], answer.box, answer.found)
         backdrop(axes[1], seen.image, f"score, highest of the levels: {top:.2g}")
         heat(axes[1], maps[t], whole, True, cmap=SCORES, vmin=0, vmax=top)
@@ -81,7 +81,7 @@ def activation_figure(seen: Explanation, rows: slice) -> Figure:
     """Draw how strong the pyramid's features are, and how the text weighs them (Eq. 7).
 
     Args:
-        seen: A picture and its sentences.
+        seen: An image and its expressions.
         rows: Which of them; of a network without text in its pyramid there is one row for all.
 
     Returns:
@@ -113,10 +113,10 @@ def activation_figure(seen: Explanation, rows: slice) -> Figure:
 
 
 def routing_figure(seen: Explanation) -> Figure:
-    """Draw which expert each patch weighs most, how much, and the experts' shares of the picture.
+    """Draw which expert each patch weighs most, how much, and the experts' shares of the image.
 
     Args:
-        seen: A picture of a network with PL-MoE.
+        seen: An image of a network with PL-MoE.
 
     Returns:
         The figure, to be saved.
@@ -140,7 +140,7 @@ def routing_figure(seen: Explanation) -> Figure:
 
 
 def expert_map(axes: Axes, image: np.ndarray, frame: Frame, routing: Routing, title: str) -> None:
-    """Colour a picture's patches by the expert of the largest weight, with its number where there is room."""
+    """Colour an image's patches by the expert of the largest weight, with its number where there is room."""
     experts = len(routing.gates)
     rows, columns = routing.first.shape
     backdrop(axes, image, title, room=PANEL_WIDTH)
@@ -150,7 +150,7 @@ def expert_map(axes: Axes, image: np.ndarray, frame: Frame, routing: Routing, ti
         return
     width, height = frame.size
     for (row, column), expert in np.ndenumerate(routing.first):
-        whole = [frame.to_picture((column + i) * routing.cell[1], (row + i) * routing.cell[0]) for i in (0, 1)]
+        whole = [frame.to_image((column + i) * routing.cell[1], (row + i) * routing.cell[0]) for i in (0, 1)]
         (x1, y1), (x2, y2) = np.clip(whole, 0, (width, height))  # what is seen of the patch
         if min((x2 - x1) / (whole[1][0] - whole[0][0]), (y2 - y1) / (whole[1][1] - whole[0][1])) > SEEN:
             halo = [withStroke(linewidth=1.6, foreground="black")]
@@ -164,26 +164,26 @@ def colours(experts: int) -> list[str]:
 
 
 def _shares(axes: Axes, routing: Routing, frame: Frame) -> None:
-    """Bars of the experts' shares of the picture: mean gate weight, and how often it is the largest."""
+    """Bars of the experts' shares of the image: mean gate weight, and how often it is the largest."""
     shares = routing.shares(frame)
     experts = np.arange(len(routing.gates))
     axes.bar(experts, shares.weight, 0.8, color=colours(len(experts)), edgecolor="black", linewidth=0.6)
     axes.plot(experts, shares.first, "kD", markersize=4, markerfacecolor="white", clip_on=False)
     axes.axhline(1 / len(experts), color="#777777", linestyle=":", linewidth=1)
-    axes.set_title("expert's mean gate weight over the picture", fontsize=8.5, loc="left", pad=3)
+    axes.set_title("expert's mean gate weight over the image", fontsize=8.5, loc="left", pad=3)
     axes.set_ylim(0, None)
     axes.set_xticks(experts)
     axes.set_xlabel("diamonds: share of largest weight; dotted: fair share", fontsize=7, labelpad=1)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
-    # the ticks need room beside the colour bar and below, which the pictures of the row do not
+    # the ticks need room beside the colour bar and below, which the images of the row do not
     place, (width, height) = axes.get_position(), axes.figure.get_size_inches()  # type: ignore[union-attr]
     tall = max(place.height, PANEL_SHORTEST / height) - SCALE[1] / height
     axes.set_position((place.x0 + SCALE[0] / width, place.y1 - tall, place.width, tall))
 
 
 def _candidates(axes: Axes, seen: Explanation, t: int) -> None:
-    """Mark the candidates of a sentence where their boxes are, by their scores after the comparison."""
+    """Mark the candidates of an expression where their boxes are, by their scores after the comparison."""
     found = seen.candidates[t]
     backdrop(axes, seen.image, f"{len(found)} candidates after comparison")
     x, y = (found[:, 0] + found[:, 2]) / 2, (found[:, 1] + found[:, 3]) / 2
@@ -201,12 +201,12 @@ def _candidates(axes: Axes, seen: Explanation, t: int) -> None:
 
 
 def _inside(seen: Explanation, values: np.ndarray, stride: float) -> float:
-    """Highest value of a level over the picture, padding cut off."""
+    """Highest value of a level over the image, padding cut off."""
     return float(seen.frame.cut(values, (stride, stride), seen.frame.grid(seen.strides[0])).max())
 
 
 def _verdict(seen: Explanation, t: int) -> str:
-    """Say what the answer to a sentence is and where it comes from."""
+    """Say what the answer to an expression is and where it comes from."""
     answer = seen.answers[t]
     place = f"anchor of {seen.levels[answer.level]}, row {answer.cell[0]}, column {answer.cell[1]}"
     sure = f"{answer.conf:.3f}" if answer.conf >= 0.001 else f"{answer.conf:.1g}"

@@ -1,4 +1,4 @@
-"""Explanations as files: pictures to look at, arrays (.npz) and a JSON record for figures of one's own."""
+"""Explanations as files: images to look at, arrays (.npz) and a JSON record for figures of one's own."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from optisar_yolo.explain.maps import activation_figure, routing_figure, score_f
 from optisar_yolo.utils import write_atomic
 from optisar_yolo.visualize import save
 
-PER_FIGURE = 5  # sentences
+PER_FIGURE = 5  # expressions
 
 
 def write_explanation(seen: Explanation, folder: Path, stem: str) -> list[Path]:
-    """Write a picture's figures, arrays and record.
+    """Write an image's figures, arrays and record.
 
     Args:
         seen: The explanation.
@@ -26,7 +26,7 @@ def write_explanation(seen: Explanation, folder: Path, stem: str) -> list[Path]:
         stem: Beginning of the files' names.
 
     Returns:
-        The files: ``<stem>_scores.png``, ``<stem>_activations.png`` (more, numbered, where there are many sentences),
+        The files: ``<stem>_scores.png``, ``<stem>_activations.png`` (more, numbered, where there are many expressions),
         ``<stem>_experts.png`` where there are experts, ``<stem>.npz`` and ``<stem>.json``.
 
     Raises:
@@ -53,11 +53,11 @@ def write_explanation(seen: Explanation, folder: Path, stem: str) -> list[Path]:
 def arrays(seen: Explanation) -> dict[str, Any]:
     """Return all maps by name.
 
-    ``score_maps`` [T, H, W], 0..1 over the picture alone at the finest stride. Over the canvas, in which the picture
+    ``score_maps`` [T, H, W], 0..1 over the image alone at the finest stride. Over the canvas, in which the image
     lies at ``extent`` [4] (shares: left, top, right, bottom): ``logits_P3`` [T, h, w] and so on, ``activation_P3``
     [T or 1, h, w] and so on, ``fusion16`` [T, heads, h, w] and so on. ``gates_moe8`` [E, rows, columns] with
     ``patch_moe8`` [2], a patch's height and width in canvas pixels; ``canvas`` [2], its height and width;
-    ``boxes`` [T, 4] in pixels of the picture; ``candidates`` [T, K, 5] with scores; ``texts`` [T].
+    ``boxes`` [T, 4] in pixels of the image; ``candidates`` [T, K, 5] with scores; ``texts`` [T].
     """
     found: dict[str, Any] = {"score_maps": seen.score_maps}
     for level, logits, strength in zip(seen.levels, seen.logits, seen.activations, strict=True):

@@ -95,7 +95,7 @@ def exported(model: Model, args: Namespace, folder: Path) -> Model:
 
 
 def validated(opened: Model, args: Namespace, folder: str) -> tuple[float, float, float]:
-    """Return its meanIoU, its milliseconds per picture with all of the picture's expressions, and pictures a second."""
+    """Return its meanIoU, its milliseconds per image with all of the image's expressions, and images a second."""
     metrics = opened.val(
         data=args.data, imgsz=args.imgsz, fraction=args.fraction, device=args.device, batch=1, plots=False,
         project=folder, verbose=False,

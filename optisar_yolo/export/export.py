@@ -1,7 +1,7 @@
 """Export: the network as a graph for other programs, checked against PyTorch before anything is put in its place.
 
 What the graphs take and give stands in :mod:`optisar_yolo.export.exported`. Everything is written into a folder beside
-the target first, opened as a user will open it and compared on other numbers of pictures, sentences and pixels than it
+the target first, opened as a user will open it and compared on other numbers of images, expressions and pixels than it
 was traced with; only then does it take the place of an older export.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
 
-from optisar_yolo.engine import ATTRIBUTE, BUNDLED, KnownSentences, calibration_of
+from optisar_yolo.engine import ATTRIBUTE, BUNDLED, KnownExpressions, calibration_of
 from optisar_yolo.export.exported import ENCODER, FORMAT, INPUTS, OUTPUTS, QUERY, ExportedModel
 from optisar_yolo.export.formats import check_options
 from optisar_yolo.export.graphs import Answers, Baked, Encoder, Exportable, Query, answers, example
@@ -48,8 +48,8 @@ class Wanted:
         format: A key of `ENDING`.
         imgsz: Long side, in pixels, that a program should use unless told otherwise; kept in the metadata.
         opset: Version of the ONNX operators.
-        parts: Two graphs, one for pictures and one for questions.
-        texts: Sentences to bake in.
+        parts: Two graphs, one for images and one for questions.
+        texts: Expressions to bake in.
         features: Theirs [T, D].
         quantise: Turns OpenVINO's model of a graph into one of 8 bits; None leaves 32.
     """
@@ -99,8 +99,8 @@ def export(model: GroundingModel, path: str | Path, wanted: Wanted) -> Path:
         need(package)
     plain = copy.deepcopy(model).cpu().float().eval()  # all of it: PyTorch's exporter restores the mode
     fused = fused_copy(plain)
-    # Where every sentence has its own maps, one anchor's box is cheaper than all. Elsewhere it depends on the number of
-    # sentences, which a graph leaves open.
+    # Where every expression has its own maps, one anchor's box is cheaper than all. Elsewhere it depends on the number
+    # of expressions, which a graph leaves open.
     fused.head.windows = bool(fused.guided) and fused.head.compare is None
     meta = metadata(plain, wanted)
     if wanted.parts:
@@ -189,10 +189,10 @@ def compare(model: GroundingModel, written: ExportedModel, wanted: Wanted) -> No
             expected = answers(model, model.encode(given["images"], given["extent"]), text)[1]
             asked = text.reshape(b * t, -1)
             if written.texts:
-                asked = KnownSentences(written.texts, written.path)(written.texts).repeat(b, 1)
+                asked = KnownExpressions(written.texts, written.path)(written.texts).repeat(b, 1)
             rows = torch.arange(b).repeat_interleave(t)
-            found = written.ask(written.encode(given["images"], given["extent"]), rows, asked)[1]
-        # on logits: the pictures are noise, to which a trained network answers with next to no confidence
+            found = written.ground(written.encode(given["images"], given["extent"]), rows, asked)[1]
+        # on logits: the images are noise, to which a trained network answers with next to no confidence
         conf, other = (c.double().clamp(*SURE) for c in (expected.reshape(-1), found[:, 0]))
         apart = (conf.logit() - other.logit()).abs()
         worst = max(worst, float((apart * ((conf - other).abs() > ROUNDING)).max()))
@@ -230,11 +230,11 @@ def run_export(model: GroundingModel, args: Any, source: str | None) -> str:
     format = check_options(args)
     wanted = Wanted(format, args.imgsz, args.opset, bool(args.parts))
     if args.text is not None or args.text_graph:
-        from optisar_yolo.engine import checked_bank, sentences
+        from optisar_yolo.engine import checked_bank, checked_expressions
 
         bank = checked_bank(model, args.text_weights, None)
         if args.text is not None:
-            texts = list(dict.fromkeys(sentences(args.text)))
+            texts = list(dict.fromkeys(checked_expressions(args.text)))
             wanted = replace(wanted, texts=texts, features=bank(texts))
     if args.quantize == 8:
         from optisar_yolo.export.quantise import quantiser

@@ -1,14 +1,14 @@
 """Exported networks: what their graphs take and give, and how they predict and validate, whatever runs them.
 
-A graph holds the network without its text encoder. One run answers T sentences about each of B pictures; pictures,
-their sizes and the number of sentences may change from run to run:
+A graph holds the network without its text encoder. One run answers T expressions about each of B images; images,
+their sizes and the number of expressions may change from run to run:
 
-* ``images`` [B, 3, H, W]: pictures, RGB in 0..1, H and W multiples of the stride, padding grey (114 / 255).
+* ``images`` [B, 3, H, W]: images, RGB in 0..1, H and W multiples of the stride, padding grey (114 / 255).
 * ``text`` [B, T, D]: the text encoder's features, each of length 1. The metadata names the encoder. A graph with baked
-  sentences has no such input: its T sentences are those in the metadata.
-* ``extent`` [B, 4]: left, top, right and bottom of the unpadded picture as shares of the canvas; 0, 0, 1, 1 where
-  nothing is padded. "Upper left" means that of the picture, so the network has to know where it lies.
-* ``boxes`` [B, T, 4]: the one best box of each sentence, x1, y1, x2, y2 in pixels of the canvas.
+  expressions has no such input: its T expressions are those in the metadata.
+* ``extent`` [B, 4]: left, top, right and bottom of the unpadded image as shares of the canvas; 0, 0, 1, 1 where
+  nothing is padded. "Upper left" means that of the image, so the network has to know where it lies.
+* ``boxes`` [B, T, 4]: the one best box of each expression, x1, y1, x2, y2 in pixels of the canvas.
 * ``conf`` [B, T]: its raw confidence, 0..1. Where the metadata hold a ``calibration`` with a, b and threshold, the
   probability that the box is right is sigmoid(a * log(conf / (1 - conf)) + b); below the threshold there is no answer.
 
@@ -29,27 +29,27 @@ from optisar_yolo.engine import (
     ATTRIBUTE,
     Calibration,
     CalibrationError,
+    CanvasImages,
     CheckpointError,
     ExportedNetwork,
-    Pictures,
     attach,
 )
 from optisar_yolo.export.runtimes import Graph, open_graph
 from optisar_yolo.plugin import MARK, is_ours
 
 FORMAT = 2  # of the inputs, outputs and metadata; raised when a reader of the old one could not use a file
-READABLE = (1, 2)  # 1: one graph with sentences as input, and nothing else
-TEXT_BATCH = 16  # sentences in one run through text-guided rows: bounds memory, not the answer
-SCORE_BATCH = 256  # sentences in one run of a network whose pyramid is without text
+READABLE = (1, 2)  # 1: one graph with expressions as input, and nothing else
+TEXT_BATCH = 16  # expressions in one run through text-guided rows: bounds memory, not the answer
+SCORE_BATCH = 256  # expressions in one run of a network whose pyramid is without text
 EIGHT_BITS_SIDE = 96  # pixels: OpenVINO 2026.4 crashes in its 8-bit convolutions on maps of 2 x 2 and smaller
 ENCODER, QUERY = "-encoder", "-query"  # before the ending of the names of an export in two parts
 INPUTS = {
-    "images": "pictures [batch, 3, height, width], RGB, 0..1, height and width multiples of stride, padding 114/255",
-    "text": "sentences [batch, texts, text_dim], features of the text encoder text_model, each of length 1",
-    "extent": "left, top, right, bottom [batch, 4] of the unpadded picture as shares of the canvas; 0,0,1,1 unpadded",
+    "images": "images [batch, 3, height, width], RGB, 0..1, height and width multiples of stride, padding 114/255",
+    "text": "expressions [batch, texts, text_dim], features of the text encoder text_model, each of length 1",
+    "extent": "left, top, right, bottom [batch, 4] of the unpadded image as shares of the canvas; 0,0,1,1 unpadded",
 }
 OUTPUTS = {
-    "boxes": "best box of each sentence [batch, texts, 4], x1, y1, x2, y2 in pixels of the canvas",
+    "boxes": "best box of each expression [batch, texts, 4], x1, y1, x2, y2 in pixels of the canvas",
     "conf": "confidence of that box [batch, texts], 0..1",
 }
 
@@ -57,20 +57,20 @@ OUTPUTS = {
 class ExportedModel(ExportedNetwork):
     """An exported network, with the interface that prediction and validation use.
 
-    Unless it was exported in two parts, a picture is not encoded once and for all as by a PyTorch model: each run of
-    up to 16 sentences (256 without text-guided rows) encodes it anew.
+    Unless it was exported in two parts, an image is not encoded once and for all as by a PyTorch model: each run of
+    up to 16 expressions (256 without text-guided rows) encodes it anew.
 
     Args:
         path: What :func:`optisar_yolo.export.export.export` wrote: a file or, of OpenVINO, a folder; of an export in
             two parts either part, which opens both.
 
     Attributes:
-        names: Names of the classes, ``{0: "object"}``: sentences take their place; those baked in, where there are.
-        texts: Sentences baked in; empty where any may be asked.
+        names: Names of the classes, ``{0: "object"}``: expressions take their place; those baked in, where there are.
+        texts: Expressions baked in; empty where any may be asked.
         text_model: Name of the text encoder.
         text_fingerprint: Fingerprint of its weights.
         text_dim: Width D of its features.
-        imgsz: Long side of pictures that the file was exported for; others work.
+        imgsz: Long side of images that the file was exported for; others work.
         stride: Height and width of canvases are multiples of it.
         version: Version of optisar-yolo that wrote the file.
         calibration: As a dictionary (see :class:`~optisar_yolo.engine.calibrate.Calibration`); None without one.
@@ -145,12 +145,12 @@ class ExportedModel(ExportedNetwork):
     def warmup(self, im: Tensor | None = None, **_: Any) -> None:
         """Nothing to warm up; ultralytics' predictor asks for it."""
 
-    def encode(self, images: Tensor, extent: Tensor | None = None) -> Pictures:
-        """Keep pictures for :meth:`ask`; of an export in two parts, encode them.
+    def encode(self, images: Tensor, extent: Tensor | None = None) -> CanvasImages:
+        """Keep images for :meth:`ground`; of an export in two parts, encode them.
 
         Args:
-            images: Pictures [B, 3, H, W] RGB in 0..1.
-            extent: [B, 4] of the unpadded pictures in the canvas; all of it by default.
+            images: Images [B, 3, H, W] RGB in 0..1.
+            extent: [B, 4] of the unpadded images in the canvas; all of it by default.
 
         Raises:
             ValueError: An export of 8 bits, and a canvas that is too small for it.
@@ -162,16 +162,16 @@ class ExportedModel(ExportedNetwork):
         if extent is None:
             extent = images.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(len(images), 4)
         made = self.graph({"images": images, "extent": extent}) if self.query is not None else {}
-        return Pictures(images, extent, made)
+        return CanvasImages(images, extent, made)
 
-    def ask(self, scene: Pictures, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
-        """Ask sentences of pictures.
+    def ground(self, scene: CanvasImages, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """Ask expressions of images.
 
         Args:
-            scene: Pictures of :meth:`encode`.
-            rows: [N] picture of each sentence.
-            texts: [N, D] features of the sentences; [N, 1] numbers of those baked in.
-            k: Boxes per sentence; only 1, an export gives no more.
+            scene: Images of :meth:`encode`.
+            rows: [N] image of each expression.
+            texts: [N, D] features of the expressions; [N, 1] numbers of those baked in.
+            k: Boxes per expression; only 1, an export gives no more.
 
         Returns:
             Boxes [N, 1, 4] xyxy on the canvas and confidences [N, 1].
@@ -180,7 +180,7 @@ class ExportedModel(ExportedNetwork):
             ValueError: More than one box is wanted.
         """
         if k != 1:
-            raise ValueError(f"{self.path}: an exported model gives one box per sentence; use topk=1 or the .pt file")
+            raise ValueError(f"{self.path}: an exported model gives one box per expression; use topk=1 or the .pt file")
         boxes, conf = texts.new_zeros(len(rows), 1, 4), texts.new_zeros(len(rows), 1)
         for row in rows.unique().tolist():
             mine = (rows == row).nonzero()[:, 0]

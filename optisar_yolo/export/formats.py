@@ -12,7 +12,7 @@ _TENSORFLOW = (
     "Runtime also runs on phones and in browsers"
 )
 _FIXED = (
-    "is compiled for fixed sizes, and the number of sentences and the size of pictures are free here; use format=onnx, "
+    "is compiled for fixed sizes, and the number of expressions and the size of images are free here; use format=onnx, "
     "which ONNX Runtime also runs on phones"
 )
 REFUSED = {
@@ -58,7 +58,7 @@ def check_options(args: Any) -> str:
         reason = REFUSED.get(name, "no such format")
         raise ValueError(f"format={args.format} is not supported: {reason}. Formats here: {', '.join(SUPPORTED)}")
     if args.nms:
-        raise ValueError("nms=True is not supported: an export gives one box per sentence, so leave nms out")
+        raise ValueError("nms=True is not supported: an export gives one box per expression, so leave nms out")
     if args.quantize == 8:
         if name != "openvino":
             raise ValueError(
@@ -66,8 +66,8 @@ def check_options(args: Any) -> str:
             )
         if not args.data:
             raise ValueError(
-                "int8 needs data=<card>: the ranges of 8-bit numbers are measured on pictures and sentences like those "
-                "that will be asked; give the data card that the model was trained on"
+                "int8 needs data=<dataset config>: the ranges of 8-bit numbers are measured on images and expressions like those "
+                "that will be asked; give the dataset config that the model was trained on"
             )
         if args.parts:
             raise ValueError("int8 with parts=True is not supported: leave one of them out")
@@ -76,5 +76,5 @@ def check_options(args: Any) -> str:
             f"quantize={args.quantize} is not supported: an export has 32 bits, or with format=openvino 8 (int8=True)"
         )
     if args.text is not None and args.parts:
-        raise ValueError("text= with parts=True makes no sense: fixed sentences leave nothing to ask; leave one out")
+        raise ValueError("text= with parts=True makes no sense: fixed expressions leave nothing to ask; leave one out")
     return name

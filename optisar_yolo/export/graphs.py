@@ -1,7 +1,8 @@
 """What is exported: the network, or a part of it, as a module of tensors in and tensors out that can be traced.
 
-As in :meth:`~optisar_yolo.nn.model.GroundingModel.predict`, each sentence has its own row of the text-guided neck, so
-that N sentences in one run get the answers of N runs. Only the best anchor of a sentence is decoded, inside the graph.
+As in :meth:`~optisar_yolo.nn.model.GroundingModel.predict`, each expression has its own row of the text-guided neck, so
+that N expressions in one run get the answers of N runs. Only the best anchor of an expression is decoded, inside the
+graph.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ class Exportable(nn.Module):
         self.axes: dict[str, dict[int, str]] = dict(FREE)
 
     def example(self, b: int, t: int, height: int, width: int) -> tuple[Tensor, ...]:
-        """Inputs of b pictures and t sentences, the same in every call; the pictures are padded above and below."""
+        """Inputs of b images and t expressions, the same in every call; the images are padded above and below."""
         given = example(b, t, height, width, self.model.text_dim)
         return tuple(given[name] for name in self.inputs)
 
 
 class Answers(Exportable):
-    """The whole network: pictures and sentences in, one box and confidence per sentence out."""
+    """The whole network: images and expressions in, one box and confidence per expression out."""
 
     def forward(self, images: Tensor, text: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
         """Map images [B, 3, H, W], text [B, T, D] and extent [B, 4] to boxes [B, T, 4] and conf [B, T]."""
@@ -58,11 +59,11 @@ class Answers(Exportable):
 
 
 class Baked(Exportable):
-    """The network with fixed sentences.
+    """The network with fixed expressions.
 
     Args:
         model: The network, in evaluation mode.
-        text: Features of the sentences [T, D].
+        text: Features of the expressions [T, D].
     """
 
     def __init__(self, model: GroundingModel, text: Tensor) -> None:
@@ -77,7 +78,7 @@ class Baked(Exportable):
 
 
 class Encoder(Exportable):
-    """The first of two graphs: what of a picture no sentence touches, as tensors named by their place in `Encoded`."""
+    """The first of two graphs: what of an image no expression touches, as tensors named by their place in `Encoded`."""
 
     def __init__(self, model: GroundingModel) -> None:
         super().__init__(model)
@@ -91,7 +92,7 @@ class Encoder(Exportable):
         for name, value in small.items():
             if name == "extent":  # given, not made
                 continue
-            self.outputs[name] = "part of the encoded pictures, for the graph that answers [batch, ...]"
+            self.outputs[name] = "part of the encoded images, for the graph that answers [batch, ...]"
             free = [i for i, n in enumerate(value.shape) if n != large[name].shape[i]]
             self.axes[name] = {0: "batch"} | {i: f"{name}_{i}" for i in free}
 
@@ -102,7 +103,7 @@ class Encoder(Exportable):
 
 
 class Query(Exportable):
-    """The second of two graphs: encoded pictures and sentences in, boxes and confidences out.
+    """The second of two graphs: encoded images and expressions in, boxes and confidences out.
 
     Args:
         encoder: The first.
@@ -123,7 +124,7 @@ class Query(Exportable):
         return answers(self.model, rebuild(self.made, tensors), text)
 
     def example(self, b: int, t: int, height: int, width: int) -> tuple[Tensor, ...]:
-        """As of the whole network, the pictures encoded."""
+        """As of the whole network, the images encoded."""
         encoder = self.encoder[0]
         given = example(b, t, height, width, self.model.text_dim)
         with torch.inference_mode():
@@ -133,7 +134,7 @@ class Query(Exportable):
 
 
 def answers(model: GroundingModel, scene: Encoded, text: Tensor) -> tuple[Tensor, Tensor]:
-    """Best box [B, T, 4] and confidence [B, T] of the sentences text [B, T, D] about the B pictures of a scene."""
+    """Best box [B, T, 4] and confidence [B, T] of the expressions text [B, T, D] about the B images of a scene."""
     b, t, d = text.shape
     if not model.guided:
         boxes, conf = model.head.decode(model.query_all(scene, text))

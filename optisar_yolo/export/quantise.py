@@ -1,4 +1,4 @@
-"""8 bits for OpenVINO: ranges measured on pictures and sentences of a data card (post-training quantisation)."""
+"""8 bits for OpenVINO: ranges measured on images and expressions of a dataset config (post-training quantisation)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.data import EvaluationDataset, Picture, load_card, load_split
+from optisar_yolo.data import EvaluationDataset, ImageRecord, load_dataset_config, load_split
 from optisar_yolo.export.graphs import Exportable
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.text import TextBank
 from optisar_yolo.utils import need
 
-PICTURES = 300  # at most: NNCF's own default, beyond which ranges hardly move
-SENTENCES = 4  # of a picture, at most
+IMAGES = 300  # at most: NNCF's own default, beyond which ranges hardly move
+EXPRESSIONS = 4  # of an image, at most
 
 # Only convolutions of the backbone, the pyramid and the head's branches get 8 bits: they are nearly all of the work.
 # The rest decides between near equals, where a step of 1/256 of a range is larger than the difference that counts.
 PRECISE = (  # matched from the start of a name
     r".*/gate/.*",  # which experts a patch gets: cosines, near ties, and one other expert changes the whole patch
-    r".*/adapter/.*",  # the sentence, a single vector whose rounding would reach every score
+    r".*/adapter/.*",  # the expression, a single vector whose rounding would reach every score
     r".*/guide/.*",  # the same, on its way into the pyramid,
     r"/model\.\d+/(attn/)?MatMul.*",  # and its product with the map
     r".*/cv4\.\d+/.*",  # the contrastive product: "left" and "right" differ by a small angle
@@ -39,7 +39,7 @@ def quantiser(model: GroundingModel, args: Any) -> Callable[[Any, Exportable], A
 
     Args:
         model: The network.
-        args: Ultralytics' configuration: ``data``, ``fraction`` (a share of the pictures or, above 1, their number),
+        args: Ultralytics' configuration: ``data``, ``fraction`` (a share of the images or, above 1, their number),
             ``imgsz``, ``seed`` and ``text_weights`` count.
 
     Returns:
@@ -47,18 +47,18 @@ def quantiser(model: GroundingModel, args: Any) -> Callable[[Any, Exportable], A
 
     Raises:
         MissingExtraError: The packages of the extra ``openvino`` are not installed.
-        DataError: The card has no pictures to measure on.
+        DataError: The dataset config has no images to measure on.
     """
     need("openvino")
     # NNCF would report its use over the network
     os.environ.setdefault("NNCF_CI", "1")
     nncf: Any = need("nncf")
     simplify = need("openvino._offline_transformations").apply_moc_transformations
-    pictures = chosen(args)
-    LOGGER.info(f"int8: measuring ranges on {len(pictures)} pictures of {args.data}")
+    images = chosen(args)
+    LOGGER.info(f"int8: measuring ranges on {len(images)} images of {args.data}")
 
     def quantise(graph: Any, net: Exportable) -> Any:
-        feeds = samples(model, pictures, args)
+        feeds = samples(model, images, args)
         # OpenVINO would do this when it opens the graph, too late: a SiLU that still stands there as a sigmoid and a
         # product gets 8 bits in its middle, and a step of its own over the whole map instead of the convolution's end.
         simplify(graph, False)
@@ -75,23 +75,23 @@ def quantiser(model: GroundingModel, args: Any) -> Callable[[Any, Exportable], A
     return quantise
 
 
-def chosen(args: Any) -> list[Picture]:
-    """Pictures to measure on: of the card's validation split, else of the training split, spread over the split."""
-    card = load_card(args.data)
-    split = "val" if "val" in card.splits else "train"
+def chosen(args: Any) -> list[ImageRecord]:
+    """Images to measure on: of the dataset config's validation split, else of the training split, spread over the split."""
+    config = load_dataset_config(args.data)
+    split = "val" if "val" in config.splits else "train"
     number = isinstance(args.fraction, int) and args.fraction > 1
-    found = load_split(card, split, 1.0 if number else float(args.fraction or 1.0), int(args.seed or 0))
+    found = load_split(config, split, 1.0 if number else float(args.fraction or 1.0), int(args.seed or 0))
     found = [p for p in found if any(p.captions)]
-    keep = min(args.fraction if number else PICTURES, len(found))
+    keep = min(args.fraction if number else IMAGES, len(found))
     return [found[i] for i in np.linspace(0, len(found) - 1, keep).round().astype(int)]
 
 
-def samples(model: GroundingModel, pictures: list[Picture], args: Any) -> list[dict[str, np.ndarray]]:
-    """Pictures placed as in validation, each with a few of its sentences.
+def samples(model: GroundingModel, images: list[ImageRecord], args: Any) -> list[dict[str, np.ndarray]]:
+    """Images placed as in validation, each with a few of its expressions.
 
     Args:
         model: The network.
-        pictures: Annotated pictures.
+        images: Annotated images.
         args: As of :func:`quantiser`.
 
     Returns:
@@ -102,11 +102,11 @@ def samples(model: GroundingModel, pictures: list[Picture], args: Any) -> list[d
     bank = checked_bank(model, args.text_weights, None)
     assert isinstance(bank, TextBank)
     side = args.imgsz if isinstance(args.imgsz, int) else max(args.imgsz)
-    placed = EvaluationDataset(pictures, side)
+    placed = EvaluationDataset(images, side)
     feeds = []
-    for i, picture in enumerate(pictures):
-        _, image, extent = placed[i]
-        texts = [caption for captions in picture.captions for caption in captions][:SENTENCES]
-        given = {"images": image[None].float() / 255, "text": bank(texts)[None], "extent": extent[None]}
+    for i, image in enumerate(images):
+        _, pixels, extent = placed[i]
+        texts = [caption for captions in image.captions for caption in captions][:EXPRESSIONS]
+        given = {"images": pixels[None].float() / 255, "text": bank(texts)[None], "extent": extent[None]}
         feeds.append({name: torch.as_tensor(v).float().numpy() for name, v in given.items()})
     return feeds

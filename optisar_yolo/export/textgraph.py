@@ -1,6 +1,6 @@
 """The text encoder as a graph of its own: a program then needs ONNX Runtime and the package ``tokenizers`` alone.
 
-* ``ids`` int64 [N, L]: token ids of N sentences with start and end marks, padded with the metadata's ``pad``; L is at
+* ``ids`` int64 [N, L]: token ids of N expressions with start and end marks, padded with the metadata's ``pad``; L is at
   most its ``max_tokens``.
 * ``features`` [N, D]: unit vectors, the ``text`` of a network's graph.
 """
@@ -49,7 +49,7 @@ def export_text(encoder: TextEncoder, stem: Path, opset: int | None = None) -> P
     if not isinstance(encoder, PocketEncoder):
         raise ValueError(
             f"text_graph=True writes the text encoder pocket alone, and this model's is {encoder.name}: encode the "
-            "sentences where it is installed, or fix them with text=[…]"
+            "expressions where it is installed, or fix them with text=[…]"
         )
     onnx = need("onnx")
     need("onnxruntime")
@@ -91,13 +91,13 @@ def export_text(encoder: TextEncoder, stem: Path, opset: int | None = None) -> P
 
 
 def _ids(vocab: int, n: int, length: int) -> Tensor:
-    """Token ids [n, length] of sentences of different lengths, the same in every call."""
+    """Token ids [n, length] of expressions of different lengths, the same in every call."""
     ids = torch.randint(1, vocab, (n, length), generator=torch.Generator().manual_seed(0))
     return ids.where(torch.arange(length) < length - torch.arange(n)[:, None], 0)
 
 
 def _compare(net: Any, content: bytes) -> None:
-    """Check the graph against the encoder on other numbers of sentences and tokens than it was traced with."""
+    """Check the graph against the encoder on other numbers of expressions and tokens than it was traced with."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "text.onnx"
         file.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Grounding in whole scenes: GeoTIFFs of any size, read window by window, asked tile by tile, answered as one picture.
+"""Grounding in whole scenes: GeoTIFFs of any size, read window by window, asked tile by tile, answered as one image.
 
 `run.ground_scene` is the door; ``optisar scene`` is the command. What each part does stands in its file: `tiling` cuts,
 `reading` and `stretch` bring pixels, `detecting` asks, `state` remembers, `merging` makes one object of what several

@@ -1,4 +1,4 @@
-"""Asking tiles: a batch is encoded once, and all sentences are asked of all its tiles in one pass."""
+"""Asking tiles: a batch is encoded once, and all expressions are asked of all its tiles in one pass."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from torchvision.ops import batched_nms
 from ultralytics.utils.torch_utils import select_device
 
 from optisar_yolo.data import GREY, STRIDE
-from optisar_yolo.engine import ATTRIBUTE, OVERLAP, ask, calibration_of, checked_bank, default_conf
+from optisar_yolo.engine import ATTRIBUTE, OVERLAP, calibration_of, checked_bank, default_conf, ground
 from optisar_yolo.nn import Encoded, GroundingModel, fused_copy
 
 if TYPE_CHECKING:
     from optisar_yolo.api import OptiSAR
 
-RARER = 2.0  # odds by which a tile shows less often what is asked for than a picture of the calibration does
-CANDIDATES = 50  # anchors per sentence and tile that compete: with several per object, about a dozen objects of a kind
+RARER = 2.0  # odds by which a tile shows less often what is asked for than an image of the calibration does
+CANDIDATES = (
+    50  # anchors per expression and tile that compete: with several per object, about a dozen objects of a kind
+)
 
 
 class Detector(Protocol):
-    """Finds what sentences ask for in pictures.
+    """Finds what expressions ask for in images.
 
     Attributes:
         key: Tells it from detectors that answer otherwise, for resuming.
@@ -36,36 +38,36 @@ class Detector(Protocol):
     conf: float
 
     def __call__(
-        self, pictures: NDArray[np.uint8], sentences: Sequence[str], least: float
+        self, images: NDArray[np.uint8], expressions: Sequence[str], least: float
     ) -> list[NDArray[np.float32]]:
-        """Ask sentences.
+        """Ask expressions.
 
         Args:
-            pictures: uint8 [B, 3, h, w], RGB.
-            sentences: T sentences.
+            images: uint8 [B, 3, h, w], RGB.
+            expressions: T expressions.
             least: Least confidence of a box; those below may be left out.
 
         Returns:
-            Per picture [n, 6]: xyxy in its pixels, confidence, number of the sentence.
+            Per image [n, 6]: xyxy in its pixels, confidence, number of the expression.
         """
         ...
 
 
-class SentenceDetector:
-    """A grounding model that is asked for several objects per sentence.
+class ExpressionDetector:
+    """A grounding model that is asked for several objects per expression.
 
     Args:
         model: The model.
         device: Where it runs; where it is by default.
 
     Raises:
-        ValueError: An export, which gives one box per sentence: of several ships in a tile it would find one.
+        ValueError: An export, which gives one box per expression: of several ships in a tile it would find one.
     """
 
     def __init__(self, model: OptiSAR, device: str | None = None) -> None:
         if not isinstance(model.model, GroundingModel):
             raise ValueError(
-                f"{model.ckpt_path}: an exported model finds one object per sentence and tile, and a scene needs all "
+                f"{model.ckpt_path}: an exported model finds one object per expression and tile, and a scene needs all "
                 "of them; use the .pt or .safetensors file"
             )
         self.bank = checked_bank(model.model, model.overrides.get("text_weights"), None)
@@ -82,27 +84,27 @@ class SentenceDetector:
 
     @torch.inference_mode()
     def __call__(
-        self, pictures: NDArray[np.uint8], sentences: Sequence[str], least: float
+        self, images: NDArray[np.uint8], expressions: Sequence[str], least: float
     ) -> list[NDArray[np.float32]]:
-        """Ask sentences of pictures (see `Detector`)."""
-        if self._features is None or self._features[0] != tuple(sentences):
-            self._features = tuple(sentences), self.bank(list(sentences)).to(self.device)
-        x = torch.from_numpy(pictures).to(self.device)
+        """Ask expressions of images (see `Detector`)."""
+        if self._features is None or self._features[0] != tuple(expressions):
+            self._features = tuple(expressions), self.bank(list(expressions)).to(self.device)
+        x = torch.from_numpy(images).to(self.device)
         b, _, h, w = x.shape
         right, bottom = -w % STRIDE, -h % STRIDE
-        x = torch.nn.functional.pad(x, (0, right, 0, bottom), value=GREY)  # the picture is at the top left
+        x = torch.nn.functional.pad(x, (0, right, 0, bottom), value=GREY)  # the image is at the top left
         extent = torch.tensor([[0.0, 0.0, w / (w + right), h / (h + bottom)]], device=self.device).expand(b, 4)
         boxes, conf = self._best(self.network.encode(x.float() / 255, extent), self._features[1], b)
         limit = boxes.new_tensor([w, h, w, h])
-        # Clipped first: boxes that differ outside the picture alone are one answer, not two.
+        # Clipped first: boxes that differ outside the image alone are one answer, not two.
         return self._apart(boxes.clamp(min=0).minimum(limit), conf, least)
 
     def _best(self, scene: Encoded, texts: Tensor, b: int) -> tuple[Tensor, Tensor]:
         """Return boxes [B, T, k, 4] and calibrated confidences [B, T, k]."""
         t = len(texts)
-        if self.network.guided:  # a pyramid for each sentence
+        if self.network.guided:  # a pyramid for each expression
             rows = torch.arange(b, device=texts.device).repeat_interleave(t)
-            boxes, conf = ask(self.network, scene, rows, texts.repeat(b, 1), CANDIDATES)
+            boxes, conf = ground(self.network, scene, rows, texts.repeat(b, 1), CANDIDATES)
             boxes, conf = boxes.view(b, t, -1, 4), conf.view(b, t, -1)
         else:
             boxes, conf = self.network.head.decode(
@@ -115,14 +117,14 @@ class SentenceDetector:
 
     @staticmethod
     def _apart(boxes: Tensor, conf: Tensor, least: float) -> list[NDArray[np.float32]]:
-        """Keep the best of overlapping boxes [B, T, k, 4] of one sentence in one picture."""
+        """Keep the best of overlapping boxes [B, T, k, 4] of one expression in one image."""
         b, t, _ = conf.shape
-        where = (conf >= least).nonzero()  # [N, 3]: picture, sentence, candidate
+        where = (conf >= least).nonzero()  # [N, 3]: image, expression, candidate
         boxes, conf = boxes[tuple(where.T)], conf[tuple(where.T)]
         kept = batched_nms(boxes, conf, where[:, 0] * t + where[:, 1], OVERLAP)
         rows = torch.cat((boxes[kept], conf[kept, None], where[kept, 1:2].float()), 1)
-        picture = where[kept, 0]
-        return [rows[picture == i].numpy() for i in range(b)]
+        image = where[kept, 0]
+        return [rows[image == i].numpy() for i in range(b)]
 
 
 def _key(network: GroundingModel) -> str:

@@ -1,4 +1,4 @@
-"""Where pixels lie on the ground: the file's CRS, WGS 84, and which way north is in the picture.
+"""Where pixels lie on the ground: the file's CRS, WGS 84, and which way north is in the image.
 
 Pixel coordinates count from the outer corner of the first pixel, x to the right and y down, as boxes do.
 """
@@ -89,7 +89,7 @@ class Georeference:
         return np.asarray(lon), np.asarray(lat)
 
     def compass(self) -> Mapping[str, str]:
-        """Return the side of the picture that each of north, east, south and west is at.
+        """Return the side of the image that each of north, east, south and west is at.
 
         True north is looked for at the middle and near the four corners.
 
@@ -106,7 +106,7 @@ class Georeference:
         north = found[0][0]
         if angle > ASKEW or any(f[:2] != (north, east) for f in found):
             raise ValueError(
-                f"{self.source}: north is up to {angle:.0f}° askew of the picture's sides, so compass words would be "
+                f"{self.source}: north is up to {angle:.0f}° askew of the image's sides, so compass words would be "
                 "ambiguous; say left, right, top, bottom, or turn the scene first (gdalwarp makes it north-up)"
             )
         return {
@@ -121,24 +121,24 @@ class Georeference:
         return self.size[0] / 2, self.size[1] / 2
 
     def _north(self, x: float, y: float) -> tuple[tuple[int, int], tuple[int, int], float]:
-        """Return the sides of the picture nearest to north and to east at a pixel, and how many degrees they miss."""
+        """Return the sides of the image nearest to north and to east at a pixel, and how many degrees they miss."""
         lon, lat = (float(v[0]) for v in self.to_wgs84(np.array([x]), np.array([y])))
         up = STEP if lat < 89 else -STEP  # beyond the pole there is no further north
         turn = STEP / max(math.cos(math.radians(lat)), 1e-3)
         transform = need("rasterio.warp").transform
         px, py = transform(WGS84, self.crs, [lon, lon, lon + turn], [lat, lat + up, lat])[:2]
-        # The inverse of the local linear map from pixels to the CRS takes directions on the ground into the picture.
+        # The inverse of the local linear map from pixels to the CRS takes directions on the ground into the image.
         cx, cy = self.to_crs(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
         local = np.array([[cx[1] - cx[0], cx[2] - cx[0]], [cy[1] - cy[0], cy[2] - cy[0]]])
         ground = np.array([[px[1] - px[0], px[2] - px[0]], [py[1] - py[0], py[2] - py[0]]])
-        picture = np.linalg.solve(local, ground) * np.array([np.sign(up), 1.0])
-        north, off_north = _nearest_side(picture[:, 0])
-        east, off_east = _nearest_side(picture[:, 1])
+        image = np.linalg.solve(local, ground) * np.array([np.sign(up), 1.0])
+        north, off_north = _nearest_side(image[:, 0])
+        east, off_east = _nearest_side(image[:, 1])
         return north, east, max(off_north, off_east)
 
 
 def _nearest_side(direction: NDArray[np.float64]) -> tuple[tuple[int, int], float]:
-    """Return the picture's side that a direction (right, down) points to, and the angle between them in degrees."""
+    """Return the image's side that a direction (right, down) points to, and the angle between them in degrees."""
     dx, dy = direction / np.linalg.norm(direction)
     side = (int(np.sign(dx)), 0) if abs(dx) > abs(dy) else (0, int(np.sign(dy)))
     return side, math.degrees(math.atan2(min(abs(dx), abs(dy)), max(abs(dx), abs(dy))))

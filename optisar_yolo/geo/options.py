@@ -19,7 +19,7 @@ class SceneOptions:
 
     Attributes:
         conf: Least confidence of an object; by default the model's calibrated threshold at twice the odds.
-        topk: Objects per sentence: 1, the best; more; or "all".
+        topk: Objects per expression: 1, the best; more; or "all".
         imgsz: Side of a tile in the network, pixels; by default that of training.
         scale: Pixels of the file in a pixel of the network; 1 by default.
         gsd: The same as metres per pixel of the network.
@@ -80,7 +80,7 @@ class SceneOptions:
 
     @property
     def most(self) -> int | None:
-        """Objects per sentence at most; None: all."""
+        """Objects per expression at most; None: all."""
         return None if self.topk == ALL else int(self.topk)
 
 
@@ -127,8 +127,8 @@ def read_options(words: dict[str, str]) -> SceneOptions:
     return SceneOptions(**values)
 
 
-def read_sentences(text: str) -> list[str]:
-    """Read one sentence, or several written as a list: ``["the leftmost ship", "the harbor"]``.
+def read_expressions(text: str) -> list[str]:
+    """Read one expression, or several written as a list: ``["the leftmost ship", "the harbor"]``.
 
     Raises:
         ValueError: A list that cannot be read.
@@ -138,4 +138,4 @@ def read_sentences(text: str) -> list[str]:
     try:
         return list(ast.literal_eval(text))
     except (ValueError, SyntaxError, TypeError) as error:
-        raise ValueError(f"'text={text}' is not valid: several sentences are written text=\"['…', '…']\"") from error
+        raise ValueError(f"'text={text}' is not valid: several expressions are written text=\"['…', '…']\"") from error

@@ -1,4 +1,4 @@
-"""What a scene's answers are written as: GeoJSON, COCO JSON, CSV, pictures and a record."""
+"""What a scene's answers are written as: GeoJSON, COCO JSON, CSV, images and a record."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def write(result: SceneResult, with_map: bool = True) -> list[Path]:
 
     * ``objects.geojson``: WGS 84, RFC 7946. Only with a georeference, as the next one.
     * ``objects-crs.geojson``: in the CRS of the scene, which the file names.
-    * ``objects.coco.json``: pixel boxes; one category per sentence.
+    * ``objects.coco.json``: pixel boxes; one category per expression.
     * ``objects.csv``: pixel boxes, and centres in WGS 84 and in the CRS.
     * ``quicklook.jpg``: the whole scene with the boxes.
     * ``map.html``: the same to zoom into, without a network.
-    * ``scene.json``: sentences as they were read, options, stretch, tiling, times.
+    * ``scene.json``: expressions as they were read, options, stretch, tiling, times.
 
     Args:
         result: The answers.
@@ -127,7 +127,7 @@ def clipped(ring: NDArray[np.float64], x: float, sign: int) -> NDArray[np.float6
 
 
 def coco(result: SceneResult) -> dict[str, Any]:
-    """Return the objects as COCO JSON: one picture, one category per sentence, pixel boxes with scores."""
+    """Return the objects as COCO JSON: one image, one category per expression, pixel boxes with scores."""
     texts = [q.text for q in result.questions]
     notes = [
         {

@@ -1,4 +1,4 @@
-"""The whole scene in one picture, with the boxes."""
+"""The whole scene in one image, with the boxes."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def quicklook(result: SceneResult, path: Path) -> Path:
     boxes = result.found.copy()
     boxes[:, :4] = visible(result.found[:, :4] * shrink(result))
     texts = {j: q.text for j, q in enumerate(result.questions)}
-    picture = draw_answers(result.picture[..., ::-1], boxes, texts)
+    image = draw_answers(result.image[..., ::-1], boxes, texts)
     file = io.BytesIO()
-    picture.convert("RGB").save(file, "JPEG", quality=90)
+    image.convert("RGB").save(file, "JPEG", quality=90)
     return write_atomic(path, file.getvalue())
 
 
 def shrink(result: SceneResult) -> NDArray[np.float64]:
-    """Return the factors [4] from pixels of the scene to pixels of its decimated picture."""
-    height, width = result.picture.shape[:2]
+    """Return the factors [4] from pixels of the scene to pixels of its decimated image."""
+    height, width = result.image.shape[:2]
     return np.array([width / result.size[0], height / result.size[1]] * 2)
 
 

@@ -101,7 +101,7 @@ class Raster:
 
     @property
     def bands(self) -> list[int]:
-        """Numbers of the bands that hold a picture, from 1: all but alpha."""
+        """Numbers of the bands that hold an image, from 1: all but alpha."""
         alpha = self.colours.get("alpha")
         return [i for i in range(1, self.data.count + 1) if i != alpha]
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ultralytics.utils import LOGGER, RUNS_DIR, TQDM
 from ultralytics.utils.files import increment_path
 
-from optisar_yolo.engine import sentences
-from optisar_yolo.geo.detecting import Detector, SentenceDetector
+from optisar_yolo.engine import checked_expressions
+from optisar_yolo.geo.detecting import Detector, ExpressionDetector
 from optisar_yolo.geo.georeference import Georeference
 from optisar_yolo.geo.merging import MARGIN, cut_sides, merge
 from optisar_yolo.geo.options import SceneOptions
@@ -24,7 +24,7 @@ from optisar_yolo.geo.result import SceneResult
 from optisar_yolo.geo.state import COLUMNS, State, belongs, file_identity, fingerprint
 from optisar_yolo.geo.stretch import Stretch, declare
 from optisar_yolo.geo.tiling import Grid, Tile
-from optisar_yolo.language import Question, choose, parse, question
+from optisar_yolo.language import Query, parse, parse_query, select
 from optisar_yolo.utils import need
 from optisar_yolo.version import __version__
 
@@ -42,12 +42,12 @@ def ground_scene(
     detector: Detector | None = None,
     **kwargs: Any,
 ) -> SceneResult:
-    """Ask sentences of a scene of any size.
+    """Ask expressions of a scene of any size.
 
     Args:
         model: The model; may be None where a detector is given.
         source: GeoTIFF or any raster that GDAL reads.
-        text: A sentence or several.
+        text: An expression or several.
         options: How; see `SceneOptions`.
         detector: Takes the model's place.
         **kwargs: Attributes of `SceneOptions`, where no options are given.
@@ -58,22 +58,22 @@ def ground_scene(
     Raises:
         DataError: The file cannot be read.
         MissingExtraError: The extra ``geo`` is not installed.
-        ValueError: A sentence or an option that means nothing here.
+        ValueError: An expression or an option that means nothing here.
     """
     options = options or SceneOptions(**kwargs)
     if options.map:
         need("bokeh")  # known now rather than after hours
-    texts = sentences(text)
+    texts = checked_expressions(text)
     if detector is None:
         if model is None:
             raise ValueError("ground_scene needs a model or a detector")
-        detector = SentenceDetector(model, options.device)
+        detector = ExpressionDetector(model, options.device)
     conf = detector.conf if options.conf is None else options.conf
     imgsz = options.imgsz or (640 if model is None else model.imgsz)
     with Raster(source, options.nodata) as raster:
         place = Georeference(raster)
-        asked = [question(t, place.compass) for t in texts]
-        shown, picture = declare(
+        asked = [parse_query(t, place.compass) for t in texts]
+        shown, image = declare(
             raster, options.stretch, options.bands, options.modality, options.percentiles, options.limits
         )
         scale = options.gsd / place.metres if options.gsd else options.scale or 1.0
@@ -99,13 +99,13 @@ def ground_scene(
         "seconds": round(seconds, 2),
         "megapixels_per_second": round(raster.size[0] * raster.size[1] * new / len(grid) / 1e6 / seconds, 2),
     }  # fmt: skip
-    result = SceneResult(raster.source, raster.size, asked, found, place, picture, folder, record)
+    result = SceneResult(raster.source, raster.size, asked, found, place, image, folder, record)
     write(result, options.map)
     _report(result, cores, candidates, conf)
     return result
 
 
-def _tell(raster: Raster, shown: Stretch, grid: Grid, asked: list[Question]) -> None:
+def _tell(raster: Raster, shown: Stretch, grid: Grid, asked: list[Query]) -> None:
     """Say what was chosen, once."""
     LOGGER.info(f"{raster.source}: {raster.size[0]} x {raster.size[1]} pixels, {shown.told}")
     scale = max(grid.scale)
@@ -151,8 +151,8 @@ def _scan(
     groups = grid.groups(batch, set(state.done))
     begun = len(state.done)
     bar = TQDM(total=len(grid) - begun, desc="scene", unit=" tiles", disable=begun == len(grid))
-    for tiles, numbers, pictures in ahead(groups, partial(_read, raster, grid, shown)):
-        answers = detector(pictures, cores, floor) if numbers else []
+    for tiles, numbers, images in ahead(groups, partial(_read, raster, grid, shown)):
+        answers = detector(images, cores, floor) if numbers else []
         found = [_in_scene(a, tiles[i], grid, floor) for i, a in zip(numbers, answers, strict=True)]
         state.add([t.index for t in tiles], np.concatenate(found) if found else np.zeros((0, COLUMNS)))
         bar.update(len(tiles))
@@ -166,24 +166,24 @@ def _read(
     """Read a group of tiles as one window.
 
     Returns:
-        The tiles, the positions among them of those with something to see, and their pictures uint8 [B, 3, h, w] RGB.
+        The tiles, the positions among them of those with something to see, and their images uint8 [B, 3, h, w] RGB.
     """
     x, y = min(t.x for t in tiles), min(t.y for t in tiles)
     width, height = max(t.x + t.width for t in tiles) - x, max(t.y + t.height for t in tiles) - y
     sx, sy = grid.scale
     values, valid = raster.read(shown.read, (x * sx, y * sy, width * sx, height * sy), (width, height))
-    picture, valid = shown(values, valid)
+    image, valid = shown(values, valid)
     numbers, cut = [], []
     for i, t in enumerate(tiles):
         part = np.s_[t.y - y : t.y - y + t.height, t.x - x : t.x - x + t.width]
-        seen = picture[:, part[0], part[1]]
+        seen = image[:, part[0], part[1]]
         if valid[part].any() and (seen != seen[:, :1, :1]).any():  # neither without data nor of one value
             numbers.append(i)
             cut.append(seen)
     if not cut:
         return tiles, [], np.zeros((0, 3, 0, 0), np.uint8)
-    pictures = np.stack(cut)
-    return tiles, numbers, np.repeat(pictures, 3, 1) if pictures.shape[1] == 1 else pictures
+    images = np.stack(cut)
+    return tiles, numbers, np.repeat(images, 3, 1) if images.shape[1] == 1 else images
 
 
 def _in_scene(answer: NDArray[np.floating], tile: Tile, grid: Grid, floor: float) -> NDArray[np.float64]:
@@ -205,14 +205,14 @@ def _in_scene(answer: NDArray[np.floating], tile: Tile, grid: Grid, floor: float
 
 
 def _answers(
-    asked: list[Question],
+    asked: list[Query],
     cores: list[str],
     candidates: NDArray[np.float64],
     conf: float,
     size: tuple[int, int],
     most: int | None,
 ) -> NDArray[np.float64]:
-    """Merge the candidates of each core, and choose for each sentence. Returns [N, 6] as `SceneResult.found`."""
+    """Merge the candidates of each core, and choose for each expression. Returns [N, 6] as `SceneResult.found`."""
     objects = {}
     for i, core in enumerate(cores):
         mine = candidates[(candidates[:, 5] == i) & (candidates[:, 4] >= conf)]
@@ -221,7 +221,7 @@ def _answers(
     found = [np.zeros((0, 6))]
     for j, q in enumerate(asked):
         boxes, sure = objects[q.core]
-        chosen = choose(q, boxes, sure, size)[:most]
+        chosen = select(q, boxes, sure, size)[:most]
         found.append(np.column_stack([boxes[chosen], sure[chosen], np.full(len(chosen), float(j))]))
     return np.concatenate(found)
 

@@ -1,6 +1,6 @@
 """What a run has done so far, so that a killed one goes on: JSON lines, a header and one line per group of tiles.
 
-The header holds a fingerprint of all that the answers depend on (scene, sentences, weights, tiling, stretch). A file
+The header holds a fingerprint of all that the answers depend on (scene, expressions, weights, tiling, stretch). A file
 with another one is another run's. A line that was cut off when the run was killed is left out, its tiles done again.
 """
 
@@ -21,7 +21,7 @@ from optisar_yolo.utils import write_atomic
 
 NAME = "state.jsonl"
 FORMAT = 1  # raised when a file's lines come to mean something else
-COLUMNS = 9  # of a candidate: x1, y1, x2, y2 in pixels of the scene, confidence, sentence, cut sides, at home, tile
+COLUMNS = 9  # of a candidate: x1, y1, x2, y2 in pixels of the scene, confidence, expression, cut sides, at home, tile
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ STRETCHES = ("none", "percentile", "db", "db-percentile")
 MODALITIES = ("optical", "sar")
 PERCENTILES = (2.0, 98.0)
 DB_RANGE = (-25.0, 0.0)  # sigma nought: calm water to bright targets
-SIDE = 1600  # long side of the decimated read, pixels: 2.5 million samples, and the quick-look picture
+SIDE = 1600  # long side of the decimated read, pixels: 2.5 million samples, and the quick-look image
 TAIL = 4.0  # 99th percentile over median from which one band of whole numbers looks like SAR: speckle has a long tail
 
 
@@ -181,7 +181,7 @@ def _bands(raster: Raster, given: Sequence[int] | None) -> tuple[tuple[int, int,
     if all(c in named for c in ("red", "green", "blue")):
         a, b, c = named["red"], named["green"], named["blue"]
         return (a, b, c), f"bands {a}, {b}, {c} are its red, green and blue"
-    if len(own) < 3:  # of VV and VH the first: SAR pictures were grey in training
+    if len(own) < 3:  # of VV and VH the first: SAR images were grey in training
         said = raster.polarisations
         which = f"band {own[0]}" + (f" ({said[0]})" if said else "")
         return (own[0], own[0], own[0]), f"{which} is shown as grey"

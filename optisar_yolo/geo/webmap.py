@@ -59,11 +59,11 @@ def write_map(result: SceneResult, path: Path) -> Path:
     plot.xgrid.visible = plot.ygrid.visible = False
     for axis in (plot.xaxis, plot.yaxis):
         axis.formatter.use_scientific = False
-    picture = np.dstack([result.picture, np.full(result.picture.shape[:2], 255, np.uint8)])
+    image = np.dstack([result.image, np.full(result.image.shape[:2], 255, np.uint8)])
     # Bokeh's first row is the lowest one; the file's first row is where the corner of pixel (0, 0) is.
-    picture = picture if corner[1] < corner[3] else picture[::-1]
-    picture = picture if corner[0] < corner[2] else picture[:, ::-1]
-    flat = np.ascontiguousarray(picture).view(np.uint32)[..., 0]
+    image = image if corner[1] < corner[3] else image[::-1]
+    image = image if corner[0] < corner[2] else image[:, ::-1]
+    flat = np.ascontiguousarray(image).view(np.uint32)[..., 0]
     plot.image_rgba(image=[flat], x=left, y=bottom, dw=right - left, dh=top - bottom)
     hover = []
     for j, q in enumerate(result.questions):
@@ -107,9 +107,9 @@ def _axes(result: SceneResult, on_ground: bool) -> tuple[tuple[float, float, flo
     return (float(x[0]), float(y[0]), float(x[1]), float(y[1])), (f"{units[0]} ({name})", f"{units[1]} ({name})")
 
 
-def _columns(result: SceneResult, sentence: int, corner: tuple[float, float, float, float]) -> dict[str, list[Any]]:
-    """Return the boxes of one sentence in the plot's coordinates, grown to a visible size, with what hovering shows."""
-    mine = result.of(sentence)
+def _columns(result: SceneResult, expression: int, corner: tuple[float, float, float, float]) -> dict[str, list[Any]]:
+    """Return the boxes of one expression in the plot's coordinates, grown to a visible size, with what hovering shows."""
+    mine = result.of(expression)
     factor = shrink(result)
     boxes = visible(mine[:, :4] * factor, LEAST / 2) / factor
     width, height = result.size
@@ -120,7 +120,7 @@ def _columns(result: SceneResult, sentence: int, corner: tuple[float, float, flo
         "right": x.max(1).tolist() if len(x) else [],
         "bottom": y.min(1).tolist() if len(y) else [],
         "top": y.max(1).tolist() if len(y) else [],
-        "sentence": [result.questions[sentence].text] * len(mine),
+        "sentence": [result.questions[expression].text] * len(mine),
         "confidence": mine[:, 4].tolist(),
         "pixels": [", ".join(f"{v:.0f}" for v in row[:4]) for row in mine],
     }

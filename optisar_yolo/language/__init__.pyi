@@ -8,10 +8,10 @@ from .lexicon import RESERVED as RESERVED
 from .paraphrase import reword as reword
 from .parser import (
     EXTREME as EXTREME,
+    Meaning as Meaning,
     NOUNS as NOUNS,
     PLACE as PLACE,
     RELATION as RELATION,
-    Meaning as Meaning,
     agree as agree,
     clean as clean,
     noun_of as noun_of,
@@ -20,9 +20,9 @@ from .parser import (
     read_place as read_place,
 )
 from .query import (
-    Question as Question,
-    choose as choose,
-    question as question,
+    Query as Query,
+    parse_query as parse_query,
+    select as select,
 )
 from .swaps import (
     KINDS as KINDS,
@@ -34,7 +34,7 @@ from .swaps import (
 )
 from .transform import (
     flip as flip,
-    rotate90 as rotate90,
     rotate180 as rotate180,
+    rotate90 as rotate90,
 )
-from .verify import Scene as Scene
+from .verify import LabelledObjects as LabelledObjects

@@ -1,4 +1,4 @@
-"""Compass words said in words of the picture, which is what the network and the rules of language understand.
+"""Compass words said in words of the image, which is what the network and the rules of language understand.
 
 "The northernmost ship in the south-east" of a north-up scene is "the topmost ship in the lower right"; of one stored
 upside down it is "the bottommost ship in the upper right".
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from optisar_yolo.language.parser import NOT_PICTURE, dress
+from optisar_yolo.language.parser import NOT_IMAGE, dress
 
 # "running north-south" names a line, not a place
 _D = (
@@ -23,7 +23,7 @@ _MOST = re.compile(rf"\b{_D}[ -]?most\b", re.IGNORECASE)
 _NEAR = re.compile(rf"\b(?P<near>(?:closest|nearest)(?: to)?) the {_D}\b(?: {_EDGE})?", re.IGNORECASE)
 _FAR = re.compile(rf"\b(?P<far>furthest|farthest)(?: to the| to| towards? the)? {_D}\b", re.IGNORECASE)
 _OF = re.compile(
-    rf"\b(?:(?:located |lying )?(?:to|on|at|in) the )?(?:far )?{_D}(?: side)? of\b{NOT_PICTURE}", re.IGNORECASE
+    rf"\b(?:(?:located |lying )?(?:to|on|at|in) the )?(?:far )?{_D}(?: side)? of\b{NOT_IMAGE}", re.IGNORECASE
 )
 _FACING = re.compile(
     rf"\b(?P<verb>facing|heading|headed|pointing|pointed|oriented)(?: to| towards?)?(?: the)? {_D}(?:wards?)?\b",
@@ -40,16 +40,16 @@ _TOWARDS = {"top": "up", "bottom": "down"}
 
 
 def has_compass(text: str) -> bool:
-    """Tell whether a sentence holds compass words."""
+    """Tell whether an expression holds compass words."""
     return any(p.search(text) for p in (_MOST, _PLAIN))
 
 
 def without_compass(text: str, compass: Mapping[str, str]) -> str:
-    """Say compass words in words of the picture.
+    """Say compass words in words of the image.
 
     Args:
         text: An English expression.
-        compass: Side of the picture (top, bottom, left, right) of north, east, south and west.
+        compass: Side of the image (top, bottom, left, right) of north, east, south and west.
 
     Returns:
         The expression without compass words.

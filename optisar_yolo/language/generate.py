@@ -1,4 +1,4 @@
-"""One meaning, many wordings: sentences for teaching a text encoder what changes a meaning and what does not.
+"""One meaning, many wordings: expressions for teaching a text encoder what changes a meaning and what does not.
 
 A `Claims` is what a referring expression says (category, sensor, place, extreme, relation, size, colour); `wording`
 says it in one of thousands of ways; `Claims.swapped` changes exactly one slot. Words in `RESERVED` are never used
@@ -24,9 +24,9 @@ from optisar_yolo.language.lexicon import (
     HELD_OUT_MODALITIES,
     HELD_OUT_SIDES,
     HELD_OUT_SIZES,
+    IMAGE,
     MIRROR,
     MODALITIES,
-    PICTURE,
     RELATIONS,
     RESERVED,
     SIDES,
@@ -130,7 +130,7 @@ def wording(meaning: Claims, rng: random.Random) -> str:
         rng: source of chance.
 
     Returns:
-        A sentence free of `RESERVED` words.
+        An expression free of `RESERVED` words.
     """
     dice = [
         rng.random() for _ in range(16)
@@ -143,7 +143,7 @@ def wording(meaning: Claims, rng: random.Random) -> str:
     noun = choose(CATEGORIES[meaning.category], 0)
     after: list[str] = []
     before: list[str] = []
-    picture = choose(PICTURE, 1)
+    image = choose(IMAGE, 1)
     if meaning.extreme:
         words = choose(EXTREMES[meaning.extreme], 2)
         edge = meaning.extreme in ("left", "right", "top", "bottom")
@@ -152,11 +152,9 @@ def wording(meaning: Claims, rng: random.Random) -> str:
             after.append(
                 choose(
                     (
-                        f"closest to the {place} of the {picture}"
-                        if place in SIDES
-                        else f"closest to the {place} edge",
+                        f"closest to the {place} of the {image}" if place in SIDES else f"closest to the {place} edge",
                         f"nearest the {place} edge",
-                        f"nearest to the {place} edge of the {picture}",
+                        f"nearest to the {place} edge of the {image}",
                         f"furthest to the {place}" if place in SIDES else f"furthest to the {place} side",
                         f"that is closest to the {place} border",
                     ),
@@ -176,7 +174,7 @@ def wording(meaning: Claims, rng: random.Random) -> str:
         if dice[9] < 0.75:
             before.append(name)
         elif dice[9] < 0.9:
-            after.append(f"in the {name} {picture}")
+            after.append(f"in the {name} {image}")
         else:
             after.append(f"seen by {'radar' if meaning.modality == 'sar' else 'an optical camera'}")
     if meaning.side:
@@ -195,19 +193,15 @@ def wording(meaning: Claims, rng: random.Random) -> str:
             "southeast",
         )
         options = (
-            f"at the {place} of the {picture}"
+            f"at the {place} of the {image}"
             if noun_like and not corner
-            else f"in the {place} {choose(part, 11)} of the {picture}",
+            else f"in the {place} {choose(part, 11)} of the {image}",
             f"in the {place} {choose(part, 11)}",
             f"on the {place}"
             if noun_like or corner or place in ("left", "right")
             else f"in the {place} {choose(part, 11)}",
-            f"at {place}"
-            if corner
-            else f"near the {place} of the {picture}"
-            if noun_like
-            else f"near the {place} edge",
-            f"that lies in the {place} {choose(part, 11)} of the {picture}",
+            f"at {place}" if corner else f"near the {place} of the {image}" if noun_like else f"near the {place} edge",
+            f"that lies in the {place} {choose(part, 11)} of the {image}",
         )
         after.insert(0, choose(options, 12))
     if meaning.relation and meaning.other:
@@ -225,7 +219,7 @@ def held_out_wording(meaning: Claims, rng: random.Random) -> str | None:
         rng: source of chance.
 
     Returns:
-        A sentence, or None where no reserved word fits the meaning.
+        An expression, or None where no reserved word fits the meaning.
     """
     noun = HELD_OUT_CATEGORIES.get(meaning.category, meaning.category)
     before: list[str] = []
@@ -264,7 +258,7 @@ def canonical(meaning: Claims) -> str:
         meaning: what to say.
 
     Returns:
-        A sentence such as "the small SAR ship in the upper left corner of the image".
+        An expression such as "the small SAR ship in the upper left corner of the image".
     """
     before = [EXTREMES[meaning.extreme][0]] if meaning.extreme else []
     before += [w for w in (meaning.size, meaning.colour) if w]
@@ -291,7 +285,7 @@ def compose(frame: str, parts: list[str]) -> str:
         parts: words and phrases in order.
 
     Returns:
-        The sentence.
+        The expression.
     """
     text = frame.format(x=" ".join(parts))
     return re.sub(r"\b([Aa])(?= [aeio])", r"\1n", text)

@@ -1,4 +1,4 @@
-"""The words of generated expressions, and the reserved ones that no training sentence may hold."""
+"""The words of generated expressions, and the reserved ones that no training expression may hold."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CATEGORIES: dict[str, tuple[str, ...]] = {
     "expressway service area": ("expressway service area", "service area", "motorway services"),
     "building": ("building", "house", "construction"),
 }
-SIDES: dict[str, tuple[str, ...]] = {  # adjectives and nouns for the nine places of a picture
+SIDES: dict[str, tuple[str, ...]] = {  # adjectives and nouns for the nine places of an image
     "left": ("left", "western"),
     "right": ("right", "eastern"),
     "top": ("top", "upper", "northern"),
@@ -76,7 +76,7 @@ SIDES: dict[str, tuple[str, ...]] = {  # adjectives and nouns for the nine place
     ),
     "center": ("middle", "center", "centre", "central"),
 }
-PICTURE = ("image", "picture", "scene", "photo", "view", "shot")
+IMAGE = ("image", "picture", "scene", "photo", "view", "shot")
 EXTREMES: dict[str, tuple[str, ...]] = {
     "left": ("leftmost", "farthest left", "furthest left", "most westerly", "far left"),
     "right": ("rightmost", "farthest right", "furthest right", "most easterly", "far right"),

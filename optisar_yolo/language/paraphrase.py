@@ -1,7 +1,7 @@
 """Saying a referring expression in other words: text augmentation that keeps every claim.
 
-`reword` reads the caption with `parse` and builds a new sentence from the claims. Some words of
-English are left out on purpose, so that a test with sentences worded otherwise than in training stays possible
+`reword` reads the caption with `parse` and builds a new expression from the claims. Some words of
+English are left out on purpose, so that a test with expressions worded otherwise than in training stays possible
 (`benchmarks/reworded.py` uses them).
 """
 
@@ -52,7 +52,7 @@ def _pick(rng: np.random.Generator, of: tuple[str, ...]) -> str:
 
 
 def _say_place(place: tuple[str | None, str | None], rng: np.random.Generator) -> str:
-    """Say a place, without naming the picture."""
+    """Say a place, without naming the image."""
     column, row = place
     if place == ("middle", "middle"):
         return _pick(rng, _MIDDLES)
@@ -68,7 +68,7 @@ def _say_place(place: tuple[str | None, str | None], rng: np.random.Generator) -
 
 
 def _frames(said: Meaning) -> tuple[str, ...]:
-    """Return the sentence frames that fit: one object is pointed at wherever the claims single it out."""
+    """Return the expression frames that fit: one object is pointed at wherever the claims single it out."""
     if said.extreme or said.relation or (said.definite and not said.place):
         return _FRAMES_THE
     return _FRAMES_THE + _FRAMES_A if said.place else _FRAMES_A
@@ -103,8 +103,8 @@ def reword(caption: str, rng: np.random.Generator) -> str:
         rng: Source of the choices.
 
     Returns:
-        A sentence with the same claims (`parse` reads the same from both, but for the article); the caption unchanged
-        where some part of it was not understood.
+        An expression with the same claims (`parse` reads the same from both, but for the article); the caption
+        unchanged where some part of it was not understood.
     """
     said = parse(caption)
     if said.category is None or not NOUNS[said.category] or said.rest or said.relation == "other":
@@ -112,19 +112,19 @@ def reword(caption: str, rng: np.random.Generator) -> str:
     if said.reference and not NOUNS[said.reference]:
         return caption
     before, after = _where(said, rng)
-    picture = _pick(rng, ("image", "image", "picture", "scene", "photo"))
+    image = _pick(rng, ("image", "image", "picture", "scene", "photo"))
     modality = {"sar": ("SAR", "radar"), "optical": ("optical",)}.get(said.modality or "", ())
     if said.relation and said.reference:
         reference = _pick(rng, (said.reference, *NOUNS[said.reference]))
         after.append(f"{_pick(rng, _RELATIONS[said.relation])} the {reference}")
-        picture = ""  # "of the image" behind a reference would belong to the reference
-    late = bool(picture) and rng.random() < 0.3
+        image = ""  # "of the image" behind a reference would belong to the reference
+    late = bool(image) and rng.random() < 0.3
     if modality and not late:
         before.append(modality[0])
-    if picture and modality and late:
-        after.append(f"{'of' if said.place and after else 'in'} the {_pick(rng, modality)} {picture}")
-    elif picture and after and rng.random() < 0.5:
-        after.append(f"of the {picture}")
+    if image and modality and late:
+        after.append(f"{'of' if said.place and after else 'in'} the {_pick(rng, modality)} {image}")
+    elif image and after and rng.random() < 0.5:
+        after.append(f"of the {image}")
     # The data sets' own noun stays the likeliest.
     noun = _pick(rng, (said.category, said.category, *NOUNS[said.category]))
     return agree(_pick(rng, _frames(said)).format(" ".join([*before, noun, *after])))

@@ -40,11 +40,11 @@ NOUN_WORDS = "|".join(re.escape(n) for n in sorted(_NOUN_OF, key=len, reverse=Tr
 ATTRIBUTES = r"(?:(?:SAR|radar|optical|big|large|huge|small|tiny) )*"  # what may stand between a side and a noun
 _NOUN = re.compile(rf"\b({NOUN_WORDS})(?:s|es)?\b", re.IGNORECASE)
 
-# Words for the whole picture, as in "the top of the image".
-PICTURE = r"(?:image|picture|scene|photo|photograph|view|frame)"
-OF_PICTURE = rf"(?:of|in) (?:the|this) (?:(?:SAR|radar|optical|aerial|satellite) )?{PICTURE}"
-# "on the left of the bridge": a relation, unless it goes on with the picture itself.
-NOT_PICTURE = rf"(?! (?:(?:the|this) )?(?:(?:SAR|radar|optical|aerial|satellite) )?{PICTURE}\b)"
+# Words for the whole image, as in "the top of the image".
+IMAGE = r"(?:image|picture|scene|photo|photograph|view|frame)"
+OF_IMAGE = rf"(?:of|in) (?:the|this) (?:(?:SAR|radar|optical|aerial|satellite) )?{IMAGE}"
+# "on the left of the bridge": a relation, unless it goes on with the image itself.
+NOT_IMAGE = rf"(?! (?:(?:the|this) )?(?:(?:SAR|radar|optical|aerial|satellite) )?{IMAGE}\b)"
 _SIDE_NOUN = r"(?:corner|side|part|area|region|section|portion|edge|end|zone)"
 _VERTICAL = {"upper": "top", "top": "top", "lower": "bottom", "bottom": "bottom"}
 _CENTRE = r"(?:middle|center|centre|central)"
@@ -56,15 +56,15 @@ PLACE = re.compile(
     # "upper middle" and "left center" are neither a middle nor a side
     rf"|(?<!upper )(?<!lower )(?<!left )(?<!right )(?P<m>{_CENTRE})(?:[ -](?P<mh>left|right|top|bottom))?"
     rf"|(?P<one>left|right|top|bottom|upper|lower)(?! {_CENTRE}\b)"
-    # "in the middle of the harbor" is no place in the picture
-    rf")(?:[ -]hand)?(?P<side>[ -]{_SIDE_NOUN})?\b(?!(?:[ -]{_SIDE_NOUN})? of{NOT_PICTURE})",
+    # "in the middle of the harbor" is no place in the image
+    rf")(?:[ -]hand)?(?P<side>[ -]{_SIDE_NOUN})?\b(?!(?:[ -]{_SIDE_NOUN})? of{NOT_IMAGE})",
     re.IGNORECASE,
 )
 RELATION = re.compile(
     r"\b(?:is )?(?:(?:located )?(?:to|on|at|in) the )?(?P<diagonal>(?:upper|lower|top|bottom)[ -](?:left|right))"
-    rf"(?: corner| side)? of{NOT_PICTURE}"
-    rf"|\b(?:(?:to|on|at|in) the (?:far )?)?(?P<h>left|right)(?: side)? of{NOT_PICTURE}"
-    rf"|\bon the (?P<v>upper|lower) side of{NOT_PICTURE}"
+    rf"(?: corner| side)? of{NOT_IMAGE}"
+    rf"|\b(?:(?:to|on|at|in) the (?:far )?)?(?P<h>left|right)(?: side)? of{NOT_IMAGE}"
+    rf"|\bon the (?P<v>upper|lower) side of{NOT_IMAGE}"
     rf"|\b(?:in the )?(?P<w>above|below|beneath|underneath|under|further up than|further down than)\b(?: of\b)?(?= \w)"
     rf"|\b(?P<other>(?:(?:a little|a bit|slightly|much) )?(?:smaller|bigger|larger) than|similar in size to"
     rf"|next to|beside|near to|close to|between|behind|in front of|inside|outside|surrounded by|than|around"
@@ -91,7 +91,7 @@ _SIZE = re.compile(
     re.IGNORECASE,
 )
 _MODALITY = re.compile(
-    rf"\b(?:in the (?:(?P<a>SAR|radar)|(?P<b>optical)) {PICTURE}|(?P<sar>SAR|radar)|(?P<opt>optical))\b", re.IGNORECASE
+    rf"\b(?:in the (?:(?P<a>SAR|radar)|(?P<b>optical)) {IMAGE}|(?P<sar>SAR|radar)|(?P<opt>optical))\b", re.IGNORECASE
 )
 # Words that claim nothing.
 _EMPTY = frozenset(
@@ -232,7 +232,7 @@ def parse(caption: str) -> Meaning:
         noun = _NOUN.search(tail)
         reference = _NOUN_OF[noun[1].lower()] if noun else None
         # A reference with its own attributes ("the grey bridge in the middle") is more than a category: not modelled.
-        others = _NOUN.sub(" ", re.sub(OF_PICTURE, " ", tail)).lower()
+        others = _NOUN.sub(" ", re.sub(OF_IMAGE, " ", tail)).lower()
         if reference is None or set(_WORD.findall(others)) - _EMPTY - {"sar", "optical", "radar"}:
             offset = _offset(found) if reference else None
             landmark = tail.strip() if offset else None

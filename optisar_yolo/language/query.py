@@ -1,8 +1,8 @@
 """Which words are about the whole scene, and how they choose among what the tiles found.
 
 A tile does not know where in the scene it lies, nor what others see. So "the leftmost ship" is asked of every tile as
-"a ship", which in training means all ships of a picture, and of all ships found the leftmost is chosen. What `question`
-takes out of a sentence is what `choose` decides: places (cells of the 3 x 3 grid of `verify`, of the
+"a ship", which in training means all ships of an image, and of all ships found the leftmost is chosen. What
+`parse_query` takes out of an expression is what `select` decides: places (cells of the 3 x 3 grid of `verify`, of the
 scene) and extremes (of box centres, or of area). Everything else, size words and relations among it, is read within
 each tile.
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from optisar_yolo.language.compass import has_compass, without_compass
 from optisar_yolo.language.parser import CELLS, EXTREME, PLACE, agree, clean, parse, read_place
 from optisar_yolo.language.swaps import strip_position
-from optisar_yolo.language.verify import Scene
+from optisar_yolo.language.verify import LabelledObjects
 
 _RANKS = {"second": 2, "third": 3, "fourth": 4, "fifth": 5, "2nd": 2, "3rd": 3, "4th": 4, "5th": 5}
 _RANK = re.compile(rf"\b(?P<rank>{'|'.join(_RANKS)})[ -](?P<extreme>{EXTREME.pattern})", re.IGNORECASE)
@@ -27,8 +27,8 @@ _SIDES = {"left": "left", "right": "right", "top": "top", "upper": "top", "botto
 
 
 @dataclass(frozen=True)
-class Question:
-    """A sentence about a scene.
+class Query:
+    """An expression about a scene.
 
     Attributes:
         text: As the user said it.
@@ -36,7 +36,7 @@ class Question:
         place: (column, row) of the scene, as in `optisar_yolo.language.parser.Meaning`, or None.
         extreme: left, right, top, bottom, largest or smallest, or None.
         rank: 1 for "the leftmost", 2 for "the second leftmost" …
-        note: What the user should know of how the sentence was read; may be empty.
+        note: What the user should know of how the expression was read; may be empty.
     """
 
     text: str
@@ -47,15 +47,15 @@ class Question:
     note: str = ""
 
 
-def question(text: str, compass: Callable[[], Mapping[str, str]]) -> Question:
-    """Read a sentence about a scene.
+def parse_query(text: str, compass: Callable[[], Mapping[str, str]]) -> Query:
+    """Read an expression about a scene.
 
     Args:
         text: An English expression.
-        compass: Says at which side of the picture north, east, south and west are; asked only where they are named.
+        compass: Says at which side of the image north, east, south and west are; asked only where they are named.
 
     Raises:
-        ValueError: Not a sentence, or compass words that mean nothing in this scene.
+        ValueError: Not an expression, or compass words that mean nothing in this scene.
     """
     text = clean(text)
     asked = without_compass(text, compass()) if has_compass(text) else text
@@ -67,14 +67,14 @@ def question(text: str, compass: Callable[[], Mapping[str, str]]) -> Question:
     local = f'"{text}" is read within each tile of the scene'
     if said.relation:
         scene_wide = said.place or said.extreme
-        return Question(text, asked, note=f"{local}, as it compares with another object" if scene_wide else "")
+        return Query(text, asked, note=f"{local}, as it compares with another object" if scene_wide else "")
     core = strip_position(asked, extremes=True)
     if core is None:
-        return Question(text, asked, note=f"{local}: without its place nothing would be left to look for")
+        return Query(text, asked, note=f"{local}: without its place nothing would be left to look for")
     extreme = said.extreme or _lone_side(asked)
     if said.extreme in ("largest", "smallest"):
         core = re.sub(r" +", " ", EXTREME.sub("", core)).strip()
-    return Question(text, _any(core), said.place, extreme, rank)
+    return Query(text, _any(core), said.place, extreme, rank)
 
 
 def _any(core: str) -> str:
@@ -88,8 +88,8 @@ def _lone_side(text: str) -> str | None:
     return _SIDES[found["one"].lower()] if found else None
 
 
-def choose(
-    asked: Question, boxes: NDArray[np.floating], conf: NDArray[np.floating], size: tuple[int, int]
+def select(
+    asked: Query, boxes: NDArray[np.floating], conf: NDArray[np.floating], size: tuple[int, int]
 ) -> NDArray[np.intp]:
     """Choose among the objects that were found for a question's core.
 
@@ -100,13 +100,13 @@ def choose(
         size: (width, height) of the scene in pixels.
 
     Returns:
-        Indices of the objects that the sentence is true of, or may be, best first: by the extreme where one is said (of
-        those surely in the place, where there are any); otherwise those surely in the place before those at its border,
-        then by confidence.
+        Indices of the objects that the expression is true of, or may be, best first: by the extreme where one is said
+        (of those surely in the place, where there are any); otherwise those surely in the place before those at its
+        border, then by confidence.
     """
     order = np.argsort(-np.asarray(conf, float), kind="stable")
     if asked.place is not None and len(order):
-        scene = Scene(boxes, None, size)
+        scene = LabelledObjects(boxes, None, size)
         phrase = f"the object {CELLS[asked.place]} of the image"
         there = [scene.claims(phrase, int(i))["place"] for i in order]
         sure, unsure = (order[[v is verdict for v in there]] for verdict in (True, None))

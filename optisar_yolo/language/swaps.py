@@ -2,7 +2,7 @@
 
 Here: exchanging one word (`swap`, for adversarial negatives), leaving the place out (`strip_position`) and finding
 colours (`has_colour`). The vocabulary and its reading are in `parse`, mirroring and turning a caption
-with its picture in `transform`, saying it otherwise in `paraphrase`, truth against boxes in
+with its image in `transform`, saying it otherwise in `paraphrase`, truth against boxes in
 `verify`; all public names can be imported from here. Words are matched as whole words, the longest phrase
 first ("bright" and "along" hold no direction); letter case is kept and a/an follows the new word.
 """
@@ -14,30 +14,22 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from optisar_yolo.language.paraphrase import reword
 from optisar_yolo.language.parser import (
     ATTRIBUTES,
     CELLS,
     EXTREME,
     NOUN_WORDS,
-    OF_PICTURE,
+    OF_IMAGE,
     PLACE,
     RELATION,
-    Meaning,
     clean,
     dress,
-    noun_of,
     parse,
     put,
     read_place,
 )
-from optisar_yolo.language.transform import IDIOM, flip, rotate90, rotate180
-from optisar_yolo.language.verify import Scene, describe, true_of
-
-__all__ = [
-    "KINDS", "Meaning", "Scene", "Variant", "clean", "describe", "flip", "has_colour", "noun_of", "parse", "reword",
-    "rotate90", "rotate180", "strip_position", "swap", "true_of", "verdicts_of",
-]  # fmt: skip
+from optisar_yolo.language.transform import IDIOM
+from optisar_yolo.language.verify import LabelledObjects
 
 KINDS = ("orientation", "modality", "size", "colour", "number", "relation")
 
@@ -207,11 +199,11 @@ def swap(caption: str, kinds: Collection[str] | None = None) -> list[Variant]:
 
 
 def has_colour(caption: str) -> bool:
-    """Tell whether a caption names a colour (white, gray and black among them): then the picture's hue must stay."""
+    """Tell whether a caption names a colour (white, gray and black among them): then the image's hue must stay."""
     return bool(_COLOURED.search(clean(caption)))
 
 
-def verdicts_of(variant: Variant, caption: str, owners: Collection[int], scene: Scene) -> list[bool | None]:
+def verdicts_of(variant: Variant, caption: str, owners: Collection[int], scene: LabelledObjects) -> list[bool | None]:
     """Tell of which objects a caption's variant is true, as far as the boxes and the caption itself prove it.
 
     Boxes know neither colours nor numbers, but the caption does: "the red car" made "the blue car" is false of the car
@@ -235,7 +227,7 @@ def verdicts_of(variant: Variant, caption: str, owners: Collection[int], scene: 
 
 @lru_cache(maxsize=1 << 15)
 def strip_position(caption: str, extremes: bool = False) -> str | None:
-    """Return a caption without its place in the picture, for crops and shifts that change the place.
+    """Return a caption without its place in the image, for crops and shifts that change the place.
 
     Args:
         caption: An English expression.
@@ -274,7 +266,7 @@ def _is_place(found: re.Match[str]) -> bool:
 
 def _without(text: str, start: int, end: int) -> str:
     """Return the text without one phrase, without the "of the image" behind it, and with its article in agreement."""
-    behind = re.match(rf" ?{OF_PICTURE}", text[end:], re.IGNORECASE)
+    behind = re.match(rf" ?{OF_IMAGE}", text[end:], re.IGNORECASE)
     if behind:
         # "of the SAR image" says more than the place
         modality = re.search(r"\b(?:SAR|radar|optical)\b", behind[0], re.IGNORECASE)

@@ -1,9 +1,9 @@
-"""Rewriting a caption together with its picture: mirrors, half turns and quarter turns.
+"""Rewriting a caption together with its image: mirrors, half turns and quarter turns.
 
 A mirror exchanges single words ("upper left" becomes "upper right"). A quarter turn exchanges the axes, so it rewrites
 phrases: "above" becomes "to the left of", "on the left side" becomes "on the lower side". Every phrase has one partner,
 and a quarter turn is refused (None) where a direction stands in a phrase without a partner, or where turning back would
-not give the same sentence again. All public names can be imported from `optisar_yolo.language`.
+not give the same expression again. All public names can be imported from `optisar_yolo.language`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from optisar_yolo.language.parser import ATTRIBUTES, NOT_PICTURE, NOUN_WORDS, OF_PICTURE, clean, dress, put
+from optisar_yolo.language.parser import ATTRIBUTES, NOT_IMAGE, NOUN_WORDS, OF_IMAGE, clean, dress, put
 
 # Directions that are none: "right angle", "left the harbor", "right next to".
 _NO_DIRECTION = (
@@ -22,7 +22,7 @@ _NO_DIRECTION = (
 IDIOM = re.compile(rf"\b(?:{_NO_DIRECTION})\b", re.IGNORECASE)
 # What a mirror changes in a way no word exchange can say (one mirror only; two make a rotation and keep it).
 _CHIRAL = re.compile(r"\b(?:(?:counter|anti)?-?clockwise|[a-z][- ]shaped?)\b", re.IGNORECASE)
-# A hand or a turn is not a side of the picture, and the clock has no word for its mirror image.
+# A hand or a turn is not a side of the image, and the clock has no word for its mirror image.
 _FIXED = re.compile(
     r"\b(?:(?:left|right)[- ](?:handed|turn\w*)|o'?clock"
     r"|(?:first|second|third|fourth|fifth|sixth|last) (?:row|column|line)s?)\b",
@@ -48,7 +48,7 @@ _MIRRORED = re.compile(
     re.IGNORECASE,
 )
 
-# Where each side of the picture goes in one quarter turn counter-clockwise, and back.
+# Where each side of the image goes in one quarter turn counter-clockwise, and back.
 _TURN = {"left": "bottom", "bottom": "right", "right": "top", "top": "left"}
 _BACK = {b: a for a, b in _TURN.items()}
 _WIND = {"top": "north", "bottom": "south", "left": "west", "right": "east"}
@@ -60,7 +60,7 @@ _MOVE = {"top": "up", "bottom": "down"}
 _SIDES = "left|right|top|bottom"
 _CORNER = "".join(rf"(?<!{word}[ -])" for word in ("upper", "lower", "top", "bottom"))
 # The one kind of phrase where left and right have two spellings: turned back, both are "to the left of".
-_BESIDE = rf"(?:(?:to|on|at|in) the )?{_CORNER}(?<!far )(?P<{{}}>left|right) of{NOT_PICTURE}"
+_BESIDE = rf"(?:(?:to|on|at|in) the )?{_CORNER}(?<!far )(?P<{{}}>left|right) of{NOT_IMAGE}"
 _PHRASES = re.compile(
     rf"\b(?:{_BESIDE.format('beside')}"
     r"|(?<!the )(?P<above>above|below)(?= \w)(?! of\b)"
@@ -69,10 +69,10 @@ _PHRASES = re.compile(
     r"|(?:on|in|at|near) the (?P<part>left|right|upper|lower)(?= (?:side|part|area|region|section|portion|half)\b)"
     rf"|(?:on|in|at|near|along|from|to) the (?P<edge>{_SIDES})(?= (?:edge|border|end|third)\b)"
     r"|(?P<far>on the far (?:left|right)|at the very (?:top|bottom))(?! of (?!the (?:image|picture)))"
-    rf"|(?:on|in|at|near|from|to|towards?) the (?P<bare>{_SIDES})(?=$|[.,?!]| {OF_PICTURE}| and\b| is\b)"
+    rf"|(?:on|in|at|near|from|to|towards?) the (?P<bare>{_SIDES})(?=$|[.,?!]| {OF_IMAGE}| and\b| is\b)"
     r"|(?:(?<=\bthe )|(?<=\ba )|(?<=\ban )|(?<=\band ))(?P<attribute>left|right|upper|lower)"
     rf"(?= {ATTRIBUTES}(?:{NOUN_WORDS})\b)"
-    rf"|and (?P<second>{_SIDES})(?=$|[.,?!]| {OF_PICTURE})"
+    rf"|and (?P<second>{_SIDES})(?=$|[.,?!]| {OF_IMAGE})"
     r"|(?:facing|pointing|heading|moving|driving) (?P<move>left|right|up|down)(?=$|[.,?!]| (?:and|in|on|at)\b)"
     r"|(?P<ward>left|right|up|down)wards?"
     r"|(?P<axis>horizontal|vertical)(?:ly)?"
@@ -108,12 +108,12 @@ def _mirror(word: str, horizontal: bool, vertical: bool) -> str:
 
 @lru_cache(maxsize=1 << 17)
 def flip(caption: str, horizontal: bool = False, vertical: bool = False) -> str | None:
-    """Rewrite a caption so that it stays true when the picture is mirrored.
+    """Rewrite a caption so that it stays true when the image is mirrored.
 
     Args:
-        caption: An English expression, true of the picture as it is.
-        horizontal: The picture is mirrored left to right.
-        vertical: The picture is mirrored top to bottom; with `horizontal` this is a turn by 180°.
+        caption: An English expression, true of the image as it is.
+        horizontal: The image is mirrored left to right.
+        vertical: The image is mirrored top to bottom; with `horizontal` this is a turn by 180°.
 
     Returns:
         The rewritten caption (unchanged where it holds no direction), or None when rewriting cannot keep it true
@@ -138,10 +138,10 @@ def flip(caption: str, horizontal: bool = False, vertical: bool = False) -> str 
 
 
 def rotate180(caption: str) -> str | None:
-    """Rewrite a caption so that it stays true when the picture is turned by 180°: both mirrors, one after the other.
+    """Rewrite a caption so that it stays true when the image is turned by 180°: both mirrors, one after the other.
 
     Args:
-        caption: An English expression, true of the picture as it is.
+        caption: An English expression, true of the image as it is.
 
     Returns:
         The rewritten caption, or None when rewriting cannot keep it true.
@@ -151,20 +151,20 @@ def rotate180(caption: str) -> str | None:
 
 @lru_cache(maxsize=1 << 15)
 def rotate90(caption: str, turns: int = 1) -> str | None:
-    """Rewrite a caption so that it stays true when the picture is turned by quarter turns.
+    """Rewrite a caption so that it stays true when the image is turned by quarter turns.
 
     A corner stays a corner ("upper left" becomes "lower left"), a side a side ("on the left side" becomes "on the lower
     side", "at the top" becomes "at the left"), "above" becomes "to the left of", "The leftmost ship" becomes "The ship
     closest to the bottom of the image".
 
     Args:
-        caption: An English expression, true of the picture as it is.
+        caption: An English expression, true of the image as it is.
         turns: Number of quarter turns counter-clockwise, as in `numpy.rot90` of an [H, W, C] array: the top of the
-            picture becomes its left side. Negative numbers turn clockwise.
+            image becomes its left side. Negative numbers turn clockwise.
 
     Returns:
         The rewritten caption (unchanged where it holds no direction), or None when rewriting cannot keep it true.
-        Turning back gives the same sentence again, but for "on the left of the bridge", which comes back as "to the
+        Turning back gives the same expression again, but for "on the left of the bridge", which comes back as "to the
         left of the bridge".
     """
     text = clean(caption)

@@ -1,9 +1,9 @@
 """Words against boxes: is an expression true of an object, and which expressions single it out.
 
 The rules are those of the released OptSAR-RSVG expressions, inferred from them: a place is a cell of a 3 x 3 grid of
-box centres; an extreme stands out by 5 % of the picture's side, or by a factor of 1.35 in area; "big" is more than 6 %
-and "small" less than 0.4 % of the picture's area; "to the right of" means that the offset between centres, relative to
-the picture's sides, is at least 12 % and the offset across at most 62 % of it.
+box centres; an extreme stands out by 5 % of the image's side, or by a factor of 1.35 in area; "big" is more than 6 %
+and "small" less than 0.4 % of the image's area; "to the right of" means that the offset between centres, relative to
+the image's sides, is at least 12 % and the offset across at most 62 % of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from optisar_yolo.language.parser import CELLS, EXTREME_WORDS, FRAMES, RELATION_WORDS, Meaning, agree, noun_of, parse
 
-BIG, SMALL = 0.06, 0.004  # shares of the picture's area
+BIG, SMALL = 0.06, 0.004  # shares of the image's area
 NOT_BIG, NOT_SMALL = 0.02, 0.09  # from here on the word is false; DIOR-RSVG's "small" goes up to this
 EXTREME_MARGIN, AREA_RATIO = 0.05, 1.35  # what `describe` asks for
 EXTREME_TRUE, AREA_TRUE = 0.03, 1.2  # from here on an extreme counts as seen; a smaller lead or lag gives no verdict
@@ -47,13 +47,13 @@ def _beyond(margin: float, enough: float) -> bool | None:
     return True if margin >= enough else None if margin > -enough else False
 
 
-class Scene:
-    """All labelled objects of a picture, ready for questions.
+class LabelledObjects:
+    """All labelled objects of an image, ready for questions.
 
     Args:
         boxes: [N, 4] xyxy in pixels.
         names: Category names of the objects ("sar ship"); None: all of one category that every caption means.
-        size: (width, height) of the picture in pixels.
+        size: (width, height) of the image in pixels.
     """
 
     def __init__(self, boxes: np.ndarray, names: Sequence[str] | None, size: tuple[float, float]) -> None:
@@ -262,7 +262,7 @@ def true_of(caption: str, box: np.ndarray, boxes: np.ndarray, size: tuple[float,
         caption: An English expression.
         box: [4] xyxy in pixels.
         boxes: [N, 4] xyxy, all objects of the same category, with or without `box` itself.
-        size: (width, height) of the picture in pixels.
+        size: (width, height) of the image in pixels.
 
     Returns:
         True or False; None where the boxes cannot tell (colours, relations to other objects, close calls).
@@ -275,23 +275,23 @@ def true_of(caption: str, box: np.ndarray, boxes: np.ndarray, size: tuple[float,
         gaps = np.abs(all_of_it - one).max(axis=1)
         nearest = int(gaps.argmin())
         others = np.delete(all_of_it, nearest, axis=0) if gaps[nearest] < 1.5 else all_of_it
-    return Scene(np.concatenate([one, others]), None, size).verdict(caption, 0)
+    return LabelledObjects(np.concatenate([one, others]), None, size).verdict(caption, 0)
 
 
 def describe(
     index: int, boxes: np.ndarray, names: Sequence[str], size: tuple[float, float], rng: np.random.Generator
 ) -> list[str]:
-    """Return expressions that single out one object of a picture, from boxes alone.
+    """Return expressions that single out one object of an image, from boxes alone.
 
     Args:
         index: Which object.
-        boxes: [N, 4] xyxy in pixels, all labelled objects of the picture.
+        boxes: [N, 4] xyxy in pixels, all labelled objects of the image.
         names: Category names ("optical airplane", "sar ship"), one per box.
-        size: (width, height) of the picture in pixels.
+        size: (width, height) of the image in pixels.
         rng: Source of the wording (frame, modality word, size word).
 
     Returns:
-        One sentence per claim that is true of this object alone, in the order position, extremes, relations, the only
+        One expression per claim that is true of this object alone, in the order position, extremes, relations, the only
         one; empty when none is.
     """
-    return Scene(boxes, names, size).describe(index, rng)
+    return LabelledObjects(boxes, names, size).describe(index, rng)

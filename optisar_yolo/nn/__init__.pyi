@@ -1,8 +1,8 @@
 from .head import Looked as Looked
 from .model import (
-    SCALES as SCALES,
     Encoded as Encoded,
     GroundingModel as GroundingModel,
+    SCALES as SCALES,
     count_table as count_table,
     fused_copy as fused_copy,
     trainable_parameters as trainable_parameters,
@@ -17,9 +17,9 @@ from .plmoe import (
 from .precision import mixed as mixed
 from .rerank import local_maxima as local_maxima
 from .tgdf import (
-    TGDFSSA as TGDFSSA,
     DualGateFusion as DualGateFusion,
     SpatialShuffleAttention as SpatialShuffleAttention,
+    TGDFSSA as TGDFSSA,
 )
 from .yaml import (
     SCALED as SCALED,

@@ -2,9 +2,9 @@
 
 Ultralytics' ``fuse`` folds batch norms into the convolutions it knows. Here the rest: the patch convolutions of PL-MoE
 become dense convolutions with their norms folded in, the shuffle attention of TGDF-SSA becomes one factor per channel
-before the next 1x1 convolution, whose weights take over the shuffling, and what in a text-guided row no sentence
-touches is moved before the sentence; the contrastive head keeps one small matrix. Box branches run for the anchors that
-are chosen only (:mod:`optisar_yolo.nn.window`). All of it agrees with the network as trained up to rounding.
+before the next 1x1 convolution, whose weights take over the shuffling, and what in a text-guided row no expression
+touches is moved before the expression; the contrastive head keeps one small matrix. Box branches run for the anchors
+that are chosen only (:mod:`optisar_yolo.nn.window`). All of it agrees with the network as trained up to rounding.
 """
 
 from __future__ import annotations

@@ -77,14 +77,14 @@ class ContrastiveHead(nn.Module):
 
 
 class Looked(NamedTuple):
-    """What the head makes of B pictures' maps before it sees a sentence."""
+    """What the head makes of B images' maps before it sees an expression."""
 
     cells: list[Tensor]  # [B, c, H_i, W_i] features of the levels' cells, the linear region embeddings' inputs
     boxes: Tensor | None  # [B, 4 * reg_max, A] distributions; of a fused network made when they are asked for
     feats: list[Tensor]  # [B, C_i, H_i, W_i] the maps themselves
 
     def rows(self, index: Tensor | slice) -> Looked:
-        """Pick (and repeat) pictures."""
+        """Pick (and repeat) images."""
         boxes = None if self.boxes is None else self.boxes[index]
         return Looked([c[index] for c in self.cells], boxes, [f[index] for f in self.feats])
 
@@ -99,7 +99,7 @@ class GroundingDetect(Detect):
         reg_max: Bins of the box distribution.
         region_rows: Cells per side of the region grid at stride 8; half of it at the other strides.
         position: Add the position code to the region embedding.
-        compare: Candidates per sentence that are compared with each other before one is chosen; 0 for none.
+        compare: Candidates per expression that are compared with each other before one is chosen; 0 for none.
         hidden: Width of the region branches; that of the class branches by default.
     """
 
@@ -153,7 +153,7 @@ class GroundingDetect(Detect):
         Args:
             x: Maps of the levels, [B, C_i, H_i, W_i].
             text: Adapted texts [B, T, D].
-            extent: [B, 4] of the unpadded picture in the canvas; all of it by default.
+            extent: [B, 4] of the unpadded image in the canvas; all of it by default.
 
         Returns:
             boxes [B, 4 * reg_max, A], scores (logits) [B, T, A], feats, and, in training, regions (list of [B, cells,
@@ -165,7 +165,7 @@ class GroundingDetect(Detect):
         return self.match(self.look(x, extent), text, extent)
 
     def look(self, x: list[Tensor], extent: Tensor) -> Looked:
-        """Run all that no sentence touches; arguments as in :meth:`forward`."""
+        """Run all that no expression touches; arguments as in :meth:`forward`."""
         cells = [branch(f) for branch, f in zip(self.cv3, x, strict=True)]
         if self.position:
             cells = [torch.cat((e, position_code(e.shape[2], e.shape[3], extent).to(e.dtype)), 1) for e in cells]
@@ -191,7 +191,7 @@ class GroundingDetect(Detect):
         return preds
 
     def _compared(self, preds: dict[str, Any], cells: Tensor, text: Tensor, extent: Tensor) -> Candidates:
-        """Compare the candidates of each sentence; cells are the region embeddings' inputs [B, c, A].
+        """Compare the candidates of each expression; cells are the region embeddings' inputs [B, c, A].
 
         A second opinion: no gradient of the comparison reaches what it compares, or tighter boxes would be traded for
         it.
@@ -257,7 +257,7 @@ class GroundingDetect(Detect):
         return boxes.view(b, t, k, 4), best.float().sigmoid()
 
     def bias_init(self) -> None:
-        """Start boxes and scores as YOLO does: about 5 objects of nc classes in a 640 px picture."""
+        """Start boxes and scores as YOLO does: about 5 objects of nc classes in a 640 px image."""
         box: Any
         head: Any
         for box, head, stride in zip(self.cv2, self.cv4, self.stride, strict=True):

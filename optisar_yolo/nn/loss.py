@@ -2,9 +2,9 @@
 
 OptiSAR-Net++, Sect. III-C "Training Objective" and Eq. 8-9. Objects are assigned to anchors by YOLO's task-aligned
 rule with
-the object's own sentence as its class; the classification target is then the object's whole row of truth over the T
-sentences, so that one object can answer several sentences (its own and "an optical ship") and doubtful pairs are left
-out.
+the object's own expression as its class; the classification target is then the object's whole row of truth over the T
+expressions, so that one object can answer several expressions (its own and "an optical ship") and doubtful pairs are
+left out.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ Watch = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
 def choice_loss(scores: Tensor, chosen: Tensor, keep: Tensor, weight: Tensor | None = None) -> Tensor:
-    """How surely the best anchor of a sentence is one of its own: cross-entropy over all anchors of the picture.
+    """How surely the best anchor of an expression is one of its own: cross-entropy over all anchors of the image.
 
     Binary cross-entropy judges each anchor by itself, but the answer is the one best anchor: "the leftmost ship" is
     wrong as soon as another ship scores higher, however good the scores are. Not in the paper.
 
     Args:
         scores: Logits [B, A, T].
-        chosen: [B, A, T], 1 where an anchor is assigned to an object that the sentence means.
+        chosen: [B, A, T], 1 where an anchor is assigned to an object that the expression means.
         keep: [B, A, T], 0 for anchors that may or may not be meant.
-        weight: [B, T] of the sentences, equal by default.
+        weight: [B, T] of the expressions, equal by default.
 
     Returns:
-        Mean over the sentences with at least one anchor; 0 where there is none.
+        Mean over the expressions with at least one anchor; 0 where there is none.
     """
     lowest = torch.finfo(scores.dtype).min
     asked = chosen.any(1)  # [B, T]
@@ -69,13 +69,13 @@ class GroundingLoss(v8DetectionLoss):
         """Compute the loss.
 
         Args:
-            preds: The head's output for B pictures and T texts.
-            batch: ``batch_idx`` [N], ``cls`` [N] (column of the object's own sentence), ``bboxes`` [N, 4] (xywh,
+            preds: The head's output for B images and T texts.
+            batch: ``batch_idx`` [N], ``cls`` [N] (column of the object's own expression), ``bboxes`` [N, 4] (xywh,
                 shares of the
                 canvas), ``targets`` [N, T] (1 true, 0 false, -1 leave out) and ``extent`` [B, 4].
 
         Returns:
-            The terms (six; seven where candidates are compared) with their gains, times B, and the same per picture, by
+            The terms (six; seven where candidates are compared) with their gains, times B, and the same per image, by
             name.
         """
         with torch.autocast(preds["scores"].device.type, enabled=False):
@@ -131,12 +131,12 @@ class GroundingLoss(v8DetectionLoss):
         return torch.stack(list(terms.values())) * b, {k: v.detach() for k, v in terms.items()}
 
     def _emphasis(self, guide: Tensor, t: int) -> Tensor:
-        """Weights [B, T] of the sentences: only the one that guides is scored as it will be in inference."""
+        """Weights [B, T] of the expressions: only the one that guides is scored as it will be in inference."""
         guides = guide[:, None] == torch.arange(t, device=guide.device)
         return torch.ones_like(guides, dtype=torch.float32).masked_fill(guides, self.hyp.guide_gain)
 
     def _padded(self, batch: dict[str, Any], b: int, canvas: Tensor) -> Tensor:
-        """Objects per picture, padded with zeros: own column, xyxy in canvas pixels, row of truth: [B, n, 5 + T]."""
+        """Objects per image, padded with zeros: own column, xyxy in canvas pixels, row of truth: [B, n, 5 + T]."""
         flat = torch.cat(
             (batch["batch_idx"].view(-1, 1), batch["cls"].view(-1, 1), batch["bboxes"], batch["targets"]), 1
         ).float()

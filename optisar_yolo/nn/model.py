@@ -1,9 +1,9 @@
-"""The grounding network: a picture encoded once, then one row of the neck and head per sentence.
+"""The grounding network: an image encoded once, then one row of the neck and head per expression.
 
 OptiSAR-Net++, Sect. III and Fig. 2. Deviations are listed in the files of the parts (``plmoe.py``, ``tgdf.py``,
-``head.py``). Here: guide and score see the same adapted text, in training as in inference, and each sentence has its
-own row of the text-guided neck, so that the answer to one sentence does not depend on the others. A network without
-text-guided rows is run once per picture, whatever the number of sentences.
+``head.py``). Here: guide and score see the same adapted text, in training as in inference, and each expression has its
+own row of the text-guided neck, so that the answer to one expression does not depend on the others. A network without
+text-guided rows is run once per image, whatever the number of expressions.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ SCALES = "nsmlx"
 
 
 class Encoded(NamedTuple):
-    """What of B pictures no sentence touches: maps [B, C, H, W] that text-guided rows need, by row number."""
+    """What of B images no expression touches: maps [B, C, H, W] that text-guided rows need, by row number."""
 
     maps: dict[int, Tensor]
     first: Tensor  # the shared part of the first text-guided row; the last map of a network without such rows
-    extent: Tensor  # [B, 4] of the unpadded pictures in the canvas
+    extent: Tensor  # [B, 4] of the unpadded images in the canvas
     looked: Looked | None = None  # the head's share, of a network without text-guided rows
 
     def rows(self, index: Tensor | slice) -> Encoded:
-        """Pick (and repeat) pictures: index [N] of pictures gives N rows; the only picture is not copied for them."""
+        """Pick (and repeat) images: index [N] of images gives N rows; the only image is not copied for them."""
         alone = not torch.jit.is_tracing() and len(self.extent) == 1
         if alone and isinstance(index, Tensor) and self.looked is None:
             maps = {k: v.expand(len(index), -1, -1, -1) for k, v in self.maps.items()}
@@ -51,8 +51,8 @@ class GroundingModel(DetectionModel):
 
     Args:
         cfg: Model YAML (path or bare name) or its content.
-        ch: Channels of the picture.
-        nc: Ignored but for its place in ultralytics' signature: sentences take the place of classes.
+        ch: Channels of the image.
+        nc: Ignored but for its place in ultralytics' signature: expressions take the place of classes.
         verbose: Log a summary.
         text_dim: Width of the text features; the YAML's by default.
     """
@@ -115,14 +115,14 @@ class GroundingModel(DetectionModel):
         return x
 
     def encode(self, img: Tensor, extent: Tensor | None = None) -> Encoded:
-        """Run all that no sentence touches.
+        """Run all that no expression touches.
 
         Args:
-            img: Pictures [B, 3, H, W] in 0..1, H and W multiples of 32.
-            extent: [B, 4] of the unpadded pictures in the canvas; all of it by default.
+            img: Images [B, 3, H, W] in 0..1, H and W multiples of 32.
+            extent: [B, 4] of the unpadded images in the canvas; all of it by default.
 
         Returns:
-            The encoded pictures.
+            The encoded images.
         """
         y: dict[int, Tensor] = {}
         first = self.guided[0] if self.guided else len(self.model) - 1
@@ -151,11 +151,11 @@ class GroundingModel(DetectionModel):
         """Bring the network into its exact form for inference, in place (see :mod:`optisar_yolo.nn.fuse`).
 
         Its kernels then lie in memory with the channels last, and the maps follow them: convolutions on processors
-        and graphics cards compute in this order, and spare putting values into it and back.
+        and graphics dataset configs compute in this order, and spare putting values into it and back.
 
         Args:
             verbose: Log a summary.
-            imgsz: Picture side for the summary's count of operations.
+            imgsz: Image side for the summary's count of operations.
 
         Returns:
             The network. It can no longer be trained, nor saved as shared weights.
@@ -169,11 +169,11 @@ class GroundingModel(DetectionModel):
         return self
 
     def query(self, scene: Encoded, text: Tensor) -> dict[str, Any]:
-        """Ask each row of a scene its own sentence.
+        """Ask each row of a scene its own expression.
 
         Args:
-            scene: Encoded pictures, B rows (repeat a picture's row for each of its sentences).
-            text: Encoder's features [B, D], one sentence per row.
+            scene: Encoded images, B rows (repeat an image's row for each of its expressions).
+            text: Encoder's features [B, D], one expression per row.
 
         Returns:
             The head's output with T = 1.
@@ -182,16 +182,16 @@ class GroundingModel(DetectionModel):
         return self._match(scene, t, t)
 
     def query_all(self, scene: Encoded, text: Tensor) -> dict[str, Any]:
-        """Ask each picture all its sentences, of a network without text-guided rows.
+        """Ask each image all its expressions, of a network without text-guided rows.
 
         Args:
-            scene: Encoded pictures, B rows.
+            scene: Encoded images, B rows.
             text: Encoder's features [B, T, D].
 
         Returns:
-            The head's output, T answers per picture: what :meth:`query` gives one by one.
+            The head's output, T answers per image: what :meth:`query` gives one by one.
         """
-        assert not self.guided, "each sentence has its own pyramid here"
+        assert not self.guided, "each expression has its own pyramid here"
         return self._match(scene, self.head.adapt(text))
 
     def _match(self, scene: Encoded, text: Tensor, guide: Tensor | None = None) -> dict[str, Any]:
@@ -204,13 +204,13 @@ class GroundingModel(DetectionModel):
     def predict(  # type: ignore[override]
         self, x: Tensor, text: Tensor | None = None, extent: Tensor | None = None, guide: Tensor | None = None, **_: Any
     ) -> dict[str, Any]:
-        """Score texts against pictures.
+        """Score texts against images.
 
         Args:
-            x: Pictures [B, 3, H, W] in 0..1.
+            x: Images [B, 3, H, W] in 0..1.
             text: Encoder's features [B, T, D].
-            extent: [B, 4] of the unpadded pictures.
-            guide: [B] index of the text that guides each picture's neck while all T are scored (training); -1: all
+            extent: [B, 4] of the unpadded images.
+            guide: [B] index of the text that guides each image's neck while all T are scored (training); -1: all
                 T together (Eq. 5's maximum, as the authors train). Without it each text guides its own row: the
                 result has B rows and T texts as if each had been asked alone.
 
@@ -219,7 +219,7 @@ class GroundingModel(DetectionModel):
             * T, 1, A],
             feats, regions.
         """
-        if text is None:  # ultralytics probes a model with a bare picture to count operations and strides
+        if text is None:  # ultralytics probes a model with a bare image to count operations and strides
             text = x.new_zeros(x.shape[0], 1, self.text_dim)
         scene = self.encode(x, extent)
         if guide is None:

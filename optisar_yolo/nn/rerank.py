@@ -1,9 +1,10 @@
-"""Comparison of candidates: one more look at the best boxes of a sentence, side by side, before one is chosen.
+"""Comparison of candidates: one more look at the best boxes of an expression, side by side, before one is chosen.
 
-Not in the paper. "The leftmost ship" is a claim about all the ships of the picture, while a convolutional score judges
-each place almost by itself. Here the local maxima of a sentence's score map become candidates; every pair of them is
-compared by position and size, in the light of the sentence, and each candidate's score is corrected by what its rivals
-look like. A relation network (Santoro et al., 2017) over a few dozen boxes: its cost does not depend on the picture.
+Not in the paper. "The leftmost ship" is a claim about all the ships of the image, while a convolutional score judges
+each place almost by itself. Here the local maxima of an expression's score map become candidates; every pair of them is
+compared by position and size, in the light of the expression, and each candidate's score is corrected by what its
+rivals look like. A relation network (Santoro et al., 2017) over a few dozen boxes: its cost does not depend on the
+image.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ PAIR = 7  # differences of x, y and log area, each also saturated, and the overl
 
 
 class Candidates(NamedTuple):
-    """The best local maxima of each sentence's score map.
+    """The best local maxima of each expression's score map.
 
     Attributes:
         anchor: [B, T, K] indices.
@@ -56,7 +57,7 @@ def local_maxima(scores: Tensor, shapes: list[tuple[int, int]], k: int) -> Tenso
 
 
 class CandidateComparison(nn.Module):
-    """Correct the scores of a sentence's candidates by comparing them pairwise.
+    """Correct the scores of an expression's candidates by comparing them pairwise.
 
     Args:
         c: Channels of the cells' features.
@@ -84,7 +85,7 @@ class CandidateComparison(nn.Module):
 
         Args:
             feature: Of the candidates' cells [B, T, K, c].
-            geometry: Boxes [B, T, K, 4]: centre, 0 to 1 over the unpadded picture, and logarithms of width and height
+            geometry: Boxes [B, T, K, 4]: centre, 0 to 1 over the unpadded image, and logarithms of width and height
                 as shares of it.
             logits: Scores so far [B, T, K].
             text: Adapted texts [B, T, D].
@@ -116,15 +117,15 @@ def pair_features(geometry: Tensor) -> Tensor:
 
 
 def comparison_loss(found: Candidates, boxes: Tensor, truth: Tensor) -> Tensor:
-    """Of the corrected scores: cross-entropy over a sentence's candidates, and binary cross-entropy on each.
+    """Of the corrected scores: cross-entropy over an expression's candidates, and binary cross-entropy on each.
 
     Args:
         found: The candidates.
         boxes: Objects [B, n, 4] xyxy in canvas pixels, padded with zeros.
-        truth: [B, n, T] 1 the sentence means the object, 0 it does not, -1 it may.
+        truth: [B, n, T] 1 the expression means the object, 0 it does not, -1 it may.
 
     Returns:
-        The sum of both: the first is the mean over the sentences one of whose candidates is right, the second is
+        The sum of both: the first is the mean over the expressions one of whose candidates is right, the second is
         normalised by the candidates that are right, as YOLO's classification loss is.
     """
     logits = found.logits.float()

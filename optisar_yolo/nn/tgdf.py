@@ -4,7 +4,7 @@ OptiSAR-Net++, Sect. III-D, Eq. 5-7. Deviations from the authors' release:
 
 * both gates start at 1, not 0: at (0, 0) each gate's gradient is multiplied by the other, so the release's text never
   reaches the pyramid (``gate_init=0`` reproduces it);
-* the guide is one sentence per row of the batch, the same in training and inference. Eq. 5's maximum over several
+* the guide is one expression per row of the batch, the same in training and inference. Eq. 5's maximum over several
   texts is
   kept for completeness (T > 1), but it makes the answer to one query depend on the others, so the model never asks
   for it.

@@ -86,7 +86,7 @@ def parse_rows(description: dict[str, Any], channels: int = 3) -> tuple[nn.Seque
 
     Args:
         description: As of :func:`load_model_yaml`.
-        channels: Of the picture.
+        channels: Of the image.
 
     Returns:
         The layers (each with ``i``, ``f``, ``type`` and ``np`` as ultralytics' have) and the sorted rows whose output

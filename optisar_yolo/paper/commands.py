@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.data import DataError, card_names
+from optisar_yolo.data import DataError, dataset_names
 from optisar_yolo.paper import networks, runs, subsets
 from optisar_yolo.paper.markdown import table_text
 from optisar_yolo.paper.plan import Plan, Run, devices, plan, runs as runs_of, unlike_paper
@@ -128,7 +128,7 @@ def _ready(what: Plan) -> DataSet:
         TextError: The text encoder cannot be loaded.
     """
     data = subsets.read(what.data)
-    if problem := unfit(what.table, data.card.names):
+    if problem := unfit(what.table, data.config.names):
         raise ReproduceError(f"data={what.data}: {problem}")
     if problem := _lacking(what):
         raise ReproduceError(problem)
@@ -174,15 +174,15 @@ def _data_of(what: Plan) -> tuple[DataSet | None, str, tuple[str, ...]]:
     try:
         data = subsets.read(what.data)
     except DataError as error:
-        return None, " ".join(str(error).split()), card_names(what.data)
-    return data, "", data.card.names
+        return None, " ".join(str(error).split()), dataset_names(what.data)
+    return data, "", data.config.names
 
 
 def _sizes(data: DataSet | None) -> str:
     """Say how large a data set is."""
     if data is None:
         return ""
-    return ", ".join(f"{s} {n['pictures']} pictures / {n['expressions']} expressions" for s, n in data.counts.items())
+    return ", ".join(f"{s} {n['pictures']} images / {n['expressions']} expressions" for s, n in data.counts.items())
 
 
 def _cell_lines(what: Plan, run: Run, state: str, data: DataSet | None) -> list[str]:
@@ -204,7 +204,7 @@ def _cell_lines(what: Plan, run: Run, state: str, data: DataSet | None) -> list[
         train = subsets.count([data.train[i] for i in subsets.chosen(data.train, run.cell.share, run.seed)])
         batches = -(-train["pictures"] // int(run.settings.get("batch", 16)))
         lines += [
-            f"             {train['pictures']} pictures, {train['expressions']} expressions, "
+            f"             {train['pictures']} images, {train['expressions']} expressions, "
             f"{run.settings.get('epochs')} epochs of {batches} batches"
         ]
     return [*lines, f"             {run.folder}"]

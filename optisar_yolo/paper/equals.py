@@ -1,4 +1,4 @@
-"""Networks that give the answers of an imported one and can do more: one look for all sentences, and export."""
+"""Networks that give the answers of an imported one and can do more: one look for all expressions, and export."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def without_text(model: GroundingModel) -> GroundingModel:
         model: A network all of whose fusion gates are closed.
 
     Returns:
-        A network that gives the same answers, and needs one forward for all sentences of a picture.
+        A network that gives the same answers, and needs one forward for all expressions of an image.
 
     Raises:
         ValueError: A gate is open, so that there is no such network.

@@ -20,7 +20,7 @@ UNSAID = "-"
 """In place of a figure that a run or the paper does not have."""
 
 PARAMS = "Params (M)"
-COSTS = ("training pictures", "training sentences", "replaced", "Params (M), as run", "GFLOPs, as run", "training")
+COSTS = ("training images", "training expressions", "replaced", "Params (M), as run", "GFLOPs, as run", "training")
 SETTINGS = ("epochs", "imgsz", "batch", "text_model")
 """Settings that a section's heading names."""
 
@@ -41,7 +41,7 @@ def table_text(table: Table, entries: Sequence[Entry]) -> str:
     lines = [
         f"# {paper['source']}: {table.title}",
         "",
-        "Percent, on the test split: one sentence, one box. In brackets what the paper prints for OptiSAR-Net++",
+        "Percent, on the test split: one expression, one box. In brackets what the paper prints for OptiSAR-Net++",
         f"(scale m, 300 epochs, batch 64, 640 px, {published()['data'][table.about]['name']}).",
         f'"{NOT_RUN}": there is no such run in the record.',
         "More than one seed: mean ± half of the range.",
@@ -68,7 +68,7 @@ def heading(table: Table, section: Sequence[Entry]) -> list[str]:
     sizes = [" / ".join(str(data["counts"][s][unit]) for s in SPLITS) for unit in ("pictures", "expressions")]
     other = unlike_paper(data["counts"], about) or f"the size of {about['name']}"
     lines = [f"## {', '.join(words)}, on {data['name']}", ""]
-    lines += [f"- Data: {data['name']}, {sizes[0]} pictures, {sizes[1]} expressions (train / val / test); {other}."]
+    lines += [f"- Data: {data['name']}, {sizes[0]} images, {sizes[1]} expressions (train / val / test); {other}."]
     lines += [
         "- Unlike the paper's recipe (paper.yaml): " + ("; ".join(unlike_recipe(table, settings)) or "nothing") + "."
     ]
@@ -128,8 +128,8 @@ def _cost(own: Sequence[Entry], column: str) -> str:
     train, cost = own[0]["data"]["train"], own[0]["cost"]
     seconds = sum(e["training_seconds"] for e in own) / len(own)
     return {
-        "training pictures": str(train["pictures"]),
-        "training sentences": str(train["expressions"]),
+        "training images": str(train["pictures"]),
+        "training expressions": str(train["expressions"]),
         "replaced": str(train["replaced"]),
         "Params (M), as run": f"{cost['parameters'] / 1e6:.2f}",
         "GFLOPs, as run": f"{cost['gflops']:.1f}",

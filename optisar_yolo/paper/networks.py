@@ -97,12 +97,12 @@ def _experts(row: list[Any], changes: Mapping[str, Any]) -> None:
 
 
 def cost(content: dict[str, Any], imgsz: int, text_dim: int) -> dict[str, Any]:
-    """Count a network's trainable parameters and the operations of a picture with one sentence.
+    """Count a network's trainable parameters and the operations of an image with one expression.
 
     Args:
         content: Its description.
-        imgsz: Side of the picture in pixels.
-        text_dim: Width of the sentence's features.
+        imgsz: Side of the image in pixels.
+        text_dim: Width of the expression's features.
 
     Returns:
         ``parameters``, ``gflops`` (1e9; a multiply and an add are two), ``imgsz`` and ``text_dim``.

@@ -45,7 +45,7 @@ class Plan:
         cells: Those of its cells that are wanted.
         recipe: Name of the recipe.
         model: Model YAML with its scale.
-        data: Data card.
+        data: Dataset config.
         settings: Of the training: the recipe's, changed by the command line.
         given: Names of those on the command line.
         project: Folder of all runs.
@@ -223,7 +223,7 @@ def unlike_paper(counts: Mapping[str, Mapping[str, int]], about: Mapping[str, An
     """Say how a data set's size differs from the paper's; empty where it is that of the paper.
 
     Args:
-        counts: "pictures" and "expressions" of train, val and test.
+        counts: "images" and "expressions" of train, val and test.
         about: The paper's data set, as in ``published.yaml``.
     """
     for unit in ("pictures", "expressions"):

@@ -67,7 +67,7 @@ class FittedMoEBlock(MoEBlock):
         """Route and process the patches of v [B, C, H, W]."""
         if torch.jit.is_tracing():
             raise ValueError(
-                "the released patch rule follows the picture's size, which is free in an exported graph: import the "
+                "the released patch rule follows the image's size, which is free in an exported graph: import the "
                 "authors' weights with fixed_patch=True"
             )
         height, width = (fitted_side(int(side), self.patch, self.per_side) for side in v.shape[2:])

@@ -10,7 +10,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import IO, Any
 
-from optisar_yolo.data import MODALITIES, card_names, modality_of
+from optisar_yolo.data import MODALITIES, dataset_names, modality_of
 from optisar_yolo.paper.networks import change
 from optisar_yolo.paper.tables import TABLES, Cell, ReproduceError, Table
 from optisar_yolo.plugin import OPTISAR_DEFAULTS
@@ -52,10 +52,10 @@ def measured(settings: Mapping[str, Any]) -> dict[str, Any]:
 def unfit(table: Table, names: list[str] | tuple[str, ...]) -> str:
     """Say why a data set with these categories is not what a table is about; empty where it may be."""
     if table.about == "dior":
-        if {n.lower() for n in names} != {n.lower() for n in card_names(table.data)}:
+        if {n.lower() for n in names} != {n.lower() for n in dataset_names(table.data)}:
             return f"{table.name} is about DIOR-RSVG, whose 20 categories are those of {table.data}"
     elif {modality_of(n) for n in names} - {None} != set(MODALITIES):
-        return f"{table.name} is about pictures of both modalities; it needs optical and SAR categories"
+        return f"{table.name} is about images of both modalities; it needs optical and SAR categories"
     return ""
 
 

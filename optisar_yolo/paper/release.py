@@ -45,7 +45,7 @@ class Imported:
         source: Which entry of the file the tensors are from: ``ema``, ``model``, or nothing for a file of tensors.
         tensors: All tensors of that entry, by the release's names.
         unused: Why a tensor was not used, by name.
-        imgsz: Picture side of the training.
+        imgsz: Image side of the training.
     """
 
     model: GroundingModel
@@ -205,7 +205,7 @@ def main(options: dict[str, str]) -> None:
 
     Args:
         options: ``model``, ``save``, ``late`` (without the text branches of the pyramid) and ``fixed_patch`` (patches
-            that do not follow the picture's size).
+            that do not follow the image's size).
 
     Raises:
         UsageError: No file, or a target that is no ``.safetensors``.
@@ -241,6 +241,6 @@ def main(options: dict[str, str]) -> None:
     if closed and not values["late"]:
         LOGGER.info(
             "Both fusion gates are zero in every row: no text reaches the pyramid of this network. With late=True it "
-            "is written without its text branches: the same answers, and one look at a picture serves all its "
+            "is written without its text branches: the same answers, and one look at an image serves all its "
             "sentences."
         )

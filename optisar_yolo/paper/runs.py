@@ -44,7 +44,7 @@ def state(run: Run) -> str:
 
 
 def prepare(run: Run, data: DataSet) -> tuple[dict[str, str], dict[str, int]]:
-    """Write a run's model and data card.
+    """Write a run's model and dataset config.
 
     Returns:
         Both as arguments of the training, and what it trains on (see ``subsets.write``).
@@ -52,8 +52,8 @@ def prepare(run: Run, data: DataSet) -> tuple[dict[str, str], dict[str, int]]:
     content = deepcopy(dict(run.model["description"]))
     networks.change(content, run.cell.network)
     model = write_atomic(run.folder / run.model["name"], yaml.safe_dump(content, sort_keys=False))
-    card, counts = subsets.write(data, run.folder, run.cell.share, run.cell.bare, run.seed)
-    return {"model": str(model), "data": str(card)}, counts
+    config, counts = subsets.write(data, run.folder, run.cell.share, run.cell.bare, run.seed)
+    return {"model": str(model), "data": str(config)}, counts
 
 
 def train(run: Run, files: dict[str, str], threads: int, lock: IO[bytes] | None = None) -> None:
@@ -61,7 +61,7 @@ def train(run: Run, files: dict[str, str], threads: int, lock: IO[bytes] | None 
 
     Args:
         run: The run.
-        files: Model and data card.
+        files: Model and dataset config.
         threads: Of the processor, 0 for the library's choice.
         lock: The run's lock, which the training holds too: it may outlive this process.
 
@@ -125,7 +125,7 @@ def training_seconds(run: Run) -> int:
 
 def entry_of(run: Run, data: DataSet, counts: dict[str, int], figures: dict[str, Any], threads: int) -> dict[str, Any]:
     """Return what the record keeps of a finished run."""
-    card = data.card
+    config = data.config
     net = OptiSAR(str(last_weights(run))).model
     changed = deepcopy(dict(run.model["description"]))
     networks.change(changed, run.cell.network)
@@ -140,8 +140,8 @@ def entry_of(run: Run, data: DataSet, counts: dict[str, int], figures: dict[str,
         "seed": run.seed,
         "settings": record.measured(run.settings),
         "data": {
-            "name": card.root.name,
-            "names": list(card.names),
+            "name": config.root.name,
+            "names": list(config.names),
             "counts": data.counts,
             "train": counts,
             "fingerprint": data.fingerprint,

@@ -1,6 +1,7 @@
-"""Training data of the cells: nested shares of the pictures, and sentences replaced by their category's name.
+"""Training data of the cells: nested shares of the images, and expressions replaced by their category's name.
 
-What is written are an annotation file and a card; both refer to the data set's own pictures, of which none is copied.
+What is written are an annotation file and a dataset config; both refer to the data set's own images, of which none is
+copied.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ import numpy as np
 import yaml
 
 from optisar_yolo.construction import Group, stratify
-from optisar_yolo.data import SPLITS, Card, DataError, Picture, load_card, load_split, modality_of, written
+from optisar_yolo.data import (
+    SPLITS,
+    DataError,
+    DatasetConfig,
+    ImageRecord,
+    load_dataset_config,
+    load_split,
+    modality_of,
+    written,
+)
 from optisar_yolo.utils import write_atomic
 
 STEPS = (30, 60, 100)
@@ -31,14 +41,14 @@ class DataSet:
     """A data set that the tables train on.
 
     Attributes:
-        card: Its card.
-        train: Its usable training pictures.
-        counts: Of train, val and test: "pictures" and "expressions".
+        dataset config: Its card.
+        train: Its usable training images.
+        counts: Of train, val and test: "images" and "expressions".
         fingerprint: Of its categories and annotation files.
     """
 
-    card: Card
-    train: list[Picture]
+    config: DatasetConfig
+    train: list[ImageRecord]
     counts: dict[str, dict[str, int]]
     fingerprint: str
 
@@ -49,28 +59,28 @@ def read(data: str | Path) -> DataSet:
     Raises:
         DataError: It is not there, or lacks a split.
     """
-    card = load_card(data)
-    if lacking := [s for s in SPLITS if s not in card.splits]:
-        raise DataError(f"{card.path}: no split '{lacking[0]}'; the tables need {', '.join(SPLITS)}")
-    splits = {split: load_split(card, split) for split in SPLITS}
-    digest = hashlib.sha256(json.dumps(card.names).encode())
+    config = load_dataset_config(data)
+    if lacking := [s for s in SPLITS if s not in config.splits]:
+        raise DataError(f"{config.path}: no split '{lacking[0]}'; the tables need {', '.join(SPLITS)}")
+    splits = {split: load_split(config, split) for split in SPLITS}
+    digest = hashlib.sha256(json.dumps(config.names).encode())
     for split in SPLITS:
-        digest.update(card.splits[split].read_bytes())
-    return DataSet(card, splits["train"], {s: count(p) for s, p in splits.items()}, digest.hexdigest()[:12])
+        digest.update(config.splits[split].read_bytes())
+    return DataSet(config, splits["train"], {s: count(p) for s, p in splits.items()}, digest.hexdigest()[:12])
 
 
-def count(pictures: Sequence[Picture]) -> dict[str, int]:
-    """Return the number of pictures and of their expressions."""
-    return {"pictures": len(pictures), EXPRESSED: sum(len(own) for p in pictures for own in p.captions)}
+def count(images: Sequence[ImageRecord]) -> dict[str, int]:
+    """Return the number of images and of their expressions."""
+    return {"pictures": len(images), EXPRESSED: sum(len(own) for p in images for own in p.captions)}
 
 
-def chosen(pictures: Sequence[Picture], share: int, seed: int) -> list[int]:
-    """Choose a share of the pictures, alike in modalities and categories; smaller shares are parts of larger ones.
+def chosen(images: Sequence[ImageRecord], share: int, seed: int) -> list[int]:
+    """Choose a share of the images, alike in modalities and categories; smaller shares are parts of larger ones.
 
-    The pictures are divided once, by iterative stratification, into the steps between the shares.
+    The images are divided once, by iterative stratification, into the steps between the shares.
 
     Args:
-        pictures: Training pictures.
+        images: Training images.
         share: One of ``STEPS``.
         seed: Of the draw.
 
@@ -82,18 +92,18 @@ def chosen(pictures: Sequence[Picture], share: int, seed: int) -> list[int]:
     """
     if share not in STEPS:
         raise ValueError(f"share {share}: choose from {', '.join(map(str, STEPS))} %")
-    groups = [Group(1, Counter([p.modality, *(f"category {c}" for c in p.categories)])) for p in pictures]
+    groups = [Group(1, Counter([p.modality, *(f"category {c}" for c in p.categories)])) for p in images]
     first, second, last = (step / 100 for step in STEPS)
     part = stratify(groups, (first, second - first, last - second), seed)
     return [i for i, p in enumerate(part) if p <= STEPS.index(share)]
 
 
 def replaced(groups: Sequence[str], percent: int, seed: int) -> set[int]:
-    """Choose sentences to be replaced, in each modality the same share; smaller shares are parts of larger ones.
+    """Choose expressions to be replaced, in each modality the same share; smaller shares are parts of larger ones.
 
     Args:
-        groups: Modality of each sentence.
-        percent: Share in percent, rounded to whole sentences.
+        groups: Modality of each expression.
+        percent: Share in percent, rounded to whole expressions.
         seed: Of the draw.
 
     Returns:
@@ -108,64 +118,64 @@ def replaced(groups: Sequence[str], percent: int, seed: int) -> set[int]:
 
 
 def write(data: DataSet, folder: Path, share: int, bare: int, seed: int) -> tuple[Path, dict[str, int]]:
-    """Write the card of a cell's data, and its training annotations where they differ from the data set's.
+    """Write the dataset config of a cell's data, and its training annotations where they differ from the data set's.
 
     Args:
         data: The data set.
         folder: Where both files go.
-        share: Percent of the training pictures.
-        bare: Percent of the training sentences that are replaced.
+        share: Percent of the training images.
+        bare: Percent of the training expressions that are replaced.
         seed: Of both draws.
 
     Returns:
-        The card, and what it trains on: "pictures", "expressions", "replaced".
+        The dataset config, and what it trains on: "images", "expressions", "replaced".
     """
-    card, counts = data.card, data.counts["train"] | {"replaced": 0}
-    content: dict[str, Any] = {"path": str(card.root)} | {s: str(card.splits[s]) for s in SPLITS}
-    content |= _folders(card)
+    config, counts = data.config, data.counts["train"] | {"replaced": 0}
+    content: dict[str, Any] = {"path": str(config.root)} | {s: str(config.splits[s]) for s in SPLITS}
+    content |= _folders(config)
     if share < 100 or bare:
-        notes = json.loads(card.splits["train"].read_text(encoding="utf-8-sig"))
+        notes = json.loads(config.splits["train"].read_text(encoding="utf-8-sig"))
         if share < 100:
             kept = chosen(data.train, share, seed)
-            notes = _kept(notes, card, [data.train[i] for i in kept])
+            notes = _kept(notes, config, [data.train[i] for i in kept])
             counts |= count([data.train[i] for i in kept])
-        counts["replaced"] = _rename(notes, card, bare, seed)
-        # the name that the data set's own file has: pictures may lie in a folder of that name
-        file = folder / card.splits["train"].name
+        counts["replaced"] = _rename(notes, config, bare, seed)
+        # the name that the data set's own file has: images may lie in a folder of that name
+        file = folder / config.splits["train"].name
         write_atomic(file, json.dumps(notes, ensure_ascii=False))
         content["train"] = str(file)
-    content["names"] = list(card.names)
+    content["names"] = list(config.names)
     path = folder / "data.yaml"
     write_atomic(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     return path, counts
 
 
-def _folders(card: Card) -> dict[str, str]:
-    """Folders of pictures and labels, as a card names them."""
+def _folders(config: DatasetConfig) -> dict[str, str]:
+    """Folders of images and labels, as a dataset config names them."""
     return {
-        key: str(folder.parent if folder.name in ("train", card.splits["train"].stem) else folder)
-        for key, folder in (("images", card.images["train"]), ("labels", card.labels["train"]))
+        key: str(folder.parent if folder.name in ("train", config.splits["train"].stem) else folder)
+        for key, folder in (("images", config.images["train"]), ("labels", config.labels["train"]))
     }
 
 
-def _kept(notes: dict[str, Any], card: Card, pictures: Sequence[Picture]) -> dict[str, Any]:
-    """Return the annotations of some pictures alone."""
-    wanted = {p.path for p in pictures}
-    folder = card.images["train"]
-    images, ids = [], set()
+def _kept(notes: dict[str, Any], config: DatasetConfig, images: Sequence[ImageRecord]) -> dict[str, Any]:
+    """Return the annotations of some images alone."""
+    wanted = {p.path for p in images}
+    folder = config.images["train"]
+    entries, ids = [], set()
     for entry in notes["images"]:
         name = entry.get("file_name") if isinstance(entry, dict) else None
         if isinstance(name, str) and {folder / name, folder.parent / name} & wanted:
-            images.append(entry)
+            entries.append(entry)
             ids.add(entry.get("id"))
     own = [n for n in notes["annotations"] if isinstance(n, dict) and n.get("image_id") in ids]
-    return notes | {"images": images, "annotations": own}
+    return notes | {"images": entries, "annotations": own}
 
 
-def _rename(notes: dict[str, Any], card: Card, percent: int, seed: int) -> int:
-    """Replace a share of the sentences by the names of their categories, in place; return how many."""
+def _rename(notes: dict[str, Any], config: DatasetConfig, percent: int, seed: int) -> int:
+    """Replace a share of the expressions by the names of their categories, in place; return how many."""
     listed = [c for c in notes.get("categories") or [] if isinstance(c, dict)]
-    by_id = {c.get("id"): c.get("name") for c in listed} or dict(enumerate(card.names))
+    by_id = {c.get("id"): c.get("name") for c in listed} or dict(enumerate(config.names))
     said: list[tuple[dict[str, Any], str]] = []
     for note in notes["annotations"]:
         caption = note.get("caption") if isinstance(note, dict) else None
@@ -176,5 +186,5 @@ def _rename(notes: dict[str, Any], card: Card, percent: int, seed: int) -> int:
     for i in taken:
         note, name = said[i]
         note["caption"] = written(name)
-        note.pop("kind", None)  # what the sentence was about: it no longer is
+        note.pop("kind", None)  # what the expression was about: it no longer is
     return len(taken)

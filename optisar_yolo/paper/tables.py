@@ -30,8 +30,8 @@ class Cell:
     Attributes:
         name: Short name, as in ``cells=30,60``.
         title: What it is, for the table.
-        share: Percent of the training pictures.
-        bare: Percent of the training sentences that are replaced by their category's name.
+        share: Percent of the training images.
+        bare: Percent of the training expressions that are replaced by their category's name.
         network: Changes to the model's description (see ``networks.change``).
         settings: Training settings that the table fixes.
     """
@@ -53,7 +53,7 @@ class Table:
         title: Its subject.
         cells: Its trainings.
         columns: (group, figure) of the measured figures, such as ("optical", "meanIoU").
-        data: Packaged card of the data set that the paper uses.
+        data: Packaged dataset config of the data set that the paper uses.
         about: Key of that data set in the published figures.
     """
 
@@ -103,20 +103,20 @@ TABLES: dict[str, Table] = {
         Table(
             "table1",
             "OptSAR-RSVG, optical, SAR and all",
-            (Cell("full", "all training pictures"),),
+            (Cell("full", "all training images"),),
             (*_of(GROUPS[:2], SHORT), *_of(("all",), FIGURES)),
         ),
         Table(
             "table2",
-            "data efficiency: 30, 60 and 100 % of the training pictures",
-            tuple(Cell(str(share), f"{share} % of the training pictures", share=share) for share in (30, 60, 100)),
+            "data efficiency: 30, 60 and 100 % of the training images",
+            tuple(Cell(str(share), f"{share} % of the training images", share=share) for share in (30, 60, 100)),
             _of(GROUPS, ("meanIoU",)),
         ),
         Table(
             "table3",
-            "spatial localization: 0, 10 and 30 % of the training sentences replaced by category names",
+            "spatial localization: 0, 10 and 30 % of the training expressions replaced by category names",
             tuple(
-                Cell(str(bare), f"{bare} % of the training sentences are bare names", bare=bare, settings=_BARE)
+                Cell(str(bare), f"{bare} % of the training expressions are bare names", bare=bare, settings=_BARE)
                 for bare in (0, 10, 30)
             ),
             _of(GROUPS, ("meanIoU",)),
@@ -124,7 +124,7 @@ TABLES: dict[str, Table] = {
         Table(
             "table4",
             "DIOR-RSVG, official split, 20 categories",
-            (Cell("full", "all training pictures"),),
+            (Cell("full", "all training images"),),
             _of(("all",), FIGURES),
             data="dior-rsvg.yaml",
             about="dior",

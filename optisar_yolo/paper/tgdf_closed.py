@@ -1,7 +1,7 @@
 """TGDF-SSA without its text: what is left of it where its gates are at zero.
 
-A gate at zero makes the factor of Eq. 7 exactly 1, for every sentence and everywhere, so that only the convolution of
-the values remains (``value``), and the pyramid is the same for all sentences.
+A gate at zero makes the factor of Eq. 7 exactly 1, for every expression and everywhere, so that only the convolution of
+the values remains (``value``), and the pyramid is the same for all expressions.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ from .resources import (
 from .settings import (
     OPTISAR_DEFAULTS as OPTISAR_DEFAULTS,
     SETTINGS as SETTINGS,
-    SettingError as SettingError,
+    keys_of_mode as keys_of_mode,
     numbers as numbers,
-    weights_of as weights_of,
 )

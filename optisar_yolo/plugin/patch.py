@@ -106,7 +106,7 @@ def touch_cfg(module: Any) -> None:
             return stock_entrypoint(debug)
         words = [word.lstrip("-") for word in args]
         if {"export", "mode=export"} & set(words) and not any(word.startswith("format=") for word in words):
-            args.append("format=onnx")  # stock's default is a format that holds pictures alone
+            args.append("format=onnx")  # stock's default is a format that holds images alone
         before, module.ARGV = module.ARGV, [*argv[:1], *args]
         try:
             with config_keys():

@@ -1,4 +1,4 @@
-"""Finds the YAML files that travel with the package: network descriptions (`cfg`) and data cards (`datasets`).
+"""Finds the YAML files that travel with the package: network descriptions (`cfg`) and dataset configs (`datasets`).
 
 A wheel carries both folders inside the package; in a checkout (an editable install) they stand beside it.
 """

@@ -1,6 +1,6 @@
 from .answers import (
-    Answer as Answer,
     Engine as Engine,
-    Question as Question,
+    GroundingAnswer as GroundingAnswer,
+    GroundingRequest as GroundingRequest,
 )
 from .session import Prepared as Prepared

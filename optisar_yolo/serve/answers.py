@@ -1,4 +1,4 @@
-"""Sentences about pictures to answers: the one place where the app, the service and batches use the model."""
+"""Expressions about images to answers: the one place where the app, the service and batches use the model."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import torch
 from torch import Tensor
 
 from optisar_yolo.api import OptiSAR
-from optisar_yolo.engine import KnownSentences, Pictures, answer, calibration_of, default_conf
+from optisar_yolo.engine import CanvasImages, KnownExpressions, answer, calibration_of, default_conf
 from optisar_yolo.nn import Encoded, GroundingModel, Looked
 from optisar_yolo.serve.limits import Refusal
-from optisar_yolo.serve.session import Prepared, Remembered, Seen
+from optisar_yolo.serve.session import CachedImage, Prepared, Remembered
 from optisar_yolo.text import TextBank
 
-TEXTS = 20_000  # sentences whose vectors are kept: bounds memory (1.5 KiB each with the bundled encoder)
+TEXTS = 20_000  # expressions whose vectors are kept: bounds memory (1.5 KiB each with the bundled encoder)
 
 
 @dataclass(frozen=True)
-class Box:
+class AnswerBox:
     """A box.
 
     Attributes:
-        xyxy: Left, top, right and bottom, pixels of the picture.
+        xyxy: Left, top, right and bottom, pixels of the image.
         conf: Confidence, 0..1.
     """
 
@@ -36,49 +36,49 @@ class Box:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The answer to one sentence.
+class GroundingAnswer:
+    """The answer to one expression.
 
     Attributes:
-        text: The sentence.
+        text: The expression.
         boxes: Those of enough confidence, best first; empty where nothing was found.
         best: Confidence of the best box, kept or not.
-        note: What the reader should know, such as that the end of the sentence was not read.
+        note: What the reader should know, such as that the end of the expression was not read.
     """
 
     text: str
-    boxes: tuple[Box, ...]
+    boxes: tuple[AnswerBox, ...]
     best: float
     note: str = ""
 
 
 @dataclass(frozen=True)
-class Question:
-    """Sentences about a picture.
+class GroundingRequest:
+    """Expressions about an image.
 
     Attributes:
-        picture: New, or seen before.
-        texts: The sentences, cleaned.
+        image: New, or seen before.
+        texts: The expressions, cleaned.
         conf: Least confidence of a box; that of the model's calibration where None.
-        topk: Boxes per sentence.
+        topk: Boxes per expression.
     """
 
-    picture: Prepared | Seen
+    image: Prepared | CachedImage
     texts: tuple[str, ...]
     conf: float | None = None
     topk: int = 1
 
 
 class Engine:
-    """A model that answers questions about pictures, one call at a time, from any thread.
+    """A model that answers questions about images, one call at a time, from any thread.
 
     Args:
         model: Weights, an export, or an open model.
-        imgsz: Long side of pictures in the network; that of training by default.
-        remembered: Encoded pictures that are kept.
+        imgsz: Long side of images in the network; that of training by default.
+        remembered: Encoded images that are kept.
 
     Attributes:
-        seen: The pictures that were asked about last.
+        seen: The images that were asked about last.
         conf: Least confidence of an answer where the question sets none.
         calibrated: Whether confidences are probabilities.
     """
@@ -89,31 +89,31 @@ class Engine:
         self.imgsz = int(imgsz or opened.imgsz)
         first = opened.encode(np.zeros((64, 64, 3), np.uint8), self.imgsz)  # also warms it up
         self.network, self.bank, self.device = first.model, first.bank, first.device
-        self.seen: Remembered[Seen] = Remembered(remembered)
+        self.seen: Remembered[CachedImage] = Remembered(remembered)
         self.conf = default_conf(self.network)
         self.calibrated = calibration_of(self.network) is not None
         self._lock = threading.Lock()
 
-    def answer(self, questions: Sequence[Question]) -> list[list[Answer]]:
-        """Answer questions together: pictures of one size run as one batch, sentences are encoded as one list.
+    def answer(self, questions: Sequence[GroundingRequest]) -> list[list[GroundingAnswer]]:
+        """Answer questions together: images of one size run as one batch, expressions are encoded as one list.
 
         Args:
             questions: At least one.
 
         Returns:
-            Per question one answer per sentence, the same as if it had been asked alone.
+            Per question one answer per expression, the same as if it had been asked alone.
         """
         with self._lock, torch.inference_mode():
-            pictures = self._look([q.picture for q in questions])
+            images = self._look([q.image for q in questions])
             vectors = self._encode_texts([t for q in questions for t in q.texts])
-            # sentences about the same picture are asked together
-            order = sorted(range(len(questions)), key=lambda i: (questions[i].picture.key, questions[i].topk))
-            out: list[list[Answer]] = [[]] * len(questions)
-            for (key, topk), group in groupby(order, lambda i: (questions[i].picture.key, questions[i].topk)):
+            # expressions about the same image are asked together
+            order = sorted(range(len(questions)), key=lambda i: (questions[i].image.key, questions[i].topk))
+            out: list[list[GroundingAnswer]] = [[]] * len(questions)
+            for (key, topk), group in groupby(order, lambda i: (questions[i].image.key, questions[i].topk)):
                 mine = list(group)
                 texts = [t for i in mine for t in questions[i].texts]
                 features = torch.stack([vectors[t] for t in texts]).to(self.device)
-                found = self._ask(pictures[key], features, topk)
+                found = self._ask(images[key], features, topk)
                 start = 0
                 for i in mine:
                     asked = questions[i]
@@ -122,22 +122,22 @@ class Engine:
                     start += len(asked.texts)
             return out
 
-    def see(self, picture: Prepared) -> Seen:
-        """Encode a picture, unless it is remembered."""
+    def see(self, image: Prepared) -> CachedImage:
+        """Encode an image, unless it is remembered."""
         with self._lock, torch.inference_mode():
-            return self._look([picture])[picture.key]
+            return self._look([image])[image.key]
 
     def vectors(self, texts: Sequence[str]) -> Tensor:
-        """Return the features [N, D] of sentences."""
+        """Return the features [N, D] of expressions."""
         with self._lock, torch.inference_mode():
             known = self._encode_texts(list(texts))
             return torch.stack([known[t] for t in texts]).to(self.device)
 
-    def _look(self, pictures: Sequence[Prepared | Seen]) -> dict[str, Seen]:
-        """Encode the pictures that are new, each once."""
-        out = {p.key: p for p in pictures if isinstance(p, Seen)}
+    def _look(self, images: Sequence[Prepared | CachedImage]) -> dict[str, CachedImage]:
+        """Encode the images that are new, each once."""
+        out = {p.key: p for p in images if isinstance(p, CachedImage)}
         new: dict[str, Prepared] = {}
-        for p in pictures:
+        for p in images:
             if isinstance(p, Prepared) and p.key not in out:
                 before = self.seen.get(p.key)
                 if before is None:
@@ -146,7 +146,7 @@ class Engine:
                     out[p.key] = before
         for shape in dict.fromkeys(p.pixels.shape for p in new.values()):
             group = [p for p in new.values() if p.pixels.shape == shape]
-            if not isinstance(self.network, GroundingModel):  # an export may be fixed to one picture a run
+            if not isinstance(self.network, GroundingModel):  # an export may be fixed to one image a run
                 parts = [[p] for p in group]
             else:
                 parts = [group]
@@ -155,33 +155,33 @@ class Engine:
                 scene = self.network.encode(x, torch.stack([p.extent for p in part]).to(self.device))
                 for i, p in enumerate(part):
                     row = scene if len(part) == 1 else _row(scene, i)
-                    out[p.key] = Seen(p.key, row, (x.shape[2], x.shape[3]), p.size)
+                    out[p.key] = CachedImage(p.key, row, (x.shape[2], x.shape[3]), p.size)
                     self.seen.put(p.key, out[p.key])
         return out
 
     def _encode_texts(self, texts: list[str]) -> dict[str, Tensor]:
-        """Encode sentences, with a bound on what is remembered.
+        """Encode expressions, with a bound on what is remembered.
 
         Raises:
-            Refusal: The model is an export with sentences of its own, and one is none of these.
+            Refusal: The model is an export with expressions of its own, and one is none of these.
         """
-        if isinstance(self.bank, KnownSentences) and not set(texts) <= set(self.bank.texts):
-            raise Refusal(422, "the model was exported with fixed sentences", f"ask {'; '.join(self.bank.texts)}")
+        if isinstance(self.bank, KnownExpressions) and not set(texts) <= set(self.bank.texts):
+            raise Refusal(422, "the model was exported with fixed expressions", f"ask {'; '.join(self.bank.texts)}")
         if isinstance(self.bank, TextBank) and len(self.bank) > TEXTS:
             self.bank = TextBank(self.bank.encoder)
         return dict(zip(texts, self.bank(texts), strict=True))
 
-    def _ask(self, seen: Seen, features: Tensor, topk: int) -> np.ndarray:
+    def _ask(self, seen: CachedImage, features: Tensor, topk: int) -> np.ndarray:
         return answer(self.network, seen.encoded, features, seen.canvas, [seen.size], topk)[0]
 
-    def _judged(self, text: str, found: np.ndarray, conf: float | None) -> Answer:
+    def _judged(self, text: str, found: np.ndarray, conf: float | None) -> GroundingAnswer:
         """Keep the boxes [n, 6] of enough confidence."""
         least = self.conf if conf is None else conf
-        boxes = [Box((x1, y1, x2, y2), c) for x1, y1, x2, y2, c, _ in found.tolist() if c >= least]
-        return Answer(text, tuple(boxes), float(found[:, 4].max()), self._note(text))
+        boxes = [AnswerBox((x1, y1, x2, y2), c) for x1, y1, x2, y2, c, _ in found.tolist() if c >= least]
+        return GroundingAnswer(text, tuple(boxes), float(found[:, 4].max()), self._note(text))
 
     def _note(self, text: str) -> str:
-        """Say where the text encoder reads the beginning of a sentence only."""
+        """Say where the text encoder reads the beginning of an expression only."""
         if not isinstance(self.bank, TextBank):
             return ""
         encoder = self.bank.encoder
@@ -191,8 +191,8 @@ class Engine:
         return f"only the first {encoder.max_tokens} of {tokens} tokens were read"
 
 
-def _row(scene: Encoded | Pictures, i: int) -> Encoded:
-    """Take one picture out of a batch, with memory of its own, so that the batch is not kept alive by it."""
+def _row(scene: Encoded | CanvasImages, i: int) -> Encoded:
+    """Take one image out of a batch, with memory of its own, so that the batch is not kept alive by it."""
     assert isinstance(scene, Encoded)
     copies: dict[int, Tensor] = {}
 

@@ -1,4 +1,4 @@
-"""The browser app: drop a picture, type sentences, see boxes, scores and score maps. Works without a network."""
+"""The browser app: drop an image, type expressions, see boxes, scores and score maps. Works without a network."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import Any, TypeVar, cast
 import gradio as gr
 import numpy as np
 
-from optisar_yolo.serve.answers import Answer, Engine, Question
+from optisar_yolo.serve.answers import Engine, GroundingAnswer, GroundingRequest
 from optisar_yolo.serve.limits import Limits, Refusal, within
 from optisar_yolo.serve.maps import overlay, score_maps
 from optisar_yolo.serve.models import Models
-from optisar_yolo.serve.results import SHOWN, Folder, compact, drawn, shown, write_png, write_results
-from optisar_yolo.serve.session import Prepared, Remembered, Seen, key_of
+from optisar_yolo.serve.results import SHOWN, ResultFolder, compact, drawn, shown, write_png, write_results
+from optisar_yolo.serve.session import CachedImage, Prepared, Remembered, key_of
 from optisar_yolo.serve.uploads import check_bytes, read_upload
 from optisar_yolo.synthetic import draw as render
 
 F = TypeVar("F", bound=Callable[..., Any])
-MAPS = 12  # sentences whose score maps are drawn
-BOXES = 5  # per sentence, at most
+MAPS = 12  # expressions whose score maps are drawn
+BOXES = 5  # per expression, at most
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-STYLE = "footer { opacity: 0.7 } .optisar-picture img { object-fit: contain }"
-TITLE = "optisar: ask a picture"
-# scenes of the rendered set, split "test" and seed 0, with two sentences that are true of them and one that is not
+STYLE = "footer { opacity: 0.7 } .optisar-image img { object-fit: contain }"
+TITLE = "optisar: ask an image"
+# scenes of the rendered set, split "test" and seed 0, with two expressions that are true of them and one that is not
 EXAMPLES = {
     "optical": (
         0,
@@ -61,22 +61,22 @@ class Desk:
 
     Args:
         models: Models to choose from.
-        limits: Limits of pictures and sentences.
+        limits: Limits of images and expressions.
     """
 
     def __init__(self, models: Models, limits: Limits) -> None:
         self.models, self.limits = models, limits
-        self.folder = Folder()
+        self.folder = ResultFolder()
         self.views: Remembered[np.ndarray] = Remembered(limits.remembered)
 
-    def open(self, path: str | None, engine: Engine) -> tuple[Seen, np.ndarray, bool]:
-        """Return a picture as encoded and as shown, and whether it had been encoded before.
+    def open(self, path: str | None, engine: Engine) -> tuple[CachedImage, np.ndarray, bool]:
+        """Return an image as encoded and as shown, and whether it had been encoded before.
 
         Raises:
-            Refusal: No picture, or one that cannot be used.
+            Refusal: No image, or one that cannot be used.
         """
         if not path:
-            raise Refusal(400, "there is no picture", "drop one first")
+            raise Refusal(400, "there is no image", "drop one first")
         check_bytes(Path(path).stat().st_size, self.limits)
         data = Path(path).read_bytes()
         key = key_of(data)
@@ -90,38 +90,38 @@ class Desk:
         return seen, view, known
 
     def look(self, path: str | None, name: str) -> tuple[str | None, str]:
-        """Show a picture that was dropped, and encode it ahead of the first sentence."""
+        """Show an image that was dropped, and encode it ahead of the first expression."""
         if not path:
             return None, ""
         started = time.perf_counter()
         seen, view, _ = self.open(path, self.models.get(name))
         spent = (time.perf_counter() - started) * 1000
-        said = f"{seen.size[0]} x {seen.size[1]} pixels, read and encoded in {spent:.0f} ms; type sentences"
+        said = f"{seen.size[0]} x {seen.size[1]} pixels, read and encoded in {spent:.0f} ms; type expressions"
         return str(write_png(self.folder.new() / "picture.png", view)), said
 
-    def ground(self, path: str | None, sentences: str, conf: float, name: str, topk: float) -> tuple[Any, ...]:
-        """Answer the sentences, one a line: picture, status, table, score maps, files."""
-        lines = [line for line in (sentences or "").splitlines() if line.strip()]
+    def ground(self, path: str | None, expressions: str, conf: float, name: str, topk: float) -> tuple[Any, ...]:
+        """Answer the expressions, one a line: image, status, table, score maps, files."""
+        lines = [line for line in (expressions or "").splitlines() if line.strip()]
         texts = within(lines, self.limits)
         engine = self.models.get(name)
         started = time.perf_counter()
         seen, view, known = self.open(path, engine)
-        answers = engine.answer([Question(seen, tuple(texts), conf, int(topk))])[0]
+        answers = engine.answer([GroundingRequest(seen, tuple(texts), conf, int(topk))])[0]
         spent = (time.perf_counter() - started) * 1000
-        picture = drawn(view, seen.size, answers)
+        image = drawn(view, seen.size, answers)
         about = {"model": engine.name, "conf": conf, "width": seen.size[0], "height": seen.size[1]}
         folder = self.folder.new()
-        files = write_results(folder, picture, answers, about | {"picture": seen.key})
-        state = "picture already encoded" if known else "picture encoded"
+        files = write_results(folder, image, answers, about | {"picture": seen.key})
+        state = "image already encoded" if known else "image encoded"
         found = sum(bool(a.boxes) for a in answers)
         said = f"{found} of {len(answers)} found; {state}, answered in {spent:.0f} ms"
         maps = self._maps(engine, seen, view, answers, folder)
         return str(files[0]), said, compact(answers), maps, [str(f) for f in files]
 
     def _maps(
-        self, engine: Engine, seen: Seen, view: np.ndarray, answers: list[Answer], folder: Path
+        self, engine: Engine, seen: CachedImage, view: np.ndarray, answers: list[GroundingAnswer], folder: Path
     ) -> list[tuple[str, str]]:
-        """Draw the score maps of the first sentences."""
+        """Draw the score maps of the first expressions."""
         texts = [a.text for a in answers[:MAPS]]
         return [
             (str(write_png(folder / f"map{i}.png", overlay(view, m))), f"{i + 1}. {text}")
@@ -129,7 +129,7 @@ class Desk:
         ]
 
     def example(self, index: int) -> tuple[str, str]:
-        """Return the file and the sentences of an example."""
+        """Return the file and the expressions of an example."""
         path, text = self.examples()[index]
         return path, text
 
@@ -159,14 +159,14 @@ def build(desk: Desk) -> gr.Blocks:
     """
     models = desk.models
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
-        gr.Markdown("## Ask an optical or SAR picture\nOne sentence a line, one best box each, or “nothing found”.")
+        gr.Markdown("## Ask an optical or SAR image\nOne expression a line, one best box each, or “nothing found”.")
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 source = gr.File(
-                    label="Picture (PNG, JPEG, TIFF, BMP, WebP)", type="filepath", height=120, elem_id="source"
+                    label="Image (PNG, JPEG, TIFF, BMP, WebP)", type="filepath", height=120, elem_id="source"
                 )
                 texts = gr.Textbox(
-                    label="Sentences, one a line", lines=3, max_lines=12, elem_id="texts",
+                    label="Expressions, one a line", lines=3, max_lines=12, elem_id="texts",
                     placeholder="the SAR ship in the upper left", max_length=100_000,
                 )  # fmt: skip
                 go = gr.Button("Find", variant="primary", elem_id="go")
@@ -174,7 +174,7 @@ def build(desk: Desk) -> gr.Blocks:
                     0, 1, value=round(models.get(models.names[0]).conf, 3), step=0.001, elem_id="conf",
                     label="Least score of a box", info="starts at the model's calibrated threshold",
                 )  # fmt: skip
-                topk = gr.Slider(1, BOXES, value=1, step=1, label="Boxes per sentence")
+                topk = gr.Slider(1, BOXES, value=1, step=1, label="Boxes per expression")
                 model = gr.Dropdown(
                     models.names, value=models.names[0], label="Model", allow_custom_value=models.paths,
                     info="or the path of a .safetensors file" if models.paths else None,
@@ -184,9 +184,9 @@ def build(desk: Desk) -> gr.Blocks:
                     samples=desk.examples(), type="index", elem_id="examples",
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=320):
-                picture = gr.Image(
+                image = gr.Image(
                     label="Answers", interactive=False, type="filepath", elem_id="picture",
-                    elem_classes="optisar-picture", buttons=["download", "fullscreen"], alt_text="picture with boxes",
+                    elem_classes="optisar-picture", buttons=["download", "fullscreen"], alt_text="image with boxes",
                 )  # fmt: skip
                 status = gr.Textbox(label="Status", lines=2, max_lines=2, interactive=False, elem_id="status")
                 table = gr.Dataframe(
@@ -195,20 +195,20 @@ def build(desk: Desk) -> gr.Blocks:
                     column_widths=["36%", "15%", "11%", "23%", "15%"],
                 )  # fmt: skip
                 gallery = gr.Gallery(
-                    label="Score maps: yellow where the sentence fits best", columns=2, object_fit="contain",
+                    label="Score maps: yellow where the expression fits best", columns=2, object_fit="contain",
                     interactive=False, format="png", elem_id="maps", buttons=["download", "fullscreen"],
                 )  # fmt: skip
                 files = gr.File(label="Results", file_count="multiple", interactive=False, elem_id="files")
         asked: dict[str, Any] = {
             "fn": told(desk.ground),
             "inputs": [source, texts, conf, model, topk],
-            "outputs": [picture, status, table, gallery, files],
+            "outputs": [image, status, table, gallery, files],
         }
         private: dict[str, Any] = {"api_visibility": "private"}
         go.click(**asked, api_name="ground")
         conf.release(**asked, **private)
         topk.release(**asked, **private)
-        looked: dict[str, Any] = {"fn": told(desk.look), "inputs": [source, model], "outputs": [picture, status]}
+        looked: dict[str, Any] = {"fn": told(desk.look), "inputs": [source, model], "outputs": [image, status]}
         source.upload(**looked, **private)
         source.clear(lambda: (None, "", None, None, None), None, asked["outputs"], **private)
         model.change(told(desk.choose), model, conf, **private).success(**looked, **private)

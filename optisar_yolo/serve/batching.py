@@ -12,10 +12,10 @@ from typing import Any, TypeAlias
 
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.serve.answers import Answer, Question
+from optisar_yolo.serve.answers import GroundingAnswer, GroundingRequest
 from optisar_yolo.serve.limits import Limits, Refusal
 
-Answering: TypeAlias = Callable[[Sequence[Question]], list[list[Answer]]]
+Answering: TypeAlias = Callable[[Sequence[GroundingRequest]], list[list[GroundingAnswer]]]
 
 
 def busy(error: str = "the service is at its limit of waiting requests") -> Refusal:
@@ -29,7 +29,7 @@ def late(seconds: float) -> Refusal:
 
 
 @dataclass(frozen=True)
-class Job:
+class QueuedRequest:
     """A question that waits.
 
     Attributes:
@@ -38,9 +38,9 @@ class Job:
         answer: Filled in by the worker; cancelled when the client goes away.
     """
 
-    question: Question
+    question: GroundingRequest
     until: float
-    answer: Future[list[Answer]] = field(default_factory=Future)
+    answer: Future[list[GroundingAnswer]] = field(default_factory=Future)
 
 
 class Batcher:
@@ -61,7 +61,7 @@ class Batcher:
         dropped: Callable[[str], Any] = lambda _: None,
     ) -> None:
         self.answering, self.limits, self.observe, self.dropped = answering, limits, observe, dropped
-        self._queue: queue.Queue[Job | None] = queue.Queue(limits.queue)
+        self._queue: queue.Queue[QueuedRequest | None] = queue.Queue(limits.queue)
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -93,7 +93,7 @@ class Batcher:
             assert self._thread is not None
             self._thread.join(self.limits.seconds)
 
-    def submit(self, question: Question, until: float | None = None) -> Future[list[Answer]]:
+    def submit(self, question: GroundingRequest, until: float | None = None) -> Future[list[GroundingAnswer]]:
         """Put a question into the queue.
 
         Args:
@@ -101,14 +101,14 @@ class Batcher:
             until: Monotonic time after which the answer is of no use; the limit of a request from now by default.
 
         Returns:
-            The answers to come: one per sentence, or a :class:`Refusal`.
+            The answers to come: one per expression, or a :class:`Refusal`.
 
         Raises:
             Refusal: The queue is full, or the service ends.
         """
         if self._closed:
             raise busy("the service is being shut down")
-        job = Job(question, time.monotonic() + self.limits.seconds if until is None else until)
+        job = QueuedRequest(question, time.monotonic() + self.limits.seconds if until is None else until)
         try:
             self._queue.put_nowait(job)
         except queue.Full:
@@ -126,9 +126,9 @@ class Batcher:
                 self._answer(jobs)
                 self.observe(len(jobs), time.perf_counter() - started)
 
-    def _collect(self) -> tuple[list[Job], bool]:
+    def _collect(self) -> tuple[list[QueuedRequest], bool]:
         """Wait for a question and take those that come with it; False after the last batch."""
-        jobs: list[Job] = []
+        jobs: list[QueuedRequest] = []
         wait: float | None = None
         while len(jobs) < self.limits.batch:
             try:
@@ -143,7 +143,7 @@ class Batcher:
             wait = closes - time.monotonic()
         return jobs, True
 
-    def _wanted(self, job: Job) -> bool:
+    def _wanted(self, job: QueuedRequest) -> bool:
         """Drop questions whose client went away, or for which it is too late."""
         if not job.answer.set_running_or_notify_cancel():
             self.dropped("gone")
@@ -154,7 +154,7 @@ class Batcher:
             return False
         return True
 
-    def _answer(self, jobs: list[Job]) -> None:
+    def _answer(self, jobs: list[QueuedRequest]) -> None:
         """Answer a batch; where it fails, each question alone, so that one does not spoil the others."""
         try:
             answers = self.answering([job.question for job in jobs])

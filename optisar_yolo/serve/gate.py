@@ -19,7 +19,7 @@ from optisar_yolo.serve.batching import busy
 from optisar_yolo.serve.limits import MIB, Limits, Refusal
 from optisar_yolo.serve.metrics import Metrics
 
-FORM = 2 * MIB  # bytes of a request beside the picture: sentences, and what keeps the parts of a form apart
+FORM = 2 * MIB  # bytes of a request beside the image: expressions, and what keeps the parts of a form apart
 HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 
 
@@ -142,4 +142,4 @@ class Gate:
 
     def _too_large(self) -> Refusal:
         error = f"the request is too large; at most {self.limits.max_mib:g} MiB are taken"
-        return Refusal(413, error, "cut the picture into tiles or compress it")
+        return Refusal(413, error, "cut the image into tiles or compress it")

@@ -15,7 +15,7 @@ class Refusal(ValueError):
 
     Args:
         status: HTTP status that says so: 4xx where the request is at fault, 503 where the service has no room.
-        error: What is wrong, in one sentence.
+        error: What is wrong, in one expression.
         hint: What to do about it.
         retry: Seconds after which the same request may succeed.
     """
@@ -31,22 +31,22 @@ class Limits:
 
     Attributes:
         max_mib: Largest upload, MiB.
-        max_pixels: Most pixels of a picture, read from its header before anything is decoded.
-        max_sentences: Most sentences in a request.
-        max_words: Most words of a sentence.
-        max_characters: Most characters of a sentence.
+        max_pixels: Most pixels of an image, read from its header before anything is decoded.
+        max_sentences: Most expressions in a request.
+        max_words: Most words of an expression.
+        max_characters: Most characters of an expression.
         rate: Requests of one client in a time, such as ``"300/minute"``; ``"none"`` for any number.
-        queue: Requests in the service at once, those whose pictures are still being sent included.
+        queue: Requests in the service at once, those whose images are still being sent included.
         batch: Most requests that are answered together.
         window: Milliseconds that the first request of a batch waits for others.
         seconds: Time limit of a request, and that of its upload.
-        remembered: Encoded pictures that are kept for further sentences.
-        decoders: Pictures that are decoded at once.
+        remembered: Encoded images that are kept for further expressions.
+        decoders: Images that are decoded at once.
     """
 
     max_mib: float = 32
     max_pixels: int = 25_000_000
-    max_sentences: int = 64
+    max_expressions: int = 64
     max_words: int = 100
     max_characters: int = 1000
     rate: str = "300/minute"
@@ -69,39 +69,41 @@ class Limits:
 
 
 def within(texts: Sequence[str], limits: Limits) -> list[str]:
-    """Return the sentences as the model reads them.
+    """Return the expressions as the model reads them.
 
     Args:
         texts: As they were sent.
         limits: How many, how long.
 
     Returns:
-        One per sentence, without control characters and surplus white space.
+        One per expression, without control characters and surplus white space.
 
     Raises:
         Refusal: None, too many, a blank or too long one.
     """
     if not texts:
-        raise Refusal(422, "no sentence", "say what to look for, such as 'the ship in the upper left'")
-    if len(texts) > limits.max_sentences:
+        raise Refusal(422, "no expression", "say what to look for, such as 'the ship in the upper left'")
+    if len(texts) > limits.max_expressions:
         raise Refusal(
-            422, f"{len(texts)} sentences; at most {limits.max_sentences} are answered at once", "ask the rest later"
+            422,
+            f"{len(texts)} expressions; at most {limits.max_expressions} are answered at once",
+            "ask the rest later",
         )
     return [_one(text, i + 1, limits) for i, text in enumerate(texts)]
 
 
 def _one(text: str, number: int, limits: Limits) -> str:
-    """Check and clean one sentence."""
+    """Check and clean one expression."""
     if len(text) > limits.max_characters:
-        long = f"sentence {number} has {len(text)} characters; at most {limits.max_characters} are read"
+        long = f"expression {number} has {len(text)} characters; at most {limits.max_characters} are read"
         raise Refusal(422, long, "describe one object, in a few words")
     try:
         shown = clean(text)
     except ValueError as error:
         hint = "say what to look for, such as 'the ship in the upper left'"
-        raise Refusal(400, f"sentence {number} is blank", hint) from error
+        raise Refusal(400, f"expression {number} is blank", hint) from error
     words = len(shown.split())
     if words > limits.max_words:
-        long = f"sentence {number} has {words} words; at most {limits.max_words} are read"
+        long = f"expression {number} has {words} words; at most {limits.max_words} are read"
         raise Refusal(422, long, "describe one object, in a few words")
     return shown

@@ -1,4 +1,4 @@
-"""Score maps: how well each place of a picture fits a sentence, drawn over the picture."""
+"""Score maps: how well each place of an image fits an expression, drawn over the image."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import Tensor
 
 from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.serve.answers import Engine
-from optisar_yolo.serve.session import Seen
+from optisar_yolo.serve.session import CachedImage
 from optisar_yolo.visualize import Frame
 
-STRENGTH = 0.55  # of the colours over the picture
+STRENGTH = 0.55  # of the colours over the image
 RANGE = 6.0  # logits below the highest that get a colour: what has e^-6 of its odds is as good as excluded
 
 
-def score_maps(engine: Engine, seen: Seen, texts: Sequence[str]) -> list[np.ndarray]:
-    """Score every place of a picture.
+def score_maps(engine: Engine, seen: CachedImage, texts: Sequence[str]) -> list[np.ndarray]:
+    """Score every place of an image.
 
     Args:
         engine: The model.
-        seen: The picture.
-        texts: Sentences.
+        seen: The image.
+        texts: Expressions.
 
     Returns:
-        Per sentence the logits float32 [h, w] of the picture without its padding, on the grid of the finest level; the
+        Per expression the logits float32 [h, w] of the image without its padding, on the grid of the finest level; the
         highest of the levels, before candidates are compared (:mod:`optisar_yolo.explain` shows them one by one).
         Empty for an export, which does not tell its scores.
     """
@@ -47,7 +47,7 @@ def score_maps(engine: Engine, seen: Seen, texts: Sequence[str]) -> list[np.ndar
 
 
 def _levels(model: GroundingModel, scene: Encoded, feature: Tensor) -> list[np.ndarray]:
-    """Logits [H_i, W_i] of one sentence [D] on each level of the canvas, before candidates are compared."""
+    """Logits [H_i, W_i] of one expression [D] on each level of the canvas, before candidates are compared."""
     text = model.head.adapt(feature[None, None])
     looked = scene.looked or model.head.look(model.head_inputs(scene, text), scene.extent)
     return [
@@ -57,10 +57,10 @@ def _levels(model: GroundingModel, scene: Encoded, feature: Tensor) -> list[np.n
 
 
 def overlay(image: np.ndarray, logits: np.ndarray) -> np.ndarray:
-    """Draw a score map over a picture: dark where the sentence does not fit, yellow where it fits best.
+    """Draw a score map over an image: dark where the expression does not fit, yellow where it fits best.
 
     Args:
-        image: Picture uint8 [h, w, 3], BGR.
+        image: Image uint8 [h, w, 3], BGR.
         logits: Scores [h', w'] of the same area.
 
     Returns:

@@ -27,9 +27,9 @@ class Metrics:
         self.model_seconds = Histogram(
             "optisar_batch_seconds", "Time of the model for a batch", buckets=SECONDS, registry=registry
         )
-        self.sentences = Counter("optisar_sentences_total", "Sentences answered", ["found"], registry=registry)
-        self.pictures = Counter(
-            "optisar_pictures_total", "Pictures asked about: new ones, and those still remembered", ["state"],
+        self.expressions = Counter("optisar_sentences_total", "Expressions answered", ["found"], registry=registry)
+        self.images = Counter(
+            "optisar_pictures_total", "Images asked about: new ones, and those still remembered", ["state"],
             registry=registry,
         )  # fmt: skip
         self.dropped = Counter(

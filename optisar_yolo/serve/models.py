@@ -21,7 +21,7 @@ class Models:
     Args:
         names: Weights and exports that may be chosen; the first is the default.
         paths: Whether any ``.safetensors`` file of this computer may be chosen, too.
-        limits: How many pictures each keeps.
+        limits: How many images each keeps.
     """
 
     def __init__(self, names: Sequence[str], paths: bool, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""Answers as files to take home: JSON, a table as CSV, and the picture with its boxes."""
+"""Answers as files to take home: JSON, a table as CSV, and the image with its boxes."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from typing import Any
 import cv2
 import numpy as np
 
-from optisar_yolo.serve.answers import Answer
+from optisar_yolo.serve.answers import GroundingAnswer
 from optisar_yolo.utils import write_atomic
 from optisar_yolo.visualize import draw_answers
 
 COLUMNS = ("sentence", "answer", "score", "left", "top", "right", "bottom", "note")
 SHOWN = ("sentence", "answer", "score", "box", "note")
-LONGEST = 1600  # pixels of the longer side of a picture as it is shown
+LONGEST = 1600  # pixels of the longer side of an image as it is shown
 FOLDERS = 100  # of results, before the oldest go
 
 
 def shown(image: np.ndarray) -> np.ndarray:
-    """Reduce a picture [h, w, 3] to what is worth showing."""
+    """Reduce an image [h, w, 3] to what is worth showing."""
     scale = LONGEST / max(image.shape[:2])
     return image if scale >= 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def rows(answers: Sequence[Answer], digits: int = 1) -> list[list[Any]]:
-    """Return the table of the answers, pixels with so many decimals: a row per box, one per sentence without any."""
+def rows(answers: Sequence[GroundingAnswer], digits: int = 1) -> list[list[Any]]:
+    """Return the table of the answers, pixels with so many decimals: a row per box, one per expression without any."""
     table: list[list[Any]] = []
     for a in answers:
         for b in a.boxes:
@@ -41,22 +41,22 @@ def rows(answers: Sequence[Answer], digits: int = 1) -> list[list[Any]]:
     return table
 
 
-def compact(answers: Sequence[Answer]) -> list[list[Any]]:
+def compact(answers: Sequence[GroundingAnswer]) -> list[list[Any]]:
     """Return the table as the page has room for it: a box is one cell."""
     table = rows(answers, digits=0)
     return [[*row[:3], " ".join(f"{v:.0f}" for v in row[3:7] if v != ""), row[7]] for row in table]
 
 
-def drawn(view: np.ndarray, size: tuple[int, int], answers: Sequence[Answer]) -> np.ndarray:
+def drawn(view: np.ndarray, size: tuple[int, int], answers: Sequence[GroundingAnswer]) -> np.ndarray:
     """Draw the boxes.
 
     Args:
-        view: The picture as it is shown, BGR [h, w, 3].
-        size: Width and height of the picture itself.
+        view: The image as it is shown, BGR [h, w, 3].
+        size: Width and height of the image itself.
         answers: Answers about it.
 
     Returns:
-        The picture with its legend, BGR.
+        The image with its legend, BGR.
     """
     fx, fy = view.shape[1] / size[0], view.shape[0] / size[1]
     boxes = [
@@ -64,11 +64,11 @@ def drawn(view: np.ndarray, size: tuple[int, int], answers: Sequence[Answer]) ->
         for j, a in enumerate(answers)
         for b in a.boxes
     ]
-    picture = draw_answers(view, np.array(boxes).reshape(-1, 6), {j: a.text for j, a in enumerate(answers)})
-    return np.asarray(picture)[..., ::-1]
+    image = draw_answers(view, np.array(boxes).reshape(-1, 6), {j: a.text for j, a in enumerate(answers)})
+    return np.asarray(image)[..., ::-1]
 
 
-class Folder:
+class ResultFolder:
     """A temporary folder for results, which does not grow without end."""
 
     def __init__(self) -> None:
@@ -88,21 +88,23 @@ class Folder:
 
 
 def write_png(path: Path, image: np.ndarray) -> Path:
-    """Write a picture BGR [h, w, 3]."""
+    """Write an image BGR [h, w, 3]."""
     return write_atomic(path, cv2.imencode(".png", image)[1].tobytes())
 
 
-def write_results(folder: Path, image: np.ndarray, answers: Sequence[Answer], about: dict[str, Any]) -> list[Path]:
-    """Write the picture with its boxes, and the answers as JSON and CSV.
+def write_results(
+    folder: Path, image: np.ndarray, answers: Sequence[GroundingAnswer], about: dict[str, Any]
+) -> list[Path]:
+    """Write the image with its boxes, and the answers as JSON and CSV.
 
     Args:
         folder: Where to.
-        image: The drawn picture, BGR.
+        image: The drawn image, BGR.
         answers: Its answers.
         about: What else the JSON says.
 
     Returns:
-        The files, the picture first.
+        The files, the image first.
     """
     found = [
         {

@@ -48,7 +48,7 @@ def main(options: dict[str, str]) -> None:
     names = [name.strip() for name in settings["model"].split(",") if name.strip()]
     desk = Desk(Models([*names, BUNDLED_MODEL], alone, limits), limits)
     if not alone:
-        LOGGER.warning("whoever reaches this address can ask pictures; uploads and results are kept for an hour")
+        LOGGER.warning("whoever reaches this address can ask images; uploads and results are kept for an hour")
     try:
         launch(desk, settings["host"], settings["port"], share=settings["share"], browser=settings["browser"])
     except OSError as error:

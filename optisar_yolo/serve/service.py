@@ -18,13 +18,13 @@ from starlette.exceptions import HTTPException
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.api import OptiSAR
-from optisar_yolo.serve.answers import Engine, Question
+from optisar_yolo.serve.answers import Engine, GroundingRequest
 from optisar_yolo.serve.batching import Batcher, late
 from optisar_yolo.serve.gate import Gate, rate_of, response
 from optisar_yolo.serve.limits import Limits, Refusal, within
 from optisar_yolo.serve.metrics import Metrics
 from optisar_yolo.serve.schema import FAULTS, AnswerModel, Grounding
-from optisar_yolo.serve.session import Prepared, Seen, key_of
+from optisar_yolo.serve.session import CachedImage, Prepared, key_of
 from optisar_yolo.serve.uploads import check_bytes, read_upload
 from optisar_yolo.version import __version__
 
@@ -33,11 +33,11 @@ PREDICT = "/v1/predict"
 PATHS = (PREDICT, "/healthz", "/readyz", "/metrics", "/openapi.json", "/")
 GONE = 499  # nobody reads it; what the counters show of clients that went away
 LOOK = 0.2  # seconds between two looks whether the client is still there
-ABOUT = """Ask optical and SAR pictures for objects in plain words.
+ABOUT = """Ask optical and SAR images for objects in plain words.
 
     curl -F source=@port.jpg -F "text=the SAR ship in the upper left" -F "text=the harbor" http://localhost:8000/v1/predict
 
-The answer names the picture; `-F picture=NAME` instead of `source` asks more about it without sending it again."""
+The answer names the image; `-F image=NAME` instead of `source` asks more about it without sending it again."""
 
 
 def create_app(model: str | Path | OptiSAR | Engine, limits: Limits | None = None) -> FastAPI:
@@ -60,7 +60,7 @@ def create_app(model: str | Path | OptiSAR | Engine, limits: Limits | None = Non
     metrics = Metrics()
     batcher = Batcher(engine.answer, limits, metrics.batch, lambda why: metrics.dropped.labels(why).inc())
     metrics.follow("optisar_waiting", "Requests that wait for the model", lambda: batcher.waiting)
-    metrics.follow("optisar_remembered", "Encoded pictures that are kept", lambda: len(engine.seen))
+    metrics.follow("optisar_remembered", "Encoded images that are kept", lambda: len(engine.seen))
     decoders = ThreadPoolExecutor(limits.decoders, "optisar-decoder")
 
     @asynccontextmanager
@@ -77,47 +77,48 @@ def create_app(model: str | Path | OptiSAR | Engine, limits: Limits | None = Non
     _add_faults(app)
     _add_states(app, engine, batcher, metrics)
 
-    def picture_of(source: UploadFile | None, picture: str | None) -> Future[Prepared | Seen]:
-        """Return the picture to come; what is not begun can be cancelled."""
-        found: Future[Prepared | Seen] = Future()
+    def image_of(source: UploadFile | None, image: str | None) -> Future[Prepared | CachedImage]:
+        """Return the image to come; what is not begun can be cancelled."""
+        found: Future[Prepared | CachedImage] = Future()
         if source is not None:
             check_bytes(source.size or 0, limits)
             found = decoders.submit(_prepared, source.file, engine, limits)
-        elif picture is None:
-            raise Refusal(422, "no picture", "send a file as source, or the name of an earlier one as picture")
+        elif image is None:
+            raise Refusal(422, "no image", "send a file as source, or the name of an earlier one as image")
         else:
-            seen = engine.seen.get(picture)
+            seen = engine.seen.get(image)
             if seen is None:
-                raise Refusal(404, "the picture is not remembered (any more)", "send it again as source")
+                raise Refusal(404, "the image is not remembered (any more)", "send it again as source")
             found.set_result(seen)
         return found
 
-    @app.post(PREDICT, response_model=Grounding, responses=FAULTS, summary="Ask sentences about a picture")
+    @app.post(PREDICT, response_model=Grounding, responses=FAULTS, summary="Ask expressions about an image")
     async def predict(
         request: Request,
         text: Annotated[
-            list[str], Form(description="a sentence; repeat it for several", examples=[["the ship in the upper left"]])
+            list[str],
+            Form(description="an expression; repeat it for several", examples=[["the ship in the upper left"]]),
         ],
-        source: Annotated[UploadFile | None, File(description="the picture: PNG, JPEG, TIFF, BMP or WebP")] = None,
-        picture: Annotated[
-            str | None, Form(description="name of an earlier picture, instead of source", pattern="^[0-9a-f]{64}$")
+        source: Annotated[UploadFile | None, File(description="the image: PNG, JPEG, TIFF, BMP or WebP")] = None,
+        image: Annotated[
+            str | None, Form(description="name of an earlier image, instead of source", pattern="^[0-9a-f]{64}$")
         ] = None,
         conf: Annotated[
             float | None, Form(ge=0, le=1, description="least confidence of a box; the model's own by default")
         ] = None,
-        topk: Annotated[int, Form(ge=1, le=20, description="boxes per sentence")] = 1,
+        topk: Annotated[int, Form(ge=1, le=20, description="boxes per expression")] = 1,
     ) -> Any:
         texts = within(text, limits)
         until = time.monotonic() + limits.seconds
-        found = await _waited(request, picture_of(source, picture), until, limits)
-        metrics.pictures.labels("remembered" if isinstance(found, Seen) else "new").inc()
-        asked = Question(found, tuple(texts), conf, topk)
+        found = await _waited(request, image_of(source, image), until, limits)
+        metrics.images.labels("remembered" if isinstance(found, CachedImage) else "new").inc()
+        asked = GroundingRequest(found, tuple(texts), conf, topk)
         answers = await _waited(request, batcher.submit(asked, until), until, limits)
         for a in answers:
-            metrics.sentences.labels(str(bool(a.boxes)).lower()).inc()
-        width, height = asked.picture.size
+            metrics.expressions.labels(str(bool(a.boxes)).lower()).inc()
+        width, height = asked.image.size
         return Grounding(
-            picture=asked.picture.key,
+            image=asked.image.key,
             width=width,
             height=height,
             model=engine.name,
@@ -129,8 +130,8 @@ def create_app(model: str | Path | OptiSAR | Engine, limits: Limits | None = Non
     return app
 
 
-def _prepared(file: BinaryIO, engine: Engine, limits: Limits) -> Prepared | Seen:
-    """Read and decode a picture, unless it is remembered."""
+def _prepared(file: BinaryIO, engine: Engine, limits: Limits) -> Prepared | CachedImage:
+    """Read and decode an image, unless it is remembered."""
     data = file.read()
     key = key_of(data)
     return engine.seen.get(key) or Prepared.of(key, read_upload(data, limits), engine.imgsz)

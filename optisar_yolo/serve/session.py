@@ -1,4 +1,4 @@
-"""Pictures that were encoded, kept for further sentences."""
+"""Images that were encoded, kept for further expressions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from optisar_yolo.engine import Pictures, canvas
+from optisar_yolo.engine import CanvasImages, canvas
 from optisar_yolo.nn import Encoded
 
 Kept = TypeVar("Kept")
@@ -19,13 +19,13 @@ Kept = TypeVar("Kept")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A picture ready for the network.
+    """An image ready for the network.
 
     Attributes:
         key: Hash of its file.
         pixels: [3, H, W] RGB in 0..1, on its canvas.
-        extent: [4] of the unpadded picture in the canvas.
-        size: Width and height of the picture itself, pixels.
+        extent: [4] of the unpadded image in the canvas.
+        size: Width and height of the image itself, pixels.
     """
 
     key: str
@@ -35,24 +35,24 @@ class Prepared:
 
     @classmethod
     def of(cls, key: str, image: np.ndarray, imgsz: int) -> Prepared:
-        """Fit a picture uint8 [h, w, 3] BGR on its canvas, long side to imgsz."""
+        """Fit an image uint8 [h, w, 3] BGR on its canvas, long side to imgsz."""
         pixels, extent = canvas(image, imgsz)
         return cls(key, pixels, extent, (image.shape[1], image.shape[0]))
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A picture that the network has looked at.
+class CachedImage:
+    """An image that the network has looked at.
 
     Attributes:
         key: Hash of its file.
         encoded: What the network made of it, one row.
         canvas: Height and width of the canvas, pixels.
-        size: Width and height of the picture itself, pixels.
+        size: Width and height of the image itself, pixels.
     """
 
     key: str
-    encoded: Encoded | Pictures
+    encoded: Encoded | CanvasImages
     canvas: tuple[int, int]
     size: tuple[int, int]
 
@@ -89,5 +89,5 @@ class Remembered(Generic[Kept]):
 
 
 def key_of(data: bytes) -> str:
-    """Return the name of a picture: the SHA-256 of its file, 64 hex digits."""
+    """Return the name of an image: the SHA-256 of its file, 64 hex digits."""
     return hashlib.sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""Reads pictures that strangers send: the kind by the first bytes, the size by the header, and only then the pixels."""
+"""Reads images that strangers send: the kind by the first bytes, the size by the header, and only then the pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optisar_yolo.data import DataError, read_encoded
 from optisar_yolo.serve.limits import MIB, Limits, Refusal
 
 # The readers themselves, not `PIL.Image.open`: ultralytics replaces that by one that wants to install a package when it
-# meets a file that is no picture.
+# meets a file that is no image.
 READERS: tuple[tuple[bytes, str, Any], ...] = (
     (b"\x89PNG\r\n\x1a\n", "PNG", PngImagePlugin.PngImageFile),
     (b"\xff\xd8\xff", "JPEG", JpegImagePlugin.JpegImageFile),
@@ -26,7 +26,7 @@ JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"  # markers; compressed data never
 
 
 def read_upload(data: bytes, limits: Limits) -> np.ndarray:
-    """Decode a picture after its header was checked.
+    """Decode an image after its header was checked.
 
     Args:
         data: The file's content.
@@ -41,12 +41,12 @@ def read_upload(data: bytes, limits: Limits) -> np.ndarray:
     check_bytes(len(data), limits)
     width, height = header(data)
     if width * height > limits.max_pixels:
-        error = f"a picture of {width} x {height} pixels; at most {limits.max_pixels / 1e6:g} million are read"
+        error = f"an image of {width} x {height} pixels; at most {limits.max_pixels / 1e6:g} million are read"
         raise Refusal(413, error, "cut it into tiles or reduce it")
     try:
         return read_encoded(data, "picture")
     except DataError as error:
-        raise _unreadable(str(error).removeprefix("picture: ")) from error
+        raise _unreadable(str(error).removeprefix("image: ")) from error
 
 
 def check_bytes(count: int, limits: Limits) -> None:
@@ -56,14 +56,14 @@ def check_bytes(count: int, limits: Limits) -> None:
         Refusal: It is empty (400) or too large (413).
     """
     if not count:
-        raise Refusal(400, "the picture file is empty", "send the file's content")
+        raise Refusal(400, "the image file is empty", "send the file's content")
     if count > limits.max_bytes:
         error = f"an upload of {count / MIB:.1f} MiB; at most {limits.max_mib:g} MiB are taken"
-        raise Refusal(413, error, "cut the picture into tiles or compress it")
+        raise Refusal(413, error, "cut the image into tiles or compress it")
 
 
 def header(data: bytes) -> tuple[int, int]:
-    """Read the size of a picture; no pixel is decoded.
+    """Read the size of an image; no pixel is decoded.
 
     Args:
         data: The file's content.
@@ -76,19 +76,19 @@ def header(data: bytes) -> tuple[int, int]:
     """
     kind, reader = next(((k, r) for start, k, r in READERS if data.startswith(start)), ("", None))
     if reader is None or (kind == "WebP" and data[8:12] != b"WEBP"):
-        raise Refusal(415, "the file is no picture of a known kind", f"send a {KINDS} file")
+        raise Refusal(415, "the file is no image of a known kind", f"send a {KINDS} file")
     try:
-        picture = reader(BytesIO(data))
-        size = picture.size
+        image = reader(BytesIO(data))
+        size = image.size
         if kind == "PNG":
-            picture.verify()  # checksums and the end mark
+            image.verify()  # checksums and the end mark
     except Exception as error:  # hostile bytes make a parser fail in any way; all of them mean the same
         raise _unreadable(f"damaged or incomplete {kind} file") from error
     # Decoders fill what is missing of a JPEG with grey, about which an answer would be a guess.
     if kind == "JPEG" and data.rfind(JPEG_END) < data.rfind(JPEG_SCAN):
-        raise _unreadable("the JPEG file ends before the picture does")
+        raise _unreadable("the JPEG file ends before the image does")
     return int(size[0]), int(size[1])
 
 
 def _unreadable(reason: str) -> Refusal:
-    return Refusal(400, f"the picture cannot be read: {reason}", "copy or convert it again")
+    return Refusal(400, f"the image cannot be read: {reason}", "copy or convert it again")

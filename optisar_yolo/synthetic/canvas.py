@@ -18,7 +18,7 @@ ASPHALT: Colour = (96, 98, 100)
 
 @dataclass
 class Canvas:
-    """A picture being drawn, with the objects placed so far.
+    """An image being drawn, with the objects placed so far.
 
     Attributes:
         img: [h, w, 3] BGR float32.
@@ -45,7 +45,7 @@ class Canvas:
 
     @property
     def unit(self) -> float:
-        """Return the picture's scale: 1 for a shorter side of 320 pixels."""
+        """Return the image's scale: 1 for a shorter side of 320 pixels."""
         return min(self.img.shape[:2]) / 320
 
     def uniform(self, low: float, high: float) -> float:

@@ -268,7 +268,7 @@ def optical_scene(
         kind: Which of `SCENES`.
 
     Returns:
-        [h, w, 3] BGR picture, [N, 4] xyxy boxes in pixels, N category names.
+        [h, w, 3] BGR image, [N, 4] xyxy boxes in pixels, N category names.
     """
     a = rng.uniform(0, 2 * np.pi)
     canvas = Canvas(np.zeros((h, w, 3), np.float32), rng, (float(np.cos(a)), float(np.sin(a))))

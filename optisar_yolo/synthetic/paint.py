@@ -137,7 +137,7 @@ class Pen:
 
 
 def paste(img: Image, stamp: Stamp, x: float, y: float, sun: tuple[float, float] = (0.0, 0.0)) -> NDArray[np.float64]:
-    """Put a stamp on a picture and return its box.
+    """Put a stamp on an image and return its box.
 
     Args:
         img: [h, w, 3], changed in place.
@@ -147,7 +147,7 @@ def paste(img: Image, stamp: Stamp, x: float, y: float, sun: tuple[float, float]
         sun: Direction of shadows in pixels per pixel of height; none at 0, 0.
 
     Returns:
-        [4] xyxy of the visible pixels, clipped to the picture.
+        [4] xyxy of the visible pixels, clipped to the image.
     """
     n = stamp.alpha.shape[0]
     h, w = img.shape[:2]

@@ -14,7 +14,7 @@ _SPOT = np.outer((0.3, 0.95, 0.3), (0.3, 0.95, 0.3)).astype(np.float32)  # the s
 
 
 class _Echo:
-    """A radar picture being drawn as intensity, with the objects placed so far."""
+    """A radar image being drawn as intensity, with the objects placed so far."""
 
     def __init__(self, rng: np.random.Generator, h: int, w: int) -> None:
         self.rng, self.h, self.w = rng, h, w
@@ -67,7 +67,7 @@ class _Echo:
             length: In pixels.
             angle: Direction of the bow in radians.
             where: Pixels it may stand on, all when None.
-            strong: Brightness; about 1 saturates the picture.
+            strong: Brightness; about 1 saturates the image.
         """
         length = max(length, 13.0)
         at = self.spot(length / 2 + 3, where)
@@ -213,7 +213,7 @@ def radar_scene(rng: np.random.Generator, h: int, w: int, kind: int) -> tuple[ND
         kind: 0 open sea, 1 coast, 2 transmission towers.
 
     Returns:
-        [h, w, 3] grey picture in BGR, [N, 4] xyxy boxes in pixels, N category names.
+        [h, w, 3] grey image in BGR, [N, 4] xyxy boxes in pixels, N category names.
     """
     echo = _Echo(rng, h, w)
     level = float(np.exp(rng.uniform(np.log(0.004), np.log(0.14))))

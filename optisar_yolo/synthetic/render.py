@@ -1,8 +1,8 @@
 """A procedural grounding data set: rendered optical-like and SAR-like scenes with expressions, drawn on first use.
 
-It lets every part of the project run on pictures that may be published, and it can add pictures to training. The
-layout is that of the OptSAR-RSVG release, so the same loader reads it. Every picture has its own random state from
-(seed, split, number): the same seed gives the same files, and more pictures do not change the earlier ones.
+It lets every part of the project run on images that may be published, and it can add images to training. The
+layout is that of the OptSAR-RSVG release, so the same loader reads it. Every image has its own random state from
+(seed, split, number): the same seed gives the same files, and more images do not change the earlier ones.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from ultralytics.utils import TQDM
 
-from optisar_yolo.language import Scene, parse
+from optisar_yolo.language import LabelledObjects, parse
 from optisar_yolo.synthetic.optical import SCENES, optical_scene
 from optisar_yolo.synthetic.radar import radar_scene
 
@@ -31,9 +31,9 @@ NAMES = (
     "sar transmission tower", "sar ship",
 )  # fmt: skip
 _SPLITS = {"train": 0, "val": 1, "test": 2}
-_RADAR_KINDS = (0, 1, 0, 2, 1, 0, 1, 2)  # ships in three of four SAR pictures
+_RADAR_KINDS = (0, 1, 0, 2, 1, 0, 1, 2)  # ships in three of four SAR images
 _KIND_WEIGHTS = {"position": 5.0, "extreme": 3.0, "relation": 3.0, "unique": 1.0}
-_EXPRESSIONS = 5  # at most, per picture
+_EXPRESSIONS = 5  # at most, per image
 _MIN_SIDE = 5  # pixels; a scene with a smaller object is drawn anew
 _QUALITY = 93  # JPEG
 
@@ -49,7 +49,7 @@ def _expressions(
 ) -> list[tuple[int, str, str]]:
     """Return (object, expression, kind) for up to `_EXPRESSIONS` objects."""
     out: list[tuple[int, str, str]] = []
-    scene = Scene(boxes, names, size)
+    scene = LabelledObjects(boxes, names, size)
     for i in rng.permutation(len(names)).tolist():
         texts = scene.describe(i, rng)
         if texts and len(out) < _EXPRESSIONS:
@@ -61,12 +61,12 @@ def _expressions(
 
 
 def draw(seed: int, split: str, number: int, size: tuple[int, int] = (320, 448)) -> dict[str, Any]:
-    """Draw one picture of the set.
+    """Draw one image of the set.
 
     Args:
         seed: Seed of the set.
         split: "train", "val" or "test".
-        number: Running number of the picture, from 0; even ones are optical, odd ones SAR.
+        number: Running number of the image, from 0; even ones are optical, odd ones SAR.
         size: Range of the longer side in pixels, both ends included.
 
     Returns:
@@ -89,11 +89,11 @@ def draw(seed: int, split: str, number: int, size: tuple[int, int] = (320, 448))
         if expressions:
             modality = "sar" if number % 2 else "optical"
             return {"img": img, "boxes": boxes, "names": names, "modality": modality, "expressions": expressions}
-    raise RuntimeError(f"no scene with an expression for picture {number} of {split} with seed {seed} and size {size}")
+    raise RuntimeError(f"no scene with an expression for image {number} of {split} with seed {seed} and size {size}")
 
 
 def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[int, int]) -> None:
-    """Draw and write a split's pictures, labels and annotation file."""
+    """Draw and write a split's images, labels and annotation file."""
     (folder / "images" / split).mkdir(parents=True)
     (folder / "labels" / split).mkdir(parents=True)
     images: list[dict[str, Any]] = []
@@ -140,7 +140,7 @@ def render_dataset(
     Args:
         root: The folder to make; parents are made too.
         seed: Same seed, same files.
-        counts: Pictures per split; {"train": 160, "val": 40, "test": 80} when None.
+        counts: Images per split; {"train": 160, "val": 40, "test": 80} when None.
         size: Range of the longer side in pixels.
 
     Raises:

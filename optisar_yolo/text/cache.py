@@ -22,12 +22,12 @@ from ultralytics.utils import LOGGER, USER_CONFIG_DIR
 
 from optisar_yolo.text.encoder import TextEncoder, check_texts
 
-CHUNK = 512  # sentences between two moves of the progress bar
-MANY = 1024  # from so many new sentences on, a progress bar is worth its line
+CHUNK = 512  # expressions between two moves of the progress bar
+MANY = 1024  # from so many new expressions on, a progress bar is worth its line
 
 
 class TextBank:
-    """Vectors of sentences, remembered.
+    """Vectors of expressions, remembered.
 
     Attributes:
         encoder: the text encoder.
@@ -58,33 +58,33 @@ class TextBank:
         return self._places[0] if self._places else None
 
     def __len__(self) -> int:
-        """Number of sentences known."""
+        """Number of expressions known."""
         return len(self._known)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Vectors of sentences; unknown ones are encoded and remembered, but not written to disk before `save`.
+        """Vectors of expressions; unknown ones are encoded and remembered, but not written to disk before `save`.
 
         Args:
-            texts: N sentences, N >= 1; repeats are fine.
+            texts: N expressions, N >= 1; repeats are fine.
 
         Returns:
             float32 [N, D], each row of length 1.
 
         Raises:
-            TextError: a record is no sentence.
+            TextError: a record is no expression.
         """
         clean = check_texts(texts)
         self._learn(clean)
         return torch.stack([self._known[t] for t in clean])
 
     def precompute(self, texts: Sequence[str]) -> None:
-        """Encode all unknown sentences, with a progress bar if they are many, and save.
+        """Encode all unknown expressions, with a progress bar if they are many, and save.
 
         Args:
-            texts: sentences; may be empty.
+            texts: expressions; may be empty.
 
         Raises:
-            TextError: a record is no sentence.
+            TextError: a record is no expression.
         """
         if len(texts):
             self._learn(check_texts(texts))
@@ -165,7 +165,7 @@ class TextBank:
 def _locked(place: Path) -> Iterator[None]:
     """Hold the file's lock, so that of two processes that save at once the second merges what the first wrote.
 
-    Where the system or the file system has no such locks, saving is still whole; the loser's sentences are then
+    Where the system or the file system has no such locks, saving is still whole; the loser's expressions are then
     encoded again.
     """
     place.parent.mkdir(parents=True, exist_ok=True)

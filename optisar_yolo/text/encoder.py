@@ -1,4 +1,4 @@
-"""What every text encoder is: a list of sentences in, unit vectors out, whatever the sentences' neighbours are."""
+"""What every text encoder is: a list of expressions in, unit vectors out, whatever the expressions' neighbours are."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from torch.nn import functional as F
 from ultralytics.utils import LOGGER
 
 PREPROCESSING = "2"
-"""Part of every fingerprint: raise it when sentences are cleaned or tokenised otherwise, so that old caches rest."""
+"""Part of every fingerprint: raise it when expressions are cleaned or tokenised otherwise, so that old caches rest."""
 BATCH = 128
 _warned: set[str] = set()
 
 
 class TextError(ValueError):
-    """A sentence that cannot be encoded, or an encoder that cannot be had; the message names it and the remedy."""
+    """An expression that cannot be encoded, or an encoder that cannot be had; the message names it and the remedy."""
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:
-    """Look through sentences before they are encoded.
+    """Look through expressions before they are encoded.
 
     Args:
-        texts: sentences, at least one.
+        texts: expressions, at least one.
 
     Returns:
-        The sentences with outer blanks removed and inner blanks made single.
+        The expressions with outer blanks removed and inner blanks made single.
 
     Raises:
         TextError: the list is a lone string, empty, or a record in it is no string or blank; the message gives its
@@ -58,7 +58,7 @@ class TextEncoder(ABC):
         width: length D of a vector.
         fingerprint: hex digest of weights, tokenizer and preprocessing; two encoders that differ in any of them
             differ here.
-        max_tokens: longest token sequence, start and end marks included; the rest of a sentence is cut off.
+        max_tokens: longest token sequence, start and end marks included; the rest of an expression is cut off.
         net: the network.
         device: where it is.
     """
@@ -71,19 +71,19 @@ class TextEncoder(ABC):
     device = torch.device("cpu")
 
     def to(self, device: torch.device) -> TextEncoder:
-        """Move the network: a training rewords sentences all the time, which a GPU encodes far faster."""
+        """Move the network: a training rewords expressions all the time, which a GPU encodes far faster."""
         self.net.to(device)
         self.device = device
         return self
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Encode sentences; a vector does not depend on the other sentences.
+        """Encode expressions; a vector does not depend on the other expressions.
 
-        Sentences too long are cut, with one warning per process and encoder.
+        Expressions too long are cut, with one warning per process and encoder.
 
         Args:
-            texts: N sentences, N >= 1.
+            texts: N expressions, N >= 1.
 
         Returns:
             float32 [N, D] on the CPU, each row of length 1.

@@ -3,7 +3,7 @@
 The paper (OptiSAR-Net++, text branch) uses MobileCLIP2-B; here it is one of three choices. `pocket` travels with the
 package, `mobileclip2:b` needs Apple's weights, `sbert:<name or folder>` takes any sentence-transformers model.
 Encoders are
-frozen: their vectors are computed once per sentence and cached (`optisar_yolo.text.cache`).
+frozen: their vectors are computed once per expression and cached (`optisar_yolo.text.cache`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ project's own student of a sentence-transformers teacher (see `optisar_yolo.text
 WordPiece vocabulary in a factorised table (after ALBERT, Lan et al. 2020), a few pre-norm transformer layers, and two
 poolings (mean and learned attention).
 
-Keeping the whole vocabulary is what lets it read words that no training sentence held.
+Keeping the whole vocabulary is what lets it read words that no training expression held.
 """
 
 from __future__ import annotations

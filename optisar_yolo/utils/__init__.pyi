@@ -1,12 +1,5 @@
 from .arguments import (
-    BUILD_MODEL as BUILD_MODEL,
-    BUNDLED_MODEL as BUNDLED_MODEL,
-    HELP_WORDS as HELP_WORDS,
-    UsageError as UsageError,
-    check_known as check_known,
-    nearest as nearest,
     parse as parse,
-    plain as plain,
     require as require,
     typed as typed,
 )
@@ -25,4 +18,18 @@ from .files import (
     appearing as appearing,
     is_part as is_part,
     write_atomic as write_atomic,
+)
+from .options import (
+    BUILD_MODEL as BUILD_MODEL,
+    BUNDLED_MODEL as BUNDLED_MODEL,
+    Command as Command,
+    HELP_WORDS as HELP_WORDS,
+    Option as Option,
+    SettingError as SettingError,
+    UsageError as UsageError,
+    check_known as check_known,
+    nearest as nearest,
+    option_lines as option_lines,
+    plain as plain,
+    weights_of as weights_of,
 )

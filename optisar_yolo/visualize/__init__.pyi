@@ -1,6 +1,6 @@
 from .draw import (
-    PALETTE as PALETTE,
     GroundingResults as GroundingResults,
+    PALETTE as PALETTE,
     draw_answers as draw_answers,
 )
 from .figures import (

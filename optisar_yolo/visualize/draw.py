@@ -1,4 +1,4 @@
-"""Answers drawn on the picture: a box for each sentence, and the sentences in a legend below."""
+"""Answers drawn on the image: a box for each expression, and the expressions in a legend below."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ PALETTE = ("#ffb000", "#00c2ff", "#ff4f9a", "#66e36f", "#b28dff", "#ff7a3d", "#f
 LEGEND = "#16202c"
 NOTHING = "#8c98a6"
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # matplotlib brings it; most scripts
-MIN_WIDTH = 320  # pixels; smaller pictures are enlarged, so that sentences can be read
+MIN_WIDTH = 320  # pixels; smaller images are enlarged, so that expressions can be read
 
 
 class GroundingResults(Results):
-    """Ultralytics' results, drawn with their sentences."""
+    """Ultralytics' results, drawn with their expressions."""
 
     def new(self) -> GroundingResults:
         """An empty copy, as ultralytics' own conversions need it."""
@@ -28,7 +28,7 @@ class GroundingResults(Results):
         return result
 
     def verbose(self) -> str:
-        """The sentences that got a box, as the log line of a picture shows them."""
+        """The expressions that got a box, as the log line of an image shows them."""
         if self.boxes is None or not len(self.boxes):
             return "(nothing found), "
         return "".join(f'"{self.names[int(j)]}" {c:.2f}, ' for c, j in self.boxes.data[:, 4:6].tolist())
@@ -43,19 +43,19 @@ class GroundingResults(Results):
         filename: str | Path | None = None,
         **kwargs: Any,
     ) -> np.ndarray | Image.Image:
-        """Draw the boxes, and below the picture each sentence with its confidence or "nothing found".
+        """Draw the boxes, and below the image each expression with its confidence or "nothing found".
 
         Args:
             *args: Ultralytics' drawing options, which have no meaning here.
-            img: Draw on this picture instead (BGR).
-            pil: Return a PIL picture.
+            img: Draw on this image instead (BGR).
+            pil: Return a PIL image.
             show: Open it in a window.
             save: Write it to ``filename``.
-            filename: Where to; ``results_<picture>`` by default.
+            filename: Where to; ``results_<image>`` by default.
             **kwargs: As ``args``.
 
         Returns:
-            The drawing, BGR [h, w, 3] unless ``pil``; taller than the picture by its legend.
+            The drawing, BGR [h, w, 3] unless ``pil``; taller than the image by its legend.
         """
         drawing = draw_answers(self.orig_img if img is None else img, self.boxes.data.cpu().numpy(), self.names)
         if show:
@@ -65,43 +65,41 @@ class GroundingResults(Results):
         return drawing if pil else np.asarray(drawing)[..., ::-1].copy()
 
 
-def draw_answers(image: np.ndarray, boxes: np.ndarray, sentences: dict[int, str]) -> Image.Image:
+def draw_answers(image: np.ndarray, boxes: np.ndarray, expressions: dict[int, str]) -> Image.Image:
     """Draw answers.
 
     Args:
-        image: Picture [h, w, 3], BGR.
-        boxes: [n, 6]: xyxy in pixels, confidence, index of the sentence.
-        sentences: By index.
+        image: Image [h, w, 3], BGR.
+        boxes: [n, 6]: xyxy in pixels, confidence, index of the expression.
+        expressions: By index.
 
     Returns:
-        The picture with its legend.
+        The canvas with its legend.
     """
-    picture = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
-    scale = max(MIN_WIDTH / picture.width, 1.0)
+    canvas = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
+    scale = max(MIN_WIDTH / canvas.width, 1.0)
     if scale > 1:
-        picture = picture.resize(
-            (round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC
-        )
-    size = max(round(min(picture.size) / 28), 11)
+        canvas = canvas.resize((round(canvas.width * scale), round(canvas.height * scale)), Image.Resampling.BICUBIC)
+    size = max(round(min(canvas.size) / 28), 11)
     font = ImageFont.truetype(FONT, size)
-    best = {j: max((float(b[4]) for b in boxes if int(b[5]) == j), default=None) for j in sentences}
+    best = {j: max((float(b[4]) for b in boxes if int(b[5]) == j), default=None) for j in expressions}
     lines: list[tuple[int, str]] = []
-    per_line = max(int((picture.width - 3 * size) / (0.55 * size)), 12)
-    for j, text in sentences.items():
+    per_line = max(int((canvas.width - 3 * size) / (0.55 * size)), 12)
+    for j, text in expressions.items():
         said = f"{text}: " + ("nothing found" if best[j] is None else f"{best[j]:.2f}")
         wrapped = textwrap.wrap(said, per_line)
         lines += [(j, wrapped[0]), *((-1 - j, w) for w in wrapped[1:])]
     step = round(size * 1.5)
-    out = Image.new("RGB", (picture.width, picture.height + step * len(lines) + size), LEGEND)
-    out.paste(picture)
+    out = Image.new("RGB", (canvas.width, canvas.height + step * len(lines) + size), LEGEND)
+    out.paste(canvas)
     pen = ImageDraw.Draw(out)
-    width = max(round(min(picture.size) / 200), 2)
+    width = max(round(min(canvas.size) / 200), 2)
     for x1, y1, x2, y2, _, j in boxes.tolist():
         corners = [v * scale for v in (x1, y1, x2, y2)]
         grown = [corners[0] - width, corners[1] - width, corners[2] + width, corners[3] + width]
         pen.rectangle(grown, outline="black", width=1)
         pen.rectangle([g + d for g, d in zip(grown, (1, 1, -1, -1), strict=True)], outline=_colour(int(j)), width=width)
-    y = picture.height + size // 2
+    y = canvas.height + size // 2
     for j, text in lines:
         own = j if j >= 0 else -1 - j
         if j >= 0:

@@ -1,4 +1,4 @@
-"""Where the cells of a network's map lie on the picture; the grey padding around the picture is cut off."""
+"""Where the cells of a network's map lie on the image; the grey padding around the image is cut off."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from optisar_yolo.data import to_canvas
 
 
 class Frame(NamedTuple):
-    """A picture in the network's canvas.
+    """An image in the network's canvas.
 
     Attributes:
-        size: Width and height of the picture, pixels.
+        size: Width and height of the image, pixels.
         canvas: Height and width of the canvas, pixels.
-        extent: [4] left, top, right and bottom of the picture as shares of the canvas.
+        extent: [4] left, top, right and bottom of the image as shares of the canvas.
     """
 
     size: tuple[int, int]
@@ -25,40 +25,40 @@ class Frame(NamedTuple):
 
     @property
     def inside(self) -> NDArray[np.float64]:
-        """The picture in the canvas, [4] xyxy in canvas pixels."""
+        """The image in the canvas, [4] xyxy in canvas pixels."""
         return self.extent.astype(np.float64) * np.tile(self.canvas[::-1], 2)
 
     def on_canvas(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Boxes [N, 4] xyxy in pixels of the picture to canvas pixels."""
+        """Boxes [N, 4] xyxy in pixels of the image to canvas pixels."""
         shares = to_canvas(boxes, self.size, self.extent).astype(np.float64)
         return shares * np.tile(self.canvas[::-1], 2)
 
-    def to_picture(self, x: float, y: float) -> tuple[float, float]:
-        """A point in canvas pixels to pixels of the picture; points of the padding lie outside of it."""
+    def to_image(self, x: float, y: float) -> tuple[float, float]:
+        """A point in canvas pixels to pixels of the image; points of the padding lie outside of it."""
         left, top, right, bottom = self.inside
         return (x - left) * self.size[0] / (right - left), (y - top) * self.size[1] / (bottom - top)
 
     def edges(self, shape: tuple[int, int], cell: tuple[float, float]) -> tuple[float, float, float, float]:
-        """Place a map on the picture.
+        """Place a map on the image.
 
         Args:
             shape: Rows and columns of the map, whose first cell begins at the canvas' corner.
             cell: Height and width of a cell, canvas pixels.
 
         Returns:
-            Left, right, bottom and top of the map in pixels of the picture, as matplotlib's ``imshow`` takes them.
+            Left, right, bottom and top of the map in pixels of the image, as matplotlib's ``imshow`` takes them.
         """
-        left, top = self.to_picture(0, 0)
-        right, bottom = self.to_picture(shape[1] * cell[1], shape[0] * cell[0])
+        left, top = self.to_image(0, 0)
+        right, bottom = self.to_image(shape[1] * cell[1], shape[0] * cell[0])
         return left, right, bottom, top
 
     def grid(self, stride: float) -> tuple[int, int]:
-        """Rows and columns of a map of this stride (canvas pixels) that covers the picture alone."""
+        """Rows and columns of a map of this stride (canvas pixels) that covers the image alone."""
         left, top, right, bottom = self.inside
         return max(round((bottom - top) / stride), 1), max(round((right - left) / stride), 1)
 
     def cut(self, values: NDArray[np.float32], cell: tuple[float, float], shape: tuple[int, int]) -> np.ndarray:
-        """Lay a map on a grid that covers the picture alone; each cell gets the value under its centre, unblended.
+        """Lay a map on a grid that covers the image alone; each cell gets the value under its centre, unblended.
 
         Args:
             values: [..., h, w] over the canvas.
@@ -83,7 +83,7 @@ class Frame(NamedTuple):
         Args:
             shape: Rows and columns of the map.
             cell: Height and width of its cells, canvas pixels.
-            box: [4] xyxy in canvas pixels, of positive area; the whole picture without its padding by default.
+            box: [4] xyxy in canvas pixels, of positive area; the whole image without its padding by default.
 
         Returns:
             [rows, columns], the shares of the box's area; their sum is 1.

@@ -1,4 +1,4 @@
-"""A static page that lists pictures and tables. All text is escaped."""
+"""A static page that lists images and tables. All text is escaped."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from optisar_yolo.utils import write_atomic
 
 @dataclass(frozen=True)
 class Section:
-    """One part of a page: a heading, a paragraph, a monospace table and pictures with captions; each may be empty."""
+    """One part of a page: a heading, a paragraph, a monospace table and images with captions; each may be empty."""
 
     heading: str
     text: str = ""
     table: str = ""
-    pictures: Sequence[tuple[Path, str]] = ()
+    images: Sequence[tuple[Path, str]] = ()
 
 
 def write_index(folder: str | Path, title: str, sections: Sequence[Section]) -> Path:
-    """Write index.html, a static page that lists pictures and tables; all text is escaped.
+    """Write index.html, a static page that lists images and tables; all text is escaped.
 
     Args:
-        folder: The page's folder; pictures are linked relative to it and should lie in it.
+        folder: The page's folder; images are linked relative to it and should lie in it.
         title: Heading of the page.
         sections: Its parts, in order.
 
@@ -35,7 +35,7 @@ def write_index(folder: str | Path, title: str, sections: Sequence[Section]) -> 
         The page's path.
 
     Raises:
-        FileNotFoundError: A picture does not exist.
+        FileNotFoundError: An image does not exist.
         OSError: The folder cannot be written.
     """
     folder = Path(folder)
@@ -45,15 +45,15 @@ def write_index(folder: str | Path, title: str, sections: Sequence[Section]) -> 
         body += [f"<p>{escape(section.text)}</p>"] if section.text else []
         body += [f"<pre>{escape(section.table)}</pre>"] if section.table else []
         figures = []
-        for path, caption in section.pictures:
+        for path, caption in section.images:
             if not Path(path).is_file():
-                raise FileNotFoundError(f"{path}: picture for {folder / 'index.html'} does not exist")
+                raise FileNotFoundError(f"{path}: image for {folder / 'index.html'} does not exist")
             link = escape(quote(Path(os.path.relpath(path, folder)).as_posix()))
             figures.append(
                 f'<figure><a href="{link}"><img src="{link}" alt="{escape(caption)}" loading="lazy"></a>'
                 f"<figcaption>{escape(caption)}</figcaption></figure>"
             )
-        body += ['<div class="pictures">', *figures, "</div>"] if figures else []
+        body += ['<div class="images">', *figures, "</div>"] if figures else []
         body.append("</section>")
     page = _PAGE.substitute(title=escape(title), body="\n".join(body))
     return write_atomic(folder / "index.html", page)
@@ -69,7 +69,7 @@ _PAGE = Template("""<!doctype html>
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
 pre { overflow-x: auto; padding: 0.8rem 1rem; border: 1px solid #8884; border-radius: 6px; line-height: 1.35; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); gap: 1.2rem; }
+.images { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)); gap: 1.2rem; }
 figure { margin: 0; }
 img { width: 100%; height: auto; border-radius: 6px; }
 figcaption { overflow-wrap: anywhere; }

@@ -1,4 +1,4 @@
-"""Panels of the explanations' figures: the picture, a map over it with its colour bar, boxes with a halo."""
+"""Panels of the explanations' figures: the image, a map over it with its colour bar, boxes with a halo."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ultralytics.utils import LOGGER
 
 from optisar_yolo.visualize.figures import save_figure
 
-PANEL_WIDTH, TALLEST = 2.6, 3.2  # inches: of a panel, and the most that a tall picture may take
+PANEL_WIDTH, TALLEST = 2.6, 3.2  # inches: of a panel, and the most that a tall image may take
 PANEL_GAP = 0.15  # inches between panels without colour bars
 HEADING, BOLD = 12, 1.15  # points of a figure's title, and how much wider bold letters are
 BAR, PANEL_TITLE, PANEL_HEAD, LINE, MARGIN = (
@@ -33,11 +33,11 @@ BAR, PANEL_TITLE, PANEL_HEAD, LINE, MARGIN = (
     0.15,
 )  # inches: colour bar, a panel's and the figure's title
 LEAST_TICK, MOST_TICK = 0.02, 1000  # a colour bar that ends outside of these has a power of ten
-PIXELS = 480  # longest side of a drawn picture
-LINES = 3  # of a sentence above a row of panels
+PIXELS = 480  # longest side of a drawn image
+LINES = 3  # of an expression above a row of panels
 LETTER = 0.0078  # inches: mean width of a letter per point of its size, a little more than that of English text
 PANEL_SHORTEST = 1.15  # inches that a row takes at least: as much as the label of a colour bar needs
-VEIL = 0.62  # opacity of a map over its picture
+VEIL = 0.62  # opacity of a map over its image
 FOUND, BELOW = "#ffffff", "#c0c0c0"
 # Fonts with the signs that matplotlib's own lacks, where one of them is installed.
 MORE_FONTS = (
@@ -47,12 +47,12 @@ MORE_FONTS = (
 
 
 def board(rows: int, columns: int, size: tuple[int, int], title: str, lines: int) -> tuple[Figure, list[list[Axes]]]:
-    """Lay out panels for maps of one picture, with room for text above each row and a colour bar beside each panel.
+    """Lay out panels for maps of one image, with room for text above each row and a colour bar beside each panel.
 
     Args:
         rows: Of panels.
         columns: Of panels.
-        size: Width and height of the picture, pixels.
+        size: Width and height of the image, pixels.
         title: Heading of the figure.
         lines: Of text above each row.
 
@@ -122,11 +122,11 @@ def _letters(text: str, width: float, size: float) -> int:
 
 
 def backdrop(axes: Axes, image: np.ndarray, title: str, grey: bool = True, room: float = PANEL_WIDTH + 0.4) -> None:
-    """Show a picture, and its pixels become the panel's coordinates.
+    """Show an image, and its pixels become the panel's coordinates.
 
     Args:
         axes: The panel.
-        image: Picture uint8 [h, w, 3] BGR.
+        image: Image uint8 [h, w, 3] BGR.
         title: Of the panel.
         grey: Without its colours, under a map.
         room: Inches that the title may take.
@@ -145,12 +145,12 @@ def backdrop(axes: Axes, image: np.ndarray, title: str, grey: bool = True, room:
 
 
 def heat(axes: Axes, values: np.ndarray, edges: tuple[float, float, float, float], smooth: bool, **look: Any) -> Any:
-    """Lay a map [h, w] over a panel's picture; what lies over padding is cut off.
+    """Lay a map [h, w] over a panel's image; what lies over padding is cut off.
 
     Args:
-        axes: The panel, with its picture.
+        axes: The panel, with its image.
         values: The map.
-        edges: Left, right, bottom and top of it in pixels of the picture.
+        edges: Left, right, bottom and top of it in pixels of the image.
         smooth: Blend from cell to cell.
         **look: ``cmap``, ``vmin``, ``vmax``.
     """
@@ -163,11 +163,11 @@ def heat(axes: Axes, values: np.ndarray, edges: tuple[float, float, float, float
 
 
 def bar(axes: Axes, image: Any, label: str) -> None:
-    """Put a map's colour bar beside its panel, as tall as the picture is drawn."""
+    """Put a map's colour bar beside its panel, as tall as the image is drawn."""
     figure: Any = axes.figure
     share, (wide, high) = axes.get_position(), figure.get_size_inches()
     width, height = abs(np.subtract(*axes.get_xlim())), abs(np.subtract(*axes.get_ylim()))
-    drawn, tall = share.width * wide, share.height * high  # inches that the picture takes
+    drawn, tall = share.width * wide, share.height * high  # inches that the image takes
     if axes.get_aspect() != "auto":
         drawn = min(drawn, tall * width / height)
         tall = drawn * height / width
@@ -188,7 +188,7 @@ def bar(axes: Axes, image: Any, label: str) -> None:
 
 
 def outline(axes: Axes, box: np.ndarray, found: bool) -> None:
-    """Draw an answer [4] xyxy in pixels of the picture: solid, or dashed where it is below the threshold."""
+    """Draw an answer [4] xyxy in pixels of the image: solid, or dashed where it is below the threshold."""
     x1, y1, x2, y2 = (float(v) for v in box)
     shape = Rectangle(
         (x1, y1), x2 - x1, y2 - y1, fill=False, linewidth=1.8, edgecolor=FOUND if found else BELOW,

@@ -1,4 +1,4 @@
-"""Sheets of pictures with boxes and sentences: answers of a validation, and samples of a training batch."""
+"""Sheets of images with boxes and expressions: answers of a validation, and samples of a training batch."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from optisar_yolo.data import Case, DataError, predicted_box, read_image
 
 TRUE, PREDICTED = "#2fd62f", "#ff3030"
 COLUMNS = 4  # panels beside each other
-WIDTH, GAP, TEXT, MARGIN = 3.5, 0.14, 0.74, 0.55  # inches: panel, space between, sentence, title and key
-TALLEST = 1.3  # a panel's height in widths; taller pictures are shown narrower
-PIXELS = 420  # longest side of a drawn picture: legible, and a sheet stays at about 2 MB
-WRAP = 56  # characters of a sentence per line
-INSET = 0.38  # the magnified inset's side as a share of the picture's shorter one
+WIDTH, GAP, TEXT, MARGIN = 3.5, 0.14, 0.74, 0.55  # inches: panel, space between, expression, title and key
+TALLEST = 1.3  # a panel's height in widths; taller images are shown narrower
+PIXELS = 420  # longest side of a drawn image: legible, and a sheet stays at about 2 MB
+WRAP = 56  # characters of an expression per line
+INSET = 0.38  # the magnified inset's side as a share of the image's shorter one
 CONTEXT = 3.0  # sides of the true box that the inset shows
 MAGNIFIED = 1.5  # an inset that magnifies less is left out
-LINE = 0.18  # inches: a line of a training picture's sentences
-OBJECTS = ("#2fd62f", "#ffb000", "#4cc9f0", "#ff5db1", "#a06bff")  # colours of objects and their sentences
+LINE = 0.18  # inches: a line of a training image's expressions
+OBJECTS = ("#2fd62f", "#ffb000", "#4cc9f0", "#ff5db1", "#a06bff")  # colours of objects and their expressions
 
 
 def draw_sheet(cases: Sequence[Case], title: str) -> Figure:
-    """Draw cases as panels: the picture with the true box (solid) and the predicted box (dashed), and the sentence.
+    """Draw cases as panels: the image with the true box (solid) and the predicted box (dashed), and the expression.
 
     Args:
         cases: At least one case.
@@ -40,10 +40,10 @@ def draw_sheet(cases: Sequence[Case], title: str) -> Figure:
     Returns:
         The figure, to be saved.
     """
-    pictures = [_load(case.path) for case in cases]
-    figure, panels = _panels([p.shape for p in pictures], TEXT)
-    for axes, case, picture in zip(panels, cases, pictures, strict=True):
-        _answer(axes, case, picture)
+    images = [_load(case.path) for case in cases]
+    figure, panels = _panels([p.shape for p in images], TEXT)
+    for axes, case, image in zip(panels, cases, images, strict=True):
+        _answer(axes, case, image)
     keys = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=TRUE, linewidth=2.5, label="true box")]
     keys.append(
         Rectangle((0, 0), 1, 1, fill=False, edgecolor=PREDICTED, linewidth=2, linestyle="--", label="predicted box")
@@ -55,15 +55,15 @@ def draw_sheet(cases: Sequence[Case], title: str) -> Figure:
 
 
 def batch_sheet(batch: dict[str, Any], count: int = 8) -> Figure:
-    """Draw the first pictures of a training batch as the network sees them, with their objects and true sentences.
+    """Draw the first images of a training batch as the network sees them, with their objects and true expressions.
 
-    An object without a sentence of its own, and any beyond the fifth sentence, has a thin white box.
+    An object without an expression of its own, and any beyond the fifth expression, has a thin white box.
 
     Args:
         batch: ``img`` [B, 3, H, W] RGB, uint8 or float in 0..1; ``bboxes`` [N, 4] xywh as shares of the canvas;
-            ``batch_idx`` [N]; ``targets`` [N, T], 1 where a sentence means the object; ``texts``, B lists of T
-            sentences.
-        count: Pictures at most.
+            ``batch_idx`` [N]; ``targets`` [N, T], 1 where an expression means the object; ``texts``, B lists of T
+            expressions.
+        count: Images at most.
 
     Returns:
         The figure, to be saved.
@@ -76,7 +76,7 @@ def batch_sheet(batch: dict[str, Any], count: int = 8) -> Figure:
     corners = np.stack(
         [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height], axis=1
     )  # [N, 4] xywh, pixels
-    # For each picture its sentences, and for each object the first that means it, by place in that list.
+    # For each image its expressions, and for each object the first that means it, by place in that list.
     said: list[list[str]] = [[] for _ in images]
     place = np.full(len(owner), -1)
     for row, number in enumerate(owner.tolist()):
@@ -99,7 +99,7 @@ def batch_sheet(batch: dict[str, Any], count: int = 8) -> Figure:
             shape.set_path_effects([withStroke(linewidth=line + 1.2, foreground="black")])
             axes.add_patch(shape)
         for line_number, (text, colour) in enumerate(reversed(list(zip(said[number], OBJECTS, strict=False)))):
-            at = (0, 4 + 72 * LINE * line_number)  # points above the picture
+            at = (0, 4 + 72 * LINE * line_number)  # points above the image
             short = textwrap.shorten(text, WRAP, placeholder=" …")
             for offset, mark, ink in ((0, "\N{BLACK SQUARE}", colour), (11, short, "black")):
                 axes.annotate(
@@ -116,10 +116,10 @@ def batch_sheet(batch: dict[str, Any], count: int = 8) -> Figure:
 
 
 def _panels(shapes: Sequence[tuple[int, ...]], text: float) -> tuple[Figure, list[Axes]]:
-    """Lay out panels in rows, each as tall as its tallest picture, with room for text above each.
+    """Lay out panels in rows, each as tall as its tallest image, with room for text above each.
 
     Args:
-        shapes: Height and width of each picture.
+        shapes: Height and width of each image.
         text: Room above a panel in inches.
     """
     columns = min(COLUMNS, len(shapes))
@@ -141,7 +141,7 @@ def _panels(shapes: Sequence[tuple[int, ...]], text: float) -> tuple[Figure, lis
 
 
 def _load(path: Path) -> np.ndarray:
-    """Read a picture; one that has become unreadable since is shown as a grey field, and its caption says so."""
+    """Read an image; one that has become unreadable since is shown as a grey field, and its caption says so."""
     try:
         return read_image(path)
     except DataError:
@@ -149,11 +149,11 @@ def _load(path: Path) -> np.ndarray:
 
 
 def _answer(axes: Axes, case: Case, image: np.ndarray) -> None:
-    """Draw one case: the whole picture, since sentences speak of places in it, and a small target magnified."""
+    """Draw one case: the whole image, since expressions speak of places in it, and a small target magnified."""
     words = textwrap.wrap(f"“{case.caption}”", WRAP, max_lines=3, placeholder=" …")
     found = "no box" if predicted_box(case) is None else f"IoU {case.iou:.2f}"
     sure = "" if predicted_box(case) is None or not math.isfinite(case.conf) else f", conf {case.conf:.2f}"
-    # Sentences are no mathematics: a dollar sign must not start a formula.
+    # Expressions are no mathematics: a dollar sign must not start a formula.
     axes.set_title("\n".join([*words, f"{found}{sure}  ·  {case.path.name}"]), fontsize=8.5, pad=4, parse_math=False)
     height, width = image.shape[:2]
     _draw(axes, case, image, (0, 0, width, height))
@@ -181,7 +181,7 @@ def _free_corner(case: Case, width: int, height: int) -> tuple[int, int]:
 
 
 def _draw(axes: Axes, case: Case, image: np.ndarray, view: tuple[float, float, float, float]) -> None:
-    """Draw a part of the picture, and the boxes over it; coordinates stay those of the picture."""
+    """Draw a part of the image, and the boxes over it; coordinates stay those of the image."""
     x1, y1, x2, y2 = math.floor(view[0]), math.floor(view[1]), math.ceil(view[2]), math.ceil(view[3])
     part = image[y1:y2, x1:x2]
     scale = PIXELS / max(part.shape[:2])

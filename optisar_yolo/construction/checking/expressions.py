@@ -10,11 +10,11 @@ import numpy as np
 
 from optisar_yolo.construction.checking.findings import Findings
 from optisar_yolo.data import SAME_BOX, Box
-from optisar_yolo.language import Scene
+from optisar_yolo.language import LabelledObjects
 
 
 @dataclass
-class Note:
+class ExpressionNote:
     """An annotation that can be used: its box in pixels (xyxy), its category's name, its caption or ""."""
 
     label: str
@@ -32,14 +32,14 @@ class Told:
 
 
 def check_expressions(
-    notes: Sequence[Note], more: Sequence[tuple[Box, str]], size: tuple[float, float], findings: Findings
+    notes: Sequence[ExpressionNote], more: Sequence[tuple[Box, str]], size: tuple[float, float], findings: Findings
 ) -> Told:
-    """Check the expressions of one picture.
+    """Check the expressions of one image.
 
     Args:
         notes: Its annotations.
         more: Boxes (xyxy in pixels) and categories of its further objects, which nobody described.
-        size: (width, height) of the picture in pixels.
+        size: (width, height) of the image in pixels.
         findings: Gets what is found.
 
     Returns:
@@ -53,7 +53,7 @@ def check_expressions(
     first = _first_of_each(boxes, kinds)
     kept = np.unique(first)
     place = {int(row): i for i, row in enumerate(kept)}
-    scene = Scene(boxes[kept], kinds[kept].tolist(), size)
+    scene = LabelledObjects(boxes[kept], kinds[kept].tolist(), size)
     owners: dict[str, list[int]] = defaultdict(list)  # caption to the rows that it is said of
     for row, note in enumerate(notes):
         if not note.caption:
@@ -67,7 +67,7 @@ def check_expressions(
     for rows in owners.values():
         if len(rows) > 1:
             same = len({int(first[row]) for row in rows}) == 1
-            check = "repeated for the same object" if same else "said of several objects of a picture"
+            check = "repeated for the same object" if same else "said of several objects of an image"
             findings.warning(f"expression {check}", f"{notes[rows[0]].label}: {notes[rows[0]].caption}")
     return told
 

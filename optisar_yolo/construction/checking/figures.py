@@ -14,7 +14,7 @@ from matplotlib.ticker import LogFormatter, ScalarFormatter
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.construction.checking.vocabulary import attributes_of, directions_of, words_of
-from optisar_yolo.data import MODALITIES, Picture, modality_of
+from optisar_yolo.data import MODALITIES, ImageRecord, modality_of
 from optisar_yolo.visualize import COLOURS
 
 BINS = 40
@@ -31,7 +31,7 @@ TITLES = {"attributes": "Attributes", "words": "All words", "categories": "Categ
 
 
 @dataclass
-class Tally:
+class ExpressionTally:
     """What is known of a data set's expressions; a few numbers each.
 
     Attributes:
@@ -42,8 +42,8 @@ class Tally:
         modality: Its index into `MODALITIES`.
         length: Number of words of each expression.
         clouds: Words with their numbers, by the names in `CLOUDS`.
-        splits: Pictures, objects and expressions of every split.
-        pictures: Pictures by modality.
+        splits: Images, objects and expressions of every split.
+        images: Images by modality.
     """
 
     names: tuple[str, ...]
@@ -54,21 +54,21 @@ class Tally:
     length: array[int] = field(default_factory=lambda: array("H"))
     clouds: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in CLOUDS})
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
-    pictures: Counter[str] = field(default_factory=Counter)
+    images: Counter[str] = field(default_factory=Counter)
 
-    def add(self, picture: Picture, split: str) -> None:
-        """Count a picture's expressions."""
+    def add(self, image: ImageRecord, split: str) -> None:
+        """Count an image's expressions."""
         counts = self.splits.setdefault(split, {"pictures": 0, "objects": 0, "expressions": 0})
         counts["pictures"] += 1
-        counts["objects"] += len(picture.boxes)
-        self.pictures[picture.modality] += 1
-        for box, category, captions in zip(picture.boxes, picture.categories, picture.captions, strict=True):
+        counts["objects"] += len(image.boxes)
+        self.images[image.modality] += 1
+        for box, category, captions in zip(image.boxes, image.categories, image.captions, strict=True):
             for caption in captions:
                 counts["expressions"] += 1
                 self.width.append(float(box[2] - box[0]))
                 self.height.append(float(box[3] - box[1]))
                 self.category.append(int(category))
-                self.modality.append(MODALITIES.index(picture.modality))
+                self.modality.append(MODALITIES.index(image.modality))
                 self.length.append(min(len(caption.split()), 65535))
                 self.clouds["attributes"].update(attributes_of(caption))
                 self.clouds["words"].update(words_of(caption))
@@ -81,7 +81,7 @@ class Tally:
         return {"width": width, "height": height, "area": width * height}[side]
 
 
-def distributions(tally: Tally) -> Figure:
+def distributions(tally: ExpressionTally) -> Figure:
     """Draw sizes, modality share, lengths, and sizes and shares of the categories (Figure 3).
 
     Args:
@@ -101,7 +101,7 @@ def distributions(tally: Tally) -> Figure:
     return figure
 
 
-def _sizes(axes: Axes, tally: Tally, side: str, letter: str) -> None:
+def _sizes(axes: Axes, tally: ExpressionTally, side: str, letter: str) -> None:
     """Draw how one measure of the boxes is distributed in each modality, as shares of its expressions."""
     values = tally.values(side)
     modality = np.asarray(tally.modality)
@@ -118,7 +118,7 @@ def _sizes(axes: Axes, tally: Tally, side: str, letter: str) -> None:
     _style(axes, f"({letter}) {side.capitalize()}", UNITS[side], "share of the modality's expressions (%)")
 
 
-def _share(axes: Axes, tally: Tally) -> None:
+def _share(axes: Axes, tally: ExpressionTally) -> None:
     """Draw the modalities' shares of the expressions."""
     counts = {name: int((np.asarray(tally.modality) == i).sum()) for i, name in enumerate(MODALITIES)}
     present = {name: n for name, n in counts.items() if n}
@@ -133,7 +133,7 @@ def _share(axes: Axes, tally: Tally) -> None:
     axes.set_title("(d) Expressions by modality", fontsize=11)
 
 
-def _lengths(axes: Axes, tally: Tally) -> None:
+def _lengths(axes: Axes, tally: ExpressionTally) -> None:
     """Draw how many words the expressions have."""
     length = np.asarray(tally.length, dtype=np.int64)
     counts = np.bincount(length.clip(max=LONGEST))
@@ -145,7 +145,7 @@ def _lengths(axes: Axes, tally: Tally) -> None:
     _style(axes, "(e) Length of the expressions", f"words{last}", "expressions")
 
 
-def _areas(axes: Axes, tally: Tally) -> None:
+def _areas(axes: Axes, tally: ExpressionTally) -> None:
     """Draw how the size of the boxes differs between categories."""
     area, category = tally.values("area"), np.asarray(tally.category)
     present = sorted(set(category.tolist()), key=lambda i: -float(np.median(area[category == i])))
@@ -169,7 +169,7 @@ def _areas(axes: Axes, tally: Tally) -> None:
     _style(axes, "(f) Size by category", "square root of the box's area (pixels); 5, 25, 50, 75 and 95 %", "")
 
 
-def _categories(axes: Axes, tally: Tally) -> None:
+def _categories(axes: Axes, tally: ExpressionTally) -> None:
     """Draw the categories' shares of the expressions."""
     counts = tally.clouds["categories"].most_common()
     total = sum(n for _, n in counts)
@@ -211,7 +211,7 @@ def word_figure(clouds: Mapping[str, Counter[str]], seed: int = 0) -> Figure:
             axes.tick_params(axis="y", labelsize=8)
             _style(axes, axes.get_title(), "occurrences", "")
         else:
-            picture = WordCloud(
+            image = WordCloud(
                 width=800,
                 height=450,
                 background_color="white",
@@ -220,7 +220,7 @@ def word_figure(clouds: Mapping[str, Counter[str]], seed: int = 0) -> Figure:
                 random_state=seed,
                 relative_scaling=0.4,
             ).generate_from_frequencies(dict(cloud.most_common(SHOWN)))
-            axes.imshow(picture.to_array(), interpolation="bilinear")
+            axes.imshow(image.to_array(), interpolation="bilinear")
             axes.set_axis_off()
     return figure
 

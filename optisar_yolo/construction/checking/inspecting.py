@@ -1,4 +1,4 @@
-"""Checks one split of a written data set: records, pictures, boxes, labels, XML, expressions."""
+"""Checks one split of a written data set: records, images, boxes, labels, XML, expressions."""
 
 from __future__ import annotations
 
@@ -10,49 +10,49 @@ from typing import Any
 
 import numpy as np
 
-from optisar_yolo.construction.checking.expressions import Note, check_expressions, same_object
+from optisar_yolo.construction.checking.expressions import ExpressionNote, check_expressions, same_object
 from optisar_yolo.construction.checking.findings import Findings
-from optisar_yolo.construction.sources.pictures import picture_size
+from optisar_yolo.construction.sources.images import image_size
 from optisar_yolo.construction.writing.voc import read_xml
-from optisar_yolo.data import SAME_OBJECT, Box, Card, Skips, from_xywh, is_id, is_number, label_boxes
+from optisar_yolo.data import SAME_OBJECT, Box, DatasetConfig, Skips, from_xywh, is_id, is_number, label_boxes
 from optisar_yolo.language import clean
 
-EDGE = 1.0  # pixels that a box may leave its picture by: rounding
+EDGE = 1.0  # pixels that a box may leave its image by: rounding
 XML_EDGE = 1.01  # pixels by which XML and JSON may differ: many XML files are rounded
 
 
 @dataclass
-class Seen:
-    """What the checks across splits need of one split, a few bytes per picture.
+class InspectedSplit:
+    """What the checks across splits need of one split, a few bytes per image.
 
     Attributes:
         sizes: File name to its number of bytes.
-        pictures: Number of usable image records.
+        images: Number of usable image records.
         expressions: Number of expressions.
         checked: Number of expressions that the boxes can prove true or false.
         contradicted: Number of those that they prove false.
     """
 
     sizes: dict[str, int] = field(default_factory=dict)
-    pictures: int = 0
+    images: int = 0
     expressions: int = 0
     checked: int = 0
     contradicted: int = 0
 
 
-def inspect(card: Card, split: str, findings: Findings) -> Seen:
+def inspect(config: DatasetConfig, split: str, findings: Findings) -> InspectedSplit:
     """Check a split.
 
     Args:
-        card: The data card.
+        config: The dataset config.
         split: One of its splits.
         findings: Gets what is found.
 
     Returns:
         What the checks across splits need.
     """
-    seen = Seen()
-    file = card.splits[split]
+    seen = InspectedSplit()
+    file = config.splits[split]
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
@@ -62,20 +62,20 @@ def inspect(card: Card, split: str, findings: Findings) -> Seen:
         findings.error("annotation file without the lists 'images' and 'annotations'", str(file))
         return seen
     entries = _entries(content["images"], split, findings)
-    notes = _notes(content, entries, card, split, findings)
-    seen.pictures = len(entries)
+    notes = _notes(content, entries, config, split, findings)
+    seen.images = len(entries)
     for image_id, entry in entries.items():
-        if (size := _picture(entry, card, split, findings)) is not None:
+        if (size := _image(entry, config, split, findings)) is not None:
             seen.sizes[entry["file_name"]] = size
         mine = notes.get(image_id, [])
         inside = [n for n in mine if _inside(n, entry, findings)]
         seen.expressions += sum(bool(n.caption) for n in mine)
-        boxes = _labels(entry, inside, card, split, findings)
-        _xml(entry, mine, card, split, findings)
+        boxes = _labels(entry, inside, config, split, findings)
+        _xml(entry, mine, config, split, findings)
         told = check_expressions(inside, boxes, (entry["width"], entry["height"]), findings)
         seen.checked += told.checked
         seen.contradicted += told.contradicted
-    _strays(entries, card, split, findings)
+    _strays(entries, config, split, findings)
     if not seen.expressions:
         findings.error("split without any expression", split)
     return seen
@@ -93,13 +93,13 @@ def _entries(images: list[Any], split: str, findings: Findings) -> dict[Any, dic
         name = entry["file_name"]
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or not path.name:
-            findings.error("picture name that leads out of its folder", f"{record}, {name}")
+            findings.error("image name that leads out of its folder", f"{record}, {name}")
         elif not all(is_number(entry.get(k)) and entry[k] >= 1 for k in ("width", "height")):
             findings.error("image record without width and height", f"{record}, {name}")
         elif entry["id"] in entries:
             findings.error("image id used twice", f"{record}, id {entry['id']}")
         elif name in names:
-            findings.error("picture listed twice", f"{record}, {name}")
+            findings.error("image listed twice", f"{record}, {name}")
         else:
             names.add(name)
             entries[entry["id"]] = entry
@@ -107,8 +107,8 @@ def _entries(images: list[Any], split: str, findings: Findings) -> dict[Any, dic
 
 
 def _notes(
-    content: dict[str, Any], entries: dict[Any, Any], card: Card, split: str, findings: Findings
-) -> dict[Any, list[Note]]:
+    content: dict[str, Any], entries: dict[Any, Any], config: DatasetConfig, split: str, findings: Findings
+) -> dict[Any, list[ExpressionNote]]:
     """Return the usable annotations by image id."""
     listed = content.get("categories")
     names = {
@@ -116,10 +116,12 @@ def _notes(
         for c in (listed if isinstance(listed, list) else [])
         if isinstance(c, dict) and is_id(c.get("id")) and isinstance(c.get("name"), str)
     }
-    if list(names.items()) != list(enumerate(card.names)):
-        findings.warning("categories that are not those of the card in their order", f"{split}: {list(names.values())}")
+    if list(names.items()) != list(enumerate(config.names)):
+        findings.warning(
+            "categories that are not those of the dataset config in their order", f"{split}: {list(names.values())}"
+        )
     ids: set[Any] = set()
-    notes: dict[Any, list[Note]] = {}
+    notes: dict[Any, list[ExpressionNote]] = {}
     for number, note in enumerate(content["annotations"]):
         record = f"{split} annotations[{number}]"
         if not isinstance(note, dict) or not is_id(note.get("id")):
@@ -134,7 +136,7 @@ def _notes(
         box = from_xywh(note.get("bbox"))
         if not is_id(image_id) or image_id not in entries:
             findings.error("annotation of no known image", f"{record}, image_id {image_id}")
-        elif category is None or category not in card.names:
+        elif category is None or category not in config.names:
             findings.error("annotation of unknown category", f"{record}, category_id {category_id}")
         elif box is None:
             findings.error("box that is not four finite numbers of positive area", f"{record}, {note.get('bbox')}")
@@ -142,7 +144,7 @@ def _notes(
             if note.get("category_name", category) != category:
                 findings.error("category_name that is not its category_id's", f"{record}, {note['category_name']}")
             caption = _caption(note, record, findings)
-            notes.setdefault(image_id, []).append(Note(record, box, category, caption))
+            notes.setdefault(image_id, []).append(ExpressionNote(record, box, category, caption))
     return notes
 
 
@@ -157,53 +159,53 @@ def _caption(note: dict[str, Any], record: str, findings: Findings) -> str:
         return ""
 
 
-def _picture(entry: dict[str, Any], card: Card, split: str, findings: Findings) -> int | None:
-    """Check a picture's file; return its number of bytes, or None where there is none."""
+def _image(entry: dict[str, Any], config: DatasetConfig, split: str, findings: Findings) -> int | None:
+    """Check an image's file; return its number of bytes, or None where there is none."""
     name = entry["file_name"]
-    path = picture_path(card, split, name)
+    path = image_path(config, split, name)
     try:
-        size, found = os.stat(path).st_size, picture_size(path)
+        size, found = os.stat(path).st_size, image_size(path)
     except (OSError, ValueError) as error:  # DataError is a ValueError
         missing = not os.path.exists(path)
-        findings.error("picture missing" if missing else "picture that cannot be read", f"{path}: {error}")
+        findings.error("image missing" if missing else "image that cannot be read", f"{path}: {error}")
         return None
     if found != (entry["width"], entry["height"]):
         said = f"{entry['width']}x{entry['height']}"
-        findings.error("picture of another size than its record says", f"{split} {name}: {found[0]}x{found[1]}, {said}")
+        findings.error("image of another size than its record says", f"{split} {name}: {found[0]}x{found[1]}, {said}")
     return size
 
 
-def picture_path(card: Card, split: str, name: str) -> Path:
-    """Return a picture's file: in its split's folder, or beside that folder, where the loader looks too."""
-    folder = card.images[split]
+def image_path(config: DatasetConfig, split: str, name: str) -> Path:
+    """Return an image's file: in its split's folder, or beside that folder, where the loader looks too."""
+    folder = config.images[split]
     return next((p for p in (folder / name, folder.parent / name) if os.path.isfile(p)), folder / name)
 
 
-def _inside(note: Note, entry: dict[str, Any], findings: Findings) -> bool:
-    """Check that a box lies in its picture."""
+def _inside(note: ExpressionNote, entry: dict[str, Any], findings: Findings) -> bool:
+    """Check that a box lies in its image."""
     x1, y1, x2, y2 = note.box
     if min(x1, y1) >= -EDGE and x2 <= entry["width"] + EDGE and y2 <= entry["height"] + EDGE:
         return True
-    findings.error("box that leaves its picture", f"{note.label}, {entry['file_name']}")
+    findings.error("box that leaves its image", f"{note.label}, {entry['file_name']}")
     return False
 
 
 def _labels(
-    entry: dict[str, Any], notes: list[Note], card: Card, split: str, findings: Findings
+    entry: dict[str, Any], notes: list[ExpressionNote], config: DatasetConfig, split: str, findings: Findings
 ) -> list[tuple[Box, str]]:
-    """Compare a picture's label file with its annotations; return the boxes that the label file alone has."""
-    folder = card.labels[split]
+    """Compare an image's label file with its annotations; return the boxes that the label file alone has."""
+    folder = config.labels[split]
     relative = PurePosixPath(entry["file_name"]).with_suffix(".txt")
     file = next((p for p in (folder / relative, folder.parent / relative) if p.is_file()), None)
     if file is None:
         if notes and folder.is_dir():
-            findings.error("picture without a label file", f"{split} {entry['file_name']}")
+            findings.error("image without a label file", f"{split} {entry['file_name']}")
         return []
     problems = Skips()
-    lines = list(label_boxes(file, (int(entry["width"]), int(entry["height"])), len(card.names), problems))
+    lines = list(label_boxes(file, (int(entry["width"]), int(entry["height"])), len(config.names), problems))
     for problem, examples in problems.examples.items():
         findings.error(problem, f"{split} {examples[0]}")
-    index = {name: i for i, name in enumerate(card.names)}
+    index = {name: i for i, name in enumerate(config.names)}
     theirs = np.array([b for b, _ in lines], dtype=np.float64).reshape(-1, 4)
     kinds = np.array([c for _, c in lines], dtype=np.int64)
     matched = np.zeros(len(lines), dtype=bool)
@@ -214,16 +216,18 @@ def _labels(
             findings.error("annotation that the label file lacks", f"{note.label}, {file.name}")
     if not matched.all():
         findings.note("objects that the label files alone have", f"{split} {file.name}")
-    return [(b, card.names[c]) for (b, c), hit in zip(lines, matched.tolist(), strict=True) if not hit]
+    return [(b, config.names[c]) for (b, c), hit in zip(lines, matched.tolist(), strict=True) if not hit]
 
 
-def _xml(entry: dict[str, Any], notes: list[Note], card: Card, split: str, findings: Findings) -> None:
-    """Compare a picture's XML with its annotations, if there is XML."""
-    folder = card.root / "annotations" / split
+def _xml(
+    entry: dict[str, Any], notes: list[ExpressionNote], config: DatasetConfig, split: str, findings: Findings
+) -> None:
+    """Compare an image's XML with its annotations, if there is XML."""
+    folder = config.root / "annotations" / split
     file = folder / PurePosixPath(entry["file_name"]).with_suffix(".xml")
     if not file.is_file():
         if folder.is_dir():
-            findings.error("picture without an XML file", f"{split} {entry['file_name']}")
+            findings.error("image without an XML file", f"{split} {entry['file_name']}")
         return
     try:
         said = read_xml(file)
@@ -240,13 +244,13 @@ def _xml(entry: dict[str, Any], notes: list[Note], card: Card, split: str, findi
         findings.error("XML file that differs from the JSON file", f"{split} {file.name}")
 
 
-def _strays(entries: dict[Any, dict[str, Any]], card: Card, split: str, findings: Findings) -> None:
-    """Look for files in the split's own folder of pictures that no record names."""
-    folder = card.images[split]
-    if folder.name not in (split, card.splits[split].stem) or not folder.is_dir():
+def _strays(entries: dict[Any, dict[str, Any]], config: DatasetConfig, split: str, findings: Findings) -> None:
+    """Look for files in the split's own folder of images that no record names."""
+    folder = config.images[split]
+    if folder.name not in (split, config.splits[split].stem) or not folder.is_dir():
         return  # a folder that several splits share
     names = {PurePosixPath(e["file_name"]).name for e in entries.values()}
     with os.scandir(folder) as files:
         for file in files:
             if file.is_file() and file.name not in names:
-                findings.warning("file among the pictures that no record names", f"{split} {file.name}")
+                findings.warning("file among the images that no record names", f"{split} {file.name}")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from ultralytics.utils import LOGGER, TQDM
 
-from optisar_yolo.construction.checking.figures import Tally, distributions, word_figure
-from optisar_yolo.construction.checking.validate import card_in
-from optisar_yolo.data import MODALITIES, Card, DataError, load_card, load_split
+from optisar_yolo.construction.checking.figures import ExpressionTally, distributions, word_figure
+from optisar_yolo.construction.checking.validate import config_in
+from optisar_yolo.data import MODALITIES, DataError, DatasetConfig, load_dataset_config, load_split
 from optisar_yolo.utils import write_atomic
 from optisar_yolo.visualize import save_figure
 
@@ -29,16 +29,16 @@ def main(options: dict[str, Any]) -> None:
     """Write ``stats.json``, ``distributions.png`` and ``words.png``, and print a short table.
 
     Args:
-        options: ``data``: a data card, or the folder of one. ``out``: folder of the results, by default ``stats`` in
-            the work folder.
+        options: ``data``: a dataset config, or the folder of one. ``out``: folder of the results, by default ``stats``
+            in the work folder.
 
     Raises:
         DataError: The data set cannot be read, or the results cannot be written.
     """
-    card = load_card(card_in(options["data"]))
+    config = load_dataset_config(config_in(options["data"]))
     folder = Path(options["out"] or Path(options["work"]) / "stats")
-    tally = tally_of(card)
-    result = {"data": str(card.path), **stats(tally)}
+    tally = tally_of(config)
+    result = {"data": str(config.path), **stats(tally)}
     for line in table(result):
         LOGGER.info(line)
     if options["dry_run"]:
@@ -52,20 +52,20 @@ def main(options: dict[str, Any]) -> None:
     LOGGER.info(f"written to {folder}: stats.json, distributions.png, words.png")
 
 
-def tally_of(card: Card) -> Tally:
+def tally_of(config: DatasetConfig) -> ExpressionTally:
     """Read a data set, one split at a time.
 
     Raises:
         DataError: A split cannot be read.
     """
-    tally = Tally(card.names)
-    for split in card.splits:
-        for picture in TQDM(load_split(card, split), desc=f"stats {split}", unit=" pictures"):
-            tally.add(picture, split)
+    tally = ExpressionTally(config.names)
+    for split in config.splits:
+        for image in TQDM(load_split(config, split), desc=f"stats {split}", unit=" images"):
+            tally.add(image, split)
     return tally
 
 
-def stats(tally: Tally) -> dict[str, Any]:
+def stats(tally: ExpressionTally) -> dict[str, Any]:
     """Return the numbers behind the figures, as JSON can say them; sizes in pixels, shares from 0 to 1."""
     total = len(tally.length)
     modality = np.asarray(tally.modality)
@@ -82,7 +82,7 @@ def stats(tally: Tally) -> dict[str, Any]:
         | {"all": {k: sum(s[k] for s in tally.splits.values()) for k in next(iter(tally.splits.values()))}},
         "modalities": {
             name: {
-                "pictures": tally.pictures[name],
+                "pictures": tally.images[name],
                 "expressions": int((modality == number).sum()),
                 "share": round(float((modality == number).mean()), 4),
             }
@@ -113,7 +113,7 @@ def table(result: dict[str, Any]) -> list[str]:
     lines = [f"{'split':<8}{'pictures':>10}{'objects':>10}{'expressions':>13}"]
     lines += [f"{s:<8}{n['pictures']:>10}{n['objects']:>10}{n['expressions']:>13}" for s, n in result["splits"].items()]
     for name, part in result["modalities"].items():
-        lines.append(f"{name}: {part['pictures']} pictures, {part['expressions']} expressions ({part['share']:.1%})")
+        lines.append(f"{name}: {part['pictures']} images, {part['expressions']} expressions ({part['share']:.1%})")
     lines.append(
         f"{result['words']['mean']} words per expression, {result['vocabulary']} different words that say something"
     )

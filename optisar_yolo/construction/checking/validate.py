@@ -10,10 +10,10 @@ from typing import Any
 from ultralytics.utils import LOGGER, TQDM
 
 from optisar_yolo.construction.checking.findings import Findings
-from optisar_yolo.construction.checking.inspecting import Seen, inspect
+from optisar_yolo.construction.checking.inspecting import InspectedSplit, inspect
 from optisar_yolo.construction.checking.leaks import find_leaks
 from optisar_yolo.construction.recipe import load_recipe
-from optisar_yolo.data import Card, DataError, load_card
+from optisar_yolo.data import DataError, DatasetConfig, load_dataset_config
 from optisar_yolo.utils import write_atomic
 
 DEFAULTS: dict[str, Any] = {"data": "", "strict": False, "recipe": "", "hash": True}
@@ -23,23 +23,23 @@ def main(options: dict[str, Any]) -> int:
     """Check a data set, print what is found, and write it to ``validation.json`` in the work folder.
 
     Args:
-        options: ``data``: a data card, or the folder of one. ``recipe``: whose released counts are compared.
+        options: ``data``: a dataset config, or the folder of one. ``recipe``: whose released counts are compared.
             ``strict``: warnings, and counts that differ from the released ones, are errors. ``hash``: compare the
-            content of pictures.
+            content of images.
 
     Returns:
         1 if there are errors, else 0.
 
     Raises:
-        DataError: The card or the recipe cannot be read.
+        DataError: The dataset config or the recipe cannot be read.
     """
-    card = load_card(card_in(options["data"]))
+    config = load_dataset_config(config_in(options["data"]))
     released = load_recipe(options["recipe"]).released if options["recipe"] else {}
     findings = Findings(options["strict"])
-    result = validate(card, findings, released, options["hash"], options["jobs"])
+    result = validate(config, findings, released, options["hash"], options["jobs"])
     for line in [*table(result), *findings.lines()]:
         LOGGER.info(line)
-    LOGGER.info(f"{card.path}: {'not valid' if findings.failed else 'valid'}")
+    LOGGER.info(f"{config.path}: {'not valid' if findings.failed else 'valid'}")
     if not options["dry_run"]:
         target = Path(options["work"]) / "validate" / "validation.json"
         try:
@@ -49,25 +49,25 @@ def main(options: dict[str, Any]) -> int:
     return int(findings.failed)
 
 
-def card_in(data: str) -> str:
-    """Return the data card that an option names: itself, or the only YAML file in the folder that it names.
+def config_in(data: str) -> str:
+    """Return the dataset config that an option names: itself, or the only YAML file in the folder that it names.
 
     Raises:
-        DataError: Nothing named, or no or several cards in the folder.
+        DataError: Nothing named, or no or several dataset configs in the folder.
     """
     if not data:
-        raise DataError("data= must name a data card or the folder that 'optisar dataset write' wrote")
+        raise DataError("data= must name a dataset config or the folder that 'optisar dataset write' wrote")
     folder = Path(data).expanduser()
     if not folder.is_dir():
         return data
-    cards = sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml"))
-    if len(cards) != 1:
-        raise DataError(f"{folder}: holds {len(cards)} YAML files; name the data card itself")
-    return str(cards[0])
+    configs = sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml"))
+    if len(configs) != 1:
+        raise DataError(f"{folder}: holds {len(configs)} YAML files; name the dataset config itself")
+    return str(configs[0])
 
 
 def validate(
-    card: Card,
+    config: DatasetConfig,
     findings: Findings,
     released: Mapping[str, Mapping[str, int]] | None = None,
     content: bool = True,
@@ -76,17 +76,19 @@ def validate(
     """Check all splits, what they share, and their counts.
 
     Args:
-        card: The data card.
+        config: The dataset config.
         findings: Gets what is found.
-        released: Split or "all" to the numbers of pictures and expressions that there should be.
-        content: Compare pictures by their content too.
+        released: Split or "all" to the numbers of images and expressions that there should be.
+        content: Compare images by their content too.
         jobs: Threads that read files.
 
     Returns:
         The counts and rates, and all findings, as JSON can say them.
     """
-    seen = {split: inspect(card, split, findings) for split in TQDM(list(card.splits), desc="validate", unit=" split")}
-    find_leaks(card, seen, findings, content, jobs)
+    seen = {
+        split: inspect(config, split, findings) for split in TQDM(list(config.splits), desc="validate", unit=" split")
+    }
+    find_leaks(config, seen, findings, content, jobs)
     counts = _counts(seen)
     for split, wanted in (released or {}).items():
         for key, number in wanted.items():
@@ -95,7 +97,7 @@ def validate(
     checked = sum(part.checked for part in seen.values())
     contradicted = sum(part.contradicted for part in seen.values())
     return {
-        "data": str(card.path),
+        "data": str(config.path),
         "valid": not findings.failed,
         "strict": findings.strict,
         "counts": counts,
@@ -121,8 +123,8 @@ def table(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _counts(seen: Mapping[str, Seen]) -> dict[str, dict[str, int]]:
-    """Return pictures and expressions of every split and of all."""
-    counts = {s: {"pictures": part.pictures, "expressions": part.expressions} for s, part in seen.items()}
+def _counts(seen: Mapping[str, InspectedSplit]) -> dict[str, dict[str, int]]:
+    """Return images and expressions of every split and of all."""
+    counts = {s: {"pictures": part.images, "expressions": part.expressions} for s, part in seen.items()}
     total = {key: sum(c[key] for c in counts.values()) for key in ("pictures", "expressions")}
     return counts | {"all": total}

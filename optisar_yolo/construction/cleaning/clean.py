@@ -1,6 +1,6 @@
 """Drops what cannot be right and says the same thing in the same way (``optisar dataset clean``).
 
-A picture goes when its file cannot be read, when the same file was seen before, or when no object of it is left. An
+An image goes when its file cannot be read, when the same file was seen before, or when no object of it is left. An
 object goes when its box or its category means nothing; two records of one object become one with the captions of both.
 A caption goes when there is nothing to read in it; the object stays. Everything that goes is counted.
 """
@@ -21,7 +21,7 @@ from optisar_yolo.construction.cleaning.naming import Namer
 from optisar_yolo.construction.cleaning.objects import mend, merge, settle
 from optisar_yolo.construction.recipe import Recipe, recipe_in
 from optisar_yolo.construction.samples import Instance, Sample
-from optisar_yolo.construction.sources.pictures import picture_size
+from optisar_yolo.construction.sources.images import image_size
 from optisar_yolo.construction.steps import Report, ordered_map
 from optisar_yolo.data import DataError, Skips, read_image
 from optisar_yolo.language import clean as normalise
@@ -29,14 +29,14 @@ from optisar_yolo.utils import UsageError
 
 DEFAULTS: dict[str, Any] = {"pixels": False, "hash": True, "ambiguous": "flag"}
 AMBIGUOUS = ("flag", "drop", "keep")
-"""What to do with a caption that is said of several objects of one picture."""
+"""What to do with a caption that is said of several objects of one image."""
 
 
 def main(options: dict[str, Any]) -> None:
     """Run the step.
 
     Args:
-        options: ``pixels``: decode every picture; ``hash``: find pictures whose files are equal; ``ambiguous``: one of
+        options: ``pixels``: decode every image; ``hash``: find images whose files are equal; ``ambiguous``: one of
             `AMBIGUOUS`; and those of every step.
 
     Raises:
@@ -70,18 +70,18 @@ def clean(
     Args:
         samples: What to clean; read twice, so no iterator.
         report: Counts what is dropped or mended.
-        recipe: Says which category of the data card a source's word stands for. Where it keeps the sources' own splits,
-            two records of one object are merged only within a split.
-        pixels: Decode every picture. Otherwise only what its file says about itself is checked.
-        hash: Drop a picture whose file equals an earlier one's.
-        ambiguous: What to do with a caption said of several objects of a picture: "flag" them, "drop" it, or "keep" it.
-        jobs: Threads that read pictures.
+        recipe: Says which category of the dataset config a source's word stands for. Where it keeps the sources' own
+            splits, two records of one object are merged only within a split.
+        pixels: Decode every image. Otherwise only what its file says about itself is checked.
+        hash: Drop an image whose file equals an earlier one's.
+        ambiguous: What to do with a caption said of several objects of an image: "flag" them, "drop" it, or "keep" it.
+        jobs: Threads that read images.
 
     Yields:
-        Pictures with at least one object; boxes inside and of positive area, categories of the data card.
+        Images with at least one object; boxes inside and of positive area, categories of the dataset config.
 
     Raises:
-        DataError: A sample's source is not in the recipe, or maps to the other modality; or no picture is left.
+        DataError: A sample's source is not in the recipe, or maps to the other modality; or no image is left.
     """
     namer = Namer(recipe, samples)
     seen: set[bytes] = set()
@@ -92,10 +92,10 @@ def clean(
 
     for sample, look in ordered_map(look_at, samples, jobs):
         if look.size is None:
-            report.problems.add("picture that cannot be read, dropped", f"{sample.path}: {look.problem}")
+            report.problems.add("image that cannot be read, dropped", f"{sample.path}: {look.problem}")
             continue
         if hash and look.digest in seen:
-            report.problems.add("picture whose file equals an earlier one, dropped", sample.name)
+            report.problems.add("image whose file equals an earlier one, dropped", sample.name)
             continue
         sample = _sized(sample, look.size, report.problems)
         checked = (_instance(i, sample, namer, report) for i in sample.instances)
@@ -104,17 +104,17 @@ def clean(
             instances = settle(instances, report, drop=ambiguous == "drop")
         if instances:
             left += 1
-            seen.add(look.digest)  # here: one folder may be two sources, whose pictures keep their objects in one only
+            seen.add(look.digest)  # here: one folder may be two sources, whose images keep their objects in one only
             yield replace(sample, instances=instances)
         else:
-            report.problems.add("picture without any object left, dropped", sample.name)
+            report.problems.add("image without any object left, dropped", sample.name)
     if not left:
-        raise DataError("no picture is left after cleaning: " + ("; ".join(report.problems.lines()) or "none came in"))
+        raise DataError("no image is left after cleaning: " + ("; ".join(report.problems.lines()) or "none came in"))
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What a picture's file says: its hash, its size in pixels (None: unreadable), and what is wrong with it."""
+    """What an image's file says: its hash, its size in pixels (None: unreadable), and what is wrong with it."""
 
     digest: bytes = b""
     size: tuple[int, int] | None = None
@@ -124,7 +124,7 @@ class _Look:
 def _look(path: str, pixels: bool, hash: bool) -> _Look:
     try:
         digest = bytes.fromhex(steps.sha256(Path(path))) if hash else b""
-        size = picture_size(Path(path))
+        size = image_size(Path(path))
         if pixels:
             _decode(Path(path))
     except (ValueError, OSError) as error:  # DataError is a ValueError
@@ -136,7 +136,7 @@ def _decode(path: Path) -> None:
     """Read all pixels.
 
     Raises:
-        DataError: The picture cannot be decoded, or a part of it is missing, which OpenCV fills with grey.
+        DataError: The image cannot be decoded, or a part of it is missing, which OpenCV fills with grey.
     """
     read_image(path)
     with open(path, "rb") as file:
@@ -148,7 +148,7 @@ def _decode(path: Path) -> None:
             elif start == b"\x89PNG":
                 PngImagePlugin.PngImageFile(file, str(path)).load()
         except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-            raise DataError(f"{path}: the picture is damaged ({error}); copy it again") from error
+            raise DataError(f"{path}: the image is damaged ({error}); copy it again") from error
 
 
 def _sized(sample: Sample, size: tuple[int, int], problems: Skips) -> Sample:
@@ -156,8 +156,8 @@ def _sized(sample: Sample, size: tuple[int, int], problems: Skips) -> Sample:
     if size == (sample.width, sample.height):
         return sample
     said = f"{sample.width}x{sample.height}"
-    problems.add("picture of another size than its annotation says, the file's size counts", f"{sample.name}, {said}")
-    # The boxes may be those of a picture of the other size.
+    problems.add("image of another size than its annotation says, the file's size counts", f"{sample.name}, {said}")
+    # The boxes may be those of an image of the other size.
     flag = f"size: the annotation says {said}, the file is {size[0]}x{size[1]}"
     instances = [replace(i, flags=[*i.flags, flag]) for i in sample.instances]
     return replace(sample, width=size[0], height=size[1], instances=instances)

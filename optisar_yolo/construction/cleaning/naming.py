@@ -1,4 +1,4 @@
-"""Names of the data card for the words of the sources, in categories and in captions."""
+"""Names of the dataset config for the words of the sources, in categories and in captions."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Namer:
         return Unifier({_bare(w): _bare(n) for w, n in names.items() if n is not None})
 
     def name(self, source: str, word: str) -> str | None:
-        """Return the data card's category for a source's word, None where the recipe has none for it."""
+        """Return the dataset config's category for a source's word, None where the recipe has none for it."""
         exact = self._exact[source]
         return exact.get(word) or self._folded[source].get(fold(word)) or exact.get(ANY)
 
     def reword(self, source: str, caption: str) -> str:
-        """Return a caption with the nouns of the data card in the place of the source's finer words."""
+        """Return a caption with the nouns of the dataset config in the place of the source's finer words."""
         return self._unifiers[source].rewrite(caption)
 
 

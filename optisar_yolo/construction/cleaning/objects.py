@@ -1,4 +1,4 @@
-"""Checks the objects of one picture: their boxes, records of the same object, captions that several objects share."""
+"""Checks the objects of one image: their boxes, records of the same object, captions that several objects share."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from optisar_yolo.construction.samples import Instance
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.data import Box, Skips, clip, iou, is_number
 
-INSIDE = 0.5  # share of a box that must lie in the picture; a box further out belongs to another picture or convention
+INSIDE = 0.5  # share of a box that must lie in the image; a box further out belongs to another image or convention
 SAME = 0.99  # IoU from which on two boxes of a category are two records of one object
 
 
 def mend(box: object, size: tuple[int, int], record: str, problems: Skips) -> Box | None:
-    """Return a box inside its picture, or None where it cannot be used.
+    """Return a box inside its image, or None where it cannot be used.
 
     Args:
         box: xyxy in pixels, from a file: anything.
-        size: Width and height of the picture in pixels.
+        size: Width and height of the image in pixels.
         record: How messages name the box.
         problems: Counts what was dropped or clipped, and why.
     """
@@ -31,7 +31,7 @@ def mend(box: object, size: tuple[int, int], record: str, problems: Skips) -> Bo
         return None
     share = _share(x1, x2, size[0]) * _share(y1, y2, size[1])
     if share < INSIDE:
-        problems.add("box mostly outside its picture, dropped", f"{record}, {share:.0%} of it inside")
+        problems.add("box mostly outside its image, dropped", f"{record}, {share:.0%} of it inside")
         return None
     return clip((x1, y1, x2, y2), size, record, problems)
 
@@ -50,7 +50,7 @@ def merge(instances: Iterable[Instance], report: Report, by_source: bool = False
     """Make one object of records with the same category and box, and say each of its captions once.
 
     Args:
-        instances: The objects of one picture.
+        instances: The objects of one image.
         report: Counts the records that were merged and the captions said twice.
         by_source: Records of different splits stay apart.
     """
@@ -77,10 +77,10 @@ def merge(instances: Iterable[Instance], report: Report, by_source: bool = False
 
 
 def settle(instances: list[Instance], report: Report, drop: bool = False) -> list[Instance]:
-    """Flag the objects of a picture that share a caption, or drop the caption.
+    """Flag the objects of an image that share a caption, or drop the caption.
 
     Args:
-        instances: The objects of one picture, merged.
+        instances: The objects of one image, merged.
         report: Counts the captions.
         drop: Drop the caption from all of them; otherwise each gets a flag.
     """

@@ -1,8 +1,8 @@
 """Says a category's noun where a source used a finer word: "The Nimitz aircraft carrier" becomes "The ship".
 
-The finer words are those that a source's categories have and the data card does not tell apart. They are found in any
-case, in the plural, and with blanks, hyphens or underscores between their letters or without; "Nimitz-class ship" and
-"ship of the Nimitz class" are read as one name, so that no "ship ship" is left.
+The finer words are those that a source's categories have and the dataset config does not tell apart. They are found in
+any case, in the plural, and with blanks, hyphens or underscores between their letters or without; "Nimitz-class ship"
+and "ship of the Nimitz class" are read as one name, so that no "ship ship" is left.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Unifier:
     """Rewrites the captions of one source.
 
     Args:
-        nouns: The source's category words, each with the noun that the data card has for it ("Nimitz" -> "ship").
+        nouns: The source's category words, each with the noun that the dataset config has for it ("Nimitz" -> "ship").
             Words that are no more than another spelling of the noun, that add only a size to it ("small vehicle"), or
             that name another known thing ("dock") stay in the captions.
     """

@@ -4,7 +4,7 @@ Every annotation has ``attributes``: ``object`` (the object's id), ``caption`` (
 ``flags`` and an empty ``review``. Reading back, a changed box, caption or category is a correction, a missing
 annotation a rejection, and ``review`` may say "accept" or "reject". Nothing changed means no decision, and an empty
 caption means none either: some tools lose them. Where a tool drops the attributes, boxes are matched within their
-picture. A picture that is not in the file says nothing about its objects.
+image. An image that is not in the file says nothing about its objects.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def write_coco(
     decisions: Mapping[str, Decision],
     names: Sequence[str] = (),
     flagged: bool = True,
-    pictures: bool = False,
+    images: bool = False,
 ) -> tuple[int, int]:
     """Write objects as they are decided so far; rejected ones are left out.
 
@@ -44,25 +44,25 @@ def write_coco(
         samples: What is reviewed; iterated twice.
         decisions: Object id to the last decision about it.
         names: Category names of the data set, first in the list of categories.
-        flagged: Only pictures with a flagged object that is open.
-        pictures: Link the pictures into the folder ``<file>_images``, under the names that the file gives them.
+        flagged: Only images with a flagged object that is open.
+        images: Link the images into the folder ``<file>_images``, under the names that the file gives them.
 
     Returns:
-        Numbers of pictures and of objects.
+        Numbers of images and of objects.
 
     Raises:
-        DataError: A picture's name leads out of the folder, or it stands for a transformed copy.
+        DataError: An image's name leads out of the folder, or it stands for a transformed copy.
         OSError: The folder cannot be written or the disk is full; the file is then as it was.
     """
     ids = {name: i for i, name in enumerate(names, 1)}
-    images = notes = 0
+    entries = notes = 0
     with appearing(file) as out:
         out.write('{"images":[')
         for sample in _chosen(samples, decisions, flagged):
-            images += 1
-            image = {"id": images, "file_name": sample.name, "width": sample.width, "height": sample.height}
-            out.write((",\n" if images > 1 else "\n") + json.dumps(image, ensure_ascii=False))
-            if pictures:
+            entries += 1
+            image = {"id": entries, "file_name": sample.name, "width": sample.width, "height": sample.height}
+            out.write((",\n" if entries > 1 else "\n") + json.dumps(image, ensure_ascii=False))
+            if images:
                 _link(sample, file.with_name(f"{file.stem}_images"))
         out.write('\n],"annotations":[')
         for image_id, sample in enumerate(_chosen(samples, decisions, flagged), 1):
@@ -75,7 +75,7 @@ def write_coco(
                     out.write((",\n" if notes > 1 else "\n") + json.dumps(note, ensure_ascii=False))
         categories = [{"id": i, "name": name} for name, i in ids.items()]
         out.write(f'\n],"categories":{json.dumps(categories, ensure_ascii=False)}}}\n')
-    return images, notes
+    return entries, notes
 
 
 def _chosen(samples: Iterable[Sample], decisions: Mapping[str, Decision], flagged: bool) -> Iterator[Sample]:
@@ -100,9 +100,9 @@ def _note(item: Instance) -> dict[str, Any]:
 def _link(sample: Sample, folder: Path) -> None:
     name = PurePosixPath(sample.name.replace("\\", "/"))
     if name.is_absolute() or ".." in name.parts:
-        raise DataError(f"{sample.name}: this name leads out of {folder}; export without pictures=True")
+        raise DataError(f"{sample.name}: this name leads out of {folder}; export without images=True")
     if sample.transform:
-        raise DataError(f"{sample.name}: a transformed copy has no picture yet; export with from=clean")
+        raise DataError(f"{sample.name}: a transformed copy has no image yet; export with from=clean")
     target = folder / name
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def _link(sample: Sample, folder: Path) -> None:
 
 
 @dataclass
-class Note:
+class ReviewNote:
     """One annotation as it came back; a box of None cannot be read, a category of None is unknown."""
 
     id: str
@@ -134,7 +134,7 @@ def decisions_of(
     Args:
         file: An export of `write_coco`, changed by another tool.
         samples: What is reviewed; iterated twice.
-        report: Counts pictures, and annotations that cannot be used.
+        report: Counts images, and annotations that cannot be used.
         decisions: Object id to the last decision about it.
         names: Category names of the data set; empty allows any.
 
@@ -149,20 +149,20 @@ def decisions_of(
         if key not in notes and by_base[_base(key)] == 1:
             key = images.get(_base(key), "")
         if key not in notes:
-            report.count("pictures not in the file")
+            report.count("images not in the file")
             continue
         met.add(key)
-        report.count("pictures in the file")
-        yield from _of_picture(sample, notes[key], report, decisions, file.name)
+        report.count("images in the file")
+        yield from _of_image(sample, notes[key], report, decisions, file.name)
     for key in sorted(set(notes) - met):
-        report.problems.add("picture that is not under review, ignored", key)
+        report.problems.add("image that is not under review, ignored", key)
 
 
 def _base(name: str) -> str:
     return PurePosixPath(name.replace("\\", "/")).name
 
 
-def _read(file: Path, report: Report, names: Sequence[str]) -> tuple[dict[str, list[Note]], dict[str, str]]:
+def _read(file: Path, report: Report, names: Sequence[str]) -> tuple[dict[str, list[ReviewNote]], dict[str, str]]:
     """Return file name to its annotations, and bare name to file name where only one has it."""
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
@@ -174,11 +174,11 @@ def _read(file: Path, report: Report, names: Sequence[str]) -> tuple[dict[str, l
     images, annotations, categories = ([r for r in records if isinstance(r, dict)] for records in lists)
     words = {str(c.get("id")): c.get("name") for c in categories}
     files = {str(i.get("id")): str(i["file_name"]) for i in images if isinstance(i.get("file_name"), str)}
-    notes: dict[str, list[Note]] = {name: [] for name in files.values()}
+    notes: dict[str, list[ReviewNote]] = {name: [] for name in files.values()}
     for note in annotations:
         record = f"annotation {note.get('id')}"
         if (name := files.get(str(note.get("image_id")))) is None:
-            report.problems.add("annotation without a picture, ignored", record)
+            report.problems.add("annotation without an image, ignored", record)
             continue
         word = words.get(str(note.get("category_id")))
         if not isinstance(word, str) or (names and word not in names):
@@ -188,8 +188,10 @@ def _read(file: Path, report: Report, names: Sequence[str]) -> tuple[dict[str, l
         said = tuple(t for t in (extra.get("caption"), note.get("caption")) if isinstance(t, str) and t.strip())
         box = from_xywh(note.get("bbox"))
         if box is None:
-            report.problems.add("annotation without a box of positive area, its picture loses no object", record)
-        notes[name].append(Note(str(extra.get("object", "")), box, said, word, str(extra.get("review", "")).lower()))
+            report.problems.add("annotation without a box of positive area, its image loses no object", record)
+        notes[name].append(
+            ReviewNote(str(extra.get("object", "")), box, said, word, str(extra.get("review", "")).lower())
+        )
     bare: dict[str, list[str]] = {}
     for name in notes:
         for base in {_base(name), _UPLOADED.sub("", _base(name))}:
@@ -197,10 +199,10 @@ def _read(file: Path, report: Report, names: Sequence[str]) -> tuple[dict[str, l
     return notes, {base: files[0] for base, files in bare.items() if len(files) == 1}
 
 
-def _of_picture(
-    sample: Sample, notes: list[Note], report: Report, decisions: Mapping[str, Decision], by: str
+def _of_image(
+    sample: Sample, notes: list[ReviewNote], report: Report, decisions: Mapping[str, Decision], by: str
 ) -> Iterator[Decision]:
-    """Compare the objects of one picture with its annotations."""
+    """Compare the objects of one image with its annotations."""
     present = {i.id: now for i in sample.instances if (now := resolved(i, decisions.get(i.id))) is not None}
     pairs = match(list(present.values()), notes)
     taken = {id(n) for n in pairs.values()}
@@ -220,7 +222,7 @@ def _of_picture(
             yield Decision(found.id, "accept", by=by)
 
 
-def _changed(found: Instance, now: Instance, note: Note, sample: Sample, report: Report) -> Instance:
+def _changed(found: Instance, now: Instance, note: ReviewNote, sample: Sample, report: Report) -> Instance:
     """Return the object as the annotation has it; what cannot be used or is the same within rounding is kept."""
     box = now.box
     if note.box is not None and max(abs(a - b) for a, b in zip(note.box, now.box, strict=True)) >= SAME:
@@ -228,7 +230,7 @@ def _changed(found: Instance, now: Instance, note: Note, sample: Sample, report:
     return replace(now, box=box, captions=_said(found, now, note), category=note.category or now.category)
 
 
-def _said(found: Instance, now: Instance, note: Note) -> list[str]:
+def _said(found: Instance, now: Instance, note: ReviewNote) -> list[str]:
     """Return the expressions of an annotation. It has them in two places, and tools change only one of these."""
     if set(note.captions) <= {BETWEEN.join(now.captions)}:
         return now.captions
@@ -239,18 +241,18 @@ def _said(found: Instance, now: Instance, note: Note) -> list[str]:
     return before if texts and present not in texts else now.captions
 
 
-def match(objects: Sequence[Instance], notes: Sequence[Note]) -> dict[str, Note]:
+def match(objects: Sequence[Instance], notes: Sequence[ReviewNote]) -> dict[str, ReviewNote]:
     """Find the annotation of each object: by id, else by overlap, else the one that is left of its category.
 
     Args:
-        objects: Objects of a picture.
+        objects: Objects of an image.
         notes: Its annotations.
 
     Returns:
         Object id to its annotation; objects without any are left out.
     """
     known = {o.id: o for o in objects}
-    pairs: dict[str, Note] = {}
+    pairs: dict[str, ReviewNote] = {}
     for note in notes:
         if note.id in known and (
             note.id not in pairs or _overlap(known[note.id], note) > _overlap(known[note.id], pairs[note.id])
@@ -276,5 +278,5 @@ def match(objects: Sequence[Instance], notes: Sequence[Note]) -> dict[str, Note]
     return pairs
 
 
-def _overlap(item: Instance, note: Note) -> float:
+def _overlap(item: Instance, note: ReviewNote) -> float:
     return iou(item.box, note.box) if note.box is not None and is_box(item.box) else 0.0

@@ -1,4 +1,4 @@
-"""The page of ``optisar dataset review``: one object at a time, its picture beside its text, keys for everything.
+"""The page of ``optisar dataset review``: one object at a time, its image beside its text, keys for everything.
 
 Built with NiceGUI, which brings its own scripts: nothing is loaded from the network. Whatever a source's text says is
 shown as text; no element of this page takes HTML.
@@ -26,11 +26,11 @@ DONE = {"accept": "accepted", "correct": "corrected", "reject": "rejected"}
 LEAVE = "document.activeElement.blur()"  # keys work again where no field has the focus
 
 
-class BoxPicture(Element, component="boxes.js"):  # type: ignore[call-arg]
-    """A picture with boxes, one of which can be dragged; emits "change" with the new box."""
+class BoxImage(Element, component="boxes.js"):  # type: ignore[call-arg]
+    """An image with boxes, one of which can be dragged; emits "change" with the new box."""
 
     def show(self, **props: Any) -> None:
-        """Show another picture, other boxes, or both; the script names and explains the properties."""
+        """Show another image, other boxes, or both; the script names and explains the properties."""
         self._props.update(props)
         self.update()
 
@@ -59,7 +59,7 @@ class Page:
         self.refresh()
 
     def load(self) -> tuple[Sample, Instance, Instance]:
-        """Return the picture in view, the object as the review found it, and as it is decided; a rejected one stays."""
+        """Return the image in view, the object as the review found it, and as it is decided; a rejected one stays."""
         sample, place = self.queue.load(self.positions[self.index])
         found = sample.instances[place]
         return sample, found, resolved(found, self.journal.last.get(found.id)) or found
@@ -75,7 +75,7 @@ class Page:
             self.journal.add(decision)
         except OSError as error:
             ui.notify(f"Not recorded: {self.journal.path}: {error.strerror or error}", type="negative", timeout=0)
-            self.picture.reset()
+            self.image.reset()
             return
         if move:
             following = next_open(self.ids, self.journal.last, self.index + 1)
@@ -130,7 +130,7 @@ class Page:
         last = self.journal.last.get(found.id)
         others = [resolved(i, self.journal.last.get(i.id)) for i in sample.instances if i.id != found.id]
         done = sum(i in self.journal.last for i in self.ids)
-        self.picture.show(
+        self.image.show(
             src=f"/picture/{self.positions[self.index]}",
             file=sample.path,
             width=sample.width,
@@ -154,7 +154,7 @@ class Page:
         self.category.set_options(self._categories(sample, now.category), value=now.category)
 
     def _categories(self, sample: Sample, present: str) -> list[str]:
-        """Return the categories that a picture's objects can have."""
+        """Return the categories that an image's objects can have."""
         names = [n for n in self.names if modality_of(n) in (sample.modality, None)]
         return names if present in names else [present, *names]
 
@@ -163,8 +163,8 @@ class Page:
         ui.add_css(STYLE)
         ui.keyboard(self._key, repeating=False, ignore=["input", "select", "textarea"])
         with ui.element("main").classes("review"):
-            self.picture = BoxPicture()
-            self.picture.on("change", self._dragged)
+            self.image = BoxImage()
+            self.image.on("change", self._dragged)
             with ui.element("aside").classes("review-side"):
                 with ui.row().classes("review-line"):
                     self.count = ui.label().classes("review-count")
@@ -201,7 +201,7 @@ class Page:
                         ("Zoom", "Z", self._zoom, ""),
                     ):
                         self._button(text, key, action, style)
-                ui.label("Drag on the picture to draw the box anew, drag a corner to move it.").classes("review-quiet")
+                ui.label("Drag on the image to draw the box anew, drag a corner to move it.").classes("review-quiet")
 
     def _button(self, text: str, key: str, action: Callable[[], None], style: str) -> None:
         """Add a button that shows its key."""

@@ -1,6 +1,6 @@
 """The objects a reviewer is to look at, found again by their place in the file of samples.
 
-Of each object only its id, its kinds of flags and its place are held; its picture's record is read when it is shown.
+Of each object only its id, its kinds of flags and its place are held; its image's record is read when it is shown.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Queue:
         self.categories: set[str] = set()
         self._kinds_of: list[tuple[str, ...]] = []
         self._offsets, self._places = array("Q"), array("L")
-        self._lock = threading.Lock()  # pictures are read in threads
+        self._lock = threading.Lock()  # images are read in threads
         self._file = open(path, "rb")  # noqa: SIM115  # kept open for as long as the queue lives
         known: dict[tuple[str, ...], tuple[str, ...]] = {}
         offset = 0
@@ -65,13 +65,13 @@ class Queue:
         return len(self.ids)
 
     def load(self, position: int) -> tuple[Sample, int]:
-        """Read the picture of one object.
+        """Read the image of one object.
 
         Args:
             position: Which of the objects, from 0.
 
         Returns:
-            The picture's sample, and which of its instances the object is.
+            The image's sample, and which of its instances the object is.
 
         Raises:
             IndexError: No such position.

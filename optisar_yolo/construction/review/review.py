@@ -41,7 +41,7 @@ def main(options: dict[str, Any]) -> None:
 
     Args:
         options: ``port``, ``host``, ``browser`` of the page; ``show`` "flagged" or "all" (also for the export); ``by``:
-            name in the journal; ``import`` and ``export``: COCO JSON files; ``pictures``: link the pictures of the
+            name in the journal; ``import`` and ``export``: COCO JSON files; ``images``: link the images of the
             export into a folder beside it; ``apply``: write the samples. See `commands.COMMON` for the others.
 
     Raises:
@@ -95,7 +95,7 @@ def decided(
 ) -> Iterator[Sample]:
     """Apply decisions: rejected objects go, corrected ones are replaced, accepted ones lose their flags.
 
-    An object with a correction that cannot be right keeps its own values and gets a flag. A picture that loses its last
+    An object with a correction that cannot be right keeps its own values and gets a flag. An image that loses its last
     object goes with it.
 
     Args:
@@ -120,7 +120,7 @@ def decided(
         if kept or not sample.instances:
             yield replace(sample, instances=kept)
         else:
-            report.count("pictures without objects left, dropped")
+            report.count("images without objects left, dropped")
     for id in sorted(unknown):
         report.problems.add("decision about an object that is not here, ignored", id)
 
@@ -141,11 +141,11 @@ def _checked(
     wrong = ""
     box = before.box if after.box == before.box else clip(after.box, (sample.width, sample.height), before.id, Skips())
     if box is None:
-        wrong = "box outside the picture"
+        wrong = "box outside the image"
     elif after.category != before.category and names and after.category not in names:
         wrong = f"unknown category '{after.category}'"
     elif after.category != before.category and modality_of(after.category) not in (sample.modality, None):
-        wrong = f"category '{after.category}' in a {sample.modality} picture"
+        wrong = f"category '{after.category}' in a {sample.modality} image"
     if box is None or wrong:
         report.problems.add("correction that cannot be right, not applied", f"{before.id}: {wrong}")
         return replace(before, flags=[*before.flags, f"review: {wrong}"])
@@ -173,12 +173,12 @@ def _record(journal: Journal, decisions: list[Decision]) -> None:
 
 
 def _export(file: Path, source: SampleFile, journal: Journal, names: tuple[str, ...], options: dict[str, Any]) -> None:
-    flagged, pictures = options["show"] == "flagged", options["pictures"]
+    flagged, images = options["show"] == "flagged", options["pictures"]
     try:
-        images, notes = interchange.write_coco(file, source, journal.last, names, flagged, pictures)
+        entries, notes = interchange.write_coco(file, source, journal.last, names, flagged, images)
     except OSError as error:
         raise DataError(f"{error.filename or file}: cannot be written ({error.strerror or error})") from error
-    LOGGER.info(f"{file}: {images} pictures, {notes} objects")
+    LOGGER.info(f"{file}: {images} images, {notes} objects")
 
 
 def _page(work: Path, source: SampleFile, journal: Journal, names: tuple[str, ...], options: dict[str, Any]) -> None:
@@ -193,7 +193,7 @@ def _page(work: Path, source: SampleFile, journal: Journal, names: tuple[str, ..
         raise DataError(f"the page needs {error.name}: pip install 'optisar-yolo[build]'") from error
     _record(journal, [])  # a folder that cannot be written is better known before the first decision
     if options["host"] not in ("127.0.0.1", "localhost", "::1"):
-        LOGGER.warning(f"host={options['host']}: whoever reaches this address can see the pictures and decide")
+        LOGGER.warning(f"host={options['host']}: whoever reaches this address can see the images and decide")
     LOGGER.info(f"{len(queue)} objects to review at http://{options['host']}:{options['port']} (Ctrl-C ends)")
     try:
         serve(

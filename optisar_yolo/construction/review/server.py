@@ -1,4 +1,4 @@
-"""Serves the review page and its pictures."""
+"""Serves the review page and its images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from optisar_yolo.construction.review.queue import Queue
 from optisar_yolo.construction.writing.files import FLIP
 from optisar_yolo.data import DataError, read_image
 
-LONGEST = 2048  # pixels of a picture's longer side as it is sent; larger ones are reduced
+LONGEST = 2048  # pixels of an image's longer side as it is sent; larger ones are reduced
 
 
 def serve(queue: Queue, journal: Journal, names: tuple[str, ...], by: str, host: str, port: int, browser: bool) -> None:
@@ -35,7 +35,7 @@ def serve(queue: Queue, journal: Journal, names: tuple[str, ...], by: str, host:
         Page(queue, journal, names, by)
 
     @app.get("/picture/{position}")
-    def picture(position: int) -> Response:
+    def image(position: int) -> Response:
         try:
             sample, _ = queue.load(position)
             content = encoded(sample.path, sample.transform)
@@ -48,7 +48,7 @@ def serve(queue: Queue, journal: Journal, names: tuple[str, ...], by: str, host:
 
 @lru_cache(maxsize=8)
 def encoded(path: str, transform: str) -> bytes:
-    """Return a picture as JPEG, its longer side at most `LONGEST` pixels.
+    """Return an image as JPEG, its longer side at most `LONGEST` pixels.
 
     Args:
         path: Its file, of any kind that `read_image` knows.

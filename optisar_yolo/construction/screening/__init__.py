@@ -1,1 +1,1 @@
-"""Flagging boxes that a detector trained on the other pictures does not find."""
+"""Flagging boxes that a detector trained on the other images does not find."""

@@ -1,4 +1,4 @@
-"""Writes samples as a YOLO data set in parts, one per fold; pictures are linked where a trainer can read them."""
+"""Writes samples as a YOLO data set in parts, one per fold; images are linked where a trainer can read them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BIT_DEPTH = 24  # where a PNG says it
 
 
 def part_of(root: Path, fold: int) -> Path:
-    """Return the folder of a fold's pictures and labels."""
+    """Return the folder of a fold's images and labels."""
     return root / f"part-{fold}"
 
 
@@ -35,14 +35,14 @@ def write_parts(
 ) -> None:
     """Write ``part-<fold>/images`` and ``part-<fold>/labels``; a file's name is the sample's number in the input.
 
-    Pictures that are there already are left, so a killed run goes on. Pictures that cannot be read are left out.
+    Images that are there already are left, so a killed run goes on. Images that cannot be read are left out.
 
     Args:
         root: Folder of the parts.
-        samples: The pictures, with boxes in pixels.
+        samples: The images, with boxes in pixels.
         folds: Fold of every origin.
         categories: Category names; a label's class is the place here.
-        report: Counts pictures that are left out.
+        report: Counts images that are left out.
         jobs: Threads.
 
     Raises:
@@ -57,7 +57,7 @@ def write_parts(
         number, sample = numbered
         part = part_of(root, folds[sample.origin])
         try:
-            _write_picture(sample, part / "images", f"{number:07d}")
+            _write_image(sample, part / "images", f"{number:07d}")
         except DataError as error:
             return f"{sample.name}: {error}"
         place(part / "labels" / f"{number:07d}.txt", _labels(sample, ids).encode())
@@ -65,11 +65,11 @@ def write_parts(
 
     for problem in ordered_map(write, enumerate(samples), jobs):
         if problem:
-            report.problems.add("picture that cannot be read, not screened", problem)
+            report.problems.add("image that cannot be read, not screened", problem)
 
 
-def write_card(root: Path, fold: int, folds: int, categories: Sequence[str]) -> Path:
-    """Write the data card of the training that leaves one fold out.
+def write_dataset_config(root: Path, fold: int, folds: int, categories: Sequence[str]) -> Path:
+    """Write the dataset config of the training that leaves one fold out.
 
     Returns:
         The YAML file.
@@ -77,10 +77,10 @@ def write_card(root: Path, fold: int, folds: int, categories: Sequence[str]) -> 
     others = [str(part_of(root, k) / "images") for k in range(folds) if k != fold]
     held_out = str(part_of(root, fold) / "images")
     content = {"train": others, "val": held_out, "names": dict(enumerate(categories))}
-    card = root / f"fold-{fold}" / "data.yaml"
-    card.parent.mkdir(parents=True, exist_ok=True)
-    place(card, yaml.safe_dump(content, allow_unicode=True, sort_keys=False).encode())
-    return card
+    config = root / f"fold-{fold}" / "data.yaml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    place(config, yaml.safe_dump(content, allow_unicode=True, sort_keys=False).encode())
+    return config
 
 
 def clear(root: Path) -> None:
@@ -89,11 +89,11 @@ def clear(root: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write_picture(sample: Sample, folder: Path, stem: str) -> None:
-    """Link a picture, or write it as PNG where a trainer would not read it as `read_image` does.
+def _write_image(sample: Sample, folder: Path, stem: str) -> None:
+    """Link an image, or write it as PNG where a trainer would not read it as `read_image` does.
 
     Raises:
-        DataError: The picture cannot be read.
+        DataError: The image cannot be read.
         OSError: The folder cannot be written.
     """
     source = Path(sample.path)
@@ -110,7 +110,7 @@ def _write_picture(sample: Sample, folder: Path, stem: str) -> None:
     place(target, cv2.imencode(".png", image)[1].tobytes())
 
 
-def _suffix(picture: Path) -> str:
+def _suffix(image: Path) -> str:
     """Return the suffix under which a file can be linked: that of a whole JPEG or a PNG of at most 8 bits, else "".
 
     A JPEG without its end is not linked: Ultralytics writes it anew, and through a link that could be the source.
@@ -119,12 +119,12 @@ def _suffix(picture: Path) -> str:
         DataError: The file cannot be read.
     """
     try:
-        with open(picture, "rb") as file:
+        with open(image, "rb") as file:
             start = file.read(25)
             file.seek(-min(2, file.seek(0, os.SEEK_END)), os.SEEK_END)
             end = file.read()
     except OSError as error:
-        raise DataError(f"{picture}: cannot be read ({error.strerror or error})") from error
+        raise DataError(f"{image}: cannot be read ({error.strerror or error})") from error
     if start.startswith(PNG) and len(start) == 25 and start[BIT_DEPTH] <= 8:
         return ".png"
     return ".jpg" if start.startswith(JPEG) and end == JPEG_END else ""

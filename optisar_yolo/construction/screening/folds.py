@@ -1,4 +1,4 @@
-"""Cuts a data set into k parts, so that every picture can be judged by a model that has not seen it."""
+"""Cuts a data set into k parts, so that every image can be judged by a model that has not seen it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from optisar_yolo.data import DataError
 
 
 def folds_of(samples: Iterable[Sample], folds: int, seed: int) -> dict[str, int]:
-    """Assign pictures to folds of the same size, every source and rare category spread over all of them.
+    """Assign images to folds of the same size, every source and rare category spread over all of them.
 
-    A picture and its transformed copies are one: they get one fold.
+    An image and its transformed copies are one: they get one fold.
 
     Args:
-        samples: The pictures; iterated twice.
+        samples: The images; iterated twice.
         folds: Number of folds, at least 2.
         seed: Of the draw.
 
@@ -24,18 +24,18 @@ def folds_of(samples: Iterable[Sample], folds: int, seed: int) -> dict[str, int]
         Name of the origin (see `Sample.origin`) to its fold, from 0.
 
     Raises:
-        DataError: Fewer than two folds, or fewer pictures than folds.
+        DataError: Fewer than two folds, or fewer images than folds.
     """
     if folds < 2:
-        raise DataError(f"folds={folds}: a picture can be judged by a model that has not seen it from 2 folds on")
+        raise DataError(f"folds={folds}: an image can be judged by a model that has not seen it from 2 folds on")
     counts = Counter(i.category for sample in samples for i in sample.instances)
-    # Dealt out in this order, pictures of one source with the same rarest category go to all folds in turn.
+    # Dealt out in this order, images of one source with the same rarest category go to all folds in turn.
     groups: dict[str, tuple[str, str]] = {}
     for sample in samples:
         rarest = min((i.category for i in sample.instances), key=lambda c: (counts[c], c), default="")
         groups.setdefault(sample.origin, (rarest, sample.source))
     if len(groups) < folds:
-        raise DataError(f"folds={folds}, but there are only {len(groups)} pictures; use fewer folds")
+        raise DataError(f"folds={folds}, but there are only {len(groups)} images; use fewer folds")
 
     def key(name: str) -> tuple[str, str, bytes]:
         return (*groups[name], hashlib.sha256(f"{seed}/{name}".encode(errors="surrogatepass")).digest())

@@ -1,7 +1,7 @@
-"""``optisar dataset screen``: flag annotations that a detector, trained on the other pictures, does not find.
+"""``optisar dataset screen``: flag annotations that a detector, trained on the other images, does not find.
 
-The pictures are cut into k folds. A stock detector is trained on all but one and looks for the objects of that one, so
-no picture is judged by a model that saw it. An annotation is flagged where no detection of its category overlaps it
+The images are cut into k folds. A stock detector is trained on all but one and looks for the objects of that one, so
+no image is judged by a model that saw it. An annotation is flagged where no detection of its category overlaps it
 enough. Training is the slow part: every fold's detections are kept (``screen/predictions-<fold>.jsonl``), and a killed
 run goes on with the fold, and within it with the epoch, where it stopped. Another ``iou`` flags anew without training.
 """
@@ -46,7 +46,7 @@ def main(options: dict[str, Any]) -> None:
     Args:
         options: ``model``: architecture or weights of a stock detector; ``folds``; ``epochs``, ``imgsz``, ``batch`` and
             ``device`` of the trainings; ``iou``: annotations whose best detection overlaps less are flagged. A dry run
-            only says how the pictures are cut. See `commands.COMMON` for the others.
+            only says how the images are cut. See `commands.COMMON` for the others.
 
     Raises:
         DataError: Input or options that cannot be used.
@@ -65,7 +65,7 @@ def main(options: dict[str, Any]) -> None:
         raise DataError(f"{source.path}: no objects to learn from")
     if options["dry_run"]:
         sizes = [sum(fold == k for fold in folds.values()) for k in range(options["folds"])]
-        LOGGER.info(f"screen (dry run): folds of {', '.join(map(str, sizes))} pictures, {len(categories)} categories")
+        LOGGER.info(f"screen (dry run): folds of {', '.join(map(str, sizes))} images, {len(categories)} categories")
         return
     try:
         files = predict(work / "screen", source, folds, categories, options)
@@ -114,8 +114,8 @@ def predict(
     if not missing:
         return files
     report = Report()
-    pictures = TQDM(source, desc="screen: pictures", total=len(source))
-    screen_data.write_parts(root, pictures, folds, categories, report, options["jobs"])
+    images = TQDM(source, desc="screen: images", total=len(source))
+    screen_data.write_parts(root, images, folds, categories, report, options["jobs"])
     for line in report.problems.lines():
         LOGGER.warning(f"screen: {line}")
     from optisar_yolo.construction.screening import training as screen_train  # PyTorch, for nothing where all is done
@@ -123,9 +123,9 @@ def predict(
     settings = {k: options[k] for k in ("imgsz", "batch")} | {"device": options["device"] or None}
     for k in missing:
         LOGGER.info(f"screen: fold {k + 1} of {count}")
-        card = screen_data.write_card(root, k, count, categories)
+        config = screen_data.write_dataset_config(root, k, count, categories)
         weights = screen_train.train_fold(
-            card, options["model"], options["jobs"], epochs=options["epochs"], seed=options["seed"], **settings
+            config, options["model"], options["jobs"], epochs=options["epochs"], seed=options["seed"], **settings
         )
         write_lines(files[k], screen_train.detect(weights, screen_data.part_of(root, k) / "images", **settings))
     return files
@@ -142,7 +142,7 @@ def screen(
     """Flag annotations that no detection of their category overlaps enough.
 
     Args:
-        samples: The pictures, in the order in which their detections are numbered.
+        samples: The images, in the order in which their detections are numbered.
         report: Counts the flags and, in ten bins, the best overlaps.
         predictions: File of detections by fold.
         folds: Fold of every origin.
@@ -158,7 +158,7 @@ def screen(
     for number, sample in enumerate(samples):
         found = readers[folds[sample.origin]].of(number)
         if found is None:
-            report.problems.add("picture without detections, not screened", sample.name)
+            report.problems.add("image without detections, not screened", sample.name)
             yield sample
             continue
         instances = []
@@ -213,7 +213,7 @@ class _Detections:
         yield -1, []
 
     def of(self, number: int) -> list[list[float]] | None:
-        """Return the detections of a picture, None where it has no line."""
+        """Return the detections of an image, None where it has no line."""
         index, found = self._next
         if index != number:
             return None

@@ -15,16 +15,16 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import strip_optimizer
 
 CONFIDENCE = 0.05  # of the least certain detection that can vouch for an annotation
-MOST = 1000  # detections of a picture; harbours and car parks hold more than the usual 300
+MOST = 1000  # detections of an image; harbours and car parks hold more than the usual 300
 
 
 class FoldTrainer(DetectionTrainer):
     """Stock training that neither asks the network for fonts nor looks at the held-out part."""
 
     def get_dataset(self) -> dict[str, Any]:
-        """Read the data card; the stock method would download a font for plots."""
-        card = yaml.safe_load(Path(self.args.data).read_text(encoding="utf-8"))
-        return card | {"path": Path(self.args.data).parent, "nc": len(card["names"]), "channels": 3}
+        """Read the dataset config; the stock method would download a font for plots."""
+        config = yaml.safe_load(Path(self.args.data).read_text(encoding="utf-8"))
+        return config | {"path": Path(self.args.data).parent, "nc": len(config["names"]), "channels": 3}
 
     def validate(self) -> tuple[dict[str, float], float]:
         """Measure nothing: no epoch is preferred for what it finds in the held-out part."""
@@ -35,19 +35,19 @@ class FoldTrainer(DetectionTrainer):
         strip_optimizer(self.last)
 
 
-def train_fold(card: Path, model: str, jobs: int, **settings: Any) -> Path:
+def train_fold(config: Path, model: str, jobs: int, **settings: Any) -> Path:
     """Train a detector, or go on with a training that was interrupted.
 
     Args:
-        card: Data card of the fold; the training's folder lies beside it.
+        config: Dataset config of the fold; the training's folder lies beside it.
         model: Architecture ("yolo11n.yaml") or weights.
-        jobs: Worker processes that load pictures.
+        jobs: Worker processes that load images.
         settings: Of Ultralytics' training: epochs, imgsz, batch, device, seed.
 
     Returns:
         The weights after the last epoch.
     """
-    folder = card.parent / "train"
+    folder = config.parent / "train"
     last = folder / "weights" / "last.pt"
     started, finished = _state(last)
     if finished:
@@ -58,7 +58,7 @@ def train_fold(card: Path, model: str, jobs: int, **settings: Any) -> Path:
         return last
     YOLO(model).train(
         trainer=FoldTrainer,
-        data=str(card),
+        data=str(config),
         project=str(folder.parent),
         name=folder.name,
         exist_ok=True,
@@ -72,16 +72,16 @@ def train_fold(card: Path, model: str, jobs: int, **settings: Any) -> Path:
 
 
 def detect(weights: Path, folder: Path, **settings: Any) -> Iterator[dict[str, Any]]:
-    """Look for objects in the pictures of a folder.
+    """Look for objects in the images of a folder.
 
     Args:
         weights: A trained detector.
-        folder: Pictures whose names are numbers.
+        folder: Images whose names are numbers.
         settings: Of Ultralytics' prediction: imgsz, batch, device.
 
     Yields:
-        Per picture, in the order of the numbers, {"index": number, "detections": [[category, confidence, x1, y1, x2,
-        y2], ...]}, boxes in pixels. Pictures that cannot be read are left out.
+        Per image, in the order of the numbers, {"index": number, "detections": [[category, confidence, x1, y1, x2,
+        y2], ...]}, boxes in pixels. Images that cannot be read are left out.
     """
     results = YOLO(weights).predict(
         source=str(folder), stream=True, conf=CONFIDENCE, max_det=MOST, save=False, verbose=False, **settings

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from optisar_yolo.construction.recipe import Source
-from optisar_yolo.construction.sources.pictures import in_split
-from optisar_yolo.construction.sources.records import RawObject, RawPicture, four_numbers, texts
+from optisar_yolo.construction.sources.images import in_split
+from optisar_yolo.construction.sources.records import RawImage, RawObject, four_numbers, texts
 from optisar_yolo.data import DataError, Skips, is_id, is_number, read_json
 
 
-def read_coco(source: Source, folder: Path, problems: Skips) -> Iterator[RawPicture]:
-    """Yield the pictures of a COCO source, sorted by name; a picture that several files list is one.
+def read_coco(source: Source, folder: Path, problems: Skips) -> Iterator[RawImage]:
+    """Yield the images of a COCO source, sorted by name; an image that several files list is one.
 
     Args:
         source: The source. An annotation's expressions are its "caption", a text or a list of texts; its category is
@@ -23,9 +23,9 @@ def read_coco(source: Source, folder: Path, problems: Skips) -> Iterator[RawPict
         problems: Counts records that cannot be used.
 
     Raises:
-        DataError: A file that is no COCO JSON, or an id that stands for two pictures.
+        DataError: A file that is no COCO JSON, or an id that stands for two images.
     """
-    pictures: dict[str, RawPicture] = {}
+    images: dict[str, RawImage] = {}
     for split, file in source.annotation_files(folder):
         content = read_json(file)
         if not isinstance(content, dict) or not all(
@@ -35,20 +35,20 @@ def read_coco(source: Source, folder: Path, problems: Skips) -> Iterator[RawPict
         where = f"{source.name}: {file.name}"
         objects = _objects(content, split, where, problems)
         names: dict[Any, str] = {}
-        for number, image in enumerate(content["images"]):
-            if not isinstance(image, dict) or not is_id(image.get("id")) or not isinstance(image.get("file_name"), str):
+        for number, entry in enumerate(content["images"]):
+            if not isinstance(entry, dict) or not is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
                 problems.add("image record without id and file_name, dropped", f"{where} images[{number}]")
                 continue
-            name = in_split(folder, source.images, image["file_name"], split)
-            if names.setdefault(image["id"], name) != name:
-                raise DataError(f"{file}: image id {image['id']} stands for both {names[image['id']]} and {name}")
-            picture = pictures.setdefault(name, RawPicture(name, f"{where} {name}", size=_size(image)))
-            picture.objects += objects.pop(image["id"], [])
+            name = in_split(folder, source.images, entry["file_name"], split)
+            if names.setdefault(entry["id"], name) != name:
+                raise DataError(f"{file}: image id {entry['id']} stands for both {names[entry['id']]} and {name}")
+            image = images.setdefault(name, RawImage(name, f"{where} {name}", size=_size(entry)))
+            image.objects += objects.pop(entry["id"], [])
         for image_id, orphans in objects.items():
             for _ in orphans:
-                problems.add("annotation of a picture that is not listed, dropped", f"{where} image {image_id!r}")
-    for name in sorted(pictures):
-        yield pictures[name]
+                problems.add("annotation of an image that is not listed, dropped", f"{where} image {image_id!r}")
+    for name in sorted(images):
+        yield images[name]
 
 
 def _objects(content: dict[str, Any], split: str, where: str, problems: Skips) -> dict[Any, list[RawObject]]:

@@ -15,9 +15,9 @@ from optisar_yolo.construction import steps
 from optisar_yolo.construction.recipe import Recipe, Source, load_recipe
 from optisar_yolo.construction.samples import Instance, Sample
 from optisar_yolo.construction.sources.coco import read_coco
+from optisar_yolo.construction.sources.images import SUFFIXES, find_image, image_size
 from optisar_yolo.construction.sources.lists import read_list
-from optisar_yolo.construction.sources.pictures import SUFFIXES, find_picture, picture_size
-from optisar_yolo.construction.sources.records import BoxReader, RawPicture
+from optisar_yolo.construction.sources.records import BoxReader, RawImage
 from optisar_yolo.construction.sources.voc import annotation_files, read_voc
 from optisar_yolo.construction.sources.yolo import read_yolo
 from optisar_yolo.construction.steps import Report
@@ -26,14 +26,14 @@ from optisar_yolo.plugin import packaged_names
 from optisar_yolo.utils import UsageError
 
 DEFAULTS: dict[str, Any] = {"recipe": "", "root": "."}
-READERS: dict[str, Callable[[Source, Path, Skips], Iterator[RawPicture]]] = {
+READERS: dict[str, Callable[[Source, Path, Skips], Iterator[RawImage]]] = {
     "voc": read_voc,
     "list": read_list,
     "coco": read_coco,
     "yolo": read_yolo,
 }
 _SUFFIX = {"voc": ".xml", "yolo": ".txt"}
-"""Formats of one annotation file per picture."""
+"""Formats of one annotation file per image."""
 _TALLIED = ("pictures", "objects", *SPLITS)
 _EARLY = 500
 """After how many boxes their form is judged for the first time: a wrong recipe should not cost a whole run."""
@@ -72,19 +72,19 @@ def main(options: dict[str, Any]) -> None:
 
 
 def import_sources(recipe: Recipe, root: Path, report: Report, jobs: int = 1) -> Iterator[Sample]:
-    """Yield the pictures of all sources, in the recipe's order."""
+    """Yield the images of all sources, in the recipe's order."""
     for source in recipe.sources:
         yield from read_source(source, root, report, jobs)
 
 
 def read_source(source: Source, root: Path, report: Report, jobs: int = 1) -> Iterator[Sample]:
-    """Yield the pictures of one source, sorted by name, with boxes as they are: `clean` judges them.
+    """Yield the images of one source, sorted by name, with boxes as they are: `clean` judges them.
 
     Args:
         source: What the recipe says of it.
         root: The folder that its `path` starts from.
         report: Counts what was read and what cannot be used.
-        jobs: Threads that look for pictures and read their headers.
+        jobs: Threads that look for images and read their headers.
 
     Raises:
         DataError: The source is not there, gives nothing, its boxes are of another form than declared, or it does not
@@ -102,7 +102,7 @@ def read_source(source: Source, root: Path, report: Report, jobs: int = 1) -> It
             report.problems.add(found.problem, record)
             continue
         if found.name in seen:
-            report.problems.add("picture that was annotated before, dropped", record)
+            report.problems.add("image that was annotated before, dropped", record)
             continue
         seen.add(found.name)
         sample = _sample(source, found, boxes, report.problems)
@@ -110,7 +110,7 @@ def read_source(source: Source, root: Path, report: Report, jobs: int = 1) -> It
             tally["pictures"] += 1
             yield sample
         else:
-            report.problems.add("picture without objects, dropped", record)
+            report.problems.add("image without objects, dropped", record)
         if _EARLY <= boxes.total < _EARLY + len(sample.instances):
             boxes.check()
     boxes.check()
@@ -122,22 +122,22 @@ def read_source(source: Source, root: Path, report: Report, jobs: int = 1) -> It
 
 @dataclass
 class _Found:
-    """A picture that was looked up: its name in the source, path and size, or why it cannot be used."""
+    """An image that was looked up: its name in the source, path and size, or why it cannot be used."""
 
-    raw: RawPicture
+    raw: RawImage
     name: str = ""
     path: Path = Path()
     size: tuple[int, int] = (0, 0)
     problem: str = ""
 
 
-def _look_up(source: Source, folder: Path, raw: RawPicture) -> _Found:
-    if (place := find_picture(folder, source.images, raw.name)) is None:
-        return _Found(raw, problem="picture missing, dropped")
+def _look_up(source: Source, folder: Path, raw: RawImage) -> _Found:
+    if (place := find_image(folder, source.images, raw.name)) is None:
+        return _Found(raw, problem="image missing, dropped")
     try:
-        return _Found(raw, *place, size=raw.size or picture_size(place[1]))
+        return _Found(raw, *place, size=raw.size or image_size(place[1]))
     except DataError:
-        return _Found(raw, problem="picture whose size cannot be read, dropped")
+        return _Found(raw, problem="image whose size cannot be read, dropped")
 
 
 def _sample(source: Source, found: _Found, boxes: BoxReader, problems: Skips) -> Sample:
@@ -155,7 +155,7 @@ def _sample(source: Source, found: _Found, boxes: BoxReader, problems: Skips) ->
 def _check_counts(source: Source, tally: Counter[str], problems: Skips) -> None:
     reasons = "; ".join(problems.lines()) or "none"
     if not tally["pictures"]:
-        raise DataError(f"source {source.name}: no picture with objects was found. Problems: {reasons}")
+        raise DataError(f"source {source.name}: no image with objects was found. Problems: {reasons}")
     for key, number in source.expect.items():
         if tally[key] != number:
             what = key if key in ("pictures", "objects") else f"objects of split {key}"
@@ -186,7 +186,7 @@ def _check_present(source: Source, root: Path) -> list[Path]:
 def fingerprint(source: Source, root: Path) -> str:
     """Return a hash that changes when `read_source` may give something else.
 
-    It covers the content of XML and label files: they are small, and a time stamp changes with every copy. Of pictures
+    It covers the content of XML and label files: they are small, and a time stamp changes with every copy. Of images
     it covers names and sizes only: there can be a terabyte of them. Files that the recipe names are hashed by
     `steps.run`.
     """

@@ -1,4 +1,4 @@
-"""What the readers of all source formats give: pictures and objects as the files say, before anything is looked up."""
+"""What the readers of all source formats give: images and objects as the files say, before anything is looked up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from optisar_yolo.construction.recipe import Source
 from optisar_yolo.data import Box, DataError, Skips
 
 FORMS = {"voc": "xyxy", "list": "xyxy", "coco": "xywh", "yolo": "shares"}
-"""How each format usually writes a box; "shares" is YOLO's centre, width and height as shares of the picture."""
+"""How each format usually writes a box; "shares" is YOLO's centre, width and height as shares of the image."""
 FEW = 4
 """With fewer boxes than this, a source is not suspected of having been read in the wrong form."""
 
@@ -29,8 +29,8 @@ class RawObject:
 
 
 @dataclass
-class RawPicture:
-    """One picture.
+class RawImage:
+    """One image.
 
     Attributes:
         name: Its file, as the annotation names it.
@@ -67,7 +67,7 @@ class BoxReader:
 
         Args:
             box: Four numbers in the source's form; any values.
-            size: Width and height of the picture in pixels.
+            size: Width and height of the image in pixels.
         """
         self.total += 1
         self.shares += self.form != "shares" and max(map(abs, box)) <= 1
@@ -88,16 +88,16 @@ class BoxReader:
         start = f"source {self.name}: %s of {self.total} boxes"
         if 2 * self.mistaken > self.total:
             raise DataError(
-                f"{start % self.mistaken} leave their pictures or have no area when read as {self.form}, and fit as "
+                f"{start % self.mistaken} leave their images or have no area when read as {self.form}, and fit as "
                 f"{self.other}; set 'boxes: {self.other}' for this source in the recipe"
             )
         if 2 * self.shares > self.total:
-            raise DataError(f"{start % self.shares} have no value above 1: shares of the picture; give pixels")
+            raise DataError(f"{start % self.shares} have no value above 1: shares of the image; give pixels")
         if 2 * self.outside > self.total:
             other = f" and as {self.other}" if self.other else ""
             raise DataError(
-                f"{start % self.outside} leave their pictures or have no area, read as {self.form}{other}: they belong "
-                "to pictures of another size, or are written in another form"
+                f"{start % self.outside} leave their images or have no area, read as {self.form}{other}: they belong "
+                "to images of another size, or are written in another form"
             )
 
 
@@ -113,7 +113,7 @@ def to_xyxy(box: Box, form: str, size: tuple[int, int]) -> Box:
 
 
 def _fits(box: Box, size: tuple[int, int]) -> bool:
-    """Tell whether a box has an area and lies in the picture, give or take a pixel; NaN does not."""
+    """Tell whether a box has an area and lies in the image, give or take a pixel; NaN does not."""
     return -1 <= box[0] < box[2] <= size[0] + 1 and -1 <= box[1] < box[3] <= size[1] + 1
 
 

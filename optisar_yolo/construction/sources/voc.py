@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
 from optisar_yolo.construction.recipe import Source
-from optisar_yolo.construction.sources.pictures import in_split
-from optisar_yolo.construction.sources.records import RawObject, RawPicture, four_numbers
+from optisar_yolo.construction.sources.images import in_split
+from optisar_yolo.construction.sources.records import RawImage, RawObject, four_numbers
 from optisar_yolo.data import SPLITS, Box, DataError, Skips, read_text
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -43,8 +43,8 @@ def split_of(file: Path) -> str:
     return file.parent.name if file.parent.name in SPLITS else ""
 
 
-def read_voc(source: Source, folder: Path, problems: Skips) -> Iterator[RawPicture]:
-    """Yield the pictures of a VOC source.
+def read_voc(source: Source, folder: Path, problems: Skips) -> Iterator[RawImage]:
+    """Yield the images of a VOC source.
 
     Args:
         source: The source; its `index` gives the splits where there is one.
@@ -68,12 +68,12 @@ def read_voc(source: Source, folder: Path, problems: Skips) -> Iterator[RawPictu
                 ) from error
             problems.add("annotation file that cannot be read, dropped", f"{record}: {error}")
             continue
-        picture = RawPicture(_picture_name(root, file, source, folder), record, size=_size(root))
+        image = RawImage(_image_name(root, file, source, folder), record, size=_size(root))
         for element in root.findall("object"):
             split = splits.get(number, "") if splits else split_of(file)
-            picture.objects.append(_object(element, split))
+            image.objects.append(_object(element, split))
             number += 1
-        yield picture
+        yield image
     if splits and max(splits) >= number:
         raise DataError(
             f"{folder}: the index goes up to object {max(splits)}, but the annotation files hold {number - first} "
@@ -109,7 +109,7 @@ def _box(element: ElementTree.Element | None) -> Box | None:
 
 
 def _size(root: ElementTree.Element) -> tuple[int, int] | None:
-    """Return the picture's size; some files hold none, or zeros."""
+    """Return the image's size; some files hold none, or zeros."""
     try:
         width, height = (int(float(root.findtext(f"size/{side}") or "")) for side in ("width", "height"))
     except (ValueError, OverflowError):
@@ -117,8 +117,8 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
     return (width, height) if width > 0 and height > 0 else None
 
 
-def _picture_name(root: ElementTree.Element, file: Path, source: Source, folder: Path) -> str:
-    """Return the picture's name: as the file says, without folders, or the file's own where it does not say."""
+def _image_name(root: ElementTree.Element, file: Path, source: Source, folder: Path) -> str:
+    """Return the image's name: as the file says, without folders, or the file's own where it does not say."""
     said = PurePosixPath((root.findtext("filename") or "").strip().replace("\\", "/")).name
     return in_split(folder, source.images, said or file.stem, split_of(file))
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from optisar_yolo.construction.recipe import Source
-from optisar_yolo.construction.sources.pictures import in_split
-from optisar_yolo.construction.sources.records import RawObject, RawPicture, four_numbers
+from optisar_yolo.construction.sources.images import in_split
+from optisar_yolo.construction.sources.records import RawImage, RawObject, four_numbers
 from optisar_yolo.construction.sources.voc import annotation_files, split_of
 from optisar_yolo.data import DataError, Skips
 
 
-def read_yolo(source: Source, folder: Path, problems: Skips) -> Iterator[RawPicture]:
-    """Yield the pictures of a YOLO source.
+def read_yolo(source: Source, folder: Path, problems: Skips) -> Iterator[RawImage]:
+    """Yield the images of a YOLO source.
 
     Args:
         source: The source; `names` holds the words of its class numbers.
@@ -35,11 +35,11 @@ def read_yolo(source: Source, folder: Path, problems: Skips) -> Iterator[RawPict
         objects = [o for n, line in enumerate(lines, 1) if (o := _object(line, source, f"{record} line {n}", problems))]
         for found in objects:
             found.split = split
-        yield RawPicture(in_split(folder, source.images, file.stem, split), record, objects)
+        yield RawImage(in_split(folder, source.images, file.stem, split), record, objects)
 
 
 def _object(line: str, source: Source, record: str, problems: Skips) -> RawObject | None:
-    """Read one line: class, centre x, centre y, width, height, as shares of the picture."""
+    """Read one line: class, centre x, centre y, width, height, as shares of the image."""
     if not line.strip():
         return None
     try:

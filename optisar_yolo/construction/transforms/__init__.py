@@ -1,1 +1,1 @@
-"""Copies of pictures with rare objects, their captions rewritten and verified."""
+"""Copies of images with rare objects, their captions rewritten and verified."""

@@ -1,4 +1,4 @@
-"""Chooses which pictures are mirrored or turned, so that rare categories come up to a number of objects."""
+"""Chooses which images are mirrored or turned, so that rare categories come up to a number of objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Choice:
     """What to copy, and why.
 
     Attributes:
-        copies: Position of a picture among the samples to the transforms that it is copied with.
+        copies: Position of an image among the samples to the transforms that it is copied with.
         counts: Objects by category before.
         target: The number that rare categories were to reach.
     """
@@ -27,10 +27,10 @@ class Choice:
 
 
 def usable(sample: Sample, by_source: bool) -> bool:
-    """Tell whether a picture may be copied: not one that is a copy, nor one that belongs to "val" or "test".
+    """Tell whether an image may be copied: not one that is a copy, nor one that belongs to "val" or "test".
 
     Args:
-        sample: The picture.
+        sample: The image.
         by_source: Objects keep the splits of their sources, so that all of its objects must be training ones.
     """
     splits = {sample.split} | ({i.split for i in sample.instances} if by_source else set())
@@ -40,14 +40,14 @@ def usable(sample: Sample, by_source: bool) -> bool:
 def choose(samples: Iterable[Sample], target: int = 0, by_source: bool = False, seed: int = 0) -> Choice:
     """Choose copies for the categories with fewer objects than a target, the rarest category first.
 
-    A picture is used at most once with each transform, and every picture of a category once before any is used twice;
-    pictures with few objects of frequent categories come first, ties are drawn. A picture is passed over where it holds
-    a rare category that has reached the target, so that none exceeds it by more than the objects of one picture.
+    An image is used at most once with each transform, and every image of a category once before any is used twice;
+    images with few objects of frequent categories come first, ties are drawn. An image is passed over where it holds
+    a rare category that has reached the target, so that none exceeds it by more than the objects of one image.
 
     Args:
-        samples: Read once; of each picture its name and its numbers of objects are remembered.
+        samples: Read once; of each image its name and its numbers of objects are remembered.
         target: Number of objects to reach; 0: the (lower) median of the categories' numbers.
-        by_source: As for `usable`; only usable pictures are counted.
+        by_source: As for `usable`; only usable images are counted.
         seed: Of the draws, which do not depend on the order of the samples.
     """
     total: Counter[str] = Counter()
@@ -64,24 +64,24 @@ def choose(samples: Iterable[Sample], target: int = 0, by_source: bool = False, 
     count = Counter(total)
     taken: dict[int, list[str]] = {}
     for category in sorted(rare, key=lambda c: (total[c], c)):
-        pictures = [_Candidate(p, *held[p], rare, seed) for p in held if any(c == category for c, _ in held[p][1])]
-        pictures.sort(key=lambda p: (p.frequent, p.draw))
+        images = [_Candidate(p, *held[p], rare, seed) for p in held if any(c == category for c, _ in held[p][1])]
+        images.sort(key=lambda p: (p.frequent, p.draw))
         for turn in range(len(TRANSFORMS)):
-            for picture in pictures:
+            for image in images:
                 if count[category] >= target:
                     break
-                transform = picture.order[turn]
-                if transform in taken.get(picture.position, ()):
+                transform = image.order[turn]
+                if transform in taken.get(image.position, ()):
                     continue
-                if any(c in rare and count[c] >= target for c, _ in picture.objects):
+                if any(c in rare and count[c] >= target for c, _ in image.objects):
                     continue
-                taken.setdefault(picture.position, []).append(transform)
-                count.update(dict(picture.objects))
+                taken.setdefault(image.position, []).append(transform)
+                count.update(dict(image.objects))
     return Choice({p: tuple(sorted(t, key=TRANSFORMS.index)) for p, t in taken.items()}, dict(total), target)
 
 
 class _Candidate:
-    """A picture that can be copied: its objects by category, how many of them are of frequent categories, its draws."""
+    """An image that can be copied: its objects by category, how many of them are of frequent categories, its draws."""
 
     def __init__(
         self, position: int, name: str, objects: tuple[tuple[str, int], ...], rare: set[str], seed: int

@@ -1,4 +1,4 @@
-"""Makes mirrored and turned copies of one picture's record: boxes, captions, and what to count."""
+"""Makes mirrored and turned copies of one image's record: boxes, captions, and what to count."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from optisar_yolo.construction.samples import Instance, Sample
 from optisar_yolo.construction.transforms.rewrite import AXES, Rewriter, Task
 from optisar_yolo.construction.transforms.verify import disproved, scene_of
 from optisar_yolo.data import Box, DataError
-from optisar_yolo.language import Scene
+from optisar_yolo.language import LabelledObjects
 
 
 @dataclass
 class Outcome:
-    """A picture with its copies.
+    """An image with its copies.
 
     Attributes:
-        samples: The picture, then its copies.
+        samples: The image, then its copies.
         counts: What to add to a report's counts.
         problems: (problem, record) to add to a report's problems.
     """
@@ -33,12 +33,12 @@ class Outcome:
 
 
 def turn_box(box: Box, transform: str, size: tuple[int, int]) -> Box:
-    """Return a box in the transformed picture.
+    """Return a box in the transformed image.
 
     Args:
         box: xyxy in pixels.
         transform: One of `samples.TRANSFORMS`.
-        size: Width and height of the picture in pixels.
+        size: Width and height of the image in pixels.
     """
     x1, y1, x2, y2 = box
     horizontal, vertical = AXES[transform]
@@ -52,19 +52,19 @@ def turn_box(box: Box, transform: str, size: tuple[int, int]) -> Box:
 def expand(
     sample: Sample, transforms: Iterable[str], rewrite: Rewriter, replace_lost: bool = True, seed: int = 0
 ) -> Outcome:
-    """Check a picture's captions and make its copies.
+    """Check an image's captions and make its copies.
 
     A caption that the boxes disprove is an error of the source: the object is flagged, and no copy carries the caption.
 
     Args:
-        sample: The picture.
+        sample: The image.
         transforms: A part of `samples.TRANSFORMS`.
         rewrite: Rewrites one caption.
         replace_lost: Where a caption cannot be rewritten, take an expression that singles the object out by the boxes.
         seed: Of the wording of such expressions.
 
     Returns:
-        The picture with its flags, and its copies; without the copies that would have no caption where it has some.
+        The image with its flags, and its copies; without the copies that would have no caption where it has some.
 
     Raises:
         DataError: A box or caption that `clean` would not have let through.
@@ -103,7 +103,7 @@ def _copy(
     outcome: Outcome,
     transform: str,
     sound: list[list[str]],
-    scene: Scene,
+    scene: LabelledObjects,
     rewrite: Rewriter,
     replace_lost: bool,
     seed: int,
@@ -157,7 +157,7 @@ def _rewritten(task: Task, instance: Instance, outcome: Outcome, rewrite: Rewrit
 
 
 def _replaced(
-    instance: Instance, index: int, scene: Scene, lost: int, rng: np.random.Generator, outcome: Outcome
+    instance: Instance, index: int, scene: LabelledObjects, lost: int, rng: np.random.Generator, outcome: Outcome
 ) -> int:
     """Add other expressions for the captions that were lost; return how many."""
     said = {said_of(c) for c in instance.captions}

@@ -83,7 +83,7 @@ class Client:
             api_key=key or "none", base_url=url or None, timeout=timeout, max_retries=max(retries, 0)
         )
 
-    def ask(self, messages: list[Message]) -> str:
+    def ground(self, messages: list[Message]) -> str:
         """Return the model's answer, whatever it is.
 
         Args:

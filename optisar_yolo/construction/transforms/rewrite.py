@@ -1,4 +1,4 @@
-"""Captions of pictures that were mirrored or turned: rewritten by the rules of `optisar_yolo.language`, and checked."""
+"""Captions of images that were mirrored or turned: rewritten by the rules of `optisar_yolo.language`, and checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from optisar_yolo.construction.transforms.verify import conflicts
-from optisar_yolo.language import Scene, flip
+from optisar_yolo.language import LabelledObjects, flip
 
 AXES = {"hflip": (True, False), "vflip": (False, True), "rot180": (True, True)}
 """Transform to (mirrored left to right, mirrored top to bottom)."""
@@ -14,31 +14,31 @@ AXES = {"hflip": (True, False), "vflip": (False, True), "rot180": (True, True)}
 
 @dataclass(frozen=True)
 class Task:
-    """A caption to carry over to a transformed picture.
+    """A caption to carry over to a transformed image.
 
     Attributes:
         caption: As it is, not disproved by the boxes as they are.
         transform: One of `AXES`.
         index: Which object.
-        before: The picture's objects as they are.
-        after: The same objects, in the same order, in the transformed picture.
-        size: Width and height of the picture in pixels.
+        before: The image's objects as they are.
+        after: The same objects, in the same order, in the transformed image.
+        size: Width and height of the image in pixels.
     """
 
     caption: str
     transform: str
     index: int
-    before: Scene
-    after: Scene
+    before: LabelledObjects
+    after: LabelledObjects
     size: tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Answer:
+class RewrittenCaption:
     """What became of a caption.
 
     Attributes:
-        text: The caption for the transformed picture; None where there is none.
+        text: The caption for the transformed image; None where there is none.
         conflicts: Number of proposals that were refused because they conflict with the boxes or the old caption.
         unreadable: Number of a model's answers that hold no caption.
         asked: Number of answers that a model gave until one could be used; 0 where the rules gave the text.
@@ -52,7 +52,7 @@ class Answer:
     reason: str = ""
 
 
-Rewriter = Callable[[Task], Answer]
+Rewriter = Callable[[Task], RewrittenCaption]
 
 
 def mirror(caption: str, transform: str) -> str | None:
@@ -65,10 +65,10 @@ def mirror(caption: str, transform: str) -> str | None:
     return flip(caption, *AXES[transform])
 
 
-def by_rules(task: Task) -> Answer:
+def by_rules(task: Task) -> RewrittenCaption:
     """Rewrite a caption by the rules of `optisar_yolo.language` alone, offline."""
     text = mirror(task.caption, task.transform)
     if text is None:
-        return Answer(None, reason="the rules cannot keep it true")
+        return RewrittenCaption(None, reason="the rules cannot keep it true")
     found = conflicts(text, task.index, task.after)
-    return Answer(None, 1, reason=found[0]) if found else Answer(text)
+    return RewrittenCaption(None, 1, reason=found[0]) if found else RewrittenCaption(text)

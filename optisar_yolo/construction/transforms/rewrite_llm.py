@@ -1,6 +1,6 @@
-"""Captions for a picture that was mirrored or turned, rewritten by a language model and checked against the boxes.
+"""Captions for an image that was mirrored or turned, rewritten by a language model and checked against the boxes.
 
-The model is told the old caption, what was done to the picture, and the object's box before and after. What it answers
+The model is told the old caption, what was done to the image, and the object's box before and after. What it answers
 must hold for the new boxes, and must say what the old caption says: only directions may change. Where the rules of
 `optisar_yolo.language` can read and rewrite the caption, they tell what the directions are to be; a place may also be
 said otherwise as long as the box proves it. A refused answer goes back to the model with what is wrong with it.
@@ -13,15 +13,15 @@ import re
 from dataclasses import replace
 
 from optisar_yolo.construction.transforms.llm import Client, Message, NoAnswerError
-from optisar_yolo.construction.transforms.rewrite import Answer, Task, by_rules, mirror
+from optisar_yolo.construction.transforms.rewrite import RewrittenCaption, Task, by_rules, mirror
 from optisar_yolo.construction.transforms.verify import conflicts
 from optisar_yolo.language import EXTREME, PLACE, clean, noun_of, parse, read_place, rotate180
 
 FALLBACKS = ("drop", "rules")
 """What becomes of a caption that the model did not rewrite in the tries it had."""
 INSTRUCTION = (
-    "You rewrite captions of objects in remote-sensing pictures. A picture was mirrored or turned; rewrite the caption "
-    "so that it is true of the same object in the changed picture. Change words of direction only (left, right, top, "
+    "You rewrite captions of objects in remote-sensing images. An image was mirrored or turned; rewrite the caption "
+    "so that it is true of the same object in the changed image. Change words of direction only (left, right, top, "
     "bottom, upper, lower, above, below, leftmost ...) and keep every other word. Boxes are [x1, y1, x2, y2] in "
     'pixels, x to the right and y down. Answer with JSON only: {"caption": "..."}'
 )
@@ -44,7 +44,7 @@ class ByModel:
         self.tries = tries
         self.fallback = fallback
 
-    def __call__(self, task: Task) -> Answer:
+    def __call__(self, task: Task) -> RewrittenCaption:
         """Rewrite one caption; the model is not asked for one without any direction in it.
 
         Raises:
@@ -58,7 +58,7 @@ class ByModel:
         reason = ""
         while asked < self.tries:
             try:
-                raw = self.client.ask(messages)
+                raw = self.client.ground(messages)
             except NoAnswerError as error:
                 reason = str(error)
                 break
@@ -71,7 +71,7 @@ class ByModel:
             else:
                 wrong = conflicts(text, task.index, task.after) or departures(text, ruled, task)
                 if not wrong:
-                    return Answer(text, clashes, unreadable, asked)
+                    return RewrittenCaption(text, clashes, unreadable, asked)
                 clashes += 1
                 reason = "; ".join(wrong)
             again = f"That answer cannot be used. {reason}. Answer again, with JSON only."
@@ -79,7 +79,7 @@ class ByModel:
         if self.fallback == "rules":
             ruling = by_rules(task)
             return replace(ruling, conflicts=ruling.conflicts + clashes, unreadable=unreadable)
-        return Answer(None, clashes, unreadable, asked, reason)
+        return RewrittenCaption(None, clashes, unreadable, asked, reason)
 
 
 def _message(role: str, content: str) -> Message:

@@ -1,4 +1,4 @@
-"""Makes mirrored and turned copies of pictures with rare objects (``optisar dataset transform``).
+"""Makes mirrored and turned copies of images with rare objects (``optisar dataset transform``).
 
 Every caption of the data set is checked against the boxes on the way. Those of the copies are rewritten, by rules or by
 a language model, and checked again.
@@ -53,7 +53,7 @@ def main(options: dict[str, Any]) -> None:
             ``rewrite``: "rules" or "llm"; ``replace``: take another unambiguous expression where a caption cannot be
             rewritten. For ``llm``: ``model``, ``llm_url``, ``tries`` per caption, ``fallback`` ("drop" or "rules"),
             ``timeout`` in seconds, ``retries`` of a failed request, ``max_requests`` (0: no limit), ``price_in`` and
-            ``price_out`` per million tokens; ``jobs`` is the number of pictures worked on at a time. And those of
+            ``price_out`` per million tokens; ``jobs`` is the number of images worked on at a time. And those of
             every step. A dry run never asks a model: it counts with the rules.
 
     Raises:
@@ -119,20 +119,20 @@ def transform(
     seed: int = 0,
     jobs: int = 1,
 ) -> Iterator[Sample]:
-    """Add copies of pictures with rare objects, each right after its original.
+    """Add copies of images with rare objects, each right after its original.
 
     Args:
-        samples: The pictures; read twice, so no iterator.
+        samples: The images; read twice, so no iterator.
         report: Counts what became of the captions, and the objects that each rare category gained.
         rewrite: Rewrites one caption: `by_rules`, or a `ByModel`.
         target: As for `balance.choose`.
         replace: Take another unambiguous expression where a caption cannot be rewritten.
-        by_source: Objects keep the splits of their sources: only pictures of training objects are copied.
+        by_source: Objects keep the splits of their sources: only images of training objects are copied.
         seed: Of all draws.
         jobs: Threads, for a rewriter that waits.
 
     Yields:
-        Every picture, objects flagged whose caption the box disproves; and the copies.
+        Every image, objects flagged whose caption the box disproves; and the copies.
     """
     choice = choose(samples, target, by_source, seed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from optisar_yolo.construction.samples import Sample
-from optisar_yolo.language import Scene
+from optisar_yolo.language import LabelledObjects
 
 _DISPROVED = {
     "category": "the object is of another kind: {name}",
@@ -16,30 +16,30 @@ _DISPROVED = {
 }
 
 
-def scene_of(sample: Sample) -> Scene:
-    """Return a picture's objects, ready for questions about captions."""
+def scene_of(sample: Sample) -> LabelledObjects:
+    """Return an image's objects, ready for questions about captions."""
     boxes = np.array([i.box for i in sample.instances], dtype=np.float64).reshape(-1, 4)
-    return Scene(boxes, [i.category for i in sample.instances], (sample.width, sample.height))
+    return LabelledObjects(boxes, [i.category for i in sample.instances], (sample.width, sample.height))
 
 
-def disproved(caption: str, index: int, scene: Scene) -> list[str]:
+def disproved(caption: str, index: int, scene: LabelledObjects) -> list[str]:
     """Return the claims of a caption ("place", "extreme" …) that the boxes disprove.
 
     Args:
         caption: An English expression.
         index: Which object it is said of.
-        scene: All labelled objects of the picture.
+        scene: All labelled objects of the image.
     """
     return [claim for claim, verdict in scene.claims(caption, index).items() if verdict is False]
 
 
-def conflicts(caption: str, index: int, scene: Scene) -> list[str]:
+def conflicts(caption: str, index: int, scene: LabelledObjects) -> list[str]:
     """Return, in words, what the boxes disprove of a caption; empty where nothing is.
 
     Args:
         caption: An English expression.
         index: Which object it is said of.
-        scene: All labelled objects of the picture.
+        scene: All labelled objects of the image.
     """
     x1, y1, x2, y2 = scene.boxes[index]
     facts = {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "w": x2 - x1, "h": y2 - y1, "name": scene.names[index]}

@@ -17,7 +17,7 @@ DECIMALS = 4  # of a pixel: 117.23, not 117.22999999999999
 
 
 class CocoFile:
-    """A COCO JSON file that is written picture by picture, so that memory does not grow; use it in a ``with``.
+    """A COCO JSON file that is written image by image, so that memory does not grow; use it in a ``with``.
 
     The file appears when the block ends without an error; until then its two lists grow in hidden files beside it.
 
@@ -28,7 +28,7 @@ class CocoFile:
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
         self.path = path
-        self.pictures = 0
+        self.images = 0
         self.annotations = 0
         self._categories = [{"id": i, "name": name} for i, name in enumerate(names)]
         self._ids = {name: i for i, name in enumerate(names)}
@@ -41,13 +41,13 @@ class CocoFile:
         return self
 
     def add(self, file_name: str, width: int, height: int, objects: Sequence[Instance]) -> None:
-        """Add a picture and one annotation per expression; an object without any is one annotation without caption."""
-        image = {"id": self.pictures, "file_name": file_name, "width": width, "height": height}
-        self._put(0, self.pictures, image)
+        """Add an image and one annotation per expression; an object without any is one annotation without caption."""
+        image = {"id": self.images, "file_name": file_name, "width": width, "height": height}
+        self._put(0, self.images, image)
         for item in objects:
             x1, y1, x2, y2 = item.box
             note: dict[str, Any] = {
-                "image_id": self.pictures,
+                "image_id": self.images,
                 "category_id": self._ids[item.category],
                 "category_name": item.category,
                 "bbox": [round(v, DECIMALS) for v in (x1, y1, x2 - x1, y2 - y1)],
@@ -57,7 +57,7 @@ class CocoFile:
             for said in [{"caption": c} for c in item.captions] or [{}]:
                 self._put(1, self.annotations, {"id": self.annotations} | note | said)
                 self.annotations += 1
-        self.pictures += 1
+        self.images += 1
 
     def _put(self, part: int, number: int, record: dict[str, Any]) -> None:
         self._files[part].write((",\n" if number else "") + _json(record))
@@ -69,7 +69,7 @@ class CocoFile:
             for file in self._files:
                 with suppress(*((OSError,) if kind else ())):  # the first error counts
                     file.close()
-            if kind is None and self.pictures:
+            if kind is None and self.images:
                 with appearing(self.path) as whole:
                     for key, part in zip(("images", "annotations"), self._parts, strict=True):
                         whole.write(f'{"{" if key == "images" else ","}"{key}":[\n')

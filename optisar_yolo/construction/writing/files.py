@@ -1,4 +1,4 @@
-"""Writes one picture of a data set with its labels and its XML."""
+"""Writes one image of a data set with its labels and its XML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import cv2
 
 from optisar_yolo.construction.recipe import Recipe
 from optisar_yolo.construction.samples import Instance, Sample
-from optisar_yolo.construction.sources.pictures import picture_size
+from optisar_yolo.construction.sources.images import image_size
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.construction.writing.placing import link_or_copy, place
 from optisar_yolo.construction.writing.voc import to_xml
@@ -20,18 +20,18 @@ from optisar_yolo.language import clean
 
 FORMATS = {"jpg": [cv2.IMWRITE_JPEG_QUALITY, 95], "png": []}
 KEPT = {".jpg": ".jpg", ".jpeg": ".jpg", ".png": ".png"}  # files that are never encoded anew, and their new suffix
-BYTES_PER_PIXEL = {"jpg": 0.6, "png": 2.0}  # usual for aerial pictures of this quality, to say how much room is needed
+BYTES_PER_PIXEL = {"jpg": 0.6, "png": 2.0}  # usual for aerial images of this quality, to say how much room is needed
 SIDE_FILES = 3 * 4096  # a block each for labels and XML, and the share of the JSON file
-WRONG_SIZE = "picture of another size than its annotations say"
+WRONG_SIZE = "image of another size than its annotations say"
 FLIP = {"hflip": 1, "vflip": 0, "rot180": -1}  # as cv2.flip has them
 
 
 @dataclass
-class Job:
-    """A picture that is to be written.
+class WriteJob:
+    """An image that is to be written.
 
     Attributes:
-        sample: The picture.
+        sample: The image.
         stem: Its new name without suffix.
         splits: Where it belongs; one, but for sources whose splits are of objects.
     """
@@ -41,7 +41,7 @@ class Job:
     splits: list[str]
 
     def objects(self, split: str) -> list[Instance]:
-        """Return the objects that a split's annotations name; the label file has all of the picture."""
+        """Return the objects that a split's annotations name; the label file has all of the image."""
         return [i for i in self.sample.instances if self.sample.split or i.split == split]
 
 
@@ -62,25 +62,25 @@ class Target:
     format: str = "jpg"
 
     def kept(self, sample: Sample) -> bool:
-        """Tell whether a picture's file is taken as it is."""
+        """Tell whether an image's file is taken as it is."""
         return not sample.transform and Path(sample.path).suffix.lower() in KEPT
 
-    def file_name(self, job: Job) -> str:
-        """Return a picture's new name with its suffix."""
+    def file_name(self, job: WriteJob) -> str:
+        """Return an image's new name with its suffix."""
         kept = self.kept(job.sample)
         return job.stem + (KEPT[Path(job.sample.path).suffix.lower()] if kept else f".{self.format}")
 
-    def picture(self, job: Job, split: str) -> Path:
-        """Return a picture's new file."""
+    def image(self, job: WriteJob, split: str) -> Path:
+        """Return an image's new file."""
         return self.root / "images" / split / self.file_name(job)
 
-    def present(self, job: Job, split: str) -> bool:
-        """Tell whether an earlier run has written the picture; one of another size than its source is written again."""
-        size = size_of(self.picture(job, split))
+    def present(self, job: WriteJob, split: str) -> bool:
+        """Tell whether an earlier run has written the image; one of another size than its source is written again."""
+        size = size_of(self.image(job, split))
         return size > 0 and (not self.kept(job.sample) or size == size_of(Path(job.sample.path)))
 
-    def missing(self, job: Job, split: str) -> int:
-        """Return about how many bytes a picture and its annotations need on the disk: none if an earlier run did it."""
+    def missing(self, job: WriteJob, split: str) -> int:
+        """Return about how many bytes an image and its annotations need on the disk: none if an earlier run did it."""
         sample = job.sample
         if self.present(job, split):
             return 0
@@ -110,8 +110,8 @@ def usable(instance: Instance, size: tuple[int, int], recipe: Recipe, report: Re
     """Tell whether an object can be written; mend what can be mended.
 
     Args:
-        instance: The object; its box is clipped to the picture, its captions are cleaned of invisible characters.
-        size: (width, height) of the picture in pixels.
+        instance: The object; its box is clipped to the image, its captions are cleaned of invisible characters.
+        size: (width, height) of the image in pixels.
         recipe: Has the categories.
         report: Counts what is left out.
     """
@@ -136,15 +136,15 @@ def usable(instance: Instance, size: tuple[int, int], recipe: Recipe, report: Re
     return True
 
 
-def write_picture(job: Job, target: Target) -> tuple[Job, str]:
-    """Write a picture into its splits, with labels and XML; files that are there already stay.
+def write_image(job: WriteJob, target: Target) -> tuple[WriteJob, str]:
+    """Write an image into its splits, with labels and XML; files that are there already stay.
 
     Args:
-        job: The picture.
+        job: The image.
         target: Where and how.
 
     Returns:
-        The job, and why the picture cannot be used, or "".
+        The job, and why the image cannot be used, or "".
 
     Raises:
         OSError: The folder cannot be written or the disk is full.
@@ -152,7 +152,7 @@ def write_picture(job: Job, target: Target) -> tuple[Job, str]:
     sample = job.sample
     content: bytes | None = None
     for split in job.splits:
-        file = target.picture(job, split)
+        file = target.image(job, split)
         if not target.present(job, split):
             if content is None:
                 content, problem = _content(sample, target)
@@ -172,11 +172,11 @@ def write_picture(job: Job, target: Target) -> tuple[Job, str]:
 
 
 def _content(sample: Sample, target: Target) -> tuple[bytes, str]:
-    """Return what is to be written for a picture, empty where its file is taken as it is; and why it cannot be used."""
+    """Return what is to be written for an image, empty where its file is taken as it is; and why it cannot be used."""
     size = (sample.width, sample.height)
     try:
         if target.kept(sample):
-            return b"", "" if picture_size(Path(sample.path)) == size else WRONG_SIZE
+            return b"", "" if image_size(Path(sample.path)) == size else WRONG_SIZE
         image = read_image(sample.path)
         if image.shape[1::-1] != size:
             return b"", WRONG_SIZE
@@ -184,11 +184,11 @@ def _content(sample: Sample, target: Target) -> tuple[bytes, str]:
             image = cv2.flip(image, FLIP[sample.transform])
         return cv2.imencode(f".{target.format}", image, FORMATS[target.format])[1].tobytes(), ""
     except (DataError, cv2.error):  # cv2.error: larger than the format allows
-        return b"", "picture that cannot be read or encoded"
+        return b"", "image that cannot be read or encoded"
 
 
 def labels(sample: Sample, names: tuple[str, ...]) -> bytes:
-    """Return a picture's YOLO labels: one line for every object, described or not, in shares of the picture."""
+    """Return an image's YOLO labels: one line for every object, described or not, in shares of the image."""
     lines = []
     for item in sample.instances:
         x1, y1, x2, y2 = item.box
@@ -199,7 +199,7 @@ def labels(sample: Sample, names: tuple[str, ...]) -> bytes:
 
 
 def _side_file(path: Path, content: bytes) -> None:
-    """Write a picture's labels or XML unless an earlier run did."""
+    """Write an image's labels or XML unless an earlier run did."""
     if size_of(path) < 0:
         path.parent.mkdir(parents=True, exist_ok=True)
         place(path, content)

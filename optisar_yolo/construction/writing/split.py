@@ -1,7 +1,7 @@
-"""Assigns pictures to train, val and test (``optisar dataset split``), alike in categories and modalities.
+"""Assigns images to train, val and test (``optisar dataset split``), alike in categories and modalities.
 
-By picture: iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011): the rarest category first, each picture
-to the split that lacks most of that category. A picture and all its transformed copies go together.
+By image: iterative stratification (Sechidis, Tsoumakas and Vlahavas, 2011): the rarest category first, each image
+to the split that lacks most of that category. An image and all its transformed copies go together.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ BY = ("picture", "source")
 
 @dataclass
 class Group:
-    """Pictures that must not be separated: one and its transformed copies.
+    """Images that must not be separated: one and its transformed copies.
 
     Attributes:
-        pictures: How many they are.
-        holds: What they hold: objects by category, and pictures by modality ("sar").
+        images: How many they are.
+        holds: What they hold: objects by category, and images by modality ("sar").
     """
 
-    pictures: int = 0
+    images: int = 0
     holds: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
@@ -41,8 +41,8 @@ def main(options: dict[str, Any]) -> None:
     """Run the step ``split``.
 
     Args:
-        options: ``ratio``: of train, val and test. ``by``: "picture" draws the splits; "source" keeps those that the
-            source gave its objects, so that a picture may be in several (as in DIOR-RSVG).
+        options: ``ratio``: of train, val and test. ``by``: "image" draws the splits; "source" keeps those that the
+            source gave its objects, so that an image may be in several (as in DIOR-RSVG).
 
     Raises:
         DataError: An option out of range, or input that cannot be used.
@@ -59,7 +59,7 @@ def main(options: dict[str, Any]) -> None:
     steps.run(
         work,
         "split",
-        lambda samples, report: by_picture(samples, report, ratio, options["seed"]),
+        lambda samples, report: by_image(samples, report, ratio, options["seed"]),
         source,
         keep,
         dry_run=options["dry_run"],
@@ -82,26 +82,26 @@ def parse_ratio(text: str) -> tuple[float, float, float]:
     return train, val, test
 
 
-def by_picture(
+def by_image(
     samples: Iterable[Sample], report: Report, ratio: tuple[float, float, float], seed: int = 0
 ) -> Iterator[Sample]:
-    """Assign every picture to one split.
+    """Assign every image to one split.
 
     Args:
-        samples: Pictures; read twice.
-        report: Gets each split's pictures, expressions and objects by category.
-        ratio: Shares of train, val and test in the pictures; met but for fewer pictures than one group holds.
-        seed: Of the order among pictures that are alike.
+        samples: Images; read twice.
+        report: Gets each split's images, expressions and objects by category.
+        ratio: Shares of train, val and test in the images; met but for fewer images than one group holds.
+        seed: Of the order among images that are alike.
 
     Yields:
         The samples with `Sample.split` and every object's split set.
 
     Raises:
-        DataError: No picture, or a picture and its copy would get into two splits.
+        DataError: No image, or an image and its copy would get into two splits.
     """
     index, groups = _groups(samples)
     if not groups:
-        raise DataError("no picture to split; look at what the earlier steps dropped")
+        raise DataError("no image to split; look at what the earlier steps dropped")
     assigned = stratify(groups, ratio, seed)
     splits: dict[str, int] = {}
     for sample in samples:
@@ -116,14 +116,14 @@ def by_picture(
 
 
 def by_source(samples: Iterable[Sample], report: Report) -> Iterator[Sample]:
-    """Keep the splits of the source, which belong to objects: a picture may be in several.
+    """Keep the splits of the source, which belong to objects: an image may be in several.
 
     Args:
-        samples: Pictures whose objects have a split.
-        report: Gets each split's objects, and the pictures that are in several splits.
+        samples: Images whose objects have a split.
+        report: Gets each split's objects, and the images that are in several splits.
 
     Yields:
-        The samples; `Sample.split` is set where all objects of the picture are in one split.
+        The samples; `Sample.split` is set where all objects of the image are in one split.
 
     Raises:
         DataError: No object has a split.
@@ -134,7 +134,7 @@ def by_source(samples: Iterable[Sample], report: Report) -> Iterator[Sample]:
         found = found or bool(given - {""})
         sample.split = given.pop() if len(given) == 1 else ""
         if len(given - {""}) > 1:
-            report.count("pictures in several splits")
+            report.count("images in several splits")
         for instance in sample.instances:
             if not instance.split:
                 report.problems.add("object that the source gives no split, without its expressions", instance.id)
@@ -145,10 +145,10 @@ def by_source(samples: Iterable[Sample], report: Report) -> Iterator[Sample]:
 
 
 def _count(sample: Sample, report: Report) -> None:
-    """Count what a picture brings to its splits."""
+    """Count what an image brings to its splits."""
     for split in {i.split for i in sample.instances} | {sample.split}:
         if split:
-            report.count(f"{split} pictures")
+            report.count(f"{split} images")
     for instance in sample.instances:
         if instance.split:
             report.count(f"{instance.split} expressions", len(instance.captions))
@@ -156,7 +156,7 @@ def _count(sample: Sample, report: Report) -> None:
 
 
 def _groups(samples: Iterable[Sample]) -> tuple[dict[str, int], list[Group]]:
-    """Put pictures of one origin, or of one file, into a group each.
+    """Put images of one origin, or of one file, into a group each.
 
     Returns:
         Origin to number of its group, and the groups.
@@ -173,7 +173,7 @@ def _groups(samples: Iterable[Sample]) -> tuple[dict[str, int], list[Group]]:
     for sample in samples:
         parent[root(f"\0{os.path.normpath(sample.path)}")] = root(sample.origin)
         group = found.setdefault(sample.origin, Group())
-        group.pictures += 1
+        group.images += 1
         group.holds[sample.modality] += 1
         for instance in sample.instances:
             group.holds[instance.category] += 1
@@ -186,7 +186,7 @@ def _groups(samples: Iterable[Sample]) -> tuple[dict[str, int], list[Group]]:
         if number == len(groups):
             groups.append(part)
             continue
-        groups[number].pictures += part.pictures
+        groups[number].images += part.images
         for key, count in part.holds.items():
             groups[number].holds[key] += count
     return index, groups
@@ -195,7 +195,7 @@ def _groups(samples: Iterable[Sample]) -> tuple[dict[str, int], list[Group]]:
 def stratify(groups: list[Group], ratio: tuple[float, float, float], seed: int) -> list[int]:
     """Choose a split for every group so that all splits are alike in what they hold.
 
-    A split that has its pictures gets no more, so that the sizes are off by less than one group.
+    A split that has its images gets no more, so that the sizes are off by less than one group.
 
     Args:
         groups: What is to be divided.
@@ -210,27 +210,27 @@ def stratify(groups: list[Group], ratio: tuple[float, float, float], seed: int) 
     for number in rng.permutation(len(groups)).tolist():
         for key in groups[number].holds:
             members[key].append(number)
-    places = _rounded(sum(g.pictures for g in groups), ratio)
+    places = _rounded(sum(g.images for g in groups), ratio)
     total = {key: sum(groups[n].holds[key] for n in numbers) for key, numbers in members.items()}
     lacking = {key: [share * count for share in ratio] for key, count in total.items()}
     assigned = [-1] * len(groups)
 
     def after(key: str, split: int, group: Group) -> tuple[float, float]:
-        """Return the shares that a split would still lack, of a category and of its pictures."""
+        """Return the shares that a split would still lack, of a category and of its images."""
         wanted = ratio[split] * total[key]
         return (lacking[key][split] - group.holds[key]) / wanted, places[split] / ratio[split]
 
     while members:
         left = {key: sum(assigned[n] < 0 for n in numbers) for key, numbers in members.items()}
         rarest = min(left, key=lambda key: (left[key], key))
-        # Pictures with many objects of the category first: those with few even out what these leave.
+        # Images with many objects of the category first: those with few even out what these leave.
         for number in sorted(members.pop(rarest), key=lambda n: -groups[n].holds[rarest]):
             if assigned[number] >= 0:
                 continue
             group = groups[number]
             free = [s for s in range(len(SPLITS)) if places[s] > 0]
             assigned[number] = best = max(free, key=lambda s: after(rarest, s, group))
-            places[best] -= group.pictures
+            places[best] -= group.images
             for key, count in group.holds.items():
                 lacking[key][best] -= count
     return assigned

@@ -16,7 +16,7 @@ Entry = tuple[str, tuple[float, float, float, float], str]
 
 
 @dataclass(frozen=True)
-class VocPicture:
+class VocImage:
     """What one XML file says.
 
     Attributes:
@@ -29,7 +29,7 @@ class VocPicture:
 
 
 def to_xml(file_name: str, source: str, size: tuple[int, int], objects: Sequence[Instance]) -> bytes:
-    """Return a picture's XML: one object per expression, and one without description where there is none."""
+    """Return an image's XML: one object per expression, and one without description where there is none."""
     root = ET.Element("annotation")
     ET.SubElement(root, "filename").text = file_name
     ET.SubElement(ET.SubElement(root, "source"), "database").text = source
@@ -52,7 +52,7 @@ def to_xml(file_name: str, source: str, size: tuple[int, int], objects: Sequence
     return ET.tostring(root, encoding="utf-8", xml_declaration=True)
 
 
-def read_xml(file: Path) -> VocPicture:
+def read_xml(file: Path) -> VocImage:
     """Read what `to_xml` writes.
 
     Raises:
@@ -60,7 +60,7 @@ def read_xml(file: Path) -> VocPicture:
     """
     root = parse_xml(file)
     size = (int(root.findtext("size/width", "")), int(root.findtext("size/height", "")))
-    return VocPicture(size, tuple(_entry(e) for e in root.iter("object")))
+    return VocImage(size, tuple(_entry(e) for e in root.iter("object")))
 
 
 def _entry(element: ET.Element) -> Entry:

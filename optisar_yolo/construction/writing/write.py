@@ -1,9 +1,9 @@
 """Writes a data set in the layout of the released OptSAR-RSVG (``optisar dataset write``).
 
-A picture's new name follows from its place among the samples alone, and every file appears whole or not at all, so a
+An image's new name follows from its place among the samples alone, and every file appears whole or not at all, so a
 run that was killed goes on where it stopped. ``manifest.json`` in the folder says what the files were made from.
 
-Pictures are what `optisar_yolo.data.images.read_image` shows, which applies a file's EXIF orientation, as training
+Images are what `optisar_yolo.data.images.read_image` shows, which applies a file's EXIF orientation, as training
 does: files that are linked or copied keep their orientation mark, those that are written anew are upright.
 """
 
@@ -26,14 +26,14 @@ from optisar_yolo.construction.recipe import Recipe, recipe_in
 from optisar_yolo.construction.samples import TRANSFORMS, Sample, SampleFile
 from optisar_yolo.construction.steps import Report, ordered_map
 from optisar_yolo.construction.writing.coco import CocoFile
-from optisar_yolo.construction.writing.files import FORMATS, Job, Target, usable, write_picture
+from optisar_yolo.construction.writing.files import FORMATS, Target, WriteJob, usable, write_image
 from optisar_yolo.data import SPLITS, DataError
 from optisar_yolo.utils import appearing, is_part, write_atomic
 
 DEFAULTS: dict[str, Any] = {"to": "OptSAR-RSVG", "link": True, "format": "jpg", "replace": False}
 PREFIX = {"optical": "opt", "sar": "sar"}
 NOTE = "manifest.json"
-SHARED = "pictures in several splits"
+SHARED = "images in several splits"
 TABLE = "names.csv"
 OURS = ("images", "labels", "annotations", TABLE, *(f"{split}.json" for split in SPLITS))
 COLUMNS = ("file_name", "split", "name", "origin", "source", "transform", "licence")
@@ -44,7 +44,7 @@ def main(options: dict[str, Any]) -> None:
 
     Args:
         options: ``to``: the data set's folder. ``link``: give unchanged JPEG and PNG files a second name (a hard link)
-            where the disk allows it, instead of copying them. ``format``: "jpg" (quality 95) or "png", for pictures
+            where the disk allows it, instead of copying them. ``format``: "jpg" (quality 95) or "png", for images
             that are transformed or neither JPEG nor PNG. ``replace``: delete another build's files in the folder.
 
     Raises:
@@ -80,8 +80,8 @@ def main(options: dict[str, Any]) -> None:
             raise DataError(f"{target.root / NOTE}: cannot be written ({error.strerror or error})") from error
 
 
-def card_of(root: Path, recipe: Recipe) -> Path:
-    """Return the data card's file.
+def config_of(root: Path, recipe: Recipe) -> Path:
+    """Return the dataset config's file.
 
     Raises:
         DataError: The recipe's name cannot be a file's name.
@@ -97,7 +97,7 @@ def claim(root: Path, plan: dict[str, Any], recipe: Recipe, replace: bool, dry_r
     Args:
         root: The data set's folder.
         plan: What is to be written; JSON can say it.
-        recipe: Names the data card.
+        recipe: Names the dataset config.
         replace: Delete the files of another plan of ours.
         dry_run: Look, and change nothing.
 
@@ -108,7 +108,7 @@ def claim(root: Path, plan: dict[str, Any], recipe: Recipe, replace: bool, dry_r
         DataError: The folder holds other things.
         OSError: It cannot be written.
     """
-    card = card_of(root, recipe)
+    config = config_of(root, recipe)
     if root.exists() and not root.is_dir():
         raise DataError(f"{root}: is a file; choose another to=")
     present = [p for p in root.iterdir() if not is_part(p.name)] if root.is_dir() else []
@@ -121,14 +121,14 @@ def claim(root: Path, plan: dict[str, Any], recipe: Recipe, replace: bool, dry_r
         except (ValueError, KeyError, TypeError):
             raise DataError(f"{root / NOTE}: not written by this command; choose another to=") from None
         if same and complete:
-            return card.is_file() and _whole(root)
+            return config.is_file() and _whole(root)
         if not same and not replace:
             raise DataError(
                 f"{root}: holds another build (other samples or options); choose another to=, or replace=True to "
-                "delete its pictures, labels and annotations first"
+                "delete its images, labels and annotations first"
             )
         if not same and not dry_run:
-            clear(root, card)
+            clear(root, config)
     if not dry_run:
         _note(root, plan, complete=False)
         for part in [p for p in root.rglob(".*") if is_part(p.name)]:  # of a run that was killed
@@ -137,7 +137,7 @@ def claim(root: Path, plan: dict[str, Any], recipe: Recipe, replace: bool, dry_r
 
 
 def _whole(root: Path) -> bool:
-    """Tell whether all pictures are there that the table of names lists, and the annotations of their splits."""
+    """Tell whether all images are there that the table of names lists, and the annotations of their splits."""
     try:
         with open(root / TABLE, encoding="utf-8", newline="") as file:
             rows = [(row["split"], row["file_name"]) for row in csv.DictReader(file)]
@@ -147,9 +147,9 @@ def _whole(root: Path) -> bool:
     return all((root / name).is_file() for name in files)
 
 
-def clear(root: Path, card: Path) -> None:
+def clear(root: Path, config: Path) -> None:
     """Delete what this command writes, and nothing else."""
-    for path in (*(root / name for name in OURS), card):
+    for path in (*(root / name for name in OURS), config):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -157,20 +157,20 @@ def clear(root: Path, card: Path) -> None:
 
 
 def _note(root: Path, plan: dict[str, Any], complete: bool, shared: int = 0) -> None:
-    """Say in the folder itself what it is made from, and how many pictures are in several splits as they should be."""
+    """Say in the folder itself what it is made from, and how many images are in several splits as they should be."""
     content = {"made by": "optisar dataset write", "plan": plan, "complete": complete, SHARED: shared}
     write_atomic(root / NOTE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def jobs_of(samples: Iterable[Sample], report: Report, recipe: Recipe) -> Iterator[Job]:
-    """Give every picture its name and splits, in the order of the samples; leave out what cannot be written."""
+def jobs_of(samples: Iterable[Sample], report: Report, recipe: Recipe) -> Iterator[WriteJob]:
+    """Give every image its name and splits, in the order of the samples; leave out what cannot be written."""
     numbers = dict.fromkeys(PREFIX, 0)
     for sample in samples:
         if sample.modality not in PREFIX:
-            report.problems.add("picture of unknown modality, left out", sample.name)
+            report.problems.add("image of unknown modality, left out", sample.name)
             continue
         if sample.transform not in ("", *TRANSFORMS):
-            report.problems.add("picture with an unknown transform, left out", f"{sample.name}: {sample.transform}")
+            report.problems.add("image with an unknown transform, left out", f"{sample.name}: {sample.transform}")
             continue
         numbers[sample.modality] += 1  # counts those left out too: a name never depends on a file's state
         size = (sample.width, sample.height)
@@ -178,28 +178,28 @@ def jobs_of(samples: Iterable[Sample], report: Report, recipe: Recipe) -> Iterat
         present = {sample.split} if sample.split else {i.split for i in sample.instances}
         splits = [s for s in SPLITS if s in present]
         if not splits:
-            report.problems.add("picture of no split, left out (run 'optisar dataset split')", sample.name)
+            report.problems.add("image of no split, left out (run 'optisar dataset split')", sample.name)
             continue
-        yield Job(sample, f"{PREFIX[sample.modality]}_{numbers[sample.modality]:06d}", splits)
+        yield WriteJob(sample, f"{PREFIX[sample.modality]}_{numbers[sample.modality]:06d}", splits)
 
 
 def estimate(samples: Iterable[Sample], report: Report, recipe: Recipe, target: Target) -> Iterator[Sample]:
-    """Count what `write` would write: pictures, expressions, and the room that they need."""
+    """Count what `write` would write: images, expressions, and the room that they need."""
     needed = 0
     for job in jobs_of(samples, report, recipe):
         needed += sum(target.missing(job, split) for split in job.splits)
         for split in job.splits:
-            report.count(f"{split} pictures")
+            report.count(f"{split} images")
         yield job.sample
     report.count("MiB still to be written, about", math.ceil(needed / 2**20))
 
 
 def write(samples: Iterable[Sample], report: Report, recipe: Recipe, target: Target, jobs: int = 1) -> Iterator[Sample]:
-    """Write a data set: pictures, labels and XML one by one, JSON, card and table of names at the end.
+    """Write a data set: images, labels and XML one by one, JSON, dataset config and table of names at the end.
 
     Args:
-        samples: Pictures with their splits; read again where the disk is full, to say how much is missing.
-        report: Counts pictures, expressions and files; gets what cannot be written.
+        samples: Images with their splits; read again where the disk is full, to say how much is missing.
+        report: Counts images, expressions and files; gets what cannot be written.
         recipe: Names the data set, its categories in their order, and the sources' licences.
         target: Where and how.
         jobs: Threads.
@@ -218,7 +218,7 @@ def write(samples: Iterable[Sample], report: Report, recipe: Recipe, target: Tar
             table = csv.writer(open_files.enter_context(appearing(target.root / TABLE)))
             table.writerow(COLUMNS)
             planned = jobs_of(samples, report, recipe)
-            for job, problem in ordered_map(partial(write_picture, target=target), planned, jobs):
+            for job, problem in ordered_map(partial(write_image, target=target), planned, jobs):
                 sample = job.sample
                 if problem:
                     report.problems.add(f"{problem}, left out", f"{sample.name}: {sample.path}")
@@ -229,20 +229,18 @@ def write(samples: Iterable[Sample], report: Report, recipe: Recipe, target: Tar
                     objects = job.objects(split)
                     files[split].add(target.file_name(job), sample.width, sample.height, objects)
                     written[split] += 1
-                    report.count(f"{split} pictures")
+                    report.count(f"{split} images")
                     report.count(f"{split} expressions", sum(len(i.captions) for i in objects))
                     origin = (sample.name, sample.origin, sample.source, sample.transform)
                     table.writerow([target.file_name(job), split, *origin, licences.get(sample.source, "")])
-                sample.name, sample.path = job.stem, str(target.picture(job, job.splits[0]))
-                sample.transform = ""  # the new file shows the picture as it is
+                sample.name, sample.path = job.stem, str(target.image(job, job.splits[0]))
+                sample.transform = ""  # the new file shows the image as it is
                 yield sample
             if not any(written.values()):
-                raise DataError(
-                    f"{target.root}: nothing to write; {'; '.join(report.problems.lines()) or 'no picture'}"
-                )
+                raise DataError(f"{target.root}: nothing to write; {'; '.join(report.problems.lines()) or 'no image'}")
     except OSError as error:
         raise DataError(_stopped(error, samples, recipe, target, sum(written.values()))) from error
-    write_atomic(card_of(target.root, recipe), _card(recipe, [s for s in SPLITS if written[s]], licences))
+    write_atomic(config_of(target.root, recipe), _config(recipe, [s for s in SPLITS if written[s]], licences))
 
 
 def _stopped(error: OSError, samples: Iterable[Sample], recipe: Recipe, target: Target, done: int) -> str:
@@ -250,15 +248,15 @@ def _stopped(error: OSError, samples: Iterable[Sample], recipe: Recipe, target: 
     plan = jobs_of(samples, Report(), recipe)
     missing = sum(target.missing(job, split) for job in plan for split in job.splits) / 2**20
     return (
-        f"{error.filename or target.root}: cannot be written ({error.strerror or error}) after {done} pictures; about "
+        f"{error.filename or target.root}: cannot be written ({error.strerror or error}) after {done} images; about "
         f"{math.ceil(missing)} MiB are still to be written. Make room or correct the permissions and repeat the "
         "command: it goes on from there"
     )
 
 
-def _card(recipe: Recipe, splits: list[str], licences: dict[str, str]) -> str:
-    """Return the data card's text."""
-    head = [f"# {recipe.name}, written by 'optisar dataset write'. Its pictures keep the licences of their sources:"]
+def _config(recipe: Recipe, splits: list[str], licences: dict[str, str]) -> str:
+    """Return the dataset config's text."""
+    head = [f"# {recipe.name}, written by 'optisar dataset write'. Its images keep the licences of their sources:"]
     head += [f"#   {name}: {' '.join(licence.split()) or 'not stated'}" for name, licence in licences.items()]
     content = {
         "path": ".",

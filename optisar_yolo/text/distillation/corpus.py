@@ -125,14 +125,14 @@ def generic(words: Sequence[str], seed: int) -> list[str]:
 
 
 def rank_sets(count: int, seed: int) -> list[tuple[str, str, str]]:
-    """Questions for the ranking test: (sentence, its meaning in reserved words, the sentence with one slot swapped).
+    """Questions for the ranking test: (expression, its meaning in reserved words, the expression with one slot swapped).
 
     Args:
         count: how many.
         seed: source of chance.
 
     Returns:
-        Triples; the swap is made within the wording of the sentence, so it differs by a word or two.
+        Triples; the swap is made within the wording of the expression, so it differs by a word or two.
     """
     rng = random.Random(seed)
     out: dict[tuple[str, str, str], None] = {}

@@ -3,8 +3,8 @@
 Two things are asked of the student at once. It shall agree with the teacher (one minus cosine, on real expressions,
 generated ones and generic words), and where the teacher is weak it shall be better: MiniLM puts "upper left" and
 "upper right" nearer to one another than two wordings of the same place. A ranking term over generated meanings
-(`optisar_yolo.language.generate`) turns that round: every sentence shall be nearer to another wording of its meaning
-than to any sentence of another meaning, the one-slot swap in the same wording first of all.
+(`optisar_yolo.language.generate`) turns that round: every expression shall be nearer to another wording of its meaning
+than to any expression of another meaning, the one-slot swap in the same wording first of all.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def distill(
         x = torch.cat((pooled, torch.ones(len(pooled), 1)), 1)
         fit = torch.linalg.solve(
             x.T @ x + 0.05 * len(x) * torch.eye(x.shape[1]), x.T @ target
-        )  # ridge: bag of words to sentence
+        )  # ridge: bag of words to expression
         net.head.weight.copy_(fit[:-1].T)
         net.head.bias.copy_(fit[-1])
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,11 +9,11 @@ def ranking(triples: Tensor) -> dict[str, float]:
     """Share of questions answered rightly.
 
     Args:
-        triples: unit vectors [N, 3, D]: sentence, its paraphrase, its one-slot swap.
+        triples: unit vectors [N, 3, D]: expression, its paraphrase, its one-slot swap.
 
     Returns:
-        `strict`: the sentence is nearer to its paraphrase than to its swap. `choice`: the paraphrase is nearer to the
-        sentence than to the swap (what a grounding model has to get right when a user words things in another way).
+        `strict`: the expression is nearer to its paraphrase than to its swap. `choice`: the paraphrase is nearer to the
+        expression than to the swap (what a grounding model has to get right when a user words things in another way).
     """
     a, p, s = triples.float().unbind(1)
     ap, as_, ps = (a * p).sum(-1), (a * s).sum(-1), (p * s).sum(-1)

@@ -23,7 +23,7 @@ class DistillConfig:
     Attributes:
         steps: optimiser steps.
         lr: peak learning rate of the layers; the token table moves at a quarter of it, so that words which no
-            sentence holds keep their place among the ones that do.
+            expression holds keep their place among the ones that do.
         meanings: generated pairs (meaning, its one-slot swap).
         wordings: ways in which each pair is said.
         pairs: pairs in a step.
@@ -56,7 +56,7 @@ def tokenise(tokenizer: object, texts: Sequence[str], limit: int) -> Tensor:
 
     Args:
         tokenizer: a `tokenizers.Tokenizer` set to truncate at `limit` and not to pad.
-        texts: sentences.
+        texts: expressions.
         limit: width of the result.
 
     Returns:
@@ -86,7 +86,7 @@ def forward(net: PocketNet, ids: Tensor, batch: int) -> Tensor:
     Args:
         net: the network.
         ids: int64 [N, T].
-        batch: sentences at once.
+        batch: expressions at once.
 
     Returns:
         float32 [N, D].
@@ -111,7 +111,7 @@ def embed(net: PocketNet, ids: Tensor) -> Tensor:
 
 
 def ranking_loss(vectors: Tensor, margin: float, temperature: float) -> Tensor:
-    """Each sentence nearer to its other wording than to any other meaning.
+    """Each expression nearer to its other wording than to any other meaning.
 
     Args:
         vectors: unit vectors [pairs, 2, 2, D]: axis 1 is (meaning, swap), axis 2 two wordings.
@@ -119,7 +119,7 @@ def ranking_loss(vectors: Tensor, margin: float, temperature: float) -> Tensor:
         temperature: softness, in cosine.
 
     Returns:
-        Mean over sentences of T·log(1 + Σ exp((negative − positive + margin) / T)), a soft maximum of the violations.
+        Mean over expressions of T·log(1 + Σ exp((negative − positive + margin) / T)), a soft maximum of the violations.
     """
     n = vectors.shape[0] * 2
     flat = vectors.flatten(0, 2)  # [4 pairs, D]; rows 2k and 2k+1 say the same

@@ -38,7 +38,7 @@ class Teacher:
         """Unit sentence vectors.
 
         Args:
-            texts: sentences.
+            texts: expressions.
             what: name on the progress bar.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Finds a source's pictures and reads their sizes without decoding them."""
+"""Finds a source's images and reads their sizes without decoding them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SWAPPED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _ORIENTATION = 0x0112
 
 # First bytes of a file to what reads its header. Not PIL.Image.open: ultralytics replaces that by a function that tries
-# to install a plugin when it meets a file that is no picture.
+# to install a plugin when it meets a file that is no image.
 _HEADERS: dict[bytes, Callable[[Any, str], Any]] = {
     b"\xff\xd8\xff": JpegImagePlugin.jpeg_factory,
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
@@ -27,14 +27,14 @@ _HEADERS: dict[bytes, Callable[[Any, str], Any]] = {
 }
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """Return a picture's width and height as `read_image` would give it, from the file's header where that is known.
+def image_size(path: Path) -> tuple[int, int]:
+    """Return an image's width and height as `read_image` would give it, from the file's header where that is known.
 
     Args:
-        path: A JPEG, PNG, TIFF or BMP, of which only the header is read, or any other picture, which is decoded.
+        path: A JPEG, PNG, TIFF or BMP, of which only the header is read, or any other image, which is decoded.
 
     Raises:
-        DataError: The file cannot be read or is no picture.
+        DataError: The file cannot be read or is no image.
     """
     try:
         with open(path, "rb") as file:
@@ -42,25 +42,25 @@ def picture_size(path: Path) -> tuple[int, int]:
             file.seek(0)
             for prefix, header in _HEADERS.items():
                 if start.startswith(prefix):
-                    picture = header(file, str(path))
-                    width, height = picture.size
+                    image = header(file, str(path))
+                    width, height = image.size
                     # without the first condition a PNG would be decoded in search of the tag
-                    turned = "exif" in picture.info and picture.getexif().get(_ORIENTATION) in _SWAPPED
+                    turned = "exif" in image.info and image.getexif().get(_ORIENTATION) in _SWAPPED
                     return (height, width) if turned else (width, height)
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as error:
-        raise DataError(f"{path}: the picture's header cannot be read ({error}); copy it again") from error
+        raise DataError(f"{path}: the image's header cannot be read ({error}); copy it again") from error
     height, width = read_image(path).shape[:2]
     return width, height
 
 
-def find_picture(folder: Path, bases: Sequence[str], name: str) -> tuple[str, Path] | None:
-    """Find a picture in the folders of its source.
+def find_image(folder: Path, bases: Sequence[str], name: str) -> tuple[str, Path] | None:
+    """Find an image in the folders of its source.
 
     Args:
         folder: The source's folder.
-        bases: Folders of its pictures, under `folder`; the first that holds the picture counts.
+        bases: Folders of its images, under `folder`; the first that holds the image counts.
         name: Its file's name as the annotation has it, which may begin with folders. The suffix may be missing or of
-            another picture format.
+            another image format.
 
     Returns:
         The name with the file's own suffix, and the path; None where no folder holds it, or the name leads out of them.
@@ -83,11 +83,11 @@ def _cased(upper: bool) -> Iterator[str]:
 
 
 def in_split(folder: Path, bases: Sequence[str], name: str, split: str) -> str:
-    """Return a picture's name, with its split's folder before it where the pictures lie in folders of splits.
+    """Return an image's name, with its split's folder before it where the images lie in folders of splits.
 
-    Two pictures of one name in two such folders are then two pictures, and a picture that several splits share is one.
+    Two images of one name in two such folders are then two images, and an image that several splits share is one.
     """
     if split not in SPLITS or not any(os.path.isdir(folder / base / split) for base in bases):
         return name
     inner = f"{split}/{name}"
-    return inner if find_picture(folder, bases, inner) is not None else name
+    return inner if find_image(folder, bases, inner) is not None else name
