@@ -6,22 +6,33 @@ import sys
 from types import ModuleType
 
 import pytest
+from test_plugin import run_python
 from ultralytics import cfg
 
 from optisar_yolo import __version__
 from optisar_yolo.commands import main as cli
-from optisar_yolo.plugin.settings import SETTINGS
+from optisar_yolo.plugin.settings import SETTINGS, keys_of_mode
+from optisar_yolo.utils import Command, Option
 
 
 @pytest.fixture
 def verb(monkeypatch):
     """Add a command of our own that records its arguments."""
-    module = ModuleType("recording_verb")
-    module.DEFAULTS = {"epochs": 1, "corpus": None}
+    module = ModuleType("optisar_yolo.commands.record")
+    module.COMMAND = Command(
+        "record",
+        "for this test",
+        (
+            Option("epochs", "int", 1, "rounds", low=1),
+            Option("corpus", "file", None, "texts", example="a.json", required=True),
+            Option("plots", "bool", False, "draw", old=("figures",)),
+        ),
+        first="corpus",
+    )
     module.seen = []
     module.main = module.seen.append
-    monkeypatch.setitem(sys.modules, "recording_verb", module)
-    monkeypatch.setitem(cli.VERBS, "record", cli.Verb("recording_verb", "main", "for this test"))
+    monkeypatch.setitem(sys.modules, "optisar_yolo.commands.record", module)
+    monkeypatch.setattr(cli, "VERBS", (*cli.VERBS, "record"))
     return module
 
 
@@ -39,12 +50,52 @@ def test_help_names_every_command_and_key(capsys, words):
     page = capsys.readouterr().out
     assert __version__ in page and "text=" in page
     assert all(f"optisar {name}" in page for name in ("train", "val", "predict", "export", *cli.VERBS))
-    assert all(f"\n  {name} " in page for name in SETTINGS)
+
+
+@pytest.mark.parametrize("word", ["--help", "-h", "help"])
+@pytest.mark.parametrize("name", [*cli.MODES, *cli.VERBS])
+def test_every_verb_lists_all_its_arguments(capsys, name, word):
+    assert cli.main([name, word]) == 0
+    page = capsys.readouterr().out
+    if name in cli.MODES:
+        assert all(f"\n  {key} " in page for key in ("imgsz", "device", *(k.name for k in keys_of_mode(name))))
+    else:
+        for sub, command in cli.commands_of(name).items():
+            shown = page if not sub else cli.help_of([name, sub])
+            assert command.help in shown and all(f"\n  {o.name} " in shown and o.help in shown for o in command.options)
+    assert cli.main(["help", name]) == 0
+    assert capsys.readouterr().out == page
+
+
+def test_help_of_one_step(capsys):
+    assert cli.main(["dataset", "split", "--help"]) == 0
+    assert "optisar dataset split key=value" in capsys.readouterr().out
+
+
+def test_every_key_of_ours_is_listed_by_the_mode_that_reads_it():
+    assert {key.name for mode in cli.MODES for key in keys_of_mode(mode)} == set(SETTINGS)
+
+
+def test_modules_of_commands_load_nothing_heavy():
+    code = (
+        "import sys; from optisar_yolo.commands.main import help_page; help_page();"
+        "print([m for m in ('torch', 'ultralytics', 'cv2', 'ray', 'rasterio', 'gradio') if m in sys.modules])"
+    )
+    assert run_python(code).strip() == "[]"
 
 
 def test_own_command_gets_its_arguments(verb):
     assert cli.main(["record", "corpus=a.json,b.json", "--epochs=3"]) == 0
-    assert verb.seen == [{"corpus": "a.json,b.json", "epochs": "3"}]
+    assert cli.main(["record", "a.json", "figures=yes"]) == 0
+    assert verb.seen == [
+        {"corpus": "a.json,b.json", "epochs": 3, "plots": False},
+        {"corpus": "a.json", "epochs": 1, "plots": True},
+    ]
+
+
+def test_old_names_of_options_work_and_say_the_new_one(capsys, verb):
+    assert cli.main(["record", "a.json", "figures=1"]) == 0
+    assert "'figures=' is now 'plots='" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -52,10 +103,15 @@ def test_own_command_gets_its_arguments(verb):
     [
         (["trian", "data=x.yaml"], "unknown command 'trian'; did you mean 'train'?"),
         (["qqq"], "unknown command 'qqq'; known are train"),
-        (["record", "epoch=3"], "unknown argument 'epoch'; did you mean 'epochs'?"),
-        (["record", "quick"], "expected key=value, got 'quick'"),
-        (["record", "epochs="], "expected key=value, got 'epochs='"),
-        (["params", "x=1"], "takes no arguments"),
+        (["record", "a", "epoch=3"], "unknown argument 'epoch'; did you mean 'epochs'?"),
+        (["record", "a", "quick"], 'a value with spaces needs quotes: corpus="a quick"'),
+        (["record", "a", "epochs"], "expected key=value, got 'epochs', for example epochs=1"),
+        (["record", "a", "epochs="], "expected key=value, got 'epochs='"),
+        (["record", "a", "epochs=many"], "epochs=many: it must be a whole number of at least 1, for example epochs=1"),
+        (["record", "a", "epochs=0"], "'epochs=0' is not valid: it must be a whole number of at least 1"),
+        (["record"], "optisar record needs corpus=… (texts), such as corpus=a.json"),
+        (["params", "x=1"], "unknown argument 'x'"),
+        (["dataset", "splt"], "unknown command 'optisar dataset splt'; did you mean 'split'?"),
         (["predict", "model=optisar++n.yaml", "topc=2"], "'topc' is not a valid YOLO argument. Similar"),
         (["predict", "model=optisar++n.yaml", "text"], "'text' is a valid YOLO argument but is missing an '='"),
     ],
@@ -71,11 +127,11 @@ def test_unusable_input_is_a_message_not_a_traceback(capsys, monkeypatch, verb):
         raise FileNotFoundError("no file 'x'")
 
     verb.main = fail
-    assert cli.main(["record"]) == 1
+    assert cli.main(["record", "a"]) == 1
     assert "no file 'x'" in capsys.readouterr().err
     monkeypatch.setenv(cli.TRACEBACK, "1")
     with pytest.raises(FileNotFoundError):
-        cli.main(["record"])
+        cli.main(["record", "a"])
 
 
 @pytest.mark.parametrize(

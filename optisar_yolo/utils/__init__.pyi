@@ -3,6 +3,10 @@ from .arguments import (
     require as require,
     typed as typed,
 )
+from .boxes import (
+    intersection_union as intersection_union,
+    iou as iou,
+)
 from .distributed import (
     gather_objects as gather_objects,
     process_rank as process_rank,
@@ -19,6 +23,12 @@ from .files import (
     is_part as is_part,
     write_atomic as write_atomic,
 )
+from .journal import (
+    Journal as Journal,
+    file_identity as file_identity,
+    file_sha256 as file_sha256,
+    fingerprint as fingerprint,
+)
 from .options import (
     BUILD_MODEL as BUILD_MODEL,
     BUNDLED_MODEL as BUNDLED_MODEL,
@@ -26,10 +36,17 @@ from .options import (
     HELP_WORDS as HELP_WORDS,
     Option as Option,
     SettingError as SettingError,
+    TRUE_WORDS as TRUE_WORDS,
     UsageError as UsageError,
     check_known as check_known,
+    check_options as check_options,
     nearest as nearest,
+    option as option,
     option_lines as option_lines,
+    options_of as options_of,
     plain as plain,
+    read_texts as read_texts,
+    split_words as split_words,
     weights_of as weights_of,
 )
+from .parallel import ordered_map as ordered_map
