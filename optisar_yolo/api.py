@@ -32,7 +32,7 @@ from optisar_yolo.engine import (
 )
 from optisar_yolo.export import ExportedModel, is_export, run_benchmark, run_export
 from optisar_yolo.nn import GroundingModel, fused_copy
-from optisar_yolo.plugin import config_keys
+from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
 from optisar_yolo.text import TextBank
 
 
@@ -86,7 +86,7 @@ class OptiSAR(Model):
         self.task = "detect"
         self.model = GroundingModel(cfg, verbose=verbose and RANK == -1)
         self.overrides |= {"model": cfg, "task": self.task}
-        self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
+        self.model.args = {**DEFAULT_CFG_DICT, **OPTISAR_DEFAULTS, **self.overrides}
         self.model.task = self.task
 
     def _load(self, weights: str, task: str | None = None) -> None:
@@ -101,7 +101,7 @@ class OptiSAR(Model):
             self.ckpt = {"model": self.model}
             self.task = "detect"
             self.overrides = {"imgsz": self.model.args["imgsz"], "model": str(path), "task": self.task}
-            self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
+            self.model.args = {**DEFAULT_CFG_DICT, **OPTISAR_DEFAULTS, **self.overrides}
             self.ckpt_path = self.model_name = str(path)
             return
         with readable(path):

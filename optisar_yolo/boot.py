@@ -97,12 +97,12 @@ def _touch(module: "ModuleType") -> None:
         from optisar_yolo.plugin import TOUCHES
 
         TOUCHES[module.__name__](module)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever is wrong with us, stock Ultralytics works on
         import warnings
 
         warnings.warn(
-            f"optisar-yolo is not active in this process, it does not fit '{module.__name__}': {error}. "
-            "Install a supported version: pip install 'ultralytics>=8.4.140,<8.5'",
+            f"optisar-yolo is not active in this process, it does not fit '{module.__name__}': "
+            f"{type(error).__name__}: {error}. Install a supported version: pip install 'ultralytics>=8.4.140,<8.5'",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -114,6 +115,22 @@ def test_unfitting_ultralytics_is_left_alone_with_a_warning(tmp_path):
     assert run_python(code, PYTHONPATH=env).split() == ["1", "1", "True"]
 
 
+@pytest.mark.parametrize("fault", ["RuntimeError", "ValueError", "SyntaxError", "ImportError"])
+def test_no_fault_of_ours_breaks_stock_ultralytics(tmp_path, fault):
+    code = (
+        "import warnings, sys, optisar_yolo.boot\n"
+        "class Broken:\n"
+        "    def __getattr__(self, name):\n"
+        f"        raise {fault}('ours')\n"
+        "sys.modules['optisar_yolo.plugin'] = Broken()\n"
+        "with warnings.catch_warnings(record=True) as seen:\n"
+        "    warnings.simplefilter('always')\n"
+        "    from ultralytics import YOLO\n"
+        "print(YOLO.__name__, any('not active' in str(w.message) for w in seen))"
+    )
+    assert run_python(code).split() == ["YOLO", "True"]
+
+
 # configuration keys
 
 
@@ -123,9 +140,14 @@ def test_keys_exist_only_inside_the_block():
     assert not stock & ours and set(DEFAULT_CFG_DICT) == stock
     with plugin.config_keys():
         with plugin.config_keys():
-            assert set(DEFAULT_CFG_DICT) == set(vars(DEFAULT_CFG)) == stock | ours
+            for default in (DEFAULT_CFG_DICT, DEFAULT_CFG):
+                assert set(vars(ultralytics_cfg.get_cfg(default))) == stock | ours
         args = ultralytics_cfg.get_cfg(overrides={"prompts": 8.0})
         assert (args.prompts, args.text_model) == (8, "pocket")
+        with ThreadPoolExecutor(1) as pool:  # a stock run in another thread, meanwhile
+            assert set(vars(pool.submit(ultralytics_cfg.get_cfg).result())) == stock
+            with pytest.raises(SyntaxError, match="prompts"):
+                pool.submit(ultralytics_cfg.get_cfg, overrides={"prompts": 8}).result()
     assert list(DEFAULT_CFG_DICT) == list(vars(DEFAULT_CFG)) == list(YAML.load(DEFAULT_CFG_PATH))
     with pytest.raises(SyntaxError, match="prompts"):
         ultralytics_cfg.get_cfg(overrides={"prompts": 8})
@@ -134,7 +156,7 @@ def test_keys_exist_only_inside_the_block():
 def test_keys_leave_when_the_block_fails():
     @plugin.config_keys()
     def fail():
-        assert "topk" in DEFAULT_CFG_DICT
+        assert ultralytics_cfg.get_cfg(overrides={"topk": 3}).topk == 3
         raise KeyError
 
     with pytest.raises(KeyError):
@@ -154,7 +176,7 @@ def test_keys_can_be_kept_for_a_whole_process():
 def test_a_stock_key_of_the_same_name_stays_stock(monkeypatch):
     monkeypatch.setitem(DEFAULT_CFG_DICT, "topk", 7)
     with plugin.config_keys():
-        assert DEFAULT_CFG_DICT["topk"] == 7
+        assert ultralytics_cfg.get_cfg().topk == 7
     assert DEFAULT_CFG_DICT["topk"] == 7
 
 

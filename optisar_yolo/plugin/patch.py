@@ -1,8 +1,9 @@
 """The one place that touches Ultralytics' globals.
 
-1. Configuration keys. Ours stand in ``DEFAULT_CFG_DICT`` and ``DEFAULT_CFG`` only while :func:`config_keys` is open:
-   during a ``yolo`` command that names one of our models and during our own training, validation and prediction. Stock
-   runs, also later ones in the same process, see and save (``args.yaml``) exactly the stock keys.
+1. Configuration keys. Ultralytics accepts ours only in a thread that is inside :func:`config_keys`: during our own
+   training, validation and prediction. Stock runs, also later ones and those of other threads, see and save
+   (``args.yaml``) exactly the stock keys. A process that is one command of ours (``yolo`` with one of our models, the
+   children of a parallel training) has the keys in ``DEFAULT_CFG_DICT`` and ``DEFAULT_CFG`` as well.
 2. ``YOLO(...)`` hands our YAMLs, checkpoints and exports to :class:`optisar_yolo.OptiSAR`, as Ultralytics itself does
    for its open-vocabulary models.
 
@@ -27,22 +28,31 @@ __all__ = ["TOUCHES", "config_keys", "is_ours", "keep_keys", "keys_active", "mod
 
 _DONE = "__optisar__"  # attribute of a function that has been wrapped
 _lock = threading.Lock()
-_depth = 0
+_depth = 0  # command lines and `keep_keys` of this process
 _added: list[str] = []
+
+
+class _Here(threading.local):
+    """Blocks of :func:`config_keys` that are open in this thread."""
+
+    depth = 0
+
+
+_here = _Here()
 
 
 @contextmanager
 def config_keys() -> Iterator[None]:
-    """Let Ultralytics accept our configuration keys inside the block; blocks nest, the outermost one cleans up.
+    """Let Ultralytics accept our configuration keys inside the block, in this thread; blocks nest.
 
-    Usable as a decorator too (``@config_keys()``). A key of the same name that a later Ultralytics has itself is not
-    overwritten and not removed.
+    Usable as a decorator too (``@config_keys()``). A key of the same name that a later Ultralytics has itself keeps
+    its own default.
     """
-    _enter()
+    _here.depth += 1
     try:
         yield
     finally:
-        _leave()
+        _here.depth -= 1
 
 
 def keep_keys() -> None:
@@ -54,12 +64,12 @@ def keep_keys() -> None:
 
 
 def keys_active() -> bool:
-    """Tell whether a :func:`config_keys` block is open."""
-    return _depth > 0
+    """Tell whether Ultralytics accepts our keys in this thread."""
+    return _here.depth > 0 or _depth > 0
 
 
 def _enter() -> None:
-    """Add our keys, at the outermost level."""
+    """Add our keys to the defaults of this process, at the outermost level."""
     from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
 
     global _depth
@@ -91,12 +101,13 @@ def _leave() -> None:
 def touch_cfg(module: Any) -> None:
     """Touch ``ultralytics.cfg``: the command line knows our keys where it names our model, and values are checked.
 
-    Two functions are wrapped. ``entrypoint`` compares every argument with the default keys before any model exists, so
-    the keys have to be there before it starts. ``check_cfg`` sees every configuration that is ever built.
+    Three functions are wrapped. ``entrypoint`` compares every argument with the default keys before any model exists,
+    so the keys have to be there before it starts. Every configuration is built by ``get_cfg``, which reads the
+    defaults through ``cfg2dict`` and has the result judged by ``check_cfg``.
     """
     if getattr(module.entrypoint, _DONE, False):
         return
-    stock_entrypoint, stock_check = module.entrypoint, module.check_cfg
+    stock_entrypoint, stock_check, stock_dict = module.entrypoint, module.check_cfg, module.cfg2dict
 
     @functools.wraps(stock_entrypoint)
     def entrypoint(debug: str = "") -> None:
@@ -108,10 +119,11 @@ def touch_cfg(module: Any) -> None:
         if {"export", "mode=export"} & set(words) and not any(word.startswith("format=") for word in words):
             args.append("format=onnx")  # stock's default is a format that holds images alone
         before, module.ARGV = module.ARGV, [*argv[:1], *args]
+        _enter()
         try:
-            with config_keys():
-                return stock_entrypoint()
+            return stock_entrypoint()
         finally:
+            _leave()
             module.ARGV = before
 
     @functools.wraps(stock_check)
@@ -120,7 +132,14 @@ def touch_cfg(module: Any) -> None:
         if keys_active():
             settings.check(cfg)
 
-    for name, function in (("entrypoint", entrypoint), ("check_cfg", check_cfg)):
+    @functools.wraps(stock_dict)
+    def cfg2dict(cfg: Any) -> Any:
+        content = stock_dict(cfg)
+        if keys_active() and (cfg is module.DEFAULT_CFG_DICT or cfg is module.DEFAULT_CFG):
+            return {**settings.OPTISAR_DEFAULTS, **content}
+        return content
+
+    for name, function in (("entrypoint", entrypoint), ("check_cfg", check_cfg), ("cfg2dict", cfg2dict)):
         setattr(function, _DONE, True)
         setattr(module, name, function)
 

@@ -39,7 +39,7 @@ _KEYS = (
         "guide",
         "name",
         "positive",
-        "expression that guides the fusion: a positive of the image, any one, or the union of all (as the authors train)",
+        "expression that guides the fusion: one positive, any one, or the union of all (as the authors train)",
         choices=("positive", "any", "union"),
     ),
     _share("guide_gain", 1.0, "weight of the guiding expression in the loss", high=None),
