@@ -43,7 +43,7 @@ def one_by_one(net: GroundingModel, image: torch.Tensor, texts: torch.Tensor, co
     rows = []
     with torch.inference_mode():
         for t, text in enumerate(texts):
-            preds = net.query(net.encode(image, EXTENT), text[None])
+            preds = net.match(net.encode(image, EXTENT), text[None])
             scores = preds["scores"][0, 0].numpy()
             boxes = net.head.boxes_at(preds, torch.arange(len(scores))[None])[0].numpy()
             start, found = 0, []

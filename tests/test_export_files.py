@@ -183,11 +183,11 @@ def test_eight_bits(tiny: Path, tmp_path: Path) -> None:
     assert graph.count('type="Swish"') > 10 * graph.count('type="Sigmoid"')  # else 8 bits stand within each SiLU: slow
     # how much each chosen expert counts may be rounded on its way out of the gate, but not what chooses it
     layers = [line for line in layers if "/gate/ScatterElements/fq_output" not in line]
-    assert not [line for line in layers if "/cv4." in line or "/compare/" in line or "/gate/" in line]
+    assert not [line for line in layers if "/cv4." in line or "/reranker/" in line or "/gate/" in line]
     g = torch.Generator().manual_seed(0)
     case = {"images": torch.rand(1, 3, 64, 96, generator=g), "extent": torch.tensor([[0.0, 0.0, 1.0, 1.0]])}
     case["text"] = torch.nn.functional.normalize(torch.randn(1, 4, own.model.text_dim, generator=g), dim=-1)
-    exact = own.model.head.decode(own.model.query_all(own.model.encode(case["images"], case["extent"]), case["text"]))
+    exact = own.model.head.decode(own.model.match_all(own.model.encode(case["images"], case["extent"]), case["text"]))
     found = ExportedModel(path)
     assert found.meta["quantize"] == 8
     np.testing.assert_allclose(found.graph(case)["conf"], exact[1][:, :, 0].detach(), atol=0.2)  # coarse, not other

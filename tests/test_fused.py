@@ -12,11 +12,10 @@ from torch.nn import functional as F
 from optisar_yolo.engine.checkpoint import BUNDLED, CheckpointError, load_shared, save_shared
 from optisar_yolo.engine.grounding import ground
 from optisar_yolo.nn.fuse import ChannelFactors, DensePatchConv, FusedContrastiveHead
-from optisar_yolo.nn.head import ContrastiveHead
+from optisar_yolo.nn.head import ContrastiveHead, distributions_at
 from optisar_yolo.nn.model import fused_copy
 from optisar_yolo.nn.plmoe import PatchConv
 from optisar_yolo.nn.tgdf import SpatialShuffleAttention
-from optisar_yolo.nn.window import distributions_at
 
 KINDS = [("", None), ("", 6), ("-late", None), ("-baseline", None)]
 EXTENT = torch.tensor([[0.0, 0.0, 1.0, 0.8], [0.0, 0.1, 1.0, 0.9]])
@@ -44,7 +43,7 @@ def test_it_answers_as_the_network(pair):
         boxes, conf = model.head.decode(expected, 2)
         same, again = fused.head.decode(found, 2)
     # no box map was made, unless many candidates were compared
-    assert (found["boxes"] is None) == (model.head.compare is None or model.head.compare.candidates == 6)
+    assert (found["boxes"] is None) == (model.head.reranker is None or model.head.reranker.candidates == 6)
     assert torch.allclose(conf, again, atol=1e-6) and torch.allclose(boxes, same, atol=1e-5)
     assert boxes.std() > 1  # there is something to compare
 

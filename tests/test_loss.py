@@ -10,8 +10,8 @@ from tiny_net import network, train_step, training_batch
 from torchvision.ops import box_iou
 from ultralytics.utils.tal import make_anchors
 
+from optisar_yolo.nn.head import region_labels
 from optisar_yolo.nn.loss import FOREGROUND_WEIGHT, GroundingLoss, choice_loss
-from optisar_yolo.nn.position import region_labels
 
 TERMS = ["box_loss", "cls_loss", "dfl_loss", "choice_loss", "region_loss", "moe_loss"]
 

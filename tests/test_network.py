@@ -17,10 +17,9 @@ from ultralytics.nn.modules.conv import Conv
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
-from optisar_yolo.nn.head import ContrastiveHead, GroundingDetect
+from optisar_yolo.nn.head import ContrastiveHead, GroundingDetect, position_code, region_labels
 from optisar_yolo.nn.model import SCALES, GroundingModel, count_table
 from optisar_yolo.nn.plmoe import BALANCE_COEFFICIENT, CosineGate, MoEBlock, PatchConv, PLMoE
-from optisar_yolo.nn.position import position_code, region_labels
 from optisar_yolo.nn.tgdf import TGDFSSA, SpatialShuffleAttention
 from optisar_yolo.nn.yaml import load_model_yaml
 
@@ -176,8 +175,8 @@ def test_images_without_text_are_not_touched_by_it(model, scene):
     img, extent, text = scene
     with torch.inference_mode():
         encoded = model.encode(img, extent)
-        once = model.query(encoded, text[:, 0])
-        again = model.query(encoded, text[:, 1])
+        once = model.match(encoded, text[:, 0])
+        again = model.match(encoded, text[:, 1])
         fresh = model.predict(img, text[:, 1:], extent)
     assert not torch.allclose(once["scores"], again["scores"])
     torch.testing.assert_close(again["scores"], fresh["scores"])

@@ -12,9 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from optisar_yolo.nn.head import ContrastiveHead, GroundingDetect
+from optisar_yolo.nn.head import ContrastiveHead, GroundingDetect, region_labels
 from optisar_yolo.nn.plmoe import CosineGate, DualAdaptiveAttention, PLMoE
-from optisar_yolo.nn.position import region_labels
 from optisar_yolo.nn.tgdf import TGDFSSA, DualGateFusion, SpatialShuffleAttention
 
 FILE = Path(__file__).resolve().parents[2] / "shared" / "parity" / "parity_modules.pt"

@@ -149,7 +149,7 @@ def test_cells_of_table_5_have_the_parts_that_they_name(cell):
     blocks = {type(m) for m in model.modules()}
     assert (PLMoE in blocks) == (cell.name in ("experts", "full"))
     assert (TGDFSSA in blocks) == (cell.name == "full")
-    assert not model.head.position and model.head.compare is None
+    assert not model.head.position and model.head.reranker is None
     assert cell.settings["negatives"] == ("random" if cell.name == "baseline" else "proven")
 
 

@@ -99,7 +99,7 @@ def test_readings_are_the_networks_scores_in_the_order_of_its_anchors() -> None:
         targets = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(18, 1)
         targets[17] = torch.as_tensor(plain[17].box)
         full = read(model, encoded, rows, texts, targets)
-        preds = model.query(encoded.rows(rows[17:]), texts[17:])
+        preds = model.match(encoded.rows(rows[17:]), texts[17:])
     assert len(full) == len(plain) == 18
     for a, b in zip(plain, full, strict=True):
         np.testing.assert_allclose(a.box, b.box, rtol=1e-4, atol=1e-3)

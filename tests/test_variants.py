@@ -35,7 +35,7 @@ def test_every_variant_builds(name):
     assert model.head.position == (
         name not in ("released", "baseline", "adversarial", "experts", "paper", "no-position")
     )
-    assert (model.head.compare is not None) == (late or name == "compare")
+    assert (model.head.reranker is not None) == (late or name == "compare")
     check({k: v for k, v in variant.settings.items() if k in SETTINGS})
 
 
@@ -96,8 +96,8 @@ def test_the_guiding_expression_can_count_more():
 def test_without_fusion_a_image_is_looked_at_once(compare, monkeypatch):
     """Many expressions of several images get the answers of one by one, and no layer sees an image twice."""
     model = settle(network(kind="-baseline", compare=compare))
-    if model.head.compare is not None:
-        shake(model.head.compare)
+    if model.head.reranker is not None:
+        shake(model.head.reranker)
     img, texts, rows = torch.rand(2, 3, 96, 64), unit(7, model.text_dim), torch.tensor([1, 1, 0, 0, 0, 1, 1])
     extent = torch.tensor([[0.0, 0.1, 1.0, 0.9], [0.0, 0.0, 1.0, 1.0]])
     calls = []

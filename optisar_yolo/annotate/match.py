@@ -105,9 +105,9 @@ def match(
 
 def _shared_boxes(net: GroundingModel, scene: Encoded, hit: Tensor) -> Tensor:
     """Boxes [M, 4] of anchors [M] of a pyramid that all captions share; each anchor is decoded once."""
-    assert scene.looked is not None
+    assert scene.head is not None
     unique, back = hit.unique(return_inverse=True)
-    shared = {"boxes": scene.looked.boxes, "feats": scene.looked.feats}
+    shared = {"boxes": scene.head.boxes, "feats": scene.head.feats}
     return net.head.boxes_at(shared, unique[None])[0][back]
 
 

@@ -101,7 +101,7 @@ def export(model: GroundingModel, path: str | Path, wanted: Wanted) -> Path:
     fused = fused_copy(plain)
     # Where every expression has its own maps, one anchor's box is cheaper than all. Elsewhere it depends on the number
     # of expressions, which a graph leaves open.
-    fused.head.windows = bool(fused.guided) and fused.head.compare is None
+    fused.head.windows = bool(fused.guided) and fused.head.reranker is None
     meta = metadata(plain, wanted)
     if wanted.parts:
         encoder = Encoder(fused).eval()

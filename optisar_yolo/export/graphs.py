@@ -137,11 +137,11 @@ def answers(model: GroundingModel, scene: Encoded, text: Tensor) -> tuple[Tensor
     """Best box [B, T, 4] and confidence [B, T] of the expressions text [B, T, D] about the B images of a scene."""
     b, t, d = text.shape
     if not model.guided:
-        boxes, conf = model.head.decode(model.query_all(scene, text))
+        boxes, conf = model.head.decode(model.match_all(scene, text))
         return boxes[:, :, 0], conf[:, :, 0]
     # not `repeat_interleave`: a number of repeats that is known only at run time has no ONNX counterpart
     index = torch.arange(b, device=text.device)[:, None].expand(b, t).reshape(-1)
-    boxes, conf = model.head.decode(model.query(scene.rows(index), text.reshape(-1, d)))
+    boxes, conf = model.head.decode(model.match(scene.rows(index), text.reshape(-1, d)))
     return boxes.reshape(b, t, 4), conf.reshape(b, t)
 
 
@@ -158,13 +158,13 @@ def slim(scene: Encoded, guided: object) -> Encoded:
 
     The head takes the maps' sizes alone, which those of its own cells are too.
     """
-    if guided or scene.looked is None or scene.looked.boxes is None:
+    if guided or scene.head is None or scene.head.boxes is None:
         return scene
-    return scene._replace(maps={}, first=scene.looked.boxes, looked=scene.looked._replace(feats=scene.looked.cells))
+    return scene._replace(maps={}, first=scene.head.boxes, head=scene.head._replace(feats=scene.head.cells))
 
 
 def flatten(value: Any) -> dict[str, Tensor]:
-    """Tensors of nested tuples, lists and dictionaries by their place (``looked_cells_0``), each once."""
+    """Tensors of nested tuples, lists and dictionaries by their place (``head_cells_0``), each once."""
     found: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in _leaves(value, ""):
         found.setdefault(id(tensor), (name, tensor))

@@ -28,7 +28,7 @@ PRECISE = (  # matched from the start of a name
     r".*/guide/.*",  # the same, on its way into the pyramid,
     r"/model\.\d+/(attn/)?MatMul.*",  # and its product with the map
     r".*/cv4\.\d+/.*",  # the contrastive product: "left" and "right" differ by a small angle
-    r".*/compare/.*",  # the comparison of candidates, by differences of a few pixels
+    r".*/reranker/.*",  # the comparison of candidates, by differences of a few pixels
     r"/[^/]+$",  # what the head does between its layers: position code, choice and decoding of boxes,
     r"/model\.23/[^/]+$",  # also where it is called as a layer
 )

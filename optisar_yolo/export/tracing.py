@@ -29,7 +29,7 @@ def tracing() -> Iterator[None]:
         # Two comparisons of the number of anchors, with the one box wanted and with the number of candidates, may be
         # frozen: a canvas has fewer anchors than candidates only where it is a single cell of 32 x 32 pixels. The text
         # encoder takes the three parts of its attention, and their width, for what they are: constants.
-        for module in (r"optisar_yolo\.nn\.head", r"optisar_yolo\.nn\.compare", r"optisar_yolo\.nn\.pocket"):
+        for module in (r"optisar_yolo\.nn\.head", r"optisar_yolo\.nn\.rerank", r"optisar_yolo\.text\.pocket"):
             warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=module)
         # true of negative indices; the constant ones of PatchConv are not
         warnings.filterwarnings("ignore", message="Exporting aten::index operator", category=UserWarning)

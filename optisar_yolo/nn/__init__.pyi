@@ -1,13 +1,13 @@
-from .head import Looked as Looked
+from .head import HeadFeatures as HeadFeatures
 from .model import (
+    SCALES as SCALES,
     Encoded as Encoded,
     GroundingModel as GroundingModel,
-    SCALES as SCALES,
     count_table as count_table,
     fused_copy as fused_copy,
+    named_parts as named_parts,
     trainable_parameters as trainable_parameters,
 )
-from .parts import named_parts as named_parts
 from .plmoe import (
     BALANCE_COEFFICIENT as BALANCE_COEFFICIENT,
     LowRankExperts as LowRankExperts,
@@ -17,9 +17,9 @@ from .plmoe import (
 from .precision import mixed as mixed
 from .rerank import local_maxima as local_maxima
 from .tgdf import (
+    TGDFSSA as TGDFSSA,
     DualGateFusion as DualGateFusion,
     SpatialShuffleAttention as SpatialShuffleAttention,
-    TGDFSSA as TGDFSSA,
 )
 from .yaml import (
     SCALED as SCALED,

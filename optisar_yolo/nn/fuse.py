@@ -1,10 +1,15 @@
-"""The exact form of a network for inference: what does not change any more is computed once, when it is loaded.
+"""Fusing for inference: whatever does not depend on the input is computed once, when the network is loaded.
 
-Ultralytics' ``fuse`` folds batch norms into the convolutions it knows. Here the rest: the patch convolutions of PL-MoE
-become dense convolutions with their norms folded in, the shuffle attention of TGDF-SSA becomes one factor per channel
-before the next 1x1 convolution, whose weights take over the shuffling, and what in a text-guided row no expression
-touches is moved before the expression; the contrastive head keeps one small matrix. Box branches run for the anchors
-that are chosen only (:mod:`optisar_yolo.nn.window`). All of it agrees with the network as trained up to rounding.
+Ultralytics' ``fuse`` folds batch norms into the convolutions it knows. :func:`fuse_parts` does the rest:
+
+1. PL-MoE: patch convolutions become dense convolutions with their norms folded in (:class:`DensePatchConv`).
+2. TGDF-SSA: the shuffle attention becomes one factor per channel (:class:`ChannelFactors`). The next 1x1 convolution
+   takes over the shuffles, and the last one is split, so that only the text's part of it runs per expression
+   (:class:`FusedTGDFSSA`).
+3. Head: norm and scale are folded into one small matrix per level (:class:`FusedContrastiveHead`), region branches are
+   removed, and the box branches run for chosen anchors only (:func:`optisar_yolo.nn.head.distributions_at`).
+
+The fused network gives the same outputs up to rounding.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from ultralytics.utils.torch_utils import fuse_conv_and_bn
 
 from optisar_yolo.nn.head import ContrastiveHead, GroundingDetect
 from optisar_yolo.nn.plmoe import DualAdaptiveAttention, LowRankExperts, PatchConv
-from optisar_yolo.nn.precision import full
+from optisar_yolo.nn.precision import upcast
 from optisar_yolo.nn.tgdf import TGDFSSA, SpatialShuffleAttention
 
 
@@ -66,21 +71,21 @@ class FusedContrastiveHead(nn.Module):
         self.register_buffer("bias", head.bias.detach().clone())
 
     def forward(self, f: Tensor, text: Tensor) -> Tensor:
-        """Features [B, c, H, W] and unit texts [B, T, D] to logits [B, T, H * W]."""
+        """Map features [B, c, H, W] and unit texts [B, T, D] to logits [B, T, H * W]."""
         with torch.autocast(f.device.type, enabled=False):
-            text = full(text)
+            text = upcast(text)
             offset = (text @ self.offset + self.bias).unsqueeze(-1)
-            return torch.baddbmm(offset, text @ self.weight, full(f).flatten(2))
+            return torch.baddbmm(offset, text @ self.weight, upcast(f).flatten(2))
 
 
 class ChannelFactors(nn.Module):
-    """What :class:`~optisar_yolo.nn.tgdf.SpatialShuffleAttention` multiplies each of its input channels by.
+    """The factors by which :class:`~optisar_yolo.nn.tgdf.SpatialShuffleAttention` multiplies its input channels.
 
-    Its shuffles move channels and change none, so the layer after it can do without them.
+    Its shuffles only reorder channels, and the next layer's weights take over the order.
 
     Args:
         ssa: The attention.
-        channels: Of its map.
+        channels: Channels of its map.
     """
 
     def __init__(self, ssa: SpatialShuffleAttention, channels: int) -> None:
@@ -97,7 +102,7 @@ class ChannelFactors(nn.Module):
 
     @staticmethod
     def _both(first: Tensor, second: Tensor, of_first: Tensor, of_second: Tensor) -> Tensor:
-        """Values [C] of all channels from those of the two halves."""
+        """Return values [C] of all channels from those of the two halves."""
         values = torch.empty(first.numel() + second.numel(), dtype=of_first.dtype, device=of_first.device)
         values[first], values[second] = of_first, of_second
         return values
@@ -109,10 +114,10 @@ class ChannelFactors(nn.Module):
 
 
 class FusedTGDFSSA(TGDFSSA):
-    """A :class:`~optisar_yolo.nn.tgdf.TGDFSSA` whose shuffling is in its weights; ``shared`` holds all but the text.
+    """A :class:`~optisar_yolo.nn.tgdf.TGDFSSA` with the shuffles in its weights, and all but the text in ``shared``.
 
     Args:
-        block: The block, its convolutions fused already.
+        block: The block; ultralytics has fused its convolutions.
     """
 
     def __init__(self, block: TGDFSSA) -> None:
@@ -123,7 +128,7 @@ class FusedTGDFSSA(TGDFSSA):
         self.c, self.cv1, self.m, self.attn, self.act = block.c, block.cv1, block.m, block.attn, block.cv2.act
         self.factors = ChannelFactors(block.ssa, conv.in_channels)
         known = last.in_channels - self.c
-        self.before = nn.Conv2d(known, last.out_channels, 1)  # the closing convolution's share of what no text touches
+        self.before = nn.Conv2d(known, last.out_channels, 1)  # the part of the last convolution that needs no text
         self.after = nn.Conv2d(self.c, last.out_channels, 1, bias=False)
         weight = conv.weight.detach().clone()
         conv.weight.data[:, self.factors.order] = weight
@@ -132,49 +137,49 @@ class FusedTGDFSSA(TGDFSSA):
         self.sizes = [last.out_channels, self.c, attn.guide[-1].normalized_shape[0]]
 
     def shared(self, x: Tensor) -> Tensor:
-        """All that no text touches: [B, c1, H, W] to the closing sum so far, values and embeddings in one map."""
+        """Run the part without text: [B, c1, H, W] to its part of the output, values and embeddings, concatenated."""
         y = list(self.cv1(x * self.factors(x)).chunk(2, 1))
         for block in self.m:
             y.append(block(y[-1]))
         return torch.cat((self.before(torch.cat(y, 1)), self.attn.value(y[-1]), self.attn.embed(y[-1])), 1)
 
     def guided(self, y: Tensor, text: Tensor) -> Tensor:
-        """The part that a text touches: map of :meth:`shared` and text [B, T, D] to [B, c2, H, W]."""
+        """Run the part with text: the map of :meth:`shared` and texts [B, T, D] to [B, c2, H, W]."""
         known, value, embedding = y.split(self.sizes, 1)
-        return self.act(known + self.after(self.attn.weigh(value, embedding, text)))
+        return self.act(known + self.after(self.attn.modulate(value, embedding, text)))
 
 
 @torch.no_grad()
 def fuse_parts(root: nn.Module) -> None:
-    """Replace the parts of a network, whose convolutions ultralytics has fused, by their exact forms for inference.
+    """Replace the parts of a network by their fused forms.
 
     Args:
-        root: The network, in evaluation mode; changed in place.
+        root: The network in evaluation mode, with the convolutions that ultralytics fuses; changed in place.
     """
     for parent in list(root.modules()):
-        if type(parent) is LowRankExperts:  # not where patches follow the map's size
+        if type(parent) is LowRankExperts:  # not a subclass, whose patches follow the map's size
             parent.conv1, parent.norm1 = DensePatchConv(parent.conv1, parent.norm1), nn.Identity()  # type: ignore[assignment]
             parent.conv2, parent.norm2 = DensePatchConv(parent.conv2, parent.norm2), nn.Identity()  # type: ignore[assignment]
         elif isinstance(parent, DualAdaptiveAttention):
             parent.spatial[0], parent.spatial[1] = fuse_conv_and_bn(parent.spatial[0], parent.spatial[1]), nn.Identity()
         elif isinstance(parent, GroundingDetect):
             parent.cv4 = nn.ModuleList(FusedContrastiveHead(h) for h in parent.cv4)  # type: ignore[arg-type]
-            parent.regions = nn.ModuleList()  # of the training
+            parent.regions = nn.ModuleList()  # used in training only
             parent.windows = True
         for name, child in parent.named_children():
             if type(child) is TGDFSSA:
-                setattr(parent, name, _placed(FusedTGDFSSA(child), child))
+                setattr(parent, name, _as_row(FusedTGDFSSA(child), child))
     root.requires_grad_(False)
 
 
-def _placed(new: Any, old: Any) -> nn.Module:  # noqa: ANN401
-    """Give a row the place that the old one had in the network."""
+def _as_row(new: Any, old: Any) -> nn.Module:  # noqa: ANN401
+    """Give a module the row number and inputs of the one it replaces."""
     new.i, new.f, new.type, new.np = old.i, old.f, old.type, old.np
     return new.eval()
 
 
 def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Factor and summand [C] of a norm with its running statistics."""
+    """Return factor and summand [C] of a norm with its running statistics."""
     mean: Any = norm.running_mean
     var: Any = norm.running_var
     gain = norm.weight / (var + norm.eps).sqrt()

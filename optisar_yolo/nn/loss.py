@@ -1,10 +1,17 @@
-"""The training loss: box (CIoU) + DFL + BCE over texts + choice of anchor + region grid + load balance.
+"""Training loss: box (CIoU) + DFL + classification + choice + region + load balance, and the reranker's.
 
-OptiSAR-Net++, Sect. III-C "Training Objective" and Eq. 8-9. Objects are assigned to anchors by YOLO's task-aligned
-rule with
-the object's own expression as its class; the classification target is then the object's whole row of truth over the T
-expressions, so that one object can answer several expressions (its own and "an optical ship") and doubtful pairs are
-left out.
+OptiSAR-Net++, Sect. III-C "Training Objective" and Eq. 8-9. For B images with up to n objects, T expressions and A
+anchors:
+
+1. Assignment: YOLO's task-aligned rule (top 10) with the object's own expression as its class gives each anchor at most
+   one object, and a weight [B, A, 1].
+2. Target: every assigned anchor gets its object's row of truth over the T expressions [B, A, T], times the weight. One
+   object may match several expressions (its own and "an optical ship"); undecided pairs (-1) are masked.
+3. Classification: binary cross-entropy of the logits with the target, divided by the sum of the weights.
+4. Box: CIoU and DFL of the assigned anchors, as YOLO11.
+5. Choice (not in the paper): cross-entropy over all anchors, see :func:`choice_loss`.
+6. Region: cross-entropy of the grid cells, Eq. 8-9. Balance: from the router of PL-MoE. Reranker: see
+   :func:`~optisar_yolo.nn.rerank.rerank_loss`.
 """
 
 from __future__ import annotations
@@ -18,8 +25,8 @@ from torch import Tensor
 from ultralytics.utils.loss import v8DetectionLoss
 from ultralytics.utils.tal import make_anchors
 
-from optisar_yolo.nn.position import region_labels
-from optisar_yolo.nn.rerank import comparison_loss
+from optisar_yolo.nn.head import region_labels
+from optisar_yolo.nn.rerank import rerank_loss
 from optisar_yolo.utils import sum_over_processes, world_size
 
 FOREGROUND_WEIGHT = 2.0  # of assigned cells in the region loss, Eq. 9
@@ -27,38 +34,38 @@ Watch = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
 def choice_loss(scores: Tensor, chosen: Tensor, keep: Tensor, weight: Tensor | None = None) -> Tensor:
-    """How surely the best anchor of an expression is one of its own: cross-entropy over all anchors of the image.
+    """Return the cross-entropy of each expression's anchors among all anchors of the image.
 
-    Binary cross-entropy judges each anchor by itself, but the answer is the one best anchor: "the leftmost ship" is
-    wrong as soon as another ship scores higher, however good the scores are. Not in the paper.
+    Binary cross-entropy treats each anchor alone, but the prediction is the single best anchor: "the leftmost ship" is
+    wrong as soon as another ship scores higher. Not in the paper.
 
     Args:
         scores: Logits [B, A, T].
-        chosen: [B, A, T], 1 where an anchor is assigned to an object that the expression means.
-        keep: [B, A, T], 0 for anchors that may or may not be meant.
+        chosen: [B, A, T], True where an anchor is assigned to an object that the expression refers to.
+        keep: [B, A, T], 0 for undecided anchors.
         weight: [B, T] of the expressions, equal by default.
 
     Returns:
         Mean over the expressions with at least one anchor; 0 where there is none.
     """
     lowest = torch.finfo(scores.dtype).min
-    asked = chosen.any(1)  # [B, T]
-    if not asked.any():
+    present = chosen.any(1)  # [B, T]
+    if not present.any():
         return scores.new_zeros(())
     everything = scores.masked_fill(keep == 0, lowest).logsumexp(1)
     own = scores.masked_fill(~chosen, lowest).logsumexp(1)
-    share = asked.float() if weight is None else asked * weight
-    return ((everything - own).masked_fill(~asked, 0) * share).sum() / share.sum().clamp(min=1e-9)
+    share = present.float() if weight is None else present * weight
+    return ((everything - own).masked_fill(~present, 0) * share).sum() / share.sum().clamp(min=1e-9)
 
 
 class GroundingLoss(v8DetectionLoss):
-    """Criterion of our model; gains come from ``model.args`` (box, cls, dfl, choice, compare, region, moe).
+    """The training loss; gains come from ``model.args`` (box, cls, dfl, choice, compare, region, moe).
 
     Args:
         model: The model, not wrapped for parallel training.
     """
 
-    watch: Watch | None = None  # sees each level's region logits, labels and foreground (see the monitor)
+    watch: Watch | None = None  # called with each level's number, region logits, labels and foreground (the monitor)
 
     def __init__(self, model: Any) -> None:
         super().__init__(model, tal_topk=10)
@@ -71,12 +78,11 @@ class GroundingLoss(v8DetectionLoss):
         Args:
             preds: The head's output for B images and T texts.
             batch: ``batch_idx`` [N], ``cls`` [N] (column of the object's own expression), ``bboxes`` [N, 4] (xywh,
-                shares of the
-                canvas), ``targets`` [N, T] (1 true, 0 false, -1 leave out) and ``extent`` [B, 4].
+                shares of the canvas), ``targets`` [N, T] (1 true, 0 false, -1 undecided), ``extent`` [B, 4] and
+                ``guide`` [B].
 
         Returns:
-            The terms (six; seven where candidates are compared) with their gains, times B, and the same per image, by
-            name.
+            The terms (six; seven with a reranker) with their gains, times B, and the same per image, by name.
         """
         with torch.autocast(preds["scores"].device.type, enabled=False):
             scores = preds["scores"].float().transpose(1, 2).contiguous()  # [B, A, T]
@@ -100,9 +106,8 @@ class GroundingLoss(v8DetectionLoss):
                 boxes,
                 boxes.sum(2, keepdim=True) > 0,
             )
-            # one-hot alignment -> weight of each anchor, spread over the row of truth of its object
-            weight = aligned.sum(-1, keepdim=True)  # [B, A, 1]
-            # A process with few objects must not weigh them more than the others do theirs: one normaliser for all.
+            weight = aligned.sum(-1, keepdim=True)  # [B, A, 1], alignment of each assigned anchor
+            # one normaliser for all processes: objects count the same on a process with few of them
             total = sum_over_processes(weight.sum()).clamp(min=1) / world_size()
             keep = torch.ones_like(scores)
             target = torch.zeros_like(scores)
@@ -127,23 +132,23 @@ class GroundingLoss(v8DetectionLoss):
                 "moe_loss": self.model[0].balance() * self.hyp.moe,
             }
             if "candidates" in preds:
-                terms["compare_loss"] = comparison_loss(preds["candidates"], boxes, truth) * self.hyp.compare
+                terms["compare_loss"] = rerank_loss(preds["candidates"], boxes, truth) * self.hyp.compare
         return torch.stack(list(terms.values())) * b, {k: v.detach() for k, v in terms.items()}
 
     def _emphasis(self, guide: Tensor, t: int) -> Tensor:
-        """Weights [B, T] of the expressions: only the one that guides is scored as it will be in inference."""
+        """Return the weights [B, T] of the expressions: guide_gain for the guiding one, 1 for the others."""
         guides = guide[:, None] == torch.arange(t, device=guide.device)
         return torch.ones_like(guides, dtype=torch.float32).masked_fill(guides, self.hyp.guide_gain)
 
     def _padded(self, batch: dict[str, Any], b: int, canvas: Tensor) -> Tensor:
-        """Objects per image, padded with zeros: own column, xyxy in canvas pixels, row of truth: [B, n, 5 + T]."""
+        """Return the objects per image [B, n, 5 + T], zero-padded: own column, xyxy in canvas pixels, targets."""
         flat = torch.cat(
             (batch["batch_idx"].view(-1, 1), batch["cls"].view(-1, 1), batch["bboxes"], batch["targets"]), 1
         ).float()
         return self.preprocess(flat.to(self.device), b, scale_tensor=canvas[[1, 0, 1, 0]])
 
     def _region(self, maps: list[Tensor], foreground: Tensor, extent: Tensor) -> Tensor:
-        """Eq. 9: weighted cross-entropy of the grid cells, mean over levels; cells in the padding do not count."""
+        """Return the mean over levels of the weighted cross-entropy of Eq. 9; cells in the padding do not count."""
         if not maps:
             return extent.new_zeros(())
         losses: list[Tensor] = []

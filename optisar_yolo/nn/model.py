@@ -1,9 +1,21 @@
-"""The grounding network: an image encoded once, then one row of the neck and head per expression.
+"""The grounding network: image features are computed once, then one pass of neck and head per expression.
 
-OptiSAR-Net++, Sect. III and Fig. 2. Deviations are listed in the files of the parts (``plmoe.py``, ``tgdf.py``,
-``head.py``). Here: guide and score see the same adapted text, in training as in inference, and each expression has its
-own row of the text-guided neck, so that the answer to one expression does not depend on the others. A network without
-text-guided rows is run once per image, whatever the number of expressions.
+OptiSAR-Net++, Sect. III and Fig. 2. For B images, N expressions with an image index each, and text width D:
+
+1. Backbone and top-down neck (rows 0-13): YOLO11 with :mod:`~optisar_yolo.nn.plmoe` in row 8, images [B, 3, H, W] to
+   maps of stride 8, 16 and 32. No text is needed: :meth:`GroundingModel.encode`.
+2. Each expression gets its own copy of its image's maps: :meth:`Encoded.rows`, B to N rows.
+3. Text-guided neck (rows 14-22): :mod:`~optisar_yolo.nn.tgdf` in rows 16, 19 and 22 weighs the maps by the text
+   [N, 1, D], giving P3, P4 and P5: :meth:`GroundingModel.head_inputs`.
+4. The head (row 23, :mod:`~optisar_yolo.nn.head`) scores every cell against the text: logits [N, 1, A]. The box of the
+   best cell is the prediction.
+
+In training all T expressions of an image are scored on one pyramid, guided by one of them
+(:meth:`GroundingModel.predict`); the loss is in :mod:`~optisar_yolo.nn.loss`.
+
+Deviations of the parts are listed in their files. Here: neck and scores use the same adapted text, in training as in
+inference, and each expression has its own pass of the text-guided neck, so that a prediction does not depend on the
+other expressions. A network without text-guided rows runs once per image, whatever the number of expressions.
 """
 
 from __future__ import annotations
@@ -11,7 +23,7 @@ from __future__ import annotations
 import copy
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,30 +32,31 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import initialize_weights
 
 from optisar_yolo.nn.fuse import fuse_parts
-from optisar_yolo.nn.head import GroundingDetect, Looked
+from optisar_yolo.nn.head import GroundingDetect, HeadFeatures
 from optisar_yolo.nn.plmoe import MoEBlock
 from optisar_yolo.nn.tgdf import TGDFSSA
 from optisar_yolo.nn.yaml import load_model_yaml, parse_rows
 
 SCALES = "nsmlx"
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 class Encoded(NamedTuple):
-    """What of B images no expression touches: maps [B, C, H, W] that text-guided rows need, by row number."""
+    """Features of B images that do not depend on an expression."""
 
-    maps: dict[int, Tensor]
-    first: Tensor  # the shared part of the first text-guided row; the last map of a network without such rows
-    extent: Tensor  # [B, 4] of the unpadded images in the canvas
-    looked: Looked | None = None  # the head's share, of a network without text-guided rows
+    maps: dict[int, Tensor]  # [B, C, H, W] by row number: what the text-guided rows use
+    first: Tensor  # shared part of the first text-guided row; of a network without such rows its last map
+    extent: Tensor  # [B, 4] left, top, right, bottom of the unpadded images as shares of the canvas
+    head: HeadFeatures | None = None  # the head's features, of a network without text-guided rows
 
     def rows(self, index: Tensor | slice) -> Encoded:
-        """Pick (and repeat) images: index [N] of images gives N rows; the only image is not copied for them."""
+        """Select (and repeat) images: index [N] gives N rows. A lone image is expanded without a copy."""
         alone = not torch.jit.is_tracing() and len(self.extent) == 1
-        if alone and isinstance(index, Tensor) and self.looked is None:
+        if alone and isinstance(index, Tensor) and self.head is None:
             maps = {k: v.expand(len(index), -1, -1, -1) for k, v in self.maps.items()}
             return Encoded(maps, self.first.expand(len(index), -1, -1, -1), self.extent.expand(len(index), 4))
         maps = {k: v[index] for k, v in self.maps.items()}
-        return Encoded(maps, self.first[index], self.extent[index], self.looked and self.looked.rows(index))
+        return Encoded(maps, self.first[index], self.extent[index], self.head and self.head.rows(index))
 
 
 class GroundingModel(DetectionModel):
@@ -52,7 +65,7 @@ class GroundingModel(DetectionModel):
     Args:
         cfg: Model YAML (path or bare name) or its content.
         ch: Channels of the image.
-        nc: Ignored but for its place in ultralytics' signature: expressions take the place of classes.
+        nc: Ignored, part of ultralytics' signature: expressions take the place of classes.
         verbose: Log a summary.
         text_dim: Width of the text features; the YAML's by default.
     """
@@ -93,7 +106,7 @@ class GroundingModel(DetectionModel):
 
     @property
     def head(self) -> GroundingDetect:
-        """The last row."""
+        """The head, which is the last row."""
         head = self.model[-1]
         assert isinstance(head, GroundingDetect)
         return head
@@ -104,7 +117,7 @@ class GroundingModel(DetectionModel):
         return self.head.text_dim
 
     def _run(self, start: int, stop: int, x: Any, y: dict[int, Tensor], text: Tensor | None) -> Tensor:
-        """Run rows start to stop - 1, keeping in y the outputs that later rows use."""
+        """Run rows start to stop - 1 and store the outputs that later rows use in y."""
         m: Any
         for m in self.model[start:stop]:
             if m.f != -1:
@@ -115,14 +128,11 @@ class GroundingModel(DetectionModel):
         return x
 
     def encode(self, img: Tensor, extent: Tensor | None = None) -> Encoded:
-        """Run all that no expression touches.
+        """Compute the features of images that do not depend on an expression.
 
         Args:
             img: Images [B, 3, H, W] in 0..1, H and W multiples of 32.
-            extent: [B, 4] of the unpadded images in the canvas; all of it by default.
-
-        Returns:
-            The encoded images.
+            extent: [B, 4] of the unpadded images in the canvas, as shares of it; all of it by default.
         """
         y: dict[int, Tensor] = {}
         first = self.guided[0] if self.guided else len(self.model) - 1
@@ -133,25 +143,25 @@ class GroundingModel(DetectionModel):
             extent = x.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(img.shape[0], 4)
         maps = {k: v for k, v in y.items() if k in needed}
         if not self.guided:
-            return Encoded(maps, x, extent, self.head.look([y[j] for j in self.head.f], extent))
+            return Encoded(maps, x, extent, self.head.features([y[j] for j in self.head.f], extent))
         fusion: Any = self.model[first]
         return Encoded(maps, fusion.shared(x), extent)
 
-    def head_inputs(self, scene: Encoded, guide: Tensor) -> list[Tensor]:
-        """Run the text-guided rows: scene of B rows and adapted guide [B, T, D] (T = 1) to the maps P3-P5."""
-        y = dict(scene.maps)
+    def head_inputs(self, encoded: Encoded, guide: Tensor) -> list[Tensor]:
+        """Run the text-guided rows: B rows of features and adapted texts [B, T, D] (T = 1) to the maps P3-P5."""
+        y = dict(encoded.maps)
         if self.guided:
             first = self.guided[0]
             fusion: Any = self.model[first]
-            x = y[first] = fusion.guided(scene.first, guide)
+            x = y[first] = fusion.guided(encoded.first, guide)
             self._run(first + 1, len(self.model) - 1, x, y, guide)
         return [y[j] for j in self.head.f]
 
     def fuse(self, verbose: bool = True, imgsz: int = 640) -> GroundingModel:
-        """Bring the network into its exact form for inference, in place (see :mod:`optisar_yolo.nn.fuse`).
+        """Fuse the layers for inference, in place (see :mod:`optisar_yolo.nn.fuse`).
 
-        Its kernels then lie in memory with the channels last, and the maps follow them: convolutions on processors
-        and graphics dataset configs compute in this order, and spare putting values into it and back.
+        The weights also go to the channels-last memory format, in which convolutions compute on CPUs and GPUs alike, so
+        that maps are not converted back and forth.
 
         Args:
             verbose: Log a summary.
@@ -168,38 +178,38 @@ class GroundingModel(DetectionModel):
             self.info(verbose=verbose, imgsz=imgsz)
         return self
 
-    def query(self, scene: Encoded, text: Tensor) -> dict[str, Any]:
-        """Ask each row of a scene its own expression.
+    def match(self, encoded: Encoded, text: Tensor) -> dict[str, Any]:
+        """Ground expression i in row i.
 
         Args:
-            scene: Encoded images, B rows (repeat an image's row for each of its expressions).
-            text: Encoder's features [B, D], one expression per row.
+            encoded: B rows; :meth:`Encoded.rows` repeats an image for each of its expressions.
+            text: Encoder features [B, D].
 
         Returns:
             The head's output with T = 1.
         """
         t = self.head.adapt(text[:, None])
-        return self._match(scene, t, t)
+        return self._match(encoded, t, t)
 
-    def query_all(self, scene: Encoded, text: Tensor) -> dict[str, Any]:
-        """Ask each image all its expressions, of a network without text-guided rows.
+    def match_all(self, encoded: Encoded, text: Tensor) -> dict[str, Any]:
+        """Ground T expressions in each image, with a network without text-guided rows.
 
         Args:
-            scene: Encoded images, B rows.
-            text: Encoder's features [B, T, D].
+            encoded: B images.
+            text: Encoder features [B, T, D].
 
         Returns:
-            The head's output, T answers per image: what :meth:`query` gives one by one.
+            The head's output, the same as that of :meth:`match` one by one.
         """
-        assert not self.guided, "each expression has its own pyramid here"
-        return self._match(scene, self.head.adapt(text))
+        assert not self.guided, "with text-guided rows each expression needs its own pyramid"
+        return self._match(encoded, self.head.adapt(text))
 
-    def _match(self, scene: Encoded, text: Tensor, guide: Tensor | None = None) -> dict[str, Any]:
-        """Score adapted texts [B, T, D] on the pyramid of the adapted guide [B, 1, D]."""
-        if scene.looked is not None:
-            return self.head.match(scene.looked, text, scene.extent)
+    def _match(self, encoded: Encoded, text: Tensor, guide: Tensor | None = None) -> dict[str, Any]:
+        """Score adapted texts [B, T, D] on the pyramid that the adapted texts guide [B, 1, D] give."""
+        if encoded.head is not None:
+            return self.head.match(encoded.head, text, encoded.extent)
         assert guide is not None
-        return self.head(self.head_inputs(scene, guide), text, scene.extent)
+        return self.head(self.head_inputs(encoded, guide), text, encoded.extent)
 
     def predict(  # type: ignore[override]
         self, x: Tensor, text: Tensor | None = None, extent: Tensor | None = None, guide: Tensor | None = None, **_: Any
@@ -208,29 +218,28 @@ class GroundingModel(DetectionModel):
 
         Args:
             x: Images [B, 3, H, W] in 0..1.
-            text: Encoder's features [B, T, D].
+            text: Encoder features [B, T, D].
             extent: [B, 4] of the unpadded images.
             guide: [B] index of the text that guides each image's neck while all T are scored (training); -1: all
-                T together (Eq. 5's maximum, as the authors train). Without it each text guides its own row: the
-                result has B rows and T texts as if each had been asked alone.
+                T together (the maximum of Eq. 5, as the authors train). Without it each text has its own row, as if it
+                were the only one.
 
         Returns:
-            boxes [B, 4 * reg_max, A] (with ``guide``) or [B * T, 4 * reg_max, A], scores accordingly [B, T, A] or [B
-            * T, 1, A],
-            feats, regions.
+            The head's output: boxes [B, 4 * reg_max, A] and scores [B, T, A] with ``guide``, otherwise [B * T, 4 *
+            reg_max, A] and [B * T, 1, A].
         """
         if text is None:  # ultralytics probes a model with a bare image to count operations and strides
             text = x.new_zeros(x.shape[0], 1, self.text_dim)
-        scene = self.encode(x, extent)
+        encoded = self.encode(x, extent)
         if guide is None:
             b, t, d = text.shape
             index = torch.arange(b, device=x.device).repeat_interleave(t)
-            return self.query(scene if t == 1 else scene.rows(index), text.reshape(b * t, d))
+            return self.match(encoded if t == 1 else encoded.rows(index), text.reshape(b * t, d))
         adapted = self.head.adapt(text)
         guides = text if self.training and self.yaml.get("raw_guide") else adapted
         union = bool((guide < 0).any())
         chosen = guides if union else guides[torch.arange(len(guide), device=x.device), guide][:, None]  # [B, 1, D]
-        return self._match(scene, adapted, chosen)
+        return self._match(encoded, adapted, chosen)
 
     def loss(self, batch: dict[str, Any], preds: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of a training batch (see :class:`optisar_yolo.nn.loss.GroundingLoss`)."""
@@ -249,7 +258,7 @@ class GroundingModel(DetectionModel):
         return GroundingLoss(self)
 
     def load(self, weights: Any, verbose: bool = True) -> None:
-        """Take over the tensors of another model that fit by name and shape (there are no classes to map).
+        """Copy the tensors of another model that fit by name and shape (there are no classes to map).
 
         Args:
             weights: A model, or a checkpoint dictionary with one under ``model``.
@@ -263,12 +272,12 @@ class GroundingModel(DetectionModel):
             LOGGER.info(f"Transferred {len(fitting)}/{len(own)} items from pretrained weights")
 
     def balance(self) -> Tensor:
-        """Sum of the mixtures' load-balance losses of the last training forward."""
+        """Return the sum of the load-balance losses of the last training forward."""
         terms = [m.balance for m in self.modules() if isinstance(m, MoEBlock) and m.balance is not None]
         return torch.stack(terms).sum() if terms else next(self.parameters()).new_zeros(())
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to one training step."""
+        """Leave out the tensors of the last training step."""
         for m in self.modules():
             if isinstance(m, MoEBlock):
                 m.balance = m.gates = None
@@ -276,17 +285,17 @@ class GroundingModel(DetectionModel):
 
 
 def fused_copy(model: GroundingModel) -> GroundingModel:
-    """The exact form of a network for inference in 32 bits; the network itself is left as it is."""
+    """Return a copy of a network in single precision, fused for inference."""
     return copy.deepcopy(model).float().fuse(verbose=False)
 
 
 def trainable_parameters(model: GroundingModel) -> int:
-    """Number of a network's trainable parameters."""
+    """Return the number of a network's trainable parameters."""
     return sum(p.numel() for n, p in model.named_parameters() if ".dfl." not in n)  # the DFL's weights are fixed
 
 
 def count_table() -> str:
-    """Trainable parameters of the five scales, at the text width of the packaged encoder and of MobileCLIP2-B."""
+    """Return a table of the trainable parameters of the scales, at the text widths of ``pocket`` and MobileCLIP2-B."""
     lines = ["scale   text_dim=384   text_dim=512   (trainable parameters)"]
     for s in SCALES:
         counts = [
@@ -294,3 +303,12 @@ def count_table() -> str:
         ]
         lines.append(f"{s:<5}" + "".join(f"{c / 1e6:13.2f} M" for c in counts))
     return "\n".join(lines)
+
+
+def named_parts(net: Any, kind: type[Kind], prefix: str) -> dict[str, Kind]:
+    """Return the modules of a kind in a network, named by prefix and number of their row: ``moe8``, then ``moe8.1``."""
+    found: dict[str, Kind] = {}
+    for row in net.model:
+        for n, part in enumerate(m for m in row.modules() if isinstance(m, kind)):
+            found[f"{prefix}{row.i}" + (f".{n}" if n else "")] = part
+    return found

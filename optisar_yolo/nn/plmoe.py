@@ -1,13 +1,26 @@
 """Patch-level mixture of experts with low-rank adapters (PL-MoE).
 
-OptiSAR-Net++, Sect. III-B, Eq. 1-3. Deviations from the authors' release, which this module can still reproduce:
+OptiSAR-Net++, Sect. III-B, Eq. 1-3. For a map [B, C, H, W] and E experts:
 
-* the dual adaptive attention stays in the residual (``daa_residual=True``), as the paper's "progressive feature
-  refinement
-  and residual connection" says; the release drops it;
-* the adapters are of low rank (8); the release uses 256, more than its own channel counts;
-* the patch is a constant p x p and the map is padded when p does not divide it; the release falls back to smaller
-  patches (``plmoe_fitted.py``).
+1. CSP split as in C2f: a 1x1 convolution to two halves of c channels; the n blocks below run on the second half; all
+   halves are concatenated and a 1x1 convolution closes (:class:`PLMoE`).
+2. u = x + s1 * DAA(BN(x)), the dual adaptive attention with a layer scale (Eq. 2). Steps 3-6 compute
+   y = u + s2 * MoE(BN(u)) (Eq. 3) (:class:`MoEBlock`).
+3. The map is cut into p x p patches; a patch's descriptor g [C] is its mean.
+4. Router (:class:`CosineGate`): logits = cos(W g, S) * exp(min(tau, ln 100)), plus learned noise in training; a softmax
+   over the top k gives the gate weights [B, E, H/p, W/p].
+5. Expert i (Eq. 1, :class:`LowRankExperts`): E_i(x) = Conv(x) + gamma * B_i A_i x. The convolutions are shared by all
+   experts and stay inside the patches (:class:`PatchConv`), so the experts differ by A_i [r, C] and B_i [C, r] alone.
+6. The patch's output is the gated sum of its experts. In training the router gets the load-balance loss
+   E * sum_i f_i P_i, with f_i the share of patches sent to expert i and P_i its mean probability.
+
+Deviations from the authors' release, which this module can still reproduce:
+
+* DAA stays in the residual (``daa_residual=True``), as the paper's "progressive feature refinement and residual
+  connection" says; the release drops it;
+* the adapters have rank 8; the release's 256 exceeds its own channel counts;
+* p is constant and the map is padded where p does not divide it; the release falls back to smaller patches
+  (``paper/plmoe_fitted.py``).
 """
 
 from __future__ import annotations
@@ -19,20 +32,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.modules.conv import Conv
 
-from optisar_yolo.nn.precision import full
+from optisar_yolo.nn.precision import upcast
 
-BALANCE_COEFFICIENT = (
-    1e-3  # of the load-balance term; the user-facing gain ``moe`` multiplies it (method of the release)
-)
+BALANCE_COEFFICIENT = 1e-3  # of the load-balance term, from the release; the gain ``moe`` multiplies it
 MAX_LOG_SCALE = math.log(100)  # CLIP's bound on a learned temperature
 
 
 class DualAdaptiveAttention(nn.Module):
-    """Channel gate times spatial gate (DAA of OptiSAR-Net): keeps the shape [B, C, H, W].
+    """Dual adaptive attention (DAA of OptiSAR-Net): x times a channel gate and a spatial gate.
 
     Args:
         c: Channels.
-        reduction: Of the hidden layers of both gates.
+        reduction: Ratio of C to the channels of the gates' hidden layers.
     """
 
     def __init__(self, c: int, reduction: int = 4) -> None:
@@ -54,7 +65,7 @@ class DualAdaptiveAttention(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weigh x [B, C, H, W] by both gates; the result has the same shape."""
+        """Multiply x [B, C, H, W] by both gates."""
         return x * self.channel(x) * self.spatial(x)
 
 
@@ -86,7 +97,7 @@ class CosineGate(nn.Module):
             Gate weights [N, E], zero outside the top k and summing to 1, and the router's probabilities [N, E].
         """
         with torch.autocast(g.device.type, enabled=False):  # cosines and a softmax over near ties need full precision
-            g = full(g)
+            g = upcast(g)
             logits = F.normalize(self.project(g), dim=-1) @ F.normalize(self.experts, dim=0)
             logits = logits * self.temperature.clamp(max=MAX_LOG_SCALE).exp()
             noisy = logits
@@ -98,11 +109,10 @@ class CosineGate(nn.Module):
 
 
 class PatchConv(nn.Module):
-    """A 3x3 convolution that sees only its own p x p patch, as one dense p x p map of stride p.
+    """A 3x3 convolution inside each p x p patch, with zero padding at the patch's border.
 
-    A zero-padded 3x3 convolution inside a patch of p x p pixels is linear in those p*p pixels, so the whole map is one
-    convolution of kernel p and stride p with p*p*c_out outputs, then a pixel shuffle. Exact, and far faster than
-    looping over patches.
+    Inside a patch it is linear in the p*p pixels. It is therefore computed as one convolution of kernel p and stride p
+    with p*p*c2 outputs, and a pixel shuffle: exact, and far faster than a loop over patches.
 
     Args:
         c1: Input channels.
@@ -123,11 +133,11 @@ class PatchConv(nn.Module):
         self.register_buffer("near", ((tap >= 0) & (tap <= 2)).float(), persistent=False)
 
     def dense(self) -> Tensor:
-        """The equivalent kernel [c2*p*p, c1, p, p]."""
+        """Return the equivalent kernel [c2*p*p, c1, p, p]."""
         tap, near = self.tap, self.near
         w = self.weight[:, :, tap[:, None, :, None], tap[None, :, None, :]]  # [c2, c1, out y, out x, in y, in x]
         w = w * (near[:, None, :, None] * near[None, :, None, :])
-        return w.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)  # [c2*p*p, c1, p, p], ordered as pixel_shuffle expects
+        return w.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)  # ordered as pixel_shuffle expects
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve x [B, c1, H, W] (H and W multiples of p) to [B, c2, H, W]."""
@@ -135,7 +145,7 @@ class PatchConv(nn.Module):
 
 
 def _pair(c: int, rank: int) -> tuple[nn.Conv2d, nn.Conv2d]:
-    """Down- and up-projection of a low-rank map of c channels."""
+    """Return the down- and up-projection of a low-rank map of c channels."""
     return nn.Conv2d(c, rank, 1, bias=False), nn.Conv2d(rank, c, 1, bias=False)
 
 
@@ -155,8 +165,7 @@ class LowRankExperts(nn.Module):
         self.patch, self.rank = patch, rank
         self.conv1, self.norm1 = PatchConv(c, hidden, patch), nn.BatchNorm2d(hidden)
         self.conv2, self.norm2 = PatchConv(hidden, c, patch), nn.BatchNorm2d(c)
-        # after each convolution: down A [E*r, C'] and up B [C', E*r]; B starts at zero: all experts start as the
-        # shared one
+        # After each convolution: down A [E*r, C'] and up B [C', E*r]. B starts at 0, so that all experts start equal.
         self.down1, self.up1 = _pair(hidden, experts * rank)
         self.down2, self.up2 = _pair(c, experts * rank)
         self.gamma = nn.Parameter(torch.tensor([0.1]))
@@ -183,14 +192,14 @@ class LowRankExperts(nn.Module):
         return y + self.gamma * self.up2(self.down2(y) * g)
 
     def convolve(self, conv: nn.Module, x: Tensor, patch: tuple[int, int]) -> Tensor:
-        """Convolve inside the patches, which are p x p here."""
+        """Convolve inside the patches; a subclass may use other patches than p x p."""
         return conv(x)
 
 
 class MoEBlock(nn.Module):
     """DAA, then routed low-rank experts, both residual with a per-channel layer scale (Eq. 2-3).
 
-    ``balance`` holds the load-balance loss of the last training forward and ``gates`` its gate weights [N, E].
+    After a forward in training, ``balance`` holds the load-balance loss and ``gates`` the gate weights [N, E].
 
     Args:
         c: Channels.
@@ -198,7 +207,7 @@ class MoEBlock(nn.Module):
         top_k: Experts per patch.
         rank: Rank of the adapters.
         patch: Side p of a patch.
-        daa_residual: Keep the attention's output in the residual.
+        daa_residual: Include the output of DAA in the residual of the experts.
     """
 
     mixer: type[LowRankExperts] = LowRankExperts
@@ -224,15 +233,15 @@ class MoEBlock(nn.Module):
         """Route and process the patches of v [B, C, H, W]."""
         _, _, h, w = v.shape
         p = self.patch
-        v = F.pad(v, (0, -w % p, 0, -h % p), mode="replicate")  # replicate: padding must not look like an edge
+        v = F.pad(v, (0, -w % p, 0, -h % p), mode="replicate")  # zeros would look like an edge
         return self.experts(v, self.route(F.avg_pool2d(v, p)))[..., :h, :w]
 
     def route(self, g: Tensor) -> Tensor:
-        """Choose experts: patch descriptors [B, C, H/p, W/p] to gate weights [B, E, H/p, W/p]."""
+        """Map patch descriptors [B, C, H/p, W/p] to gate weights [B, E, H/p, W/p]."""
         b, c, gh, gw = g.shape
         gates, probability = self.gate(g.permute(0, 2, 3, 1).reshape(-1, c))
         if self.training:
-            # Switch form: E * sum_i f_i P_i over all patches of the batch; its minimum is the number of experts kept
+            # E * sum_i f_i P_i over all patches of the batch (Switch Transformer); its minimum is top_k
             share = (gates > 0).float().mean(0)
             self.balance = BALANCE_COEFFICIENT * gates.shape[1] * (share * probability.mean(0)).sum()
             self.gates = gates.detach()
@@ -240,7 +249,7 @@ class MoEBlock(nn.Module):
 
 
 class PLMoE(nn.Module):
-    """CSP wrapper of MoEBlock (row 8 of the network): split, n blocks on one half, concatenate, 1x1 convolution.
+    """CSP block around :class:`MoEBlock` (row 8 of the network), see the steps above.
 
     Args:
         c1: Input channels.
@@ -250,7 +259,7 @@ class PLMoE(nn.Module):
         top_k: Experts per patch.
         rank: Rank of the adapters.
         patch: Side p of a patch (2 is the paper's best, Table VI).
-        daa_residual: Keep the attention's output in the residual.
+        daa_residual: Include the output of DAA in the residual of the experts.
     """
 
     block: type[MoEBlock] = MoEBlock

@@ -1,13 +1,25 @@
 """Text-guided dual-gate fusion with spatial shuffle attention (TGDF-SSA).
 
-OptiSAR-Net++, Sect. III-D, Eq. 5-7. Deviations from the authors' release:
+OptiSAR-Net++, Sect. III-D, Eq. 5-7. For a map [B, c1, H, W] and texts [B, T, D]:
 
-* both gates start at 1, not 0: at (0, 0) each gate's gradient is multiplied by the other, so the release's text never
-  reaches the pyramid (``gate_init=0`` reproduces it);
-* the guide is one expression per row of the batch, the same in training and inference. Eq. 5's maximum over several
-  texts is
-  kept for completeness (T > 1), but it makes the answer to one query depend on the others, so the model never asks
-  for it.
+1. SSA (:class:`SpatialShuffleAttention`): channels are shuffled within groups, the two halves of a group gate each
+   other by average and maximum pooling, and channels are shuffled back.
+2. As in C2f: a 1x1 convolution to two halves of c = c2 / 2 channels, n bottlenecks on the second.
+3. Text branch on the last map x (:class:`DualGateFusion`), with h heads of width d: image embedding f [B, h, d, H, W]
+   by a 1x1 convolution, guides g [B, T, h, d] by an MLP.
+   Eq. 5: a = max_t <f, g_t>, per head and pixel. Eq. 6: attention = sigmoid(a / tau + b).
+   Eq. 7, with an attention gate alpha and a feature gate beta per head: w = 1 + alpha * (attention - 1),
+   v = conv3x3(x), output = v + beta * (w * v - v).
+4. All maps are concatenated, and a 1x1 convolution gives [B, c2, H, W].
+
+Steps 1 and 2 need no text and run once per image (:meth:`TGDFSSA.shared`).
+
+Deviations from the authors' release:
+
+* both gates start at 1, not 0. At (0, 0) each gate's gradient is multiplied by the other gate, so the release's text
+  never reaches the pyramid (``gate_init=0`` reproduces it);
+* each row of the batch is guided by one expression, in training and in inference. With several texts (T > 1), Eq. 5
+  makes the prediction for one expression depend on the others; the model uses it with ``guide=union`` alone.
 """
 
 from __future__ import annotations
@@ -27,14 +39,14 @@ def shuffle(x: Tensor, groups: int) -> Tensor:
 
 
 class SpatialShuffleAttention(nn.Module):
-    """Shuffle channels and let the halves of a group gate each other by average and maximum (SSA of OptiSAR-Net).
+    """Spatial shuffle attention (SSA of OptiSAR-Net): the two halves of each channel group gate each other.
 
-    The two halves gate each other crosswise and the closing shuffle runs over all channels, as in the authors' release.
+    Each half is gated by the pooled other half, and the closing shuffle runs over all channels, as in the release.
 
     Args:
         c: Channels, a multiple of 2 * groups.
         groups: Channel groups.
-        dropout: Of the gates.
+        dropout: Dropout rate of the gates.
     """
 
     def __init__(self, c: int, groups: int = 32, dropout: float = 0.01) -> None:
@@ -43,11 +55,10 @@ class SpatialShuffleAttention(nn.Module):
             raise ValueError(f"SpatialShuffleAttention: {c} channels do not divide into {groups} groups of two halves")
         self.groups = groups
         half = c // groups // 2
-        self.weight_avg, self.weight_max = (
-            nn.Parameter(torch.zeros(1, half, 1, 1)),
-            nn.Parameter(torch.zeros(1, half, 1, 1)),
-        )
-        self.bias_avg, self.bias_max = nn.Parameter(torch.ones(1, half, 1, 1)), nn.Parameter(torch.ones(1, half, 1, 1))
+        self.weight_avg = nn.Parameter(torch.zeros(1, half, 1, 1))
+        self.weight_max = nn.Parameter(torch.zeros(1, half, 1, 1))
+        self.bias_avg = nn.Parameter(torch.ones(1, half, 1, 1))
+        self.bias_max = nn.Parameter(torch.ones(1, half, 1, 1))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,7 +80,7 @@ class DualGateFusion(nn.Module):
         text_dim: Width D of a text feature.
         embed: Width ec of the common embedding, split into the heads.
         heads: Number of heads h.
-        gate_init: Start of both gates.
+        gate_init: Initial value of both gates.
     """
 
     def __init__(self, c: int, text_dim: int, embed: int = 256, heads: int = 4, gate_init: float = 1.0) -> None:
@@ -99,10 +110,10 @@ class DualGateFusion(nn.Module):
         Returns:
             Map [B, C, H, W].
         """
-        return self.weigh(self.value(x), self.embed(x), text)
+        return self.modulate(self.value(x), self.embed(x), text)
 
-    def weigh(self, value: Tensor, embedding: Tensor, text: Tensor) -> Tensor:
-        """Weigh values [B, C, H, W] by how the embedding [B, ec, H, W] of the map agrees with the text [B, T, D]."""
+    def modulate(self, value: Tensor, embedding: Tensor, text: Tensor) -> Tensor:
+        """Multiply values [B, C, H, W] by the attention between embedding [B, ec, H, W] and texts [B, T, D]."""
         b, c, h, w = value.shape
         f = embedding.view(b, self.heads, -1, h * w)  # [B, heads, d, HW]
         g = self.guide(text).view(b, text.shape[1], self.heads, -1).permute(0, 2, 1, 3)  # [B, heads, T, d]
@@ -115,7 +126,7 @@ class DualGateFusion(nn.Module):
 
 
 class TGDFSSA(nn.Module):
-    """C2f-like block: SSA, split, bottlenecks, text-guided branch, concatenate, 1x1 convolution (rows 16, 19, 22).
+    """The whole block (rows 16, 19 and 22 of the network), see the steps above.
 
     Args:
         c1: Input channels.
@@ -125,7 +136,7 @@ class TGDFSSA(nn.Module):
         embed: Width of the common embedding.
         heads: Number of heads.
         groups: Groups of the shuffle attention.
-        gate_init: Start of both fusion gates.
+        gate_init: Initial value of both fusion gates.
     """
 
     def __init__(
@@ -148,16 +159,16 @@ class TGDFSSA(nn.Module):
         self.attn = DualGateFusion(self.c, text_dim, embed, heads, gate_init)
 
     def shared(self, x: Tensor) -> Tensor:
-        """The part that no text touches: [B, c1, H, W] to the concatenation [B, (2 + n) * c2 / 2, H, W]."""
+        """Run the part without text: [B, c1, H, W] to the concatenation [B, (2 + n) * c2 / 2, H, W]."""
         y = list(self.cv1(self.ssa(x)).chunk(2, 1))
         for block in self.m:
             y.append(block(y[-1]))
         return torch.cat(y, 1)
 
     def guided(self, y: Tensor, text: Tensor) -> Tensor:
-        """The part that a text touches: shared map [B, (2 + n) * c2 / 2, H, W] and text [B, T, D] to [B, c2, H, W]."""
+        """Run the part with text: shared map [B, (2 + n) * c2 / 2, H, W] and texts [B, T, D] to [B, c2, H, W]."""
         return self.cv2(torch.cat((y, self.attn(y[:, -self.c :], text)), 1))
 
     def forward(self, x: Tensor, text: Tensor) -> Tensor:
-        """Map x [B, c1, H, W] under text [B, T, D] to [B, c2, H, W]."""
+        """Map x [B, c1, H, W] and texts [B, T, D] to [B, c2, H, W]."""
         return self.guided(self.shared(x), text)

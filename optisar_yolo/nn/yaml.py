@@ -1,7 +1,7 @@
-"""From a model YAML to its layers.
+"""Builds the layers that a model YAML describes.
 
-A small parser of our own for the rows of ``cfg/models``: ultralytics' parser gives blocks it does not know the wrong
-channels. Rows, scales and rounding follow it, so that the rows shared with YOLO11 are the same layers.
+Ultralytics' parser gives blocks it does not know the wrong channels, hence a small parser for the rows of
+``cfg/models``. Rows, scales and rounding follow ultralytics, so that rows shared with YOLO11 are the same layers.
 """
 
 from __future__ import annotations
@@ -20,23 +20,36 @@ from ultralytics.utils.ops import make_divisible
 
 from optisar_yolo.nn.head import GroundingDetect
 from optisar_yolo.nn.plmoe import PLMoE
-from optisar_yolo.nn.sppf import LinearSPPF
 from optisar_yolo.nn.tgdf import TGDFSSA
 from optisar_yolo.plugin import find_packaged
+
+
+class LinearSPPF(SPPF):
+    """SPPF whose first convolution has no activation, in every version of ultralytics; the authors' release has it.
+
+    Args:
+        c1: Input channels.
+        c2: Output channels.
+        k: Side of the pooled window.
+    """
+
+    def __init__(self, c1: int, c2: int, k: int = 5) -> None:
+        super().__init__(c1, c2, k)
+        self.cv1.act = nn.Identity()
+
 
 BLOCKS: dict[str, type[nn.Module]] = {
     b.__name__: b for b in (Conv, C3k2, SPPF, LinearSPPF, C2PSA, Concat, PLMoE, TGDFSSA, GroundingDetect)
 } | {"nn.Upsample": nn.Upsample}
 RELEASED = {name: "optisar_yolo.paper" for name in ("FittedPLMoE", "ClosedTGDFSSA")}
-"""Blocks of the authors' release, by the room that has them: loaded where a model YAML names them, and not before."""
+"""Blocks of the authors' release and their package, which is imported when a model YAML names one."""
 REPEATED = ("C3k2", "C2PSA", "PLMoE", "TGDFSSA", *RELEASED)  # blocks that take their number of repeats as an argument
-SCALED = re.compile(
-    r"^(?P<stem>optisar\+\+)(?P<scale>[nsmlx])(?P<rest>[^a-z0-9].*)$"
-)  # optisar++n.yaml, optisar++n-released.yaml
+# optisar++n.yaml, optisar++n-released.yaml
+SCALED = re.compile(r"^(?P<stem>optisar\+\+)(?P<scale>[nsmlx])(?P<rest>[^a-z0-9].*)$")
 
 
 def _resolve(path: Path) -> tuple[Path, str | None]:
-    """File and scale letter of a model name; the full name wins, then a given path, then packaged files."""
+    """Return file and scale letter of a model name; the full name wins, then a given path, then packaged files."""
     if path.suffix not in (".yaml", ".yml"):
         path = path.with_name(path.name + ".yaml")
     if path.is_file():
@@ -86,7 +99,7 @@ def parse_rows(description: dict[str, Any], channels: int = 3) -> tuple[nn.Seque
 
     Args:
         description: As of :func:`load_model_yaml`.
-        channels: Of the image.
+        channels: Channels of the image.
 
     Returns:
         The layers (each with ``i``, ``f``, ``type`` and ``np`` as ultralytics' have) and the sorted rows whose output
