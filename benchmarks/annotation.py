@@ -61,7 +61,7 @@ class Score:
             self.counts["right"] += 1
             self.counts["category"] += found.category == labels[target]
             claims = scene.claims(found.caption, target)
-            self.counts[f"caption {VERDICTS[scene.verdict(found.caption, target)]}"] += 1
+            self.counts[f"caption {VERDICTS[scene.truth(found.caption, target)]}"] += 1
             self.counts["singled out"] += scene.singles_out(found.caption, target)
             self.counts.update(f"{claim} {VERDICTS[verdict]}" for claim, verdict in claims.items())
 

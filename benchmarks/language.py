@@ -1,13 +1,14 @@
-"""Count on real expressions how far the rules for words reach, and write a sample of their work for reading by eye.
+"""Measure on real expressions how far parser, swaps and transforms reach, and write a sample of their output.
 
 Run from the repository root, with a folder that holds DIOR_RSVG_{train,val,test}.json and
 OPT_RSVG_{train,val,test}.json (lists of {"image", "bbox_xyxy", "phrase", "category"}; the category may be missing):
 
     python benchmarks/language.py --captions FOLDER [--judged-wrong N --wrong-lines 3 17]
 
-Truth is asked of DIOR-RSVG alone, whose images are all 800 x 800: the sizes of OPT-RSVG's are not in the file, and
-places cannot be told without them. Only objects with an expression are listed there, so that "the only one" may be
-wrong. `--judged-wrong` records what a reader of the sample found; without it the record says that nobody has read it.
+Truth is measured on DIOR-RSVG alone, whose images are all 800 x 800: places need the size of the image, which the
+files of OPT-RSVG lack. The files list only objects with an expression, so a unique object may not be unique in the
+image. `--judged-wrong` records how many lines of the sample a reader found wrong; without it the record says that
+nobody has read it.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ from typing import NamedTuple
 import numpy as np
 from ultralytics.utils import TQDM
 
-from optisar_yolo.language.parser import NOUNS, parse
+from optisar_yolo.language.parser import parse
 from optisar_yolo.language.swaps import KINDS, has_colour, strip_position, swap
 from optisar_yolo.language.transform import flip, rotate90, rotate180
 from optisar_yolo.language.verify import LabelledObjects
+from optisar_yolo.language.vocabulary import NOUNS
 
 SETS = ("DIOR_RSVG", "OPT_RSVG")
 SPLITS = ("train", "val", "test")
 SIDE = 800.0  # pixels, of every DIOR image
 SAMPLE = 200
-PROVEN = 3000  # expressions whose variants are put to the boxes
+PROVEN = 3000  # expressions whose variants are checked against the boxes
 TOP = 30  # entries of each list in the record
 # How an image may be turned, and the rewriting that goes with it.
 TURNS: dict[str, Callable[[str], str | None]] = {
@@ -91,7 +93,7 @@ def _squeezed(name: str) -> str:
     return re.sub(r"[^a-z]", "", name.lower())
 
 
-def scenes_of(expressions: list[Expression]) -> dict[str, list[tuple[int, Expression]]]:
+def by_image(expressions: list[Expression]) -> dict[str, list[tuple[int, Expression]]]:
     """Group DIOR-RSVG's expressions by image, with the index of each in its image."""
     images: dict[str, list[tuple[int, Expression]]] = defaultdict(list)
     for e in expressions:
@@ -100,8 +102,8 @@ def scenes_of(expressions: list[Expression]) -> dict[str, list[tuple[int, Expres
     return images
 
 
-def scenes(members: list[tuple[int, Expression]]) -> dict[str, LabelledObjects]:
-    """Return an image's scene as it is ("") and after each turn; names come from the category or else the words."""
+def objects_of(members: list[tuple[int, Expression]]) -> dict[str, LabelledObjects]:
+    """Return an image's objects as they are ("") and after each turn; names are the category or else the noun read."""
     nouns = {_squeezed(n): noun for noun, others in NOUNS.items() for n in (noun, *others)}
     names = [
         "optical " + (nouns[_squeezed(e.category)] if e.category else parse(e.text).category or "") for _, e in members
@@ -115,35 +117,35 @@ def scenes(members: list[tuple[int, Expression]]) -> dict[str, LabelledObjects]:
 
 
 def truth(expressions: list[Expression], rng: np.random.Generator) -> tuple[dict, dict[int, str]]:
-    """Put DIOR-RSVG's expressions to its boxes: as they are, after each turn, and a draw of their variants.
+    """Check DIOR-RSVG's expressions against its boxes: as they are, after each turn, and a draw of their variants.
 
     Returns:
-        The record, and the verdict in words of each expression by its object's id().
+        The record, and the truth in words ("true", "false", "open") of each expression by its id().
     """
-    images = scenes_of(expressions)
+    images = by_image(expressions)
     total = sum(map(len, images.values()))
     drawn = set(rng.choice(total, min(PROVEN, total), replace=False).tolist())
     verdicts: Counter[str] = Counter()
-    said: dict[int, str] = {}
+    truths: dict[int, str] = {}
     reasons: Counter[str] = Counter()
     examples: Counter[tuple[str, str]] = Counter()
     differ: Counter[str] = Counter()
     variants: Counter[str] = Counter()
     at = 0
     for members in TQDM(images.values(), desc="truth"):
-        views = scenes(members)
+        views = objects_of(members)
         for i, e in members:
-            verdict = views[""].verdict(e.text, i)
-            said[id(e)] = {True: "true", False: "false", None: "open"}[verdict]
-            verdicts[said[id(e)]] += 1
-            if verdict is False:
+            truth_here = views[""].truth(e.text, i)
+            truths[id(e)] = {True: "true", False: "false", None: "open"}[truth_here]
+            verdicts[truths[id(e)]] += 1
+            if truth_here is False:
                 why = [k for k, v in views[""].claims(e.text, i).items() if v is False]
                 reasons.update(why)
                 examples[(why[0], e.text)] += 1
             for turn, rewrite in TURNS.items():
                 text = rewrite(e.text)
-                # Borders between two verdicts may be crossed by rounding: only true against false is a contradiction.
-                if text is not None and {verdict, views[turn].verdict(text, i)} == {True, False}:
+                # Rounding may turn true or false into open: only true against false is a contradiction.
+                if text is not None and {truth_here, views[turn].truth(text, i)} == {True, False}:
                     differ[turn] += 1
             if at in drawn:
                 proven = any(views[""].false_of_all(v.text) for v in swap(e.text))
@@ -161,11 +163,11 @@ def truth(expressions: list[Expression], rng: np.random.Generator) -> tuple[dict
         "verdict_differs_after": {turn: differ[turn] for turn in TURNS},
         "variants": {"expressions_drawn": len(drawn), **{k: round(n / len(drawn), 5) for k, n in variants.items()}},
     }
-    return record, said
+    return record, truths
 
 
 def coverage(texts: Counter[str]) -> dict:
-    """Count over expressions (each as often as it occurs) what the rules can do with them."""
+    """Count for which expressions, each as often as it occurs, there are swaps, transforms and parses."""
     total = sum(texts.values())
     able: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
@@ -188,14 +190,14 @@ def coverage(texts: Counter[str]) -> dict:
         able["position stripped"] += n * (bare not in (None, text))
         able["position cannot be stripped"] += n * (bare is None)
         able["colour"] += n * has_colour(text)
-        said = parse(text)
-        able["category read"] += n * (said.category is not None)
-        able["all words read"] += n * (not said.rest)
-        able["all words read, or colours alone left"] += n * all(has_colour(w) for w in said.rest)
+        query = parse(text)
+        able["category read"] += n * (query.category is not None)
+        able["all words read"] += n * (not query.rest)
+        able["all words read, or colours alone left"] += n * all(has_colour(w) for w in query.rest)
         able["all words read and the relation can be checked"] += n * (
-            not said.rest and (said.relation != "other" or said.offset is not None)
+            not query.rest and (query.relation != "other" or query.offset is not None)
         )
-        for word in said.rest:
+        for word in query.rest:
             unread[word] += n
     return {
         "expressions": total,
@@ -221,13 +223,13 @@ def draw(expressions: list[Expression], rng: np.random.Generator) -> list[Expres
     return drawn
 
 
-def table(sample: list[Expression], said: dict[int, str], note: str, rng: np.random.Generator) -> str:
+def table(sample: list[Expression], truths: dict[int, str], note: str, rng: np.random.Generator) -> str:
     """Write the sample as a table."""
     rows = [
-        "# What the rules for words make of real expressions",
+        "# Swaps, transforms and truth of real expressions",
         "",
         f"{len(sample)} expressions, drawn by `benchmarks/language.py` with a seed, as many of each of the six files.",
-        "`=` the caption itself, `-` the rule refuses. Swap is one variant of all, drawn at random; truth is asked of",
+        "`=` the expression itself, `-` no result. Swap is one variant of all, drawn at random; truth is measured on",
         f"DIOR-RSVG only (`open`: the boxes cannot tell). {note}",
         "",
         "| line | set | caption | swap | kind | left-right | top-bottom | quarter turn | without place | own box |",
@@ -240,7 +242,7 @@ def table(sample: list[Expression], said: dict[int, str], note: str, rng: np.ran
         cells = ["-" if t is None else "=" if t == e.text else t for t in new]
         swapped = list(variant) if variant else ["-", "-"]
         data = f"{e.data.split('_')[0]} {e.split}"
-        rows.append("| " + " | ".join([str(line), data, e.text, *swapped, *cells, said.get(id(e), "")]) + " |")
+        rows.append("| " + " | ".join([str(line), data, e.text, *swapped, *cells, truths.get(id(e), "")]) + " |")
     return "\n".join(rows) + "\n"
 
 
@@ -260,7 +262,7 @@ def main(argv: Iterable[str] | None = None) -> dict:
     parser.add_argument("--out", type=Path, default=results / "language.json", help="the record")
     parser.add_argument("--sample", type=Path, default=results / "language-sample.md", help="the sample to read")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--judged-wrong", type=int, help="lines of the sample that a reader found wrong")
+    parser.add_argument("--judged-wrong", type=int, help="number of lines of the sample that a reader found wrong")
     parser.add_argument("--wrong-lines", type=int, nargs="*", default=[], help="which ones")
     argv = list(sys.argv[1:] if argv is None else argv)
     args = parser.parse_args(argv)
@@ -268,7 +270,7 @@ def main(argv: Iterable[str] | None = None) -> dict:
         parser.error(f"--judged-wrong {args.judged_wrong} and {len(set(args.wrong_lines))} --wrong-lines do not agree")
     start = time.perf_counter()
     expressions = load(args.captions)
-    facts, said = truth(expressions, np.random.default_rng(args.seed))
+    facts, truths = truth(expressions, np.random.default_rng(args.seed))
     by_set = {d: coverage(Counter(e.text for e in expressions if e.data == d)) for d in SETS}
     whole = coverage(Counter(e.text for e in expressions))
     sample = draw(expressions, np.random.default_rng(args.seed))
@@ -287,7 +289,7 @@ def main(argv: Iterable[str] | None = None) -> dict:
         if args.judged_wrong is None
         else f"Read line by line; judged wrong: {args.judged_wrong} {reading['wrong_lines'] or ''}".rstrip() + "."
     )
-    write(args.sample, table(sample, said, note, np.random.default_rng(args.seed)))
+    write(args.sample, table(sample, truths, note, np.random.default_rng(args.seed)))
     write(args.out, json.dumps(record, indent=1) + "\n")
     print(json.dumps({k: record[k] for k in ("sample", "seconds")} | {"share": whole["share"]}, indent=1))
     return record

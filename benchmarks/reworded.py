@@ -1,13 +1,12 @@
-"""Say a data set's test expressions in words that no training text uses: does a model understand, or remember?
+"""Reword a data set's test expressions with words that no training text uses.
 
     python benchmarks/reworded.py <data root> --split test --out <folder>
 
 writes <folder>/<split>.json in the layout of the data set, and <folder>/reworded.yaml, a dataset config that points at
 the original images, so that `optisar val model=... data=<folder>/reworded.yaml split=<split>` measures it. Each
-expression gets one rewording of the same meaning, from hand-written expression patterns and synonyms. Their words are
-`RESERVED`: neither the expressions of OptSAR-RSVG nor this project's rewording for training
-(`optisar_yolo.language.reword`) use them. The program stops at an expression that uses one, or whose structure it does
-not know.
+expression gets one rewording of the same meaning, from hand-written patterns and synonyms. Their words are `RESERVED`:
+neither the expressions of OptSAR-RSVG nor the paraphrases for training (`optisar_yolo.language.reword`) use them. The
+program stops at an expression that uses one, or whose structure it does not know.
 """
 
 from __future__ import annotations
@@ -20,21 +19,15 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from optisar_yolo.language.parser import Meaning, agree, parse
+from optisar_yolo.language.edit import agree
+from optisar_yolo.language.parser import ParsedExpression, parse
+from optisar_yolo.language.vocabulary import CATEGORIES, RESERVED as _TRAINING_RESERVED, RESERVED_SIZES
 
-RESERVED = (
-    "aeroplane", "watercraft", "left-hand", "right-hand", "uppermost", "lowermost", "towards the", "portion", "frame",
-    "locate", "tiny", "tiniest", "sizeable", "oil reservoir", "wharf", "racetrack", "automobile", "ball field",
-    "radar-imaged", "situated", "extreme", "beneath", "westernmost", "easternmost",
-)  # fmt: skip
-_RESERVED = re.compile(rf"\b(?:{'|'.join(RESERVED)})\b", re.IGNORECASE)
+# "tiniest" is no word of the paraphrases for training either.
+RESERVED = re.compile(rf"{_TRAINING_RESERVED.pattern}|\btiniest\b", re.IGNORECASE)
 
 # Categories without a reserved synonym keep their name; the rest of their expression is new all the same.
-SYNONYMS = {
-    "airplane": "aeroplane", "baseball diamond": "ball field", "ground track field": "racetrack", "harbor": "wharf",
-    "ship": "watercraft", "storage tank": "oil reservoir", "vehicle": "automobile",
-}  # fmt: skip
-SIZES = {"big": "sizeable", "small": "tiny"}
+SYNONYMS = {category: noun.reserved for category, noun in CATEGORIES.items() if noun.reserved}
 _VERTICAL = {"top": "uppermost", "bottom": "lowermost"}
 CORNERS = (
     "situated towards the {v} {h}-hand end of the frame",
@@ -56,7 +49,7 @@ MIDDLES = (
     "in the central portion of the frame",
     "situated mid frame",
 )
-EXTREMES = {
+SUPERLATIVES = {
     "left": (
         "the westernmost {n}",
         "the {n} at the extreme left-hand side",
@@ -93,20 +86,20 @@ def _pick(rng: np.random.Generator, of: tuple[str, ...]) -> str:
     return of[int(rng.integers(len(of)))]
 
 
-def _thing(said: Meaning, rng: np.random.Generator) -> str:
-    """Say what it is: size, modality and noun."""
-    assert said.category
-    noun = SYNONYMS.get(said.category, said.category)
-    size = f"{SIZES[said.size]} " if said.size else ""
-    if said.modality == "sar":
+def _thing(query: ParsedExpression, rng: np.random.Generator) -> str:
+    """Return size, modality and noun."""
+    assert query.category
+    noun = SYNONYMS.get(query.category, query.category)
+    size = f"{RESERVED_SIZES[query.size]} " if query.size else ""
+    if query.modality == "sar":
         return f"{size}radar-imaged {noun}"
-    if said.modality == "optical":
+    if query.modality == "optical":
         return f"{size}{_pick(rng, ('camera-imaged', 'photographed'))} {noun}"
     return size + noun
 
 
 def reword(caption: str, rng: np.random.Generator) -> str:
-    """Say an expression in reserved words.
+    """Say an expression with reserved words.
 
     Args:
         caption: An expression in the style of OptSAR-RSVG.
@@ -118,23 +111,23 @@ def reword(caption: str, rng: np.random.Generator) -> str:
     Raises:
         ValueError: The expression's structure is not known, or it uses a reserved word itself.
     """
-    said = parse(caption)
-    if said.category is None or said.rest or said.relation == "other":
+    query = parse(caption)
+    if query.category is None or query.rest or query.relation == "other":
         raise ValueError(
             f"expression {caption!r} has a structure without a pattern here; extend benchmarks/reworded.py"
         )
-    if _RESERVED.search(caption):
+    if RESERVED.search(caption):
         raise ValueError(f"expression {caption!r} uses a word reserved for the reworded test; take it out of RESERVED")
-    thing = _thing(said, rng)
-    if said.extreme:
-        phrase = _pick(rng, EXTREMES[said.extreme]).format(n=thing)
-    elif said.relation and said.reference:
-        phrase = RELATIONS[said.relation].format(n=thing, r=SYNONYMS.get(said.reference, said.reference))
+    thing = _thing(query, rng)
+    if query.superlative:
+        phrase = _pick(rng, SUPERLATIVES[query.superlative]).format(n=thing)
+    elif query.relation and query.reference:
+        phrase = RELATIONS[query.relation].format(n=thing, r=SYNONYMS.get(query.reference, query.reference))
     else:
         phrase = f"the {thing}"
-    if said.place:
-        column, row = said.place
-        if said.place == ("middle", "middle"):
+    if query.place:
+        column, row = query.place
+        if query.place == ("middle", "middle"):
             where = _pick(rng, MIDDLES)
         elif column and row:
             where = _pick(rng, CORNERS).format(h=column, v=_VERTICAL[row])
@@ -143,9 +136,9 @@ def reword(caption: str, rng: np.random.Generator) -> str:
         else:
             where = _pick(rng, ENDS).format(v=_VERTICAL[row or ""])
         phrase = f"{phrase} {where}"
-    # Only the noun to go by: the expression frame has to bring the new words.
-    plain = not (said.place or said.extreme or said.relation or said.size or said.category in SYNONYMS)
-    frames = tuple(f for f in FRAMES if _RESERVED.search(f)) if plain and said.modality != "sar" else FRAMES
+    # The claims have no reserved word here, so the frame needs one.
+    plain = not (query.place or query.superlative or query.relation or query.size or query.category in SYNONYMS)
+    frames = tuple(f for f in FRAMES if RESERVED.search(f)) if plain and query.modality != "sar" else FRAMES
     return agree(_pick(rng, frames).format(phrase))
 
 
@@ -155,7 +148,7 @@ def main() -> None:
     parser.add_argument("root", type=Path, help="folder of the data set, with images/ and <split>.json")
     parser.add_argument("--split", default="test", help="which split to reword (default: test)")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same sentences")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same expressions")
     parser.add_argument("--show", type=int, default=30, help="how many random pairs to print")
     args = parser.parse_args()
 
@@ -182,7 +175,7 @@ def main() -> None:
 
     for i in sorted(rng.choice(len(pairs), min(args.show, len(pairs)), replace=False).tolist()):
         print(f"{pairs[i][0]}\n    {pairs[i][1]}")
-    new_words = sum(bool(_RESERVED.search(new)) for _, new in pairs)
+    new_words = sum(bool(RESERVED.search(new)) for _, new in pairs)
     print(
         f"{len(pairs)} expressions reworded, {len({n for _, n in pairs})} different; {new_words} hold a reserved word"
     )

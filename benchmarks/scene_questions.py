@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo.language.parser import CELLS, noun_of
+from optisar_yolo.language.parser import noun_of
 from optisar_yolo.language.verify import LabelledObjects
+from optisar_yolo.language.vocabulary import CELLS
 
 LEAD = 30  # pixels by which an extreme must lead
 RANKS = ("first", "second", "third")

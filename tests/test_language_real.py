@@ -1,4 +1,4 @@
-"""Words against all distinct expressions of DIOR-RSVG and OPT-RSVG, which stand beside the checkout and not in it."""
+"""Language on all distinct expressions of DIOR-RSVG and OPT-RSVG, which are not part of the repository."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOWELS = tuple("aeiou")
 
 @pytest.fixture(scope="module")
 def captions() -> list[str]:
-    """Return the distinct expressions in order; skip where they are not there."""
+    """Return the distinct expressions in order; skip where they are missing."""
     for path in FILES:
         if not path.is_file():
             pytest.skip(f"real expressions are not part of the repository, and {path} does not exist")
@@ -50,8 +50,8 @@ def assert_well_formed(new: str, old: str) -> None:
 
 def test_every_category_is_read_and_most_captions_whole(captions: list[str]) -> None:
     read = [parse(c) for c in captions]
-    assert all(said.category for said in read)
-    whole = sum(all(has_colour(w) for w in said.rest) for said in read)
+    assert all(query.category for query in read)
+    whole = sum(all(has_colour(w) for w in query.rest) for query in read)
     assert whole > 0.6 * len(captions)
 
 
@@ -114,8 +114,11 @@ def test_a_caption_without_its_place_keeps_everything_else(captions: list[str]) 
             continue
         stripped += 1
         assert_well_formed(bare, caption)
-        said, left = parse(caption), parse(bare)
+        query, left = parse(caption), parse(bare)
         assert left.place is None and not re.search(r"\b(?:left|right|top|bottom|upper|lower|middle)\b", bare)
-        assert (left.category, left.size, left.relation) == (said.category, said.size, said.relation), (caption, bare)
+        assert (left.category, left.size, left.relation) == (query.category, query.size, query.relation), (
+            caption,
+            bare,
+        )
         assert has_colour(bare) == has_colour(caption) and strip_position(bare) == bare
     assert stripped > 0.1 * len(captions)

@@ -1,4 +1,4 @@
-"""Quarter turns, half turns, captions without their place, and colours."""
+"""Quarter turns, half turns, expressions without their place, and colours."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ def test_strip_position(caption: str, bare: str | None) -> None:
     assert strip_position(caption) == bare
 
 
-def test_strip_position_of_extremes() -> None:
+def test_strip_position_of_superlatives() -> None:
     for caption in ("The leftmost ship", "The ship closest to the top of the image"):
         assert strip_position(caption) == caption
-        assert strip_position(caption, extremes=True) == "The ship"
-    assert strip_position("The largest ship", extremes=True) == "The largest ship"
+        assert strip_position(caption, superlatives=True) == "The ship"
+    assert strip_position("The largest ship", superlatives=True) == "The largest ship"
 
 
 def test_has_colour() -> None:

@@ -1,23 +1,23 @@
-"""Words about the whole scene: compass words, what tiles are asked, and what is chosen."""
+"""Expressions about a raster: compass words, expressions for tiles, and selection."""
 
 import numpy as np
 import pytest
 
 from optisar_yolo.language.compass import has_compass, without_compass
 from optisar_yolo.language.parser import parse
-from optisar_yolo.language.query import parse_query, select
+from optisar_yolo.language.query import parse_raster_query, select
 
 UP = {"north": "top", "south": "bottom", "east": "right", "west": "left"}
 DOWN = {"north": "bottom", "south": "top", "east": "right", "west": "left"}
 TURNED = {"north": "right", "south": "left", "east": "bottom", "west": "top"}
 
 
-def ground(text, compass=UP):
-    return parse_query(text, lambda: compass)
+def read(text, compass=UP):
+    return parse_raster_query(text, lambda: compass)
 
 
 @pytest.mark.parametrize(
-    "text, core, place, extreme, rank",
+    "text, core, place, superlative, ordinal",
     [
         ("The leftmost SAR ship", "A SAR ship", None, "left", 1),
         ("The northernmost SAR ship", "A SAR ship", None, "top", 1),
@@ -39,15 +39,15 @@ def ground(text, compass=UP):
         ("the northernmost airplane", "an airplane", None, "top", 1),
     ],
 )
-def test_the_scene_keeps_places_and_extremes_and_tiles_get_the_rest(text, core, place, extreme, rank):
-    asked = ground(text)
-    assert (asked.core, asked.place, asked.extreme, asked.rank) == (core, place, extreme, rank)
-    assert asked.text == text and not asked.note
-    assert parse(asked.core).category == parse(text).category
+def test_places_and_superlatives_are_of_the_raster_and_the_rest_of_tiles(text, core, place, superlative, ordinal):
+    query = read(text)
+    assert (query.core, query.place, query.superlative, query.ordinal) == (core, place, superlative, ordinal)
+    assert query.text == text and not query.note
+    assert parse(query.core).category == parse(text).category
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "text, words",
     [
         ("the ship north of the harbor", "the ship above the harbor"),
         ("the ship to the west of the bridge", "the ship to the left of the bridge"),
@@ -61,8 +61,8 @@ def test_the_scene_keeps_places_and_extremes_and_tiles_get_the_rest(text, core, 
         ("the road running north-south", "the road running north-south"),
     ],
 )
-def test_compass_words_become_words_of_the_image(text, said):
-    assert without_compass(text, UP) == said
+def test_compass_words_become_words_of_the_image(text, words):
+    assert without_compass(text, UP) == words
 
 
 def test_compass_words_follow_the_raster():
@@ -71,31 +71,31 @@ def test_compass_words_follow_the_raster():
     assert without_compass("the ship north of the bridge", TURNED) == "the ship to the right of the bridge"
 
 
-def test_an_extreme_has_one_direction():
+def test_a_superlative_has_one_direction():
     with pytest.raises(ValueError, match="northernmost, or easternmost"):
-        ground("the north-easternmost ship")
+        read("the north-easternmost ship")
 
 
-def test_the_compass_is_asked_only_where_it_is_named():
+def test_the_compass_is_called_only_for_compass_words():
     def none():
         raise ValueError("no georeference")
 
-    assert parse_query("the leftmost ship", none).extreme == "left"
+    assert parse_raster_query("the leftmost ship", none).superlative == "left"
     assert not has_compass("the ship left of the bridge") and has_compass("the Western bridge")
     with pytest.raises(ValueError, match="no georeference"):
-        parse_query("the westernmost ship", none)
+        parse_raster_query("the westernmost ship", none)
 
 
 @pytest.mark.parametrize("text", ["the leftmost ship to the right of the bridge", "the leftmost"])
-def test_what_cannot_be_asked_of_the_scene_is_asked_of_tiles_and_said(text):
-    asked = ground(text)
-    assert asked.core == text and asked.place is None and asked.extreme is None
-    assert "within each tile" in asked.note
+def test_expressions_that_only_tiles_can_decide_have_a_note(text):
+    query = read(text)
+    assert query.core == text and query.place is None and query.superlative is None
+    assert "within each tile" in query.note
 
 
 def test_relations_stay_as_they_are():
-    assert ground("the ship to the right of the bridge").core == "the ship to the right of the bridge"
-    assert not ground("the ship to the right of the bridge").note
+    assert read("the ship to the right of the bridge").core == "the ship to the right of the bridge"
+    assert not read("the ship to the right of the bridge").note
 
 
 BOXES = np.array(
@@ -113,11 +113,11 @@ CONF = np.array([0.5, 0.9, 0.6, 0.95, 0.7])
         ("the ship at the bottom", 3), ("the rightmost ship at the top", 1), ("the southernmost ship", 3),
     ],
 )  # fmt: skip
-def test_choosing_agrees_with_reading_by_hand(text, first):
-    assert select(ground(text), BOXES, CONF, (1000, 1000))[0] == first
+def test_select_agrees_with_selection_by_hand(text, first):
+    assert select(read(text), BOXES, CONF, (1000, 1000))[0] == first
 
 
-def test_extremes_agree_with_brute_force():
+def test_superlatives_agree_with_brute_force():
     rng = np.random.default_rng(0)
     for _ in range(20):
         corner, side = rng.uniform(0, 900, (30, 2)), rng.uniform(5, 100, (30, 2))
@@ -130,12 +130,12 @@ def test_extremes_agree_with_brute_force():
             "largest": (-side.prod(1)).argsort(), "smallest": side.prod(1).argsort(),
         }  # fmt: skip
         for word, order in truth.items():
-            assert select(ground(f"the {word} ship"), boxes, conf, (1000, 1000)).tolist() == order.tolist()
+            assert select(read(f"the {word} ship"), boxes, conf, (1000, 1000)).tolist() == order.tolist()
 
 
-def test_places_agree_with_the_thirds_of_the_scene():
-    chosen = select(ground("the ship in the lower right"), BOXES, CONF, (1000, 1000))
+def test_places_agree_with_the_thirds_of_the_raster():
+    chosen = select(read("the ship in the lower right"), BOXES, CONF, (1000, 1000))
     assert chosen.tolist() == [3]
-    nowhere = select(ground("the ship in the lower left"), BOXES, CONF, (1000, 1000))
+    nowhere = select(read("the ship in the lower left"), BOXES, CONF, (1000, 1000))
     assert nowhere.tolist() == []  # the one halfway down is not in the corner
-    assert select(ground("the ship"), np.zeros((0, 4)), np.zeros(0), (1000, 1000)).tolist() == []
+    assert select(read("the ship"), np.zeros((0, 4)), np.zeros(0), (1000, 1000)).tolist() == []

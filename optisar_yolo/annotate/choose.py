@@ -161,7 +161,7 @@ def without_false(scene: LabelledObjects, text: str, i: int, wrong: Sequence[str
     """Leave place and extreme out of a caption; None where something false, or nothing, would be left."""
     if not MOVABLE.issuperset(wrong):
         return None
-    less = strip_position(text, extremes="extreme" in wrong)
+    less = strip_position(text, superlatives="extreme" in wrong)
     return None if less is None or less == text or false_claims(scene, less, i) else less
 
 

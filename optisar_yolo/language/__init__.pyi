@@ -1,27 +1,25 @@
+from .descriptions import describe as describe
+from .edit import (
+    agree as agree,
+    clean as clean,
+    put as put,
+)
 from .generate import (
     canonical as canonical,
     held_out_wording as held_out_wording,
-    random_meaning as random_meaning,
+    random_claims as random_claims,
     wording as wording,
 )
-from .lexicon import RESERVED as RESERVED
 from .paraphrase import reword as reword
 from .parser import (
-    EXTREME as EXTREME,
-    Meaning as Meaning,
-    NOUNS as NOUNS,
-    PLACE as PLACE,
-    RELATION as RELATION,
-    agree as agree,
-    clean as clean,
+    ParsedExpression as ParsedExpression,
     noun_of as noun_of,
     parse as parse,
-    put as put,
     read_place as read_place,
 )
 from .query import (
-    Query as Query,
-    parse_query as parse_query,
+    RasterQuery as RasterQuery,
+    parse_raster_query as parse_raster_query,
     select as select,
 )
 from .swaps import (
@@ -30,11 +28,18 @@ from .swaps import (
     has_colour as has_colour,
     strip_position as strip_position,
     swap as swap,
-    verdicts_of as verdicts_of,
+    truths_of_variant as truths_of_variant,
 )
 from .transform import (
     flip as flip,
-    rotate180 as rotate180,
     rotate90 as rotate90,
+    rotate180 as rotate180,
 )
 from .verify import LabelledObjects as LabelledObjects
+from .vocabulary import (
+    NOUNS as NOUNS,
+    PLACE as PLACE,
+    RELATION as RELATION,
+    RESERVED as RESERVED,
+    SUPERLATIVE as SUPERLATIVE,
+)

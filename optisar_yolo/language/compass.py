@@ -1,7 +1,7 @@
-"""Compass words said in words of the image, which is what the network and the rules of language understand.
+"""Compass words become words of the image, which the network and the parser understand.
 
-"The northernmost ship in the south-east" of a north-up scene is "the topmost ship in the lower right"; of one stored
-upside down it is "the bottommost ship in the upper right".
+"The northernmost ship in the south-east" is "the topmost ship in the lower right" of a north-up raster, and "the
+bottommost ship in the upper right" of a raster that is stored upside down.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from optisar_yolo.language.parser import NOT_IMAGE, dress
+from optisar_yolo.language.edit import dress
+from optisar_yolo.language.vocabulary import NOT_IMAGE, RELATIONS, UP_DOWN, UPPER_LOWER
 
 # "running north-south" names a line, not a place
 _D = (
@@ -33,10 +34,7 @@ _IN = re.compile(
     rf"\b(?P<prep>in|at|on|near|within|to) the (?:far |very )?{_D}\b(?:[ -](?P<part>{_PART})\b)?", re.IGNORECASE
 )
 _PLAIN = re.compile(rf"\b{_D}\b", re.IGNORECASE)
-_PART_OF = {"half": "part", "quarter": "part", "sector": "part"}  # words that the rules of language do not know
-_VERTICAL = {"top": "upper", "bottom": "lower"}
-_BEYOND = {"top": "above", "bottom": "below", "left": "to the left of", "right": "to the right of"}
-_TOWARDS = {"top": "up", "bottom": "down"}
+_PART_OF = {"half": "part", "quarter": "part", "sector": "part"}  # words that the parser does not know
 
 
 def has_compass(text: str) -> bool:
@@ -45,29 +43,29 @@ def has_compass(text: str) -> bool:
 
 
 def without_compass(text: str, compass: Mapping[str, str]) -> str:
-    """Say compass words in words of the image.
+    """Replace compass words by words of the image.
 
     Args:
         text: An English expression.
-        compass: Side of the image (top, bottom, left, right) of north, east, south and west.
+        compass: The side of the image (top, bottom, left, right) where north, east, south and west are.
 
     Returns:
         The expression without compass words.
 
     Raises:
-        ValueError: "The north-easternmost": an extreme needs one direction.
+        ValueError: A superlative with two directions: "the north-easternmost".
     """
 
     def sides(found: re.Match[str]) -> tuple[str, str]:
-        """Return the vertical and the horizontal side, or the only one and an empty string."""
+        """Return the vertical and the horizontal side, or one side and an empty string."""
         if found["one"]:
             return compass[found["one"].lower()], ""
         a, b = compass[found["ns"].lower()], compass[found["ew"].lower()]
-        return (a, b) if a in _VERTICAL else (b, a)
+        return (a, b) if a in UPPER_LOWER else (b, a)
 
     def corner(found: re.Match[str]) -> str:
         vertical, side = sides(found)
-        return f"{_VERTICAL[vertical]} {side}" if side else vertical
+        return f"{UPPER_LOWER[vertical]} {side}" if side else vertical
 
     def single(found: re.Match[str]) -> str:
         side, more = sides(found)
@@ -79,17 +77,17 @@ def without_compass(text: str, compass: Mapping[str, str]) -> str:
         first, more = sides(found)
         part = (found["part"] or "").lower()
         if not (more or part):
-            return f"at the {first}" if first in _VERTICAL else f"on the {first}"
+            return f"at the {first}" if first in UPPER_LOWER else f"on the {first}"
         prep = "in" if found["prep"].lower() == "to" else found["prep"].lower()
         return f"{prep} the {corner(found)} {_PART_OF.get(part, part)}".rstrip()
 
     def beside(found: re.Match[str]) -> str:
         first, more = sides(found)
-        return f"to the {corner(found)} of" if more else _BEYOND[first]
+        return f"to the {corner(found)} of" if more else RELATIONS[first][0]
 
     def towards(found: re.Match[str]) -> str:
-        said = corner(found)
-        return f"{found['verb']} {_TOWARDS.get(said, said)}"
+        side = corner(found)
+        return f"{found['verb']} {UP_DOWN.get(side, side)}"
 
     steps = (
         (_MOST, lambda m: f"{single(m)}most"),

@@ -1,291 +1,364 @@
-"""One meaning, many wordings: expressions for teaching a text encoder what changes a meaning and what does not.
+"""Generated expressions that teach a text encoder what changes a meaning and what does not.
 
-A `Claims` is what a referring expression says (category, sensor, place, extreme, relation, size, colour); `wording`
-says it in one of thousands of ways; `Claims.swapped` changes exactly one slot. Words in `RESERVED` are never used
-for training: they are the test whether the encoder understands words that it was not taught, and `held_out_wording`
-is made of them.
+`Claims` is what an expression says (category, modality, place, superlative, relation, size, colour). `wording` says it
+in one of thousands of ways, `canonical` in the data sets' own, and `Claims.swapped` changes one slot. Training texts
+hold no `RESERVED` word. `held_out_wording` consists of these words, and tests whether the encoder understands words
+that it was not taught.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from optisar_yolo.language.lexicon import (
+from optisar_yolo.language.vocabulary import (
     CATEGORIES,
+    CELLS,
+    CENTRE_WORDS,
     COLOURS,
-    EXTREMES,
-    FRAMES,
-    HELD_OUT_CATEGORIES,
-    HELD_OUT_EXTREMES,
-    HELD_OUT_FRAMES,
-    HELD_OUT_MODALITIES,
-    HELD_OUT_SIDES,
-    HELD_OUT_SIZES,
-    IMAGE,
-    MIRROR,
+    IMAGE_WORDS,
     MODALITIES,
+    OPPOSITE,
     RELATIONS,
     RESERVED,
+    RESERVED_SIZES,
     SIDES,
     SIZES,
+    SUPERLATIVES,
+    UPPER_LOWER,
+    WIND,
 )
+
+Place = tuple[str | None, str | None]  # (column, row), a key of CELLS
+MIDDLE: Place = ("middle", "middle")
+
+
+def _trained(words: tuple[str, ...], more: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the words that training texts may hold, without repeats."""
+    return tuple(dict.fromkeys(w for w in (*words, *more) if not RESERVED.search(w)))
+
+
+def _merged(words: dict[str, tuple[str, ...]], more: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Add the wordings that only the generated corpus has."""
+    return {key: _trained(words.get(key, ()), more.get(key, ())) for key in words | more}
+
+
+def _places() -> dict[Place, tuple[str, ...]]:
+    """Return adjectives and nouns for the nine places of an image."""
+    found: dict[Place, tuple[str, ...]] = {MIDDLE: CENTRE_WORDS}
+    for column, row in CELLS:
+        if column and row and (column, row) != MIDDLE:
+            upper, north, west = UPPER_LOWER[row], WIND[row], WIND[column]
+            found[column, row] = (
+                f"{row} {column}", f"{upper} {column}", f"{upper}-{column}", f"{row}-{column}", north + west,
+                f"{north}-{west}ern", f"{column} {upper}",
+            )  # fmt: skip
+        elif (column, row) != MIDDLE:
+            side = column or row or ""
+            found[column, row] = (side, *([UPPER_LOWER[side]] if side in UPPER_LOWER else []), f"{WIND[side]}ern")
+    return {place: found[place] for place in CELLS}
+
+
+def _diagonals() -> dict[str, tuple[str, ...]]:
+    """Return wordings of the relations with two directions."""
+    return {
+        f"{row} {column}": (
+            f"on the {UPPER_LOWER[row]} {column} of", f"to the {UPPER_LOWER[row]} {column} of",
+            f"{WIND[row]}{WIND[column]} of", f"{RELATIONS[row][0]} and to the {column} of", f"on the {row} {column} of",
+        )
+        for row in UPPER_LOWER
+        for column in ("left", "right")
+    }  # fmt: skip
+
+
+_NOUNS = {c: _trained((c, *noun.synonyms), noun.generated) for c, noun in CATEGORIES.items()}
+_NOUNS = {c: words for c, words in _NOUNS.items() if CATEGORIES[c].generated}
+# The categories that most data sets share: 70 % of the expressions are about them.
+_COMMON = (
+    "airplane", "ship", "vehicle", "harbor", "bridge", "storage tank", "tennis court", "basketball court",
+    "ground track field", "baseball diamond", "swimming pool", "crossroad", "T junction",
+)  # fmt: skip
+_PLACES = _places()
+_IMAGE = (*IMAGE_WORDS, "view", "shot")
+_SUPERLATIVES = _merged(SUPERLATIVES, {
+    "left": ("farthest left", "furthest left", "most westerly", "far left"),
+    "right": ("farthest right", "furthest right", "most easterly", "far right"),
+    "top": ("highest", "northernmost", "most northerly", "highest up"),
+    "bottom": ("lowest", "southernmost", "most southerly", "lowest down"),
+    "middle": ("most central", "innermost"),
+    "largest": ("greatest", "hugest"),
+    "smallest": ("littlest", "least large", "most minute"),
+})  # fmt: skip
+_SIZES = _merged(SIZES, {"big": ("great", "bulky"), "small": ("minute", "compact")})
+_COLOURS = _merged({c: (c,) for c in COLOURS}, {
+    "white": ("white-colored",), "gray": ("grey",), "black": ("black-coloured",), "red": ("reddish",),
+    "blue": ("bluish",), "green": ("greenish",), "yellow": ("yellowish",), "brown": ("brownish",),
+    "cyan": ("turquoise",),
+})  # fmt: skip
+_MODALITIES = _merged(MODALITIES, {"sar": ("synthetic aperture radar",), "optical": ("visible-light", "photographic")})
+_RELATIONS = _merged(RELATIONS, {
+    "left": ("west of", "to the west of"),
+    "right": ("east of", "to the east of"),
+    "top": ("over", "north of", "higher than", "to the north of", "on top of"),
+    "bottom": ("under", "south of", "lower than", "to the south of", "underneath"),
+    **_diagonals(),
+    "near": ("next to", "near", "close to", "beside", "by"),
+})  # fmt: skip
+_FRAMES = (
+    "the {x}", "the {x}", "the {x}", "a {x}", "there is a {x}", "where is the {x}?", "find the {x}", "show me the {x}",
+    "can you see the {x}?", "I am looking for the {x}", "point at the {x}", "which one is the {x}?",
+    "please mark the {x}", "give me the {x}", "the target is the {x}", "{x}",
+)  # fmt: skip
+_HELD_OUT_SIDES = {"left": "left-hand", "right": "right-hand", "top": "uppermost", "bottom": "lowermost"}
+_HELD_OUT_SUPERLATIVES = {"left": "westernmost", "right": "easternmost", "top": "uppermost", "bottom": "lowermost"}
+_HELD_OUT_FRAMES = ("locate the {x}", "the {x}", "the {x} in this frame", "please locate the {x} for me")
+# What each value is most easily mistaken for.
+_CONFUSED: dict[str, tuple[str, ...]] = {
+    "big": ("small",), "small": ("big",), "largest": ("smallest",), "smallest": ("largest",),
+    "sar": ("optical",), "optical": ("sar",), "middle": SIDES, "near": SIDES,
+    **{side: (OPPOSITE[side],) for side in SIDES},
+    **{
+        f"{row} {column}": (f"{row} {OPPOSITE[column]}", f"{OPPOSITE[row]} {column}")
+        for row in UPPER_LOWER for column in ("left", "right")
+    },
+}  # fmt: skip
+
+
+def _mistaken(place: Place) -> list[Place]:
+    """Return the places that one is most easily mistaken for."""
+    column, row = place
+    if place == MIDDLE:
+        return [("left", None), ("right", None), (None, "top"), (None, "bottom")]
+    mirrored: list[Place] = [(OPPOSITE[column], row)] if column else []
+    return mirrored + ([(column, OPPOSITE[row])] if row else [])
 
 
 @dataclass(frozen=True)
 class Claims:
-    """What a referring expression says; None where it says nothing.
+    """What a generated expression says; None where it says nothing.
 
     Attributes:
-        category: a key of `CATEGORIES`.
-        modality: a key of `MODALITIES`.
-        side: a key of `SIDES`.
-        extreme: a key of `EXTREMES`.
-        relation: a key of `RELATIONS`, with `other` the category of the second object.
-        other: category of the second object.
-        size: a key of `SIZES`.
-        colour: a key of `COLOURS`.
+        category: A canonical noun of `CATEGORIES` that has generated names.
+        modality: "sar" or "optical".
+        place: (column, row), a key of `CELLS`.
+        superlative: left/right/top/bottom/middle/largest/smallest.
+        relation: left/right/top/bottom, a diagonal such as "top left", or "near".
+        reference: Category of the reference object of the relation.
+        size: "big" or "small".
+        colour: One of `COLOURS`.
     """
 
     category: str
     modality: str | None = None
-    side: str | None = None
-    extreme: str | None = None
+    place: Place | None = None
+    superlative: str | None = None
     relation: str | None = None
-    other: str | None = None
+    reference: str | None = None
     size: str | None = None
     colour: str | None = None
 
     def exchanged(self) -> Claims:
-        """The meaning with its two categories in one another's place; one without a second category stays as it is."""
-        return dataclasses.replace(self, category=self.other, other=self.category) if self.other else self
+        """Return the claims with target and reference exchanged; without a reference they stay as they are."""
+        return replace(self, category=self.reference, reference=self.category) if self.reference else self
 
     def swapped(self, rng: random.Random) -> Claims:
-        """Another meaning that differs in one slot (for a relation possibly in who is where).
+        """Return claims that differ in one slot; a relation may exchange target and reference instead.
 
         Args:
-            rng: source of chance.
-
-        Returns:
-            The changed meaning.
+            rng: Source of chance.
         """
-        slots = [s for s in ("modality", "side", "extreme", "relation", "size") if getattr(self, s)]
+        slots = [s for s in ("modality", "place", "superlative", "relation", "size") if getattr(self, s)]
         if self.colour and rng.random() < 0.3:
-            return dataclasses.replace(self, colour=rng.choice([c for c in COLOURS if c != self.colour]))
+            return replace(self, colour=rng.choice([c for c in COLOURS if c != self.colour]))
         if not slots or rng.random() < 0.12:
-            return dataclasses.replace(
-                self, category=rng.choice([c for c in CATEGORIES if c not in (self.category, self.other)])
-            )
+            return replace(self, category=rng.choice([c for c in _NOUNS if c not in (self.category, self.reference)]))
         slot = rng.choice(slots)
-        if (
-            slot == "relation"
-            and self.other
-            and self.other != self.category
-            and self.relation != "near"
-            and rng.random() < 0.35
-        ):
+        if slot == "place" and self.place:
+            return replace(self, place=rng.choice(_mistaken(self.place)))
+        exchangeable = self.reference not in (None, self.category) and self.relation != "near"
+        if slot == "relation" and exchangeable and rng.random() < 0.35:
             return self.exchanged()
-        return dataclasses.replace(self, **{slot: rng.choice(MIRROR[getattr(self, slot)])})
+        return replace(self, **{slot: rng.choice(_CONFUSED[getattr(self, slot)])})
 
 
-def random_meaning(rng: random.Random) -> Claims:
-    """Draw a meaning with one or two slots said beside the category.
+def random_claims(rng: random.Random) -> Claims:
+    """Draw claims with one or two slots beside the category.
 
     Args:
-        rng: source of chance.
-
-    Returns:
-        A meaning.
+        rng: Source of chance.
     """
-    names = list(CATEGORIES)
+    names = list(_NOUNS)
     pick = rng.choice
-    category = pick(names[:13]) if rng.random() < 0.7 else pick(names)
+    category = pick(_COMMON) if rng.random() < 0.7 else pick(names)
     modality = pick((None, None, "sar", "optical"))
-    kind = rng.choices(("side", "extreme", "relation", "plain"), (0.4, 0.25, 0.27, 0.08))[0]
-    size = pick((*SIZES, None, None, None, None)) if kind in ("side", "relation", "plain") else None
-    colour = pick(list(COLOURS)) if rng.random() < 0.12 else None
-    relation = pick(list(RELATIONS)) if kind == "relation" else None
+    kind = rng.choices(("place", "superlative", "relation", "plain"), (0.4, 0.25, 0.27, 0.08))[0]
+    size = pick((*SIZES, None, None, None, None)) if kind != "superlative" else None
+    colour = pick(COLOURS) if rng.random() < 0.12 else None
+    relation = pick(list(_RELATIONS)) if kind == "relation" else None
     return Claims(
         category,
         modality,
-        side=pick(list(SIDES)) if kind == "side" else None,
-        extreme=pick(list(EXTREMES)) if kind == "extreme" else None,
+        place=pick(list(_PLACES)) if kind == "place" else None,
+        superlative=pick(list(_SUPERLATIVES)) if kind == "superlative" else None,
         relation=relation,
-        other=pick(names) if relation else None,
+        reference=pick(names) if relation else None,
         size=size,
         colour=colour,
     )
 
 
-def wording(meaning: Claims, rng: random.Random) -> str:
-    """Say a meaning in one of the training wordings.
+def wording(claims: Claims, rng: random.Random) -> str:
+    """Say claims in one of the training wordings.
 
-    The same state of `rng` gives the same choices, so two meanings that differ in one slot come out as near as words
-    allow.
+    The same state of `rng` gives the same choices, so the wordings of claims that differ in one slot are as near as
+    words allow.
 
     Args:
-        meaning: what to say.
-        rng: source of chance.
+        claims: What to say.
+        rng: Source of chance.
 
     Returns:
-        An expression free of `RESERVED` words.
+        An expression without `RESERVED` words.
     """
-    dice = [
-        rng.random() for _ in range(16)
-    ]  # one for each choice, so that a slot's value never shifts the choices after it
+    dice = [rng.random() for _ in range(16)]  # one per choice, so that a slot's value never shifts the later choices
 
     def choose(options: tuple[str, ...], i: int) -> str:
-        # Squaring favours the first wordings, which are the ones that people and data sets use most.
+        # The exponent favours the first wordings, which people and data sets use most.
         return options[int(dice[i] ** 1.5 * len(options))]
 
-    noun = choose(CATEGORIES[meaning.category], 0)
-    after: list[str] = []
+    noun = choose(_NOUNS[claims.category], 0)
+    image = choose(_IMAGE, 1)
     before: list[str] = []
-    image = choose(IMAGE, 1)
-    if meaning.extreme:
-        words = choose(EXTREMES[meaning.extreme], 2)
-        edge = meaning.extreme in ("left", "right", "top", "bottom")
-        if edge and dice[3] < 0.45:
-            place = choose(SIDES[meaning.extreme], 4)
-            after.append(
-                choose(
-                    (
-                        f"closest to the {place} of the {image}" if place in SIDES else f"closest to the {place} edge",
-                        f"nearest the {place} edge",
-                        f"nearest to the {place} edge of the {image}",
-                        f"furthest to the {place}" if place in SIDES else f"furthest to the {place} side",
-                        f"that is closest to the {place} border",
-                    ),
-                    5,
-                )
+    after: list[str] = []
+    if claims.superlative:
+        words = choose(_SUPERLATIVES[claims.superlative], 2)
+        if claims.superlative in SIDES and dice[3] < 0.45:
+            cell = (claims.superlative, None) if claims.superlative in ("left", "right") else (None, claims.superlative)
+            side = choose(_PLACES[cell], 4)
+            options = (
+                f"closest to the {side} of the {image}" if side in SIDES else f"closest to the {side} edge",
+                f"nearest the {side} edge",
+                f"nearest to the {side} edge of the {image}",
+                f"furthest to the {side}" if side in SIDES else f"furthest to the {side} side",
+                f"that is closest to the {side} border",
             )
-        elif dice[3] > 0.9 and not meaning.modality:
+            after.append(choose(options, 5))
+        elif dice[3] > 0.9 and not claims.modality:
             after.append(f"that is the {words}")
         else:
             before.append(words)
-    if meaning.size:
-        before.append(choose(SIZES[meaning.size], 6))
-    if meaning.colour:
-        before.append(choose(COLOURS[meaning.colour], 7))
-    if meaning.modality:
-        name = choose(MODALITIES[meaning.modality], 8)
+    if claims.size:
+        before.append(choose(_SIZES[claims.size], 6))
+    if claims.colour:
+        before.append(choose(_COLOURS[claims.colour], 7))
+    if claims.modality:
+        name = choose(_MODALITIES[claims.modality], 8)
         if dice[9] < 0.75:
             before.append(name)
         elif dice[9] < 0.9:
             after.append(f"in the {name} {image}")
         else:
-            after.append(f"seen by {'radar' if meaning.modality == 'sar' else 'an optical camera'}")
-    if meaning.side:
-        place = choose(SIDES[meaning.side], 10)
-        corner = " " in meaning.side
-        part = ("corner", "part", "area", "region") if corner else ("part", "side", "area", "region")
-        noun_like = place in (
-            "middle",
-            "center",
-            "centre",
-            "top",
-            "bottom",
-            "northwest",
-            "northeast",
-            "southwest",
-            "southeast",
-        )
-        options = (
-            f"at the {place} of the {image}"
-            if noun_like and not corner
-            else f"in the {place} {choose(part, 11)} of the {image}",
-            f"in the {place} {choose(part, 11)}",
-            f"on the {place}"
-            if noun_like or corner or place in ("left", "right")
-            else f"in the {place} {choose(part, 11)}",
-            f"at {place}" if corner else f"near the {place} of the {image}" if noun_like else f"near the {place} edge",
-            f"that lies in the {place} {choose(part, 11)} of the {image}",
-        )
-        after.insert(0, choose(options, 12))
-    if meaning.relation and meaning.other:
-        other = choose(CATEGORIES[meaning.other], 13)
-        link = choose(RELATIONS[meaning.relation], 14)
+            after.append(f"seen by {'radar' if claims.modality == 'sar' else 'an optical camera'}")
+    if claims.place:
+        after.insert(0, choose(_place_phrases(claims.place, choose(_PLACES[claims.place], 10), image, dice[11]), 12))
+    if claims.relation and claims.reference:
+        other = choose(_NOUNS[claims.reference], 13)
+        link = choose(_RELATIONS[claims.relation], 14)
         after.insert(0, f"{'that is ' if dice[9] > 0.85 else ''}{link} {'a' if dice[11] > 0.85 else 'the'} {other}")
-    return compose(FRAMES[int(dice[15] * len(FRAMES))], [*before, noun, *after])
+    return compose(_FRAMES[int(dice[15] * len(_FRAMES))], [*before, noun, *after])
 
 
-def held_out_wording(meaning: Claims, rng: random.Random) -> str | None:
-    """Say a meaning with at least one `RESERVED` word.
+def _place_phrases(place: Place, word: str, image: str, dice: float) -> tuple[str, ...]:
+    """Return the phrases for a place, with a word for it and a word for the image."""
+    corner = None not in place and place != MIDDLE
+    is_noun = word in ("middle", "center", "centre", "top", "bottom") or word in {
+        WIND[row] + WIND[column] for row in UPPER_LOWER for column in ("left", "right")
+    }
+    parts = ("corner" if corner else "part", "part" if corner else "side", "area", "region")
+    part = f"{word} {parts[int(dice**1.5 * len(parts))]}"
+    near = f"at {word}" if corner else f"near the {word} of the {image}" if is_noun else f"near the {word} edge"
+    return (
+        f"at the {word} of the {image}" if is_noun and not corner else f"in the {part} of the {image}",
+        f"in the {part}",
+        f"on the {word}" if is_noun or corner or word in ("left", "right") else f"in the {part}",
+        near,
+        f"that lies in the {part} of the {image}",
+    )
+
+
+def held_out_wording(claims: Claims, rng: random.Random) -> str | None:
+    """Say claims with at least one `RESERVED` word.
 
     Args:
-        meaning: what to say.
-        rng: source of chance.
+        claims: What to say.
+        rng: Source of chance.
 
     Returns:
-        An expression, or None where no reserved word fits the meaning.
+        An expression, or None where no reserved word fits the claims.
     """
-    noun = HELD_OUT_CATEGORIES.get(meaning.category, meaning.category)
+    noun = CATEGORIES[claims.category].reserved or _NOUNS[claims.category][0]
+    reference = _NOUNS[claims.reference][0] if claims.reference else ""
     before: list[str] = []
     after: list[str] = []
-    if meaning.extreme:
-        before.append(HELD_OUT_EXTREMES.get(meaning.extreme, EXTREMES[meaning.extreme][0]))
-    if meaning.size:
-        before.append(HELD_OUT_SIZES[meaning.size])
-    if meaning.colour:
-        before.append(meaning.colour)
-    if meaning.modality:
-        before.append(HELD_OUT_MODALITIES.get(meaning.modality, "optical"))
-    if meaning.relation:
-        if meaning.relation in ("left", "right"):
-            after.append(f"on the {meaning.relation}-hand side of the {meaning.other}")
-        elif meaning.relation == "bottom":
-            after.append(f"beneath the {meaning.other}")
+    if claims.superlative:
+        before.append(_HELD_OUT_SUPERLATIVES.get(claims.superlative, _SUPERLATIVES[claims.superlative][0]))
+    if claims.size:
+        before.append(RESERVED_SIZES[claims.size])
+    if claims.colour:
+        before.append(claims.colour)
+    if claims.modality:
+        before.append("radar-imaged" if claims.modality == "sar" else "optical")
+    if claims.relation in ("left", "right"):
+        after.append(f"on the {claims.relation}-hand side of the {reference}")
+    elif claims.relation == "bottom":
+        after.append(f"beneath the {reference}")
+    elif claims.relation:
+        after.append(f"situated {_RELATIONS[claims.relation][0]} the {reference}")
+    if claims.place:
+        column, row = claims.place
+        if claims.place == MIDDLE:
+            place = "central"
+        elif column and row:
+            place = f"{UPPER_LOWER[row]} {_HELD_OUT_SIDES[column]}"
         else:
-            after.append(f"situated {RELATIONS[meaning.relation][0]} the {meaning.other}")
-    if meaning.side:
-        place = HELD_OUT_SIDES[meaning.side]
-        forms = (
+            place = _HELD_OUT_SIDES[column or row or ""]
+        phrases = (
             f"in the {place} portion of the frame",
             f"situated in the {place} part",
             f"towards the {place} side of the picture",
         )
-        after.append(rng.choice(forms))
-    text = compose(rng.choice(HELD_OUT_FRAMES), [*before, noun, *after])
-    return text if RESERVED.search(text) and "center" != meaning.extreme else None
+        after.append(rng.choice(phrases))
+    text = compose(rng.choice(_HELD_OUT_FRAMES), [*before, noun, *after])
+    return text if RESERVED.search(text) and claims.superlative != "middle" else None
 
 
-def canonical(meaning: Claims) -> str:
-    """The plainest wording, the one data sets use.
+def canonical(claims: Claims) -> str:
+    """Say claims in the plainest wording, that of the data sets.
 
     Args:
-        meaning: what to say.
+        claims: What to say.
 
     Returns:
         An expression such as "the small SAR ship in the upper left corner of the image".
     """
-    before = [EXTREMES[meaning.extreme][0]] if meaning.extreme else []
-    before += [w for w in (meaning.size, meaning.colour) if w]
-    before += [MODALITIES[meaning.modality][0]] if meaning.modality else []
+    before = [_SUPERLATIVES[claims.superlative][0]] if claims.superlative else []
+    before += [w for w in (claims.size, claims.colour) if w]
+    before += [_MODALITIES[claims.modality][0]] if claims.modality else []
     after = []
-    if meaning.relation:
-        after.append(f"{RELATIONS[meaning.relation][0]} the {meaning.other}")
-    if meaning.side == "center":
-        after.append("in the middle of the image")
-    elif meaning.side in ("left", "right"):
-        after.append(f"on the {meaning.side} side of the image")
-    elif meaning.side in ("top", "bottom"):
-        after.append(f"at the {meaning.side} of the image")
-    elif meaning.side:
-        after.append(f"in the {SIDES[meaning.side][1]} corner of the image")
-    return compose("the {x}", [*before, meaning.category, *after])
+    if claims.relation and claims.reference:
+        after.append(f"{_RELATIONS[claims.relation][0]} the {_NOUNS[claims.reference][0]}")
+    if claims.place:
+        after.append(f"{CELLS[claims.place]} of the image")
+    return compose("the {x}", [*before, _NOUNS[claims.category][0], *after])
 
 
 def compose(frame: str, parts: list[str]) -> str:
-    """Join parts in a frame and put "a" or "an" right.
+    """Join parts in a frame, with "a" or "an" as the next word wants.
 
     Args:
-        frame: a text with one `{x}`.
-        parts: words and phrases in order.
-
-    Returns:
-        The expression.
+        frame: A text with one `{x}`.
+        parts: Words and phrases in order.
     """
     text = frame.format(x=" ".join(parts))
     return re.sub(r"\b([Aa])(?= [aeio])", r"\1n", text)

@@ -1,15 +1,24 @@
 """Saying a referring expression in other words: text augmentation that keeps every claim.
 
-`reword` reads the caption with `parse` and builds a new expression from the claims. Some words of
-English are left out on purpose, so that a test with expressions worded otherwise than in training stays possible
-(`benchmarks/reworded.py` uses them).
+`reword` parses the expression and builds a new one from its claims. It uses no word of `vocabulary.RESERVED`, so that
+`benchmarks/reworded.py` can test a model with words that training did not hold.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from optisar_yolo.language.parser import NOUNS, Meaning, agree, parse
+from optisar_yolo.language.edit import agree
+from optisar_yolo.language.parser import ParsedExpression, parse
+from optisar_yolo.language.vocabulary import (
+    IMAGE_WORDS,
+    MODALITIES,
+    NOUNS,
+    RELATIONS,
+    SIZES,
+    SUPERLATIVES,
+    UPPER_LOWER,
+)
 
 _CORNERS = (
     "in the {d} corner", "at the {d}", "in the {h} area", "in the {d} part", "near the {d} corner", "in the {h} corner",
@@ -21,8 +30,7 @@ _MIDDLES = (
     "in the middle", "in the center", "at the center", "in the central area", "in the middle part", "in the centre",
     "in the central part",
 )  # fmt: skip
-_MOST_BEFORE = {"left": "leftmost", "right": "rightmost", "top": "topmost", "bottom": "bottommost"}
-_MOST_AFTER = {
+_SUPERLATIVES_AFTER = {
     "left": ("furthest to the left", "closest to the left edge", "nearest to the left side", "farthest left"),
     "right": ("furthest to the right", "closest to the right edge", "nearest to the right side", "farthest right"),
     "top": ("closest to the top", "nearest to the top edge", "closest to the upper edge", "furthest to the top"),
@@ -33,12 +41,6 @@ _MOST_AFTER = {
         "furthest to the bottom",
     ),
 }
-_RELATIONS = {
-    "left": ("to the left of", "on the left of", "left of", "on the left side of"),
-    "right": ("to the right of", "on the right of", "right of", "on the right side of"),
-    "top": ("above", "on the upper side of", "further up than"),
-    "bottom": ("below", "on the lower side of", "further down than"),
-}
 _FRAMES_THE = (
     "The {}", "the {}", "Find the {}", "find the {}", "Show me the {}", "Where is the {}", "Look for the {}", "{}",
     "I am looking for the {}", "Please point at the {}", "mark the {}",
@@ -46,85 +48,81 @@ _FRAMES_THE = (
 _FRAMES_A = ("A {}", "There is a {}", "a {}", "there is a {}", "Find a {}", "Look for a {}")
 
 
-def _pick(rng: np.random.Generator, of: tuple[str, ...]) -> str:
+def _pick(rng: np.random.Generator, texts: tuple[str, ...]) -> str:
     """Choose one of the texts."""
-    return of[int(rng.integers(len(of)))]
+    return texts[int(rng.integers(len(texts)))]
 
 
-def _say_place(place: tuple[str | None, str | None], rng: np.random.Generator) -> str:
-    """Say a place, without naming the image."""
+def _place(place: tuple[str | None, str | None], rng: np.random.Generator) -> str:
+    """Return the words for a place, without naming the image."""
     column, row = place
     if place == ("middle", "middle"):
         return _pick(rng, _MIDDLES)
     if column and row:
-        vertical = {"top": ("upper", "top"), "bottom": ("lower", "bottom")}[row][int(rng.integers(2))]
+        vertical = _pick(rng, (UPPER_LOWER[row], row))
         return _pick(rng, _CORNERS).format(d=f"{vertical} {column}", h=f"{vertical}-{column}")
     if column:
         return _pick(rng, _SIDES).format(d=column)
-    said = _pick(rng, _ENDS)
-    if said.endswith(("part", "area", "side")):
-        return said.format(d={"top": "upper", "bottom": "lower"}[row or ""])
-    return said.format(d=row)
+    phrase = _pick(rng, _ENDS)
+    return phrase.format(d=UPPER_LOWER[row or ""] if phrase.endswith(("part", "area", "side")) else row)
 
 
-def _frames(said: Meaning) -> tuple[str, ...]:
-    """Return the expression frames that fit: one object is pointed at wherever the claims single it out."""
-    if said.extreme or said.relation or (said.definite and not said.place):
+def _frames(query: ParsedExpression) -> tuple[str, ...]:
+    """Return the frames that fit: "the" wherever the claims single the object out."""
+    if query.superlative or query.relation or (query.definite and not query.place):
         return _FRAMES_THE
-    return _FRAMES_THE + _FRAMES_A if said.place else _FRAMES_A
+    return _FRAMES_THE + _FRAMES_A if query.place else _FRAMES_A
 
 
-def _where(said: Meaning, rng: np.random.Generator) -> tuple[list[str], list[str]]:
-    """Say extreme, size and place; return the words before and after the noun."""
+def _where(query: ParsedExpression, rng: np.random.Generator) -> tuple[list[str], list[str]]:
+    """Return the words for superlative, size and place, before and after the noun."""
     before: list[str] = []
     after: list[str] = []
-    if said.extreme in ("largest", "smallest"):
-        before.append(_pick(rng, ("largest", "biggest")) if said.extreme == "largest" else "smallest")
-    elif said.extreme and rng.random() < 0.4:
-        before.append(_MOST_BEFORE[said.extreme])
-    elif said.extreme:
-        after.append(_pick(rng, _MOST_AFTER[said.extreme]))
-    if said.size:
-        before.append(_pick(rng, ("big", "large") if said.size == "big" else ("small", "little")))
-    if said.place:
-        column, row = said.place
-        if column in ("left", "right") and row and said.definite and rng.random() < 0.1:
-            before.insert(0, f"{_pick(rng, ('upper', 'top') if row == 'top' else ('lower', 'bottom'))} {column}")
+    if query.superlative in ("largest", "smallest") or (query.superlative and rng.random() < 0.4):
+        before.append(_pick(rng, SUPERLATIVES[query.superlative]))
+    elif query.superlative:
+        after.append(_pick(rng, _SUPERLATIVES_AFTER[query.superlative]))
+    if query.size:
+        before.append(_pick(rng, SIZES[query.size][:2]))
+    if query.place:
+        column, row = query.place
+        if column in ("left", "right") and row and query.definite and rng.random() < 0.1:
+            before.insert(0, f"{_pick(rng, (UPPER_LOWER[row], row))} {column}")
         else:
-            after.append(_say_place(said.place, rng))
+            after.append(_place(query.place, rng))
     return before, after
 
 
-def reword(caption: str, rng: np.random.Generator) -> str:
-    """Say a caption's claims in other words, for text augmentation.
+def reword(text: str, rng: np.random.Generator) -> str:
+    """Say an expression's claims in other words, for text augmentation.
 
     Args:
-        caption: An English expression.
+        text: An English expression.
         rng: Source of the choices.
 
     Returns:
-        An expression with the same claims (`parse` reads the same from both, but for the article); the caption
-        unchanged where some part of it was not understood.
+        An expression with the same claims (`parse` reads the same from both, except for the article); the expression
+        unchanged where a part of it was not understood.
     """
-    said = parse(caption)
-    if said.category is None or not NOUNS[said.category] or said.rest or said.relation == "other":
-        return caption
-    if said.reference and not NOUNS[said.reference]:
-        return caption
-    before, after = _where(said, rng)
-    image = _pick(rng, ("image", "image", "picture", "scene", "photo"))
-    modality = {"sar": ("SAR", "radar"), "optical": ("optical",)}.get(said.modality or "", ())
-    if said.relation and said.reference:
-        reference = _pick(rng, (said.reference, *NOUNS[said.reference]))
-        after.append(f"{_pick(rng, _RELATIONS[said.relation])} the {reference}")
+    query = parse(text)
+    if query.category is None or not NOUNS[query.category] or query.rest or query.relation == "other":
+        return text
+    if query.reference and not NOUNS[query.reference]:
+        return text
+    before, after = _where(query, rng)
+    image = _pick(rng, (IMAGE_WORDS[0], *IMAGE_WORDS))
+    modality = MODALITIES.get(query.modality or "", ())
+    if query.relation and query.reference:
+        reference = _pick(rng, (query.reference, *NOUNS[query.reference]))
+        after.append(f"{_pick(rng, RELATIONS[query.relation])} the {reference}")
         image = ""  # "of the image" behind a reference would belong to the reference
     late = bool(image) and rng.random() < 0.3
     if modality and not late:
         before.append(modality[0])
     if image and modality and late:
-        after.append(f"{'of' if said.place and after else 'in'} the {_pick(rng, modality)} {image}")
+        after.append(f"{'of' if query.place and after else 'in'} the {_pick(rng, modality)} {image}")
     elif image and after and rng.random() < 0.5:
         after.append(f"of the {image}")
     # The data sets' own noun stays the likeliest.
-    noun = _pick(rng, (said.category, said.category, *NOUNS[said.category]))
-    return agree(_pick(rng, _frames(said)).format(" ".join([*before, noun, *after])))
+    noun = _pick(rng, (query.category, query.category, *NOUNS[query.category]))
+    return agree(_pick(rng, _frames(query)).format(" ".join([*before, noun, *after])))

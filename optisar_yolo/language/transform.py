@@ -1,9 +1,9 @@
-"""Rewriting a caption together with its image: mirrors, half turns and quarter turns.
+"""Transforming an expression together with its image: mirrors, half turns and quarter turns.
 
 A mirror exchanges single words ("upper left" becomes "upper right"). A quarter turn exchanges the axes, so it rewrites
-phrases: "above" becomes "to the left of", "on the left side" becomes "on the lower side". Every phrase has one partner,
-and a quarter turn is refused (None) where a direction stands in a phrase without a partner, or where turning back would
-not give the same expression again. All public names can be imported from `optisar_yolo.language`.
+phrases: "above" becomes "to the left of", "on the left side" becomes "on the lower side". Every phrase has one partner.
+A quarter turn returns None where a direction is part of a phrase without a partner, and where turning back would not
+give the same expression again.
 """
 
 from __future__ import annotations
@@ -11,18 +11,31 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from optisar_yolo.language.parser import ATTRIBUTES, NOT_IMAGE, NOUN_WORDS, OF_IMAGE, clean, dress, put
+from optisar_yolo.language.edit import clean, dress, put
+from optisar_yolo.language.vocabulary import (
+    ATTRIBUTES,
+    MIRROR_X,
+    MIRROR_Y,
+    NOT_IMAGE,
+    NOUN_WORDS,
+    OF_IMAGE,
+    SIDE_OF,
+    SIDES,
+    UP_DOWN,
+    UPPER_LOWER,
+    WIND,
+)
 
-# Directions that are none: "right angle", "left the harbor", "right next to".
+# "left" and "right" that are no direction: "right angle", "left the harbor", "right next to".
 _NO_DIRECTION = (
     r"right[- ]angle[ds]?"
     r"|(?<!the )(?<!furthest )(?<!farthest )right (?:next to|beside|above|below|behind|before|away|now)"
     r"|(?:has|have|had|having) left|(?<!the )left (?:the|a|an|behind|over)"
 )
 IDIOM = re.compile(rf"\b(?:{_NO_DIRECTION})\b", re.IGNORECASE)
-# What a mirror changes in a way no word exchange can say (one mirror only; two make a rotation and keep it).
+# One mirror changes these, and exchanging words cannot express it. Two mirrors are a rotation, which keeps them.
 _CHIRAL = re.compile(r"\b(?:(?:counter|anti)?-?clockwise|[a-z][- ]shaped?)\b", re.IGNORECASE)
-# A hand or a turn is not a side of the image, and the clock has no word for its mirror image.
+# Turns and hands are no side of the image; mirrored rows and hours of the clock have no words.
 _FIXED = re.compile(
     r"\b(?:(?:left|right)[- ](?:handed|turn\w*)|o'?clock"
     r"|(?:first|second|third|fourth|fifth|sixth|last) (?:row|column|line)s?)\b",
@@ -33,17 +46,10 @@ _UNSAFE_VERTICAL = re.compile(
     r"|(?<!further )(?<!farther )(?<!facing )(?<!pointing )(?<!heading )(?:up|down))\b",
     re.IGNORECASE,
 )
-_PAIRS_H = [("left", "right"), ("leftmost", "rightmost"), ("leftward", "rightward"), ("leftwards", "rightwards")]
-_PAIRS_V = [
-    ("top", "bottom"), ("topmost", "bottommost"), ("upper", "lower"), ("uppermost", "lowermost"), ("up", "down"),
-    ("upward", "downward"), ("upwards", "downwards"), ("above", "below"), ("highest", "lowest"),
-]  # fmt: skip
-_MIRROR_H = {a: b for p in _PAIRS_H for a, b in (p, p[::-1])}
-_MIRROR_V = {a: b for p in _PAIRS_V for a, b in (p, p[::-1])}
 _SUFFIX = r"(?:ern|wards?|erly|ernmost|most)?"
 _COMPASS = re.compile(rf"(north|south)?(-?)(east|west)?({_SUFFIX})")
 _MIRRORED = re.compile(
-    rf"(?<![a-z])(?:{'|'.join({**_MIRROR_H, **_MIRROR_V})}|(?:(?:north|south)(?:east|west)?|east|west){_SUFFIX})"
+    rf"(?<![a-z])(?:{'|'.join(MIRROR_X | MIRROR_Y)}|(?:(?:north|south)(?:east|west)?|east|west){_SUFFIX})"
     r"(?![a-z])",
     re.IGNORECASE,
 )
@@ -51,15 +57,9 @@ _MIRRORED = re.compile(
 # Where each side of the image goes in one quarter turn counter-clockwise, and back.
 _TURN = {"left": "bottom", "bottom": "right", "right": "top", "top": "left"}
 _BACK = {b: a for a, b in _TURN.items()}
-_WIND = {"top": "north", "bottom": "south", "left": "west", "right": "east"}
-_SIDE_OF = {"upper": "top", "lower": "bottom", "up": "top", "down": "bottom", "above": "top", "below": "bottom"}
-_SIDE_OF |= {w: side for side, w in _WIND.items()}
-# What English says for top and bottom in each kind of phrase; left and right stay themselves.
-_ATTRIBUTE = {"top": "upper", "bottom": "lower"}
-_MOVE = {"top": "up", "bottom": "down"}
-_SIDES = "left|right|top|bottom"
+_SIDES = "|".join(SIDES)
 _CORNER = "".join(rf"(?<!{word}[ -])" for word in ("upper", "lower", "top", "bottom"))
-# The one kind of phrase where left and right have two spellings: turned back, both are "to the left of".
+# "on the left of" and "to the left of" mean the same; turning back gives the second one.
 _BESIDE = rf"(?:(?:to|on|at|in) the )?{_CORNER}(?<!far )(?P<{{}}>left|right) of{NOT_IMAGE}"
 _PHRASES = re.compile(
     rf"\b(?:{_BESIDE.format('beside')}"
@@ -82,7 +82,7 @@ _PHRASES = re.compile(
     r")\b",
     re.IGNORECASE,
 )
-# Words without a preposition or an article among them: the thing alone.
+# A noun with its attributes: no preposition and no article among the words.
 _PLAIN_WORD = r"(?!(?:of|in|on|at|to|near|and|or|that|with|is|by|from|than|the|a|an|closest)\b)[\w-]+"
 _THING = rf"(?P<thing>{_PLAIN_WORD}(?: {_PLAIN_WORD})*)"
 _HEAD = r"(?P<head>(?:\w+ ){0,4}?the )"
@@ -91,12 +91,12 @@ _CLOSEST = re.compile(rf"{_HEAD}{_THING} closest to the (?P<side>top|bottom) of 
 
 
 def _mirror(word: str, horizontal: bool, vertical: bool) -> str:
-    """Return one word as it reads after the mirror."""
+    """Return one word after a mirror."""
     new = word.lower()
     if horizontal:
-        new = _MIRROR_H.get(new, new)
+        new = MIRROR_X.get(new, new)
     if vertical:
-        new = _MIRROR_V.get(new, new)
+        new = MIRROR_Y.get(new, new)
     found = _COMPASS.fullmatch(new)
     if found and (found[1] or found[3]):
         north, east = found[1] or "", found[3] or ""
@@ -107,19 +107,19 @@ def _mirror(word: str, horizontal: bool, vertical: bool) -> str:
 
 
 @lru_cache(maxsize=1 << 17)
-def flip(caption: str, horizontal: bool = False, vertical: bool = False) -> str | None:
-    """Rewrite a caption so that it stays true when the image is mirrored.
+def flip(text: str, horizontal: bool = False, vertical: bool = False) -> str | None:
+    """Rewrite an expression so that it stays true when the image is mirrored.
 
     Args:
-        caption: An English expression, true of the image as it is.
+        text: An English expression, true of the image as it is.
         horizontal: The image is mirrored left to right.
         vertical: The image is mirrored top to bottom; with `horizontal` this is a turn by 180°.
 
     Returns:
-        The rewritten caption (unchanged where it holds no direction), or None when rewriting cannot keep it true
+        The rewritten expression (unchanged where it holds no direction), or None when rewriting cannot keep it true
         ("clockwise", "L-shaped", "right next to", "over the road").
     """
-    text = clean(caption)
+    text = clean(text)
     if (horizontal or vertical) and _FIXED.search(text):
         return None
     if horizontal and IDIOM.search(text):
@@ -137,37 +137,37 @@ def flip(caption: str, horizontal: bool = False, vertical: bool = False) -> str 
     return done
 
 
-def rotate180(caption: str) -> str | None:
-    """Rewrite a caption so that it stays true when the image is turned by 180°: both mirrors, one after the other.
+def rotate180(text: str) -> str | None:
+    """Rewrite an expression so that it stays true when the image is turned by 180°, which is both mirrors.
 
     Args:
-        caption: An English expression, true of the image as it is.
+        text: An English expression, true of the image as it is.
 
     Returns:
-        The rewritten caption, or None when rewriting cannot keep it true.
+        The rewritten expression, or None when rewriting cannot keep it true.
     """
-    return flip(caption, True, True)
+    return flip(text, True, True)
 
 
 @lru_cache(maxsize=1 << 15)
-def rotate90(caption: str, turns: int = 1) -> str | None:
-    """Rewrite a caption so that it stays true when the image is turned by quarter turns.
+def rotate90(text: str, turns: int = 1) -> str | None:
+    """Rewrite an expression so that it stays true when the image is turned by quarter turns.
 
     A corner stays a corner ("upper left" becomes "lower left"), a side a side ("on the left side" becomes "on the lower
     side", "at the top" becomes "at the left"), "above" becomes "to the left of", "The leftmost ship" becomes "The ship
     closest to the bottom of the image".
 
     Args:
-        caption: An English expression, true of the image as it is.
+        text: An English expression, true of the image as it is.
         turns: Number of quarter turns counter-clockwise, as in `numpy.rot90` of an [H, W, C] array: the top of the
             image becomes its left side. Negative numbers turn clockwise.
 
     Returns:
-        The rewritten caption (unchanged where it holds no direction), or None when rewriting cannot keep it true.
+        The rewritten expression (unchanged where it holds no direction), or None when rewriting cannot keep it true.
         Turning back gives the same expression again, but for "on the left of the bridge", which comes back as "to the
         left of the bridge".
     """
-    text = clean(caption)
+    text = clean(text)
     turns %= 4
     if turns == 0:
         return text
@@ -209,9 +209,9 @@ def _turned(found: re.Match[str], turn: dict[str, str]) -> str | None:
     if group == "unread":
         return None
     if group == "h":
-        # The corner's side becomes its row and the other way round; "top left" keeps saying top, "upper left" upper.
-        row, side = turn[found["h"].lower()], turn[_SIDE_OF.get(found["v"].lower(), found["v"].lower())]
-        row = row if found["v"].lower() in _SIDES.split("|") else _ATTRIBUTE[row]
+        # Row and column exchange their places. "top left" gives "top" or "bottom", "upper left" "upper" or "lower".
+        row, side = turn[found["h"].lower()], turn[SIDE_OF[found["v"].lower()]]
+        row = row if found["v"].lower() in SIDES else UPPER_LOWER[row]
         return dress(f"{row}{found['gap']}{side}", found[0])
     word = found[group].lower()
     if group == "wind":
@@ -220,16 +220,16 @@ def _turned(found: re.Match[str], turn: dict[str, str]) -> str | None:
         return dress(found[0].lower().replace(word, {"horizontal": "vertical"}.get(word, "horizontal")), found[0])
     if group == "far":
         side = turn[word.rsplit(" ", 1)[1]]
-        return dress(f"at the very {side}" if side in _ATTRIBUTE else f"on the far {side}", found[0])
-    side = turn[_SIDE_OF.get(word, word)]
+        return dress(f"at the very {side}" if side in UPPER_LOWER else f"on the far {side}", found[0])
+    side = turn[SIDE_OF[word]]
     if group == "beside":
         return dress({"top": "above", "bottom": "below"}[side], found[0])
     if group == "above":
         return dress(f"to the {side} of", found[0])
     if group in ("part", "attribute"):
-        side = _ATTRIBUTE.get(side, side)
+        side = UPPER_LOWER.get(side, side)
     elif group in ("move", "ward"):
-        side = _MOVE.get(side, side)
+        side = UP_DOWN.get(side, side)
     start = found.start(group) - found.start()
     return found[0][:start] + dress(side, found[group]) + found[0][start + len(word) :]
 
@@ -239,6 +239,6 @@ def _wind(word: str, turn: dict[str, str]) -> str | None:
     parts = _COMPASS.fullmatch(word.lower())
     if not parts or not (parts[1] or parts[3]):
         return None
-    winds = [_WIND[turn[_SIDE_OF[w]]] for w in (parts[1], parts[3]) if w]
+    winds = [WIND[turn[SIDE_OF[w]]] for w in (parts[1], parts[3]) if w]
     winds.sort(key=("north", "south", "east", "west").index)
     return dress(parts[2].join(winds) + parts[4], word)

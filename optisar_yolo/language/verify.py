@@ -1,9 +1,11 @@
-"""Words against boxes: is an expression true of an object, and which expressions single it out.
+"""Truth of expressions: is an expression true of a labelled object, and of which objects of an image?
 
-The rules are those of the released OptSAR-RSVG expressions, inferred from them: a place is a cell of a 3 x 3 grid of
-box centres; an extreme stands out by 5 % of the image's side, or by a factor of 1.35 in area; "big" is more than 6 %
-and "small" less than 0.4 % of the image's area; "to the right of" means that the offset between centres, relative to
-the image's sides, is at least 12 % and the offset across at most 62 % of it.
+The rules are those of the released OptSAR-RSVG expressions, inferred from them. A place is a cell of a 3 x 3 grid of
+box centres. A superlative stands out by 5 % of the image's side, or by a factor of 1.35 in area. "Big" is more than 6 %
+and "small" less than 0.4 % of the image's area. "To the right of" means that the offset between centres, relative to
+the image's sides, is at least 12 % and that the offset across is at most 62 % of it.
+
+Truth has three values: True, False, and None where the boxes cannot tell (colours, close calls).
 """
 
 from __future__ import annotations
@@ -13,25 +15,25 @@ from functools import cached_property
 
 import numpy as np
 
-from optisar_yolo.language.parser import CELLS, EXTREME_WORDS, FRAMES, RELATION_WORDS, Meaning, agree, noun_of, parse
+from optisar_yolo.language.parser import ParsedExpression, noun_of, parse
 
 BIG, SMALL = 0.06, 0.004  # shares of the image's area
 NOT_BIG, NOT_SMALL = 0.02, 0.09  # from here on the word is false; DIOR-RSVG's "small" goes up to this
-EXTREME_MARGIN, AREA_RATIO = 0.05, 1.35  # what `describe` asks for
-EXTREME_TRUE, AREA_TRUE = 0.03, 1.2  # from here on an extreme counts as seen; a smaller lead or lag gives no verdict
+# A superlative is true from this lead on, as a share of the side or a factor of area. A smaller lead or lag is open.
+SUPERLATIVE_TRUE, AREA_TRUE = 0.03, 1.2
 BLUR = 0.04  # a centre this close beyond a cell's border is neither in nor out
 ALONG, ACROSS = 0.12, 0.62
+OFFSET_FALSE = 0.03  # a relation is false from this offset on to the other side
 SECTOR = 0.41  # "upper left of": the smaller offset is at least tan(22.5 degrees) of the larger one
-MODALITY_WORD, SIZE_WORD = 0.7, 0.45  # shares of the released expressions that carry the word
 _BANDS = {"left": (0.0, 1 / 3), "middle": (1 / 3, 2 / 3), "right": (2 / 3, 1.0)}
 _BANDS |= {"top": _BANDS["left"], "bottom": _BANDS["right"]}
 
 
-def _all(verdicts: Sequence[bool | None]) -> bool | None:
-    """Three-valued "and"; no verdict on nothing."""
-    if any(v is False for v in verdicts):
+def _all(truths: Sequence[bool | None]) -> bool | None:
+    """Return the three-valued "and"; None for no values."""
+    if any(v is False for v in truths):
         return False
-    return None if not verdicts or any(v is None for v in verdicts) else True
+    return None if not truths or any(v is None for v in truths) else True
 
 
 def _in_band(x: float, band: str) -> bool | None:
@@ -42,43 +44,41 @@ def _in_band(x: float, band: str) -> bool | None:
     return None if low - BLUR < x < high + BLUR else False
 
 
-def _beyond(margin: float, enough: float) -> bool | None:
-    """Tell a clear lead (True), a clear defeat (False) and a close call (None) apart."""
-    return True if margin >= enough else None if margin > -enough else False
-
-
 class LabelledObjects:
-    """All labelled objects of an image, ready for questions.
+    """The labelled objects of one image.
 
     Args:
         boxes: [N, 4] xyxy in pixels.
-        names: Category names of the objects ("sar ship"); None: all of one category that every caption means.
+        names: Category names of the objects ("sar ship"); None: all are of one category, which every expression means.
         size: (width, height) of the image in pixels.
+
+    Raises:
+        ValueError: The size is not positive, or names and boxes differ in number.
     """
 
     def __init__(self, boxes: np.ndarray, names: Sequence[str] | None, size: tuple[float, float]) -> None:
         array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
         width, height = float(size[0]), float(size[1])
         if width <= 0 or height <= 0:
-            raise ValueError(f"a picture's size must be positive, got {size}")
+            raise ValueError(f"an image's size must be positive, got {size}")
         if names is not None and len(names) != len(array):
             raise ValueError(f"{len(array)} boxes and {len(names)} names; there must be one name per box")
         self.boxes = array
         self.names = tuple(names) if names is not None else ("",) * len(array)
-        self._asked = names is not None
-        # Plain Python numbers: the questions are about few objects each, where arrays would cost more than they save.
+        self._named = names is not None
+        # Plain Python numbers: an image has few objects, for which arrays would cost more than they save.
         self._x: list[float] = ((array[:, 0] + array[:, 2]) / (2 * width)).tolist()
         self._y: list[float] = ((array[:, 1] + array[:, 3]) / (2 * height)).tolist()
         areas = (array[:, 2] - array[:, 0]).clip(0) * (array[:, 3] - array[:, 1]).clip(0) / (width * height)
-        self._area: list[float] = areas.tolist()
+        self.areas: list[float] = areas.tolist()  # shares of the image's area
 
     def __len__(self) -> int:
         """Return the number of objects."""
-        return len(self._x)
+        return len(self.areas)
 
     @cached_property
     def groups(self) -> dict[str, list[int]]:
-        """Objects by category name."""
+        """Indices of the objects by category name."""
         groups: dict[str, list[int]] = {}
         for i, name in enumerate(self.names):
             groups.setdefault(name, []).append(i)
@@ -90,208 +90,149 @@ class LabelledObjects:
         prefix = {n: n.split(" ", 1)[0].lower() for n in self.groups}
         return {n: (noun_of(n), prefix[n] if prefix[n] in ("sar", "optical") else None) for n in self.groups}
 
-    def of_category(self, said: Meaning, caption: str, name: str) -> bool | None:
-        """Tell whether a caption speaks of a category; None: it may."""
-        if not self._asked:
-            return True
-        noun, modality = self._nouns[name]
-        if said.modality and modality and said.modality != modality:
-            return False
-        if said.category == noun:
-            return True
-        if noun.lower() in caption.lower() and not (said.category and noun == said.reference):
-            return None  # named, yet read as part of something else
-        return False if said.category else None
+    def others(self, index: int) -> list[int]:
+        """Return the other objects of an object's category."""
+        return [k for k in self.groups[self.names[index]] if k != index]
 
-    def claims(self, caption: str, index: int) -> dict[str, bool | None]:
-        """Return the verdict on each claim of a caption ("place", "size" …); a category that differs stands alone."""
-        said = parse(caption)
-        claims: dict[str, bool | None] = {"category": self.of_category(said, caption, self.names[index])}
-        if claims["category"] is False:
-            return claims
-        if said.place:
-            claims["place"] = self._at(index, said.place)
-        if said.size:
-            claims["size"] = self._sized(index, said.size)
-        if said.extreme:
-            claims["extreme"] = self._most(index, said.extreme)
-        if said.relation:
-            claims["relation"] = self._related(index, said)
-        if said.rest:
-            claims["rest"] = None
-        if len(claims) == 1:
-            claims["only"] = True if len(self.groups[self.names[index]]) == 1 else None
-        return claims
-
-    def verdict(self, caption: str, index: int) -> bool | None:
-        """Tell whether a caption is true of an object.
+    def of_category(self, query: ParsedExpression, text: str, name: str) -> bool | None:
+        """Tell whether an expression means a category.
 
         Args:
-            caption: An English expression.
-            index: Which object.
+            query: The parsed expression.
+            text: The expression.
+            name: A category name of this image.
+        """
+        if not self._named:
+            return True
+        noun, modality = self._nouns[name]
+        if query.modality and modality and query.modality != modality:
+            return False
+        if query.category == noun:
+            return True
+        if noun.lower() in text.lower() and not (query.category and noun == query.reference):
+            return None  # named, yet read as part of something else
+        return False if query.category else None
+
+    def claims(self, text: str, index: int) -> dict[str, bool | None]:
+        """Return the truth of each claim of an expression for an object.
+
+        The keys are "category", "place", "size", "extreme" (a superlative), "relation", "rest" (words that were not
+        parsed) and "only" (no claim but the category). Where the category is false, it is the only key.
+        """
+        query = parse(text)
+        claims: dict[str, bool | None] = {"category": self.of_category(query, text, self.names[index])}
+        if claims["category"] is False:
+            return claims
+        if query.place:
+            claims["place"] = self.in_place(index, query.place)
+        if query.size:
+            claims["size"] = self._sized(index, query.size)
+        if query.superlative:
+            claims["extreme"] = self._superlative(index, query.superlative)
+        if query.relation:
+            claims["relation"] = self._related(index, query)
+        if query.rest:
+            claims["rest"] = None
+        if len(claims) == 1:
+            claims["only"] = None if self.others(index) else True
+        return claims
+
+    def truth(self, text: str, index: int) -> bool | None:
+        """Tell whether an expression is true of an object.
+
+        Args:
+            text: An English expression.
+            index: Index of the object.
 
         Returns:
-            True or False where all that it claims can be checked, None otherwise. A caption without any claim but the
-            category is True of the only object of that category.
+            True when all claims are true, False when one is false, None otherwise. An expression that claims only the
+            category is True of a unique object of that category.
         """
-        return _all(list(self.claims(caption, index).values()))
+        return _all(list(self.claims(text, index).values()))
 
-    def verdicts(self, caption: str) -> list[bool | None]:
-        """Return `verdict` of every object; categories that the caption does not mean are not looked at one by one."""
-        answers: list[bool | None] = [False] * len(self)
-        said = parse(caption)
+    def truths(self, text: str) -> list[bool | None]:
+        """Return the truth of an expression for every object."""
+        truths: list[bool | None] = [False] * len(self)
+        query = parse(text)
         for name, members in self.groups.items():
-            if self.of_category(said, caption, name) is not False:
+            if self.of_category(query, text, name) is not False:
                 for i in members:
-                    answers[i] = self.verdict(caption, i)
-        return answers
+                    truths[i] = self.truth(text, i)
+        return truths
 
-    def false_of_all(self, caption: str) -> bool:
-        """Tell whether a caption is certainly true of no labelled object."""
-        said = parse(caption)
+    def false_of_all(self, text: str) -> bool:
+        """Tell whether an expression is certainly false of every object."""
+        query = parse(text)
         return all(
-            self.of_category(said, caption, name) is False or all(self.verdict(caption, i) is False for i in members)
+            self.of_category(query, text, name) is False or all(self.truth(text, i) is False for i in members)
             for name, members in self.groups.items()
         )
 
-    def _at(self, i: int, place: tuple[str | None, str | None]) -> bool | None:
+    def singles_out(self, text: str, index: int) -> bool:
+        """Tell whether an expression is true of one object and of no other of its category."""
+        return self.truth(text, index) is True and not any(self.truth(text, k) for k in self.others(index))
+
+    def in_place(self, i: int, place: tuple[str | None, str | None]) -> bool | None:
+        """Tell whether an object's centre lies in a (column, row) of the image."""
         column, row = place
         across = _in_band(self._x[i], column) if column else (_in_band(self._x[i], "middle") or None)
         down = _in_band(self._y[i], row) if row else (_in_band(self._y[i], "middle") or None)
         return _all([across, down])
 
     def _sized(self, i: int, word: str) -> bool | None:
-        area = self._area[i]
+        area = self.areas[i]
         if word == "big":
             return True if area > BIG else None if area > NOT_BIG else False
         return True if area < SMALL else None if area < NOT_SMALL else False
 
-    def _lead(self, i: int, extreme: str) -> float | None:
-        """Return an object's lead over the next of its category, as a share of the side or a factor of area."""
-        others = [k for k in self.groups[self.names[i]] if k != i]
+    def lead(self, i: int, superlative: str) -> float | None:
+        """Return an object's lead over the next of its category, a share of the side or a factor of area.
+
+        None for a unique object.
+        """
+        others = self.others(i)
         if not others:
             return None
-        if extreme in ("largest", "smallest"):
-            mine = max(self._area[i], 1e-12)
-            rest = [max(self._area[k], 1e-12) for k in others]
-            return mine / max(rest) if extreme == "largest" else min(rest) / mine
-        axis = self._x if extreme in ("left", "right") else self._y
+        if superlative in ("largest", "smallest"):
+            mine = max(self.areas[i], 1e-12)
+            rest = [max(self.areas[k], 1e-12) for k in others]
+            return mine / max(rest) if superlative == "largest" else min(rest) / mine
+        axis = self._x if superlative in ("left", "right") else self._y
         rest = [axis[k] for k in others]
-        return min(rest) - axis[i] if extreme in ("left", "top") else axis[i] - max(rest)
+        return min(rest) - axis[i] if superlative in ("left", "top") else axis[i] - max(rest)
 
-    def _most(self, i: int, extreme: str) -> bool | None:
-        lead = self._lead(i, extreme)
+    def _superlative(self, i: int, superlative: str) -> bool | None:
+        lead = self.lead(i, superlative)
         if lead is None:
-            return True  # the only one is the leftmost and the rightmost
-        if extreme in ("largest", "smallest"):
+            return True  # a unique object is the leftmost and the rightmost
+        if superlative in ("largest", "smallest"):
             return True if lead >= AREA_TRUE else None if lead > 1 / AREA_TRUE else False
-        return _beyond(lead, EXTREME_TRUE)
+        return True if lead >= SUPERLATIVE_TRUE else None if lead > -SUPERLATIVE_TRUE else False
 
-    def _related(self, i: int, said: Meaning) -> bool | None:
-        if not self._asked or (said.relation == "other" and not said.offset):
+    def _related(self, i: int, query: ParsedExpression) -> bool | None:
+        if not self._named or (query.relation == "other" and not query.offset):
             return None
-        if said.offset and said.landmark:
-            sure = self.verdicts(said.landmark)
-            refs = [k for k, v in enumerate(sure) if v is not False and k != i]
-            answers = [self._beside(i, k, *(side for side in said.offset if side)) for k in refs]
+        if query.offset and query.landmark:
+            candidates = self.truths(query.landmark)
+            references = [k for k, v in enumerate(candidates) if v is not False and k != i]
+            sides = [side for side in query.offset if side]
         else:
-            refs = [k for n, ks in self.groups.items() if self._nouns[n][0] == said.reference for k in ks if k != i]
-            sure = [True] * len(self)
-            answers = [self._beside(i, k, said.relation or "") for k in refs]
-        if answers and all(v is False for v in answers):
+            candidates = [True] * len(self)
+            references = [k for k, name in enumerate(self.names) if self._nouns[name][0] == query.reference and k != i]
+            sides = [query.relation or ""]
+        truths = [self.beside(i, k, *sides) for k in references]
+        if truths and all(v is False for v in truths):
             return False
-        return answers[0] if len(answers) == 1 and sure[refs[0]] else None
+        return truths[0] if len(truths) == 1 and candidates[references[0]] else None
 
-    def _beside(self, i: int, k: int, *sides: str) -> bool | None:
-        """Tell whether object i lies on one side of object k, or on two of them at once (a diagonal)."""
+    def beside(self, i: int, k: int, *sides: str) -> bool | None:
+        """Tell whether object i lies on one side of object k, or on two sides at once (a diagonal)."""
         dx, dy = self._x[i] - self._x[k], self._y[i] - self._y[k]
         offset = {"left": -dx, "right": dx, "top": -dy, "bottom": dy}
-        if min(offset[side] for side in sides) < -EXTREME_TRUE:
+        if min(offset[side] for side in sides) < -OFFSET_FALSE:
             return False
         near, far = sorted((abs(dx), abs(dy)))
         if len(sides) == 2:
-            return True if far >= ALONG and near >= max(EXTREME_TRUE, SECTOR * far) else None
+            return True if far >= ALONG and near >= max(OFFSET_FALSE, SECTOR * far) else None
         along = offset[sides[0]]
         return True if along == far and far >= ALONG and near <= ACROSS * far else None
-
-    def singles_out(self, caption: str, index: int) -> bool:
-        """Tell whether a caption is true of one object and of no other of its category."""
-        others = (k for k in self.groups[self.names[index]] if k != index)
-        return self.verdict(caption, index) is True and not any(self.verdict(caption, k) for k in others)
-
-    def describe(self, index: int, rng: np.random.Generator) -> list[str]:
-        """Return what `describe` does; asking one scene about many objects saves time."""
-        name = self.names[index]
-        noun, modality = noun_of(name), name.split(" ", 1)[0].lower()
-        word = {"sar": "SAR ", "optical": "optical "}.get(modality, "")
-        others = [k for k in self.groups[name] if k != index]
-
-        def thing(sized: bool = False) -> str:
-            area = self._area[index]
-            measure = "big " if area > BIG else "small " if area < SMALL else ""
-            said = measure if sized and rng.random() < SIZE_WORD else ""
-            return said + (word if rng.random() < MODALITY_WORD else "") + noun
-
-        texts: list[str] = []
-        for place, phrase in CELLS.items():
-            if self._at(index, place) and not any(self._at(k, place) for k in others):
-                frame = FRAMES[int(rng.integers(len(FRAMES)))]
-                texts.append(f"{frame.format(thing(True))} {phrase} of the image")
-                break
-        for extreme, phrase in EXTREME_WORDS.items():
-            lead = self._lead(index, extreme)
-            if lead is not None and lead >= (AREA_RATIO if extreme in ("largest", "smallest") else EXTREME_MARGIN):
-                texts.append(phrase.format(thing()))
-        for other, members in self.groups.items():
-            if len(members) > 1 or noun_of(other) == noun:
-                continue
-            for relation, words in RELATION_WORDS.items():
-                if self._beside(index, members[0], relation) and not any(
-                    self._beside(k, members[0], relation) for k in others
-                ):
-                    texts.append(f"The {thing()} {words} the {noun_of(other)}")
-        if not others:
-            texts.append(f"The {thing(True)}")
-        return [agree(t) for t in texts]
-
-
-def true_of(caption: str, box: np.ndarray, boxes: np.ndarray, size: tuple[float, float]) -> bool | None:
-    """Tell whether a caption is true of a box, its category taken for granted.
-
-    Args:
-        caption: An English expression.
-        box: [4] xyxy in pixels.
-        boxes: [N, 4] xyxy, all objects of the same category, with or without `box` itself.
-        size: (width, height) of the image in pixels.
-
-    Returns:
-        True or False; None where the boxes cannot tell (colours, relations to other objects, close calls).
-    """
-    one = np.asarray(box, dtype=np.float64).reshape(1, 4)
-    all_of_it = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    # The box may be written with other decimals in the label file: the nearest one within a pixel and a half is itself.
-    others = all_of_it
-    if len(all_of_it):
-        gaps = np.abs(all_of_it - one).max(axis=1)
-        nearest = int(gaps.argmin())
-        others = np.delete(all_of_it, nearest, axis=0) if gaps[nearest] < 1.5 else all_of_it
-    return LabelledObjects(np.concatenate([one, others]), None, size).verdict(caption, 0)
-
-
-def describe(
-    index: int, boxes: np.ndarray, names: Sequence[str], size: tuple[float, float], rng: np.random.Generator
-) -> list[str]:
-    """Return expressions that single out one object of an image, from boxes alone.
-
-    Args:
-        index: Which object.
-        boxes: [N, 4] xyxy in pixels, all labelled objects of the image.
-        names: Category names ("optical airplane", "sar ship"), one per box.
-        size: (width, height) of the image in pixels.
-        rng: Source of the wording (frame, modality word, size word).
-
-    Returns:
-        One expression per claim that is true of this object alone, in the order position, extremes, relations, the only
-        one; empty when none is.
-    """
-    return LabelledObjects(boxes, names, size).describe(index, rng)

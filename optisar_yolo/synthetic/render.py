@@ -1,8 +1,8 @@
-"""A procedural grounding data set: rendered optical-like and SAR-like scenes with expressions, drawn on first use.
+"""A procedural grounding data set: rendered optical-like and SAR-like images with expressions.
 
-It lets every part of the project run on images that may be published, and it can add images to training. The
-layout is that of the OptSAR-RSVG release, so the same loader reads it. Every image has its own random state from
-(seed, split, number): the same seed gives the same files, and more images do not change the earlier ones.
+With it every part of the project runs on images that may be published, and it can add images to training. The layout
+is that of the OptSAR-RSVG release. Every image has its own random state from (seed, split, number): the same seed gives
+the same files, and more images do not change the earlier ones.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from ultralytics.utils import TQDM
 
-from optisar_yolo.language import LabelledObjects, parse
-from optisar_yolo.synthetic.optical import SCENES, optical_scene
-from optisar_yolo.synthetic.radar import radar_scene
+from optisar_yolo.language import LabelledObjects, describe, parse
+from optisar_yolo.synthetic.optical import LAYOUTS, render_optical
+from optisar_yolo.synthetic.radar import render_sar
 
 # The categories of OptSAR-RSVG in the order of its release.
 NAMES = (
@@ -34,14 +34,14 @@ _SPLITS = {"train": 0, "val": 1, "test": 2}
 _RADAR_KINDS = (0, 1, 0, 2, 1, 0, 1, 2)  # ships in three of four SAR images
 _KIND_WEIGHTS = {"position": 5.0, "extreme": 3.0, "relation": 3.0, "unique": 1.0}
 _EXPRESSIONS = 5  # at most, per image
-_MIN_SIDE = 5  # pixels; a scene with a smaller object is drawn anew
+_MIN_SIDE = 5  # pixels; an image with a smaller object is rendered anew
 _QUALITY = 93  # JPEG
 
 
 def kind_of(caption: str) -> str:
-    """Return what singles the object out: "extreme", "relation", "position" or "unique"."""
-    said = parse(caption)
-    return "extreme" if said.extreme else "relation" if said.relation else "position" if said.place else "unique"
+    """Return the kind of an expression as annotation files name it: "extreme", "relation", "position" or "unique"."""
+    query = parse(caption)
+    return "extreme" if query.superlative else "relation" if query.relation else "position" if query.place else "unique"
 
 
 def _expressions(
@@ -49,9 +49,9 @@ def _expressions(
 ) -> list[tuple[int, str, str]]:
     """Return (object, expression, kind) for up to `_EXPRESSIONS` objects."""
     out: list[tuple[int, str, str]] = []
-    scene = LabelledObjects(boxes, names, size)
+    objects = LabelledObjects(boxes, names, size)
     for i in rng.permutation(len(names)).tolist():
-        texts = scene.describe(i, rng)
+        texts = describe(objects, i, rng)
         if texts and len(out) < _EXPRESSIONS:
             kinds = [kind_of(t) for t in texts]
             weights = np.array([_KIND_WEIGHTS[k] / kinds.count(k) for k in kinds])
@@ -60,8 +60,8 @@ def _expressions(
     return sorted(out)
 
 
-def draw(seed: int, split: str, number: int, size: tuple[int, int] = (320, 448)) -> dict[str, Any]:
-    """Draw one image of the set.
+def render_image(seed: int, split: str, number: int, size: tuple[int, int] = (320, 448)) -> dict[str, Any]:
+    """Render one image of the set.
 
     Args:
         seed: Seed of the set.
@@ -73,7 +73,7 @@ def draw(seed: int, split: str, number: int, size: tuple[int, int] = (320, 448))
         img [h, w, 3] uint8 BGR, boxes [N, 4] xyxy in pixels, names (N category names), modality ("optical" or "sar")
         and expressions (list of (object, expression, kind), at least one).
     """
-    for attempt in range(100):  # a scene in which no object can be told by words is drawn anew
+    for attempt in range(100):  # an image without an expression is rendered anew
         rng = np.random.default_rng([seed, _SPLITS[split], number, attempt])
         long = int(rng.integers(size[0], size[1] + 1))
         h, w = int(long * rng.uniform(0.72, 1)), long
@@ -81,38 +81,33 @@ def draw(seed: int, split: str, number: int, size: tuple[int, int] = (320, 448))
             h, w = w, h
         turn = number // 2
         if number % 2:
-            img, boxes, names = radar_scene(rng, h, w, _RADAR_KINDS[turn % len(_RADAR_KINDS)])
+            img, boxes, names = render_sar(rng, h, w, _RADAR_KINDS[turn % len(_RADAR_KINDS)])
         else:
-            img, boxes, names = optical_scene(rng, h, w, turn % len(SCENES))
+            img, boxes, names = render_optical(rng, h, w, turn % len(LAYOUTS))
         big_enough = bool((boxes[:, 2:] - boxes[:, :2] >= _MIN_SIDE).all())
         expressions = _expressions(boxes, names, (w, h), rng) if big_enough else []
         if expressions:
             modality = "sar" if number % 2 else "optical"
             return {"img": img, "boxes": boxes, "names": names, "modality": modality, "expressions": expressions}
-    raise RuntimeError(f"no scene with an expression for image {number} of {split} with seed {seed} and size {size}")
+    raise RuntimeError(f"no layout with an expression for image {number} of {split} with seed {seed} and size {size}")
 
 
 def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[int, int]) -> None:
-    """Draw and write a split's images, labels and annotation file."""
+    """Render and write a split's images, labels and annotation file."""
     (folder / "images" / split).mkdir(parents=True)
     (folder / "labels" / split).mkdir(parents=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for number in TQDM(range(count), desc=f"drawing {split}"):
-        made = draw(seed, split, number, size)
+    for number in TQDM(range(count), desc=f"rendering {split}"):
+        made = render_image(seed, split, number, size)
         h, w = made["img"].shape[:2]
         stem = f"{'opt' if made['modality'] == 'optical' else 'sar'}_{number // 2 + 1:06d}"
-        if not cv2.imwrite(
-            str(folder / "images" / split / f"{stem}.jpg"), made["img"], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-        ):
-            raise OSError(f"{folder / 'images' / split / f'{stem}.jpg'} could not be written; is the disk full?")
+        file = folder / "images" / split / f"{stem}.jpg"
+        if not cv2.imwrite(str(file), made["img"], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]):
+            raise OSError(f"{file} could not be written; is the disk full?")
         boxes: np.ndarray = made["boxes"]
-        relative = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1) / [
-            w,
-            h,
-            w,
-            h,
-        ]
+        xywh = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
+        relative = xywh / [w, h, w, h]
         lines = [
             f"{NAMES.index(n)} " + " ".join(f"{v:.6f}" for v in b) for n, b in zip(made["names"], relative, strict=True)
         ]

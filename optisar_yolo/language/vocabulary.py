@@ -1,0 +1,197 @@
+"""The vocabulary of referring expressions: nouns, places, superlatives, relations, sizes, colours and modalities.
+
+Each word stands here once. `parser` and `swaps` read expressions with the patterns, `descriptions` and `paraphrase`
+write expressions with the phrases, and `generate` adds the wordings that only the corpus of the text encoder needs.
+No training text holds a `RESERVED` word: these words test whether a model understands words that it was not taught.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+
+class Noun(NamedTuple):
+    """The names of a category beside its canonical noun.
+
+    Attributes:
+        synonyms: Names that the parser reads and paraphrases use; the first ones are those of remote-sensing data sets.
+            Empty: expressions with this noun are read and never paraphrased.
+        generated: Names that only the generated corpus uses. The parser does not read them.
+        reserved: A name that no training text holds.
+        parsed: The parser reads the canonical noun.
+    """
+
+    synonyms: tuple[str, ...] = ()
+    generated: tuple[str, ...] = ()
+    reserved: str | None = None
+    parsed: bool = True
+
+
+CATEGORIES: dict[str, Noun] = {
+    "airplane": Noun(("aircraft", "plane"), ("jet", "airliner"), "aeroplane"),
+    "baseball diamond": Noun(("baseball field", "baseball pitch"), ("baseball ground",), "ball field"),
+    "basketball court": Noun(("basketball field", "court for basketball"), ("basketball ground",)),
+    # No synonym: the noun itself, so that its expressions are paraphrased.
+    "bridge": Noun(("bridge",), ("river crossing", "span of the bridge")),
+    "crossroad": Noun(("crossroads", "intersection", "road crossing"), ("junction of two roads",)),
+    "ground track field": Noun(
+        ("running track", "athletics track", "track field"), ("athletics stadium",), "racetrack"
+    ),
+    "harbor": Noun(("harbour", "port", "dock"), ("pier", "marina"), "wharf"),
+    "parking lot": Noun(("car park", "parking area"), ("parking place",)),
+    "ship": Noun(("vessel", "boat"), ("vessel on the water", "cargo ship"), "watercraft"),
+    "storage tank": Noun(("oil tank", "tank"), ("fuel tank", "cylindrical tank"), "oil reservoir"),
+    "swimming pool": Noun(("pool",), ("bathing pool", "swim basin")),
+    "T junction": Noun(("T-junction", "three-way junction"), ("T-shaped junction",)),
+    "tennis court": Noun(("tennis field", "court for tennis"), ("tennis ground",)),
+    "transmission tower": Noun(
+        ("power pylon", "electricity tower", "pylon"), ("power tower", "electricity pylon", "power line tower")
+    ),
+    "vehicle": Noun(("car",), ("truck", "van", "motor vehicle"), "automobile"),
+    "airport": Noun((), ("airfield", "aerodrome")),
+    "chimney": Noun((), ("smokestack", "factory chimney")),
+    "dam": Noun((), ("river dam", "barrage")),
+    "expressway service area": Noun((), ("service area", "motorway services")),
+    "expressway toll station": Noun((), ("toll station", "toll gate", "toll plaza")),
+    "golf field": Noun((), ("golf course", "golf ground")),
+    "overpass": Noun((), ("flyover", "elevated road")),
+    "stadium": Noun((), ("arena", "sports stadium")),
+    "train station": Noun((), ("railway station", "rail station")),
+    "windmill": Noun((), ("wind turbine", "wind generator")),
+    "helicopter": Noun((), ("chopper", "rotorcraft")),
+    "roundabout": Noun((), ("traffic circle", "rotary")),
+    # "ball field" is reserved, so generated texts use the other names.
+    "soccer ball field": Noun((), ("soccer field", "football pitch", "soccer ground", "football field")),
+    "container crane": Noun(),
+    "runway": Noun((), ("landing strip", "airstrip"), parsed=False),
+    "building": Noun((), ("house", "construction"), parsed=False),
+}
+# Canonical noun -> synonyms, of the nouns that the parser reads.
+NOUNS: dict[str, tuple[str, ...]] = {name: noun.synonyms for name, noun in CATEGORIES.items() if noun.parsed}
+NOUN_OF = {n.lower(): noun for noun, others in NOUNS.items() for n in (noun, *others)}
+NOUN_WORDS = "|".join(re.escape(n) for n in sorted(NOUN_OF, key=len, reverse=True))
+NOUN = re.compile(rf"\b({NOUN_WORDS})(?:s|es)?\b", re.IGNORECASE)
+ATTRIBUTES = r"(?:(?:SAR|radar|optical|big|large|huge|small|tiny) )*"  # what may stand between a side and a noun
+
+# Words for the whole image, as in "the top of the image".
+IMAGE_WORDS = ("image", "picture", "scene", "photo")
+IMAGE = rf"(?:{'|'.join(IMAGE_WORDS)}|photograph|view|frame)"
+OF_IMAGE = rf"(?:of|in) (?:the|this) (?:(?:SAR|radar|optical|aerial|satellite) )?{IMAGE}"
+# "on the left of the bridge": a relation, unless it goes on with the image itself.
+NOT_IMAGE = rf"(?! (?:(?:the|this) )?(?:(?:SAR|radar|optical|aerial|satellite) )?{IMAGE}\b)"
+
+SIDES = ("left", "right", "top", "bottom")
+# Every word that names a side of the image, and the side.
+SIDE_OF = {side: side for side in SIDES} | {
+    "upper": "top", "up": "top", "above": "top", "further up than": "top", "north": "top",
+    "lower": "bottom", "down": "bottom", "below": "bottom", "beneath": "bottom", "under": "bottom",
+    "underneath": "bottom", "further down than": "bottom", "south": "bottom", "west": "left", "east": "right",
+}  # fmt: skip
+# What English calls a vertical side: "the upper part", "facing up". Left and right have one name.
+UPPER_LOWER = {"top": "upper", "bottom": "lower"}
+UP_DOWN = {"top": "up", "bottom": "down"}
+WIND = {"top": "north", "bottom": "south", "left": "west", "right": "east"}  # of an image whose north is up
+_PAIRS_X = (("left", "right"), ("leftmost", "rightmost"), ("leftward", "rightward"), ("leftwards", "rightwards"))
+_PAIRS_Y = (
+    ("top", "bottom"), ("topmost", "bottommost"), ("upper", "lower"), ("uppermost", "lowermost"), ("up", "down"),
+    ("upward", "downward"), ("upwards", "downwards"), ("above", "below"), ("highest", "lowest"),
+)  # fmt: skip
+MIRROR_X = {a: b for p in _PAIRS_X for a, b in (p, p[::-1])}  # what a left-right mirror does to a word
+MIRROR_Y = {a: b for p in _PAIRS_Y for a, b in (p, p[::-1])}
+OPPOSITE = MIRROR_X | MIRROR_Y
+
+# The nine places of an image by (column, row), in the data sets' own words.
+CELLS: dict[tuple[str | None, str | None], str] = {
+    ("left", "top"): "in the upper left corner", ("right", "top"): "in the upper right corner",
+    (None, "top"): "at the top",
+    ("left", None): "on the left side", ("middle", "middle"): "in the middle", ("right", None): "on the right side",
+    ("left", "bottom"): "in the lower left corner", (None, "bottom"): "at the bottom",
+    ("right", "bottom"): "in the lower right corner",
+}  # fmt: skip
+CENTRE_WORDS = ("middle", "center", "centre", "central")
+CENTRE = rf"(?:{'|'.join(CENTRE_WORDS)})"
+_SIDE_NOUN = r"(?:corner|side|part|area|region|section|portion|edge|end|zone)"
+_ANY_PLACE = rf"(?:(?:far|very) )?(?:left|right|top|bottom|upper|lower|{CENTRE})\b"
+# One place phrase; groups: v h (both axes) | m (middle) | one (a single direction, needs a preposition or a side noun).
+PLACE = re.compile(
+    rf"(?:\b(?P<prep>in|at|on|near|within)(?P<the> the)? (?:far |very )?|\b)(?:"
+    rf"(?P<v>upper|top|lower|bottom)[ -](?:hand[ -])?(?P<h>left|right)"
+    # "upper middle" and "left center" are neither a middle nor a side
+    rf"|(?<!upper )(?<!lower )(?<!left )(?<!right )(?P<m>{CENTRE})(?:[ -](?P<mh>left|right|top|bottom))?"
+    rf"|(?P<one>left|right|top|bottom|upper|lower)(?! {CENTRE}\b)"
+    # "in the middle of the harbor" is no place in the image
+    rf")(?:[ -]hand)?(?P<side>[ -]{_SIDE_NOUN})?\b(?!(?:[ -]{_SIDE_NOUN})? of{NOT_IMAGE})",
+    re.IGNORECASE,
+)
+
+RELATIONS: dict[str, tuple[str, ...]] = {  # the first one is the data sets' own
+    "left": ("to the left of", "on the left of", "left of", "on the left side of"),
+    "right": ("to the right of", "on the right of", "right of", "on the right side of"),
+    "top": ("above", "on the upper side of", "further up than"),
+    "bottom": ("below", "on the lower side of", "further down than"),
+}
+RELATION = re.compile(
+    r"\b(?:is )?(?:(?:located )?(?:to|on|at|in) the )?(?P<diagonal>(?:upper|lower|top|bottom)[ -](?:left|right))"
+    rf"(?: corner| side)? of{NOT_IMAGE}"
+    rf"|\b(?:(?:to|on|at|in) the (?:far )?)?(?P<h>left|right)(?: side)? of{NOT_IMAGE}"
+    rf"|\bon the (?P<v>upper|lower) side of{NOT_IMAGE}"
+    rf"|\b(?:in the )?(?P<w>above|below|beneath|underneath|under|further up than|further down than)\b(?: of\b)?(?= \w)"
+    rf"|\b(?P<other>(?:(?:a little|a bit|slightly|much) )?(?:smaller|bigger|larger) than|similar in size to"
+    rf"|next to|beside|near to|close to|between|behind|in front of|inside|outside|surrounded by|than|around"
+    rf"|near (?=an? )|with|similar"
+    rf"|(?:located|driving|parked|lying|standing|anchored|going) (?:in|on|at|through)(?! the {_ANY_PLACE})"
+    rf"|has(?= (?:the|an?)\b)|in the (?=(?:\w+ )?stadium))\b",
+    re.IGNORECASE,
+)
+
+SUPERLATIVES: dict[str, tuple[str, ...]] = {
+    "left": ("leftmost",), "right": ("rightmost",), "top": ("topmost",), "bottom": ("bottommost",),
+    "largest": ("largest", "biggest"), "smallest": ("smallest",),
+}  # fmt: skip
+SUPERLATIVE = re.compile(
+    r"\b(?:(?P<most>left|right|top|bottom|upper|lower)-?most"
+    r"|(?:closest|nearest)(?: to)? the (?P<near>left|right|top|bottom|upper|lower)(?:[ -]hand)?"
+    r"(?: (?:edge|side|border))?"
+    r"|(?:furthest|farthest)(?: to the| to| towards? the)? (?P<far>left|right|top|bottom)"
+    r"|(?P<big>largest|biggest)|(?P<small>smallest|tiniest))\b",
+    re.IGNORECASE,
+)
+ORDINALS = {"second": 2, "third": 3, "fourth": 4, "fifth": 5, "2nd": 2, "3rd": 3, "4th": 4, "5th": 5}
+NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+SIZES: dict[str, tuple[str, ...]] = {  # the common words first
+    "big": ("big", "large", "huge", "sizeable"),
+    "small": ("small", "little", "tiny"),
+}
+SIZE = re.compile(
+    rf"\b(?:(?P<big>{'|'.join(SIZES['big'])})|(?P<small>{'|'.join(SIZES['small'])}))\b"
+    r"(?! (?:smaller|bigger|larger)\b)",
+    re.IGNORECASE,
+)
+
+COLOURS = ("red", "green", "blue", "white", "black", "gray", "yellow", "orange", "brown", "purple", "cyan", "pink")
+COLOUR = re.compile(
+    rf"\b(?:{'|'.join(COLOURS)}|grey|beige|tan|gold|golden|silver|turquoise|teal|maroon|violet|magenta|crimson|redd)"
+    r"(?:ish|s|ed|ful)?\b|\bcolou?r",
+    re.IGNORECASE,
+)
+
+MODALITIES: dict[str, tuple[str, ...]] = {"sar": ("SAR", "radar"), "optical": ("optical",)}
+MODALITY = re.compile(
+    rf"\b(?:in the (?:(?P<a>SAR|radar)|(?P<b>optical)) {IMAGE}|(?P<sar>SAR|radar)|(?P<opt>optical))\b", re.IGNORECASE
+)
+
+# Words that claim nothing.
+FILLERS = frozenset(
+    "a an the this that there is are of in at on near to image picture scene photo photograph view frame find show me "
+    "where look for mark point select please and i am looking which its it's one visible seen located".split()
+)
+
+RESERVED = re.compile(
+    r"\b(aeroplanes?|water-?crafts?|(left|right)[- ]hand|uppermost|lowermost|towards the|portions?|frames?|locate"
+    r"|tiny|sizeable|oil reservoirs?|wharfs?|wharves|racetracks?|automobiles?|ball ?fields?|radar[- ]imaged|situated"
+    r"|extreme|beneath|westernmost|easternmost)\b",
+    re.IGNORECASE,
+)
+RESERVED_SIZES = {"big": "sizeable", "small": "tiny"}
