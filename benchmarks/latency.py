@@ -30,7 +30,7 @@ from timing import RESULTS, about, add_to_record, interleaved, pin, summary
 from torch.utils.flop_counter import FlopCounterMode
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.text.encoders import load_text_encoder
+from optisar_yolo.text import load_text_encoder
 
 BESIDE = "m"  # the scale that networks without scales are measured beside
 

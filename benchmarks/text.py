@@ -6,8 +6,9 @@ Run from the repository root:
 
 `teacher` is a sentence-transformers name or folder (all-MiniLM-L6-v2 for the bundled weights); `unseen` are JSON or
 text files of expressions (split by commas), of which those in `seen` files (the training corpus) are left out.
-Agreement is the cosine to the teacher. Ranking asks about meanings worded with reserved words, which no training text
-held. Speed is measured for both encoders in turn, so that whatever else the machine does falls on both.
+Agreement is the cosine to the teacher. Ranking is the share of expressions that are nearer to a rewording in reserved
+words, which no training text has, than to an expression of another meaning. The speed of both encoders is measured in
+turns, so that other load of the machine affects both.
 """
 
 from __future__ import annotations
@@ -22,23 +23,21 @@ from pathlib import Path
 
 import torch
 
-from optisar_yolo.text.distillation.corpus import rank_sets, read_texts
-from optisar_yolo.text.distillation.measure import agreement, ranking
-from optisar_yolo.text.encoders import PocketEncoder, load_text_encoder
-from optisar_yolo.text.pocket import BUNDLED
+from optisar_yolo.text import load_text_encoder
+from optisar_yolo.text.distillation.corpus import ranking_triples, read_corpus
+from optisar_yolo.text.distillation.distill import agreement, ranking
+from optisar_yolo.text.pocket import BUNDLED, PocketEncoder
+from optisar_yolo.utils import split_words, write_atomic
 
 ROUNDS = 7
 EXPRESSIONS = 256
 
 
 def main(args: dict[str, str]) -> dict[str, object]:
-    """Measure and write.
+    """Measure, and write the record.
 
     Args:
-        args: see the module's text.
-
-    Returns:
-        The record.
+        args: See above.
 
     Raises:
         SystemExit: `teacher` or `unseen` is missing.
@@ -50,9 +49,9 @@ def main(args: dict[str, str]) -> dict[str, object]:
     torch.set_num_threads(int(args.get("threads", 1)))
     pocket = PocketEncoder()
     teacher = load_text_encoder(f"sbert:{args['teacher']}")
-    seen = set(read_texts(args["seen"].split(","))) if "seen" in args else set()
-    texts = sorted(set(read_texts(args["unseen"].split(","))) - seen)
-    triples = [t for triple in rank_sets(1000, seed=1) for t in triple]
+    seen = set(read_corpus(args["seen"].split(","))) if "seen" in args else set()
+    texts = sorted(set(read_corpus(args["unseen"].split(","))) - seen)
+    triples = [t for triple in ranking_triples(1000, seed=1) for t in triple]
     both = {"pocket": pocket, "teacher": teacher}
     ranks = {k: ranking(e.encode(triples).view(-1, 3, e.width)) for k, e in both.items()}
     agree = agreement(pocket.encode(texts), teacher.encode(texts))
@@ -85,13 +84,10 @@ def main(args: dict[str, str]) -> dict[str, object]:
         },
     }
     out = Path(args.get("out", Path(__file__).parent / "results" / "text-pocket.json"))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
-    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, out)
+    write_atomic(out, json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
     return record
 
 
 if __name__ == "__main__":
-    main(dict(a.split("=", 1) for a in sys.argv[1:] if "=" in a))
+    main(split_words(sys.argv[1:]))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from optisar_yolo.nn.model import GroundingModel
-from optisar_yolo.text.encoders import load_text_encoder
+from optisar_yolo.text import load_text_encoder
 
 
 def lively(kind: str = "") -> GroundingModel:

@@ -16,11 +16,11 @@ from lively_net import lively
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.engine.checkpoint import CheckpointError, save_shared
+from optisar_yolo.export.export import export_text
 from optisar_yolo.export.exported import ExportedModel
 from optisar_yolo.export.runtimes import OnnxGraph
-from optisar_yolo.export.textgraph import export_text
+from optisar_yolo.text import load_text_encoder
 from optisar_yolo.text.encoder import TextEncoder
-from optisar_yolo.text.encoders import load_text_encoder
 
 pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
 
@@ -60,7 +60,7 @@ def baked(opened: OptiSAR, plain: str, request: pytest.FixtureRequest, tmp_path_
     return str(moved)
 
 
-def test_fixed_expressions_are_answered_unasked(baked: str, opened: OptiSAR, image: Path) -> None:
+def test_fixed_expressions_need_no_text(baked: str, opened: OptiSAR, image: Path) -> None:
     model = OptiSAR(baked)
     ground = {"conf": 0.0, "verbose": False, "device": "cpu", "imgsz": 128}
     expected = opened.predict([image, image], text=TEXTS, **ground)

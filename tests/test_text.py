@@ -10,15 +10,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from optisar_yolo.language.generate import Claims, canonical, held_out_wording, random_meaning, wording
-from optisar_yolo.language.lexicon import RESERVED
+from optisar_yolo.commands.main import main as run_command
+from optisar_yolo.language.generate import Claims, canonical, held_out_wording, random_claims, wording
+from optisar_yolo.language.vocabulary import RESERVED
 from optisar_yolo.text import encoder as text_module
 from optisar_yolo.text.distillation import distill as distill_module
-from optisar_yolo.text.distillation.corpus import allowed, generated, rank_sets, read_texts
-from optisar_yolo.text.distillation.distill import main
-from optisar_yolo.text.distillation.student import DistillConfig
-from optisar_yolo.text.encoders import MobileClipEncoder, TextError, find_mobileclip, load_text_encoder
-from optisar_yolo.text.mobileclip import text_state
+from optisar_yolo.text.distillation.config import DistillConfig
+from optisar_yolo.text.distillation.corpus import allowed, generated, ranking_triples, read_corpus
+from optisar_yolo.text.encoder import TextError
+from optisar_yolo.text.encoders import load_text_encoder
+from optisar_yolo.text.mobileclip import MobileClipEncoder, find_mobileclip, text_state
 from optisar_yolo.text.pocket import BUNDLED, TOKENIZER_FILE, WEIGHTS_FILE, PocketConfig
 
 torch.set_num_threads(1)
@@ -59,12 +60,12 @@ def test_bad_texts_are_named(pocket, texts, words):
 
 def test_long_text_is_cut_with_one_warning(pocket, monkeypatch):
     monkeypatch.setattr(text_module, "_warned", set())
-    said = []
-    monkeypatch.setattr(text_module.LOGGER, "warning", said.append)
+    warned = []
+    monkeypatch.setattr(text_module.LOGGER, "warning", warned.append)
     long = "the ship " * 100
     first, again = pocket.encode([long]), pocket.encode([long + "near a bridge"])
     assert torch.allclose(first, again, atol=1e-6)  # what differs lies behind the cut
-    assert len(said) == 1 and "longer than 64 tokens" in said[0]
+    assert len(warned) == 1 and "longer than 64 tokens" in warned[0]
 
 
 def test_blanks_do_not_matter(pocket):
@@ -83,7 +84,7 @@ def test_word_order_matters(pocket):
 
 def test_result_does_not_depend_on_the_batch(pocket):
     rng = random.Random(0)
-    texts = [wording(random_meaning(rng), rng) for _ in range(300)]
+    texts = [wording(random_claims(rng), rng) for _ in range(300)]
     together = pocket.encode(texts)
     alone = torch.cat([pocket.encode([t]) for t in texts[::10]])
     assert torch.allclose(together[::10], alone, atol=1e-5)
@@ -99,7 +100,7 @@ def test_the_precision_of_a_training_around_it_does_not_matter(pocket):
 
 
 def test_same_meaning_is_nearer_than_a_swap(pocket):
-    triples = rank_sets(300, seed=11)
+    triples = ranking_triples(300, seed=11)
     a, p, s = pocket.encode([t for triple in triples for t in triple]).view(-1, 3, pocket.width).unbind(1)
     assert ((a * p).sum(1) > (p * s).sum(1)).float().mean() > 0.9
 
@@ -213,23 +214,23 @@ def test_wordings_keep_the_meaning_apart_and_reserved_words_out():
     assert not any(RESERVED.search(t) for t in texts)
     for said, swapped in index[:, :, -1].tolist():
         assert texts[said] != texts[swapped]
-    for a, p, s in rank_sets(200, seed=3):
+    for a, p, s in ranking_triples(200, seed=3):
         assert RESERVED.search(p) and not RESERVED.search(a) and not RESERVED.search(s) and a != s
 
 
 def test_swap_changes_one_slot():
     rng = random.Random(5)
     for _ in range(500):
-        meaning = random_meaning(rng)
+        meaning = random_claims(rng)
         swap = meaning.swapped(rng)
         changed = {k for k in vars(meaning) if getattr(meaning, k) != getattr(swap, k)}
-        assert len(changed) == 1 or changed == {"category", "other"}
+        assert len(changed) == 1 or changed == {"category", "reference"}
 
 
 def test_canonical_reads_like_the_data_sets():
-    ship = Claims("ship", "sar", side="top left", size="small")
+    ship = Claims("ship", "sar", place=("left", "top"), size="small")
     assert canonical(ship) == "the small SAR ship in the upper left corner of the image"
-    assert canonical(Claims("airplane", "optical", extreme="right")) == "the rightmost optical airplane"
+    assert canonical(Claims("airplane", "optical", superlative="right")) == "the rightmost optical airplane"
     held = held_out_wording(ship, random.Random(2))
     assert held is not None and "watercraft" in held and "tiny" in held and "radar-imaged" in held
     assert allowed("the tiny red vehicle") and not allowed("the tiny wharf") and not allowed("Locate the ship")
@@ -239,20 +240,41 @@ def test_corpus_files(tmp_path):
     (tmp_path / "a.json").write_text('[{"phrase": "a  ship"}, "a bridge"]')
     (tmp_path / "b.json").write_text('{"annotations": [{"caption": "a pier"}, {"captions": ["a dam", "a pool"]}]}')
     (tmp_path / "c.txt").write_text("a tank\n\na tank\n")
-    assert read_texts(tmp_path) == ["a bridge", "a dam", "a pier", "a pool", "a ship", "a tank"]
+    assert read_corpus(tmp_path) == ["a bridge", "a dam", "a pier", "a pool", "a ship", "a tank"]
     (tmp_path / "d.json").write_text('[{"image": 1}]')
     with pytest.raises(ValueError, match=r"d\.json: holds no expression"):
-        read_texts(tmp_path)
+        read_corpus(tmp_path)
     (tmp_path / "d.json").write_text("[")
     with pytest.raises(ValueError, match=r"d\.json: cannot be read"):
-        read_texts(tmp_path)
+        read_corpus(tmp_path)
 
 
-def test_distill_command_refuses_wrong_keys():
-    with pytest.raises(ValueError, match="needs teacher=, out="):
-        main({"corpus": "x"})
-    with pytest.raises(ValueError, match="does not know epoch"):
-        main({"corpus": "x", "teacher": "y", "out": "z", "epoch": "3"})
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["corpus=x"], "optisar distill needs teacher=…"),
+        (["corpus=x", "teacher=y"], "optisar distill needs out=…"),
+        (["corpus=x", "teacher=y", "out=z", "epoch=3"], "unknown argument 'epoch'"),
+        (["corpus=x", "teacher=y", "out=z", "steps=few"], "steps=few: it must be a whole number of at least 1"),
+        (["corpus=x", "teacher=y", "out=z", "noise=-1"], "'noise=-1.0' is not valid"),
+    ],
+)
+def test_distill_command_refuses_wrong_options(capsys, words, message):
+    assert run_command(["distill", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_distill_command_hands_its_options_over(capsys, monkeypatch):
+    given = []
+
+    def distil(*args, **kwargs):
+        given.append((args, kwargs))
+        return dict.fromkeys(("parameters", "bytes", "texts", "agreement", "ranking", "seconds", "shape"), 1)
+
+    monkeypatch.setattr("optisar_yolo.text.distill", distil, raising=False)
+    assert run_command(["distill", "corpus=a.txt,b.txt", "teacher=t", "out=o", "steps=7", "unseen=c.txt"]) == 0
+    assert given == [((["a.txt", "b.txt"], "t", "o", ["c.txt"], DistillConfig(steps=7)), {"cache": None})]
+    assert list(json.loads(capsys.readouterr().out)) == "parameters bytes texts agreement ranking seconds".split()
 
 
 class Stub:

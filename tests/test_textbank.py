@@ -1,4 +1,4 @@
-"""The text bank: remembers, writes whole files, survives damage, rivals, read-only folders and full disks."""
+"""The cache of text features: whole files, damaged ones, two processes, read-only folders and full disks."""
 
 import hashlib
 import multiprocessing
@@ -11,23 +11,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from optisar_yolo.text import cache as textbank
-from optisar_yolo.text.cache import TextBank
-from optisar_yolo.text.encoders import TextEncoder, TextError
+from optisar_yolo.text import cache as cache_module
+from optisar_yolo.text.cache import TextFeatureCache
+from optisar_yolo.text.encoder import TextEncoder, TextError
 
 torch.set_num_threads(1)
 
 
 class Fake(TextEncoder):
-    """Vectors from a hash of the words; counts what it is asked."""
+    """Vectors from a hash of the words; records what it encodes."""
 
     def __init__(self, mark="a"):
         self.name, self.width, self.max_tokens = "fake", 8, 16
         self.fingerprint = hashlib.sha256(mark.encode()).hexdigest()
-        self.asked = []
+        self.encoded = []
 
     def _tokens(self, texts):
-        self.asked += texts
+        self.encoded += texts
         return [list(hashlib.sha256(t.encode()).digest()[:8]) for t in texts]
 
     def _forward(self, ids, mask):
@@ -35,48 +35,47 @@ class Fake(TextEncoder):
 
 
 @pytest.fixture
-def said(monkeypatch):
+def warned(monkeypatch):
     """The warnings, in order."""
     out = []
-    monkeypatch.setattr(textbank.LOGGER, "warning", out.append)
+    monkeypatch.setattr(cache_module.LOGGER, "warning", out.append)
     return out
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    monkeypatch.setattr(textbank, "USER_CONFIG_DIR", tmp_path / "home")
+    monkeypatch.setattr(cache_module, "USER_CONFIG_DIR", tmp_path / "home")
 
 
 def test_each_expression_is_encoded_once(tmp_path):
-    bank = TextBank(Fake(), tmp_path)
-    out = bank(["a ship", "a dam", "a  ship "])
+    cache = TextFeatureCache(Fake(), tmp_path)
+    out = cache(["a ship", "a dam", "a  ship "])
     assert out.shape == (3, 8) and torch.equal(out[0], out[2]) and not torch.equal(out[0], out[1])
-    assert bank(["a dam"]).equal(out[1:2]) and sorted(bank.encoder.asked) == ["a dam", "a ship"]
+    assert cache(["a dam"]).equal(out[1:2]) and sorted(cache.encoder.encoded) == ["a dam", "a ship"]
 
 
 def test_file_gives_the_same_vectors_without_encoding(tmp_path):
-    bank = TextBank(Fake(), tmp_path)
-    bank.precompute(["a ship", "a dam", "ein Schiff ü"])
-    assert bank.path == tmp_path / f"texts-{bank.encoder.fingerprint[:12]}.safetensors" and bank.path.is_file()
-    again = TextBank(Fake(), tmp_path)
-    assert (
-        torch.equal(again(["ein Schiff ü", "a ship"]), bank(["ein Schiff ü", "a ship"])) and again.encoder.asked == []
-    )
+    cache = TextFeatureCache(Fake(), tmp_path)
+    cache.precompute(["a ship", "a dam", "ein Schiff ü"])
+    assert cache.path == tmp_path / f"texts-{cache.encoder.fingerprint[:12]}.safetensors" and cache.path.is_file()
+    again = TextFeatureCache(Fake(), tmp_path)
+    assert torch.equal(again(["ein Schiff ü", "a ship"]), cache(["ein Schiff ü", "a ship"]))
+    assert again.encoder.encoded == []
     assert len(again) == 3
 
 
 def test_nothing_new_writes_nothing(tmp_path):
-    bank = TextBank(Fake(), tmp_path)
-    bank.precompute(["a ship"])
-    before = bank.path.stat().st_mtime_ns
-    bank.precompute(["a ship"])
-    bank.precompute([])
-    assert bank.path.stat().st_mtime_ns == before
+    cache = TextFeatureCache(Fake(), tmp_path)
+    cache.precompute(["a ship"])
+    before = cache.path.stat().st_mtime_ns
+    cache.precompute(["a ship"])
+    cache.precompute([])
+    assert cache.path.stat().st_mtime_ns == before
 
 
 def test_encoders_do_not_share_a_file(tmp_path):
-    TextBank(Fake("a"), tmp_path).precompute(["a ship"])
-    other = TextBank(Fake("b"), tmp_path)
+    TextFeatureCache(Fake("a"), tmp_path).precompute(["a ship"])
+    other = TextFeatureCache(Fake("b"), tmp_path)
     assert len(other) == 0
     other.precompute(["a dam"])
     assert len(list(tmp_path.glob("texts-*.safetensors"))) == 2
@@ -84,29 +83,29 @@ def test_encoders_do_not_share_a_file(tmp_path):
 
 def test_bad_record_is_named(tmp_path):
     with pytest.raises(TextError, match="text 1 is blank"):
-        TextBank(Fake(), tmp_path)(["a ship", " "])
+        TextFeatureCache(Fake(), tmp_path)(["a ship", " "])
     with pytest.raises(TextError, match="text 0 is 3"):
-        TextBank(Fake(), tmp_path).precompute([3])
+        TextFeatureCache(Fake(), tmp_path).precompute([3])
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "junk", "header"])
-def test_damaged_file_is_rebuilt_with_a_warning(tmp_path, said, damage):
-    first = TextBank(Fake(), tmp_path)
+def test_damaged_file_is_rebuilt_with_a_warning(tmp_path, warned, damage):
+    first = TextFeatureCache(Fake(), tmp_path)
     first.precompute(["a ship", "a dam"])
     whole = first.path.read_bytes()
     bad = {"cut": whole[:-9], "empty": b"", "junk": b"\xff" * 200, "header": whole[:8] + b"!" + whole[9:]}[damage]
     first.path.write_bytes(bad)
-    bank = TextBank(Fake(), tmp_path)
-    assert len(said) == 1 and "damaged text cache" in said[0] and str(first.path) in said[0]
-    bank.precompute(["a ship"])
-    assert len(TextBank(Fake(), tmp_path)) == 1 and torch.equal(bank(["a ship"]), first(["a ship"]))
+    cache = TextFeatureCache(Fake(), tmp_path)
+    assert len(warned) == 1 and "damaged text cache" in warned[0] and str(first.path) in warned[0]
+    cache.precompute(["a ship"])
+    assert len(TextFeatureCache(Fake(), tmp_path)) == 1 and torch.equal(cache(["a ship"]), first(["a ship"]))
 
 
 def _fill(folder, mark, meet):
-    bank = TextBank(Fake(), folder)
+    cache = TextFeatureCache(Fake(), folder)
     meet.wait(60)
     for i in range(25):
-        bank.precompute([f"{mark} ship {i}"])
+        cache.precompute([f"{mark} ship {i}"])
 
 
 def test_two_processes_lose_nothing(tmp_path):
@@ -117,21 +116,21 @@ def test_two_processes_lose_nothing(tmp_path):
     _fill(tmp_path, "blue", meet)
     other.join(60)
     assert other.exitcode == 0
-    bank = TextBank(Fake(), tmp_path)
-    bank([f"{mark} ship {i}" for mark in ("red", "blue") for i in range(25)])
-    assert len(bank) == 50
-    assert bank.encoder.asked == [] or os.name == "nt"  # without file locks a rival's expression may be encoded again
+    cache = TextFeatureCache(Fake(), tmp_path)
+    cache([f"{mark} ship {i}" for mark in ("red", "blue") for i in range(25)])
+    assert len(cache) == 50
+    assert cache.encoder.encoded == [] or os.name == "nt"  # without file locks an expression may be encoded again
     assert not list(tmp_path.glob(".*.part"))
 
 
-def test_unwritable_folder_goes_to_the_users_folder(tmp_path, said):
+def test_unwritable_folder_goes_to_the_users_folder(tmp_path, warned):
     (tmp_path / "data").write_text("a file, so no folder can be made below it")
-    bank = TextBank(Fake(), tmp_path / "data" / "set")
-    bank.precompute(["a ship"])
-    bank.precompute(["a dam"])
-    assert bank.path.parent == tmp_path / "home" / "optisar-texts" and bank.path.is_file()
-    assert len(said) == 1 and "cannot be saved" in said[0]
-    assert len(TextBank(Fake(), tmp_path / "data" / "set")) == 2  # and is found there the next time
+    cache = TextFeatureCache(Fake(), tmp_path / "data" / "set")
+    cache.precompute(["a ship"])
+    cache.precompute(["a dam"])
+    assert cache.path.parent == tmp_path / "home" / "optisar-texts" and cache.path.is_file()
+    assert len(warned) == 1 and "cannot be saved" in warned[0]
+    assert len(TextFeatureCache(Fake(), tmp_path / "data" / "set")) == 2  # and is found there the next time
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write everywhere")
@@ -139,19 +138,19 @@ def test_read_only_folder(tmp_path):
     folder = tmp_path / "set"
     folder.mkdir()
     folder.chmod(0o500)
-    bank = TextBank(Fake(), folder)
-    bank.precompute(["a ship"])
-    assert bank.path.parent == tmp_path / "home" / "optisar-texts" and not list(folder.iterdir())
+    cache = TextFeatureCache(Fake(), folder)
+    cache.precompute(["a ship"])
+    assert cache.path.parent == tmp_path / "home" / "optisar-texts" and not list(folder.iterdir())
 
 
-def test_no_place_at_all_keeps_memory(tmp_path, monkeypatch, said):
+def test_no_place_at_all_keeps_memory(tmp_path, monkeypatch, warned):
     (tmp_path / "file").touch()
-    monkeypatch.setattr(textbank, "USER_CONFIG_DIR", tmp_path / "file")
-    bank = TextBank(Fake(), tmp_path / "file")
-    bank.precompute(["a ship"])
-    assert bank.path is None and bank.save() is None and len(bank) == 1
-    assert len(said) == 2 and "stay in memory" in said[-1]
-    assert TextBank(Fake()).path is None
+    monkeypatch.setattr(cache_module, "USER_CONFIG_DIR", tmp_path / "file")
+    cache = TextFeatureCache(Fake(), tmp_path / "file")
+    cache.precompute(["a ship"])
+    assert cache.path is None and cache.save() is None and len(cache) == 1
+    assert len(warned) == 2 and "stay in memory" in warned[-1]
+    assert TextFeatureCache(Fake()).path is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on file sizes")
@@ -160,16 +159,16 @@ def test_full_disk_leaves_the_old_file_whole(tmp_path):
         import resource, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
-        from test_textbank import Fake, TextBank, textbank
-        textbank.USER_CONFIG_DIR = Path({str(tmp_path / "home")!r})
-        bank = TextBank(Fake(), {str(tmp_path)!r})
-        bank.precompute(["a ship"])
+        from test_textbank import Fake, TextFeatureCache, cache_module
+        cache_module.USER_CONFIG_DIR = Path({str(tmp_path / "home")!r})
+        cache = TextFeatureCache(Fake(), {str(tmp_path)!r})
+        cache.precompute(["a ship"])
         resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))
-        bank.precompute([f"a ship {{i}}" for i in range(50)])
-        assert bank.path is None and len(bank) == 51
+        cache.precompute([f"a ship {{i}}" for i in range(50)])
+        assert cache.path is None and len(cache) == 51
     """
     run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
     assert run.returncode == 0, run.stderr
     assert "cannot be saved" in run.stderr + run.stdout
-    assert len(TextBank(Fake(), tmp_path)) == 1
+    assert len(TextFeatureCache(Fake(), tmp_path)) == 1
     assert not list(tmp_path.rglob(".*.part"))

@@ -1,15 +1,13 @@
-"""Sentence vectors, computed once: in memory, and on disk beside the data set.
+"""Cache of text features: every expression is encoded once, kept in memory and in a file beside the data set.
 
-One file per encoder, `texts-<first 12 digits of its fingerprint>.safetensors`, with `vectors` float32 [N, D] and
-`texts`, a JSON list as bytes. It is replaced as a whole and never edited, so a reader sees the old or the new file
-and nothing between.
+One file per encoder, ``texts-<first 12 digits of its fingerprint>.safetensors``, with ``vectors`` float32 [N, D] and
+``texts``, a JSON list as bytes. It is replaced as a whole, so that a reader gets the old or the new file.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,27 +19,26 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from ultralytics.utils import LOGGER, USER_CONFIG_DIR
 
 from optisar_yolo.text.encoder import TextEncoder, check_texts
+from optisar_yolo.utils import write_atomic
 
-CHUNK = 512  # expressions between two moves of the progress bar
-MANY = 1024  # from so many new expressions on, a progress bar is worth its line
+CHUNK = 512  # expressions between two updates of the progress bar
+MANY = 1024  # new expressions from which on a progress bar is shown
 
 
-class TextBank:
-    """Vectors of expressions, remembered.
+class TextFeatureCache:
+    """Features of expressions, each computed once.
+
+    Args:
+        encoder: Computes what is missing.
+        directory: Folder of the cache file, made on saving. Where it cannot be written, the user's configuration folder
+            of Ultralytics is used, and memory after that. None: memory only.
 
     Attributes:
-        encoder: the text encoder.
-        path: the cache file, or None where vectors are kept in memory only.
+        encoder: The text encoder.
+        path: The file that the next save goes to, or None where features are kept in memory only.
     """
 
     def __init__(self, encoder: TextEncoder, directory: str | Path | None = None) -> None:
-        """Open a bank and read what its file holds.
-
-        Args:
-            encoder: computes what is missing.
-            directory: folder of the cache file, made on saving. Where it cannot be written, the user's configuration
-                folder of Ultralytics is taken, and memory after that. None: memory only.
-        """
         self.encoder = encoder
         self._known: dict[str, Tensor] = {}
         self._unsaved = False
@@ -62,39 +59,39 @@ class TextBank:
         return len(self._known)
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Vectors of expressions; unknown ones are encoded and remembered, but not written to disk before `save`.
+        """Return the features of expressions; new ones are encoded, and written to disk by :meth:`save`.
 
         Args:
-            texts: N expressions, N >= 1; repeats are fine.
+            texts: N >= 1 expressions; repeats are fine.
 
         Returns:
             float32 [N, D], each row of length 1.
 
         Raises:
-            TextError: a record is no expression.
+            TextError: An item is no expression.
         """
         clean = check_texts(texts)
         self._learn(clean)
         return torch.stack([self._known[t] for t in clean])
 
     def precompute(self, texts: Sequence[str]) -> None:
-        """Encode all unknown expressions, with a progress bar if they are many, and save.
+        """Encode all new expressions, with a progress bar if they are many, and save.
 
         Args:
-            texts: expressions; may be empty.
+            texts: Expressions; may be empty.
 
         Raises:
-            TextError: a record is no expression.
+            TextError: An item is no expression.
         """
         if len(texts):
             self._learn(check_texts(texts))
             self.save()
 
     def save(self) -> Path | None:
-        """Write the bank, together with what another process wrote meanwhile; does nothing where nothing is new.
+        """Write the file, merged with what another process wrote meanwhile; do nothing where nothing is new.
 
         Returns:
-            The file, or None where no place could be written (said once, and the bank goes on in memory).
+            The file, or None where no place could be written (with one warning; the features stay in memory).
         """
         while self._unsaved and self._known and self._places:
             place = self._places[0]
@@ -105,32 +102,27 @@ class TextBank:
                 self._unsaved = False
             except OSError as e:
                 self._places.pop(0)
-                rest = (
-                    f"they go to {self._places[0].parent}"
-                    if self._places
-                    else "they stay in memory and are encoded anew next time"
-                )
-                LOGGER.warning(f"{place}: text vectors cannot be saved ({e.strerror or e}); {rest}")
+                rest = f"go to {self._places[0].parent}" if self._places else "stay in memory until the process ends"
+                LOGGER.warning(f"{place}: text features cannot be saved ({e.strerror or e}); they {rest}")
         return self.path
 
     def _learn(self, texts: list[str]) -> None:
-        """Encode what is unknown; `texts` are checked."""
+        """Encode new expressions; `texts` are checked."""
         new = [t for t in dict.fromkeys(texts) if t not in self._known]
         if not new:
             return
         new.sort(key=len)  # like lengths together encode faster
         chunks = [new[i : i + CHUNK] for i in range(0, len(new), CHUNK)]
-        with tqdm(
-            total=len(new), desc=f"encoding texts ({self.encoder.name})", unit="text", disable=len(new) < MANY
-        ) as bar:
+        what = f"encoding texts ({self.encoder.name})"
+        with tqdm(total=len(new), desc=what, unit="text", disable=len(new) < MANY) as bar:
             for chunk in chunks:
                 for text, vector in zip(chunk, self.encoder.encode(chunk), strict=True):
-                    self._known[text] = vector.clone()  # a row of its own: a view would keep and pickle the whole chunk
+                    self._known[text] = vector.clone()  # a view would keep and pickle the whole chunk
                 bar.update(len(chunk))
         self._unsaved = True
 
     def _read(self, place: Path) -> dict[str, Tensor]:
-        """What a file holds; nothing where it is absent or, with a warning, damaged."""
+        """Return what a file holds; nothing where it is absent or, with a warning, damaged."""
         try:
             data = load(place.read_bytes())
             texts, vectors = json.loads(data["texts"].numpy().tobytes()), data["vectors"]
@@ -148,25 +140,17 @@ class TextBank:
         return dict(zip(texts, vectors.float().clone().unbind(0), strict=True))
 
     def _write(self, place: Path) -> None:
-        """Replace the file; nothing half-written is left behind."""
+        """Replace the file atomically."""
         raw = torch.tensor(bytearray(json.dumps(list(self._known), ensure_ascii=False).encode()), dtype=torch.uint8)
-        part = place.with_name(f".{place.name}.{os.getpid()}.part")
-        try:
-            with part.open("wb") as file:
-                file.write(save({"texts": raw, "vectors": torch.stack(list(self._known.values()))}))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, place)
-        finally:
-            part.unlink(missing_ok=True)
+        write_atomic(place, save({"texts": raw, "vectors": torch.stack(list(self._known.values()))}))
 
 
 @contextlib.contextmanager
 def _locked(place: Path) -> Iterator[None]:
-    """Hold the file's lock, so that of two processes that save at once the second merges what the first wrote.
+    """Hold the file's lock, so that the second of two processes that save at once merges what the first wrote.
 
-    Where the system or the file system has no such locks, saving is still whole; the loser's expressions are then
-    encoded again.
+    Without such locks (Windows, some file systems) the file is still whole, but one process's expressions are encoded
+    again.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.with_suffix(".lock").open("wb") as file:

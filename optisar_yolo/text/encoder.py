@@ -1,4 +1,7 @@
-"""What every text encoder is: a list of expressions in, unit vectors out, whatever the expressions' neighbours are."""
+"""The interface of text encoders: expressions in, unit vectors out, independent of the other expressions.
+
+The encoders themselves are listed in :mod:`optisar_yolo.text.encoders`.
+"""
 
 from __future__ import annotations
 
@@ -12,35 +15,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from ultralytics.utils import LOGGER
 
+from optisar_yolo.utils import TRUE_WORDS
+
 PREPROCESSING = "2"
-"""Part of every fingerprint: raise it when expressions are cleaned or tokenised otherwise, so that old caches rest."""
+"""Part of every fingerprint. Raise it when expressions are cleaned or tokenised otherwise: caches then start anew."""
 BATCH = 128
 _warned: set[str] = set()
 
 
 class TextError(ValueError):
-    """An expression that cannot be encoded, or an encoder that cannot be had; the message names it and the remedy."""
+    """An expression that cannot be encoded, or an encoder that cannot be loaded; the message says what to do."""
 
 
 def check_texts(texts: Sequence[str]) -> list[str]:
-    """Look through expressions before they are encoded.
+    """Check expressions and normalise their white space.
 
     Args:
-        texts: expressions, at least one.
+        texts: At least one expression.
 
     Returns:
-        The expressions with outer blanks removed and inner blanks made single.
+        The expressions without outer blanks and with single inner ones.
 
     Raises:
-        TextError: the list is a lone string, empty, or a record in it is no string or blank; the message gives its
-            place.
+        TextError: The list is a lone string or empty, or an item is blank or no string; the message gives its index.
     """
     if isinstance(texts, str):
-        raise TextError(f"a list of sentences is wanted, not the lone sentence {texts!r}; put it in a list")
+        raise TextError(f"expected a list of expressions, got the string {texts!r}; put it in a list")
     out = []
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TextError(f"text {i} is {text!r} of type {type(text).__name__}; a sentence (str) is wanted")
+            raise TextError(f"text {i} is {text!r} of type {type(text).__name__}; an expression must be a string")
         words = text.split()
         if not words:
             raise TextError(f"text {i} is {'blank' if text else 'empty'}; say what to look for")
@@ -51,16 +55,15 @@ def check_texts(texts: Sequence[str]) -> list[str]:
 
 
 class TextEncoder(ABC):
-    """A frozen sentence encoder, on the CPU until it is moved.
+    """A frozen text encoder, on the CPU until it is moved.
 
     Attributes:
-        name: what `load_text_encoder` was asked for.
-        width: length D of a vector.
-        fingerprint: hex digest of weights, tokenizer and preprocessing; two encoders that differ in any of them
-            differ here.
-        max_tokens: longest token sequence, start and end marks included; the rest of an expression is cut off.
-        net: the network.
-        device: where it is.
+        name: The name that :func:`~optisar_yolo.text.encoders.load_text_encoder` takes.
+        width: Length D of a vector.
+        fingerprint: Hex digest of weights, tokenizer and preprocessing: it differs if any of them does.
+        max_tokens: Longest token sequence, start and end marks included; the rest of an expression is cut off.
+        net: The network.
+        device: Where the network is.
     """
 
     name: str
@@ -71,7 +74,7 @@ class TextEncoder(ABC):
     device = torch.device("cpu")
 
     def to(self, device: torch.device) -> TextEncoder:
-        """Move the network: a training rewords expressions all the time, which a GPU encodes far faster."""
+        """Move the network: training encodes reworded expressions all the time, which a GPU does far faster."""
         self.net.to(device)
         self.device = device
         return self
@@ -80,16 +83,16 @@ class TextEncoder(ABC):
     def encode(self, texts: Sequence[str]) -> Tensor:
         """Encode expressions; a vector does not depend on the other expressions.
 
-        Expressions too long are cut, with one warning per process and encoder.
+        Expressions that are too long are cut, with one warning per process and encoder.
 
         Args:
-            texts: N expressions, N >= 1.
+            texts: N >= 1 expressions.
 
         Returns:
             float32 [N, D] on the CPU, each row of length 1.
 
         Raises:
-            TextError: see `check_texts`.
+            TextError: See :func:`check_texts`.
         """
         tokens = self._tokens(check_texts(texts))
         long = [i for i, t in enumerate(tokens) if len(t) > self.max_tokens]
@@ -99,12 +102,9 @@ class TextEncoder(ABC):
                 f"{self.name}: {len(long)} text(s) are longer than {self.max_tokens} tokens and are cut, "
                 f"the first being {texts[long[0]][:60]!r}…; said once"
             )
-        tokens = [
-            t if len(t) <= self.max_tokens else [*t[: self.max_tokens - 1], t[-1]] for t in tokens
-        ]  # keep the end mark
-        order = sorted(
-            range(len(tokens)), key=lambda i: len(tokens[i])
-        )  # like lengths together: hardly any padding to compute
+        for i in long:
+            tokens[i] = [*tokens[i][: self.max_tokens - 1], tokens[i][-1]]  # keep the end mark
+        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))  # by length: hardly any padding to compute
         rows = []
         for start in range(0, len(order), BATCH):
             part = [tokens[i] for i in order[start : start + BATCH]]
@@ -120,22 +120,19 @@ class TextEncoder(ABC):
 
     @abstractmethod
     def _tokens(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text with start and end marks, not cut."""
+        """Return the token ids of each text with start and end marks, not cut."""
 
     @abstractmethod
     def _forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Vectors [B, D] of zero-padded ids [B, T]; mask [B, T] is 1 where a token is real."""
+        """Map zero-padded ids [B, T] to vectors [B, D]; mask [B, T] is 1 where a token is real."""
 
 
 def fingerprint(parts: Iterable[bytes], state: Mapping[str, Tensor] | None = None) -> str:
-    """Digest of everything that decides an encoder's vectors.
+    """Return a digest (64 hex digits) of everything that decides an encoder's vectors.
 
     Args:
-        parts: bytes such as tokenizer files and settings.
-        state: weights.
-
-    Returns:
-        64 hex digits.
+        parts: Bytes such as tokenizer files and settings.
+        state: Weights.
     """
     digest = hashlib.sha256(PREPROCESSING.encode())
     for part in parts:
@@ -147,12 +144,8 @@ def fingerprint(parts: Iterable[bytes], state: Mapping[str, Tensor] | None = Non
 
 
 def offline_switch() -> str | None:
-    """The environment variable that forbids downloads, if one does.
-
-    Returns:
-        `YOLO_OFFLINE` or `HF_HUB_OFFLINE`, or None where downloads are free.
-    """
+    """Return the environment variable that forbids downloads, ``YOLO_OFFLINE`` or ``HF_HUB_OFFLINE``, if one does."""
     for key in ("YOLO_OFFLINE", "HF_HUB_OFFLINE"):
-        if os.environ.get(key, "").lower() in ("1", "true", "yes", "on"):
+        if TRUE_WORDS.get(os.environ.get(key, "").lower()):
             return key
     return None

@@ -1,9 +1,12 @@
-"""Text encoders behind one small interface, chosen by name.
+"""Text encoders by name.
 
-The paper (OptiSAR-Net++, text branch) uses MobileCLIP2-B; here it is one of three choices. `pocket` travels with the
-package, `mobileclip2:b` needs Apple's weights, `sbert:<name or folder>` takes any sentence-transformers model.
-Encoders are
-frozen: their vectors are computed once per expression and cached (`optisar_yolo.text.cache`).
+The paper (OptiSAR-Net++, Sect. III-C) uses the text tower of MobileCLIP2-B. Here it is one of three choices:
+
+* ``pocket``: small, comes with the package (:mod:`optisar_yolo.text.pocket`);
+* ``mobileclip2:b``: the paper's, needs Apple's weights (:mod:`optisar_yolo.text.mobileclip`);
+* ``sbert:<name or folder>``: any sentence-transformers model.
+
+Encoders are frozen: an expression is encoded once and its vector cached (:mod:`optisar_yolo.text.cache`).
 """
 
 from __future__ import annotations
@@ -16,95 +19,35 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from optisar_yolo.text.encoder import TextEncoder, TextError, check_texts, fingerprint, offline_switch
-from optisar_yolo.text.mobileclip import MobileClipEncoder, find_mobileclip
-from optisar_yolo.text.pocket import BUNDLED, TOKENIZER_FILE, WEIGHTS_FILE, PocketNet, load_pocket
-
-__all__ = [
-    "PocketEncoder",
-    "MobileClipEncoder",
-    "SbertEncoder",
-    "TextEncoder",
-    "TextError",
-    "check_texts",
-    "find_mobileclip",
-    "load_text_encoder",
-]
-
-
-class PocketEncoder(TextEncoder):
-    """The bundled encoder, see `optisar_yolo.text.pocket`."""
-
-    net: PocketNet
-
-    def __init__(self, folder: str | Path | None = None) -> None:
-        """Load a pocket encoder.
-
-        Args:
-            folder: folder with `pocket.safetensors` and `tokenizer.json`, or the weights file in it; the bundled one
-                if None.
-
-        Raises:
-            TextError: a file is missing or damaged.
-        """
-        from tokenizers import Tokenizer
-
-        where = Path(folder) if folder else BUNDLED
-        weights = where if where.suffix == ".safetensors" else where / WEIGHTS_FILE
-        tokens = weights.parent / TOKENIZER_FILE
-        for file in (weights, tokens):
-            if not file.is_file():
-                remedy = (
-                    "give the folder that `optisar distill` wrote"
-                    if folder
-                    else "the package is incomplete: install it again"
-                )
-                raise TextError(f"{file}: missing file of the pocket text encoder; {remedy}")
-        try:
-            self.net = load_pocket(weights)
-        except (ValueError, RuntimeError) as e:
-            raise TextError(str(e)) from e
-        self.tokenizer = Tokenizer.from_file(str(tokens))
-        self.tokenizer.no_padding()
-        self.tokenizer.no_truncation()
-        self.name, self.width, self.max_tokens = "pocket", self.net.config.out, self.net.config.max_tokens
-        self.fingerprint = fingerprint((b"pocket", weights.read_bytes(), tokens.read_bytes()))
-
-    def _tokens(self, texts: list[str]) -> list[list[int]]:
-        return [e.ids for e in self.tokenizer.encode_batch(texts)]
-
-    def _forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        return self.net(ids)
+from optisar_yolo.text.encoder import TextEncoder, TextError, fingerprint, offline_switch
+from optisar_yolo.text.mobileclip import MobileClipEncoder
+from optisar_yolo.text.pocket import PocketEncoder
 
 
 class SbertEncoder(TextEncoder):
-    """Any sentence-transformers model."""
+    """Any sentence-transformers model.
+
+    Args:
+        source: Name on the hub, or a folder.
+        weights: Folder in the place of `source`.
+
+    Raises:
+        TextError: sentence-transformers is not installed, or the model cannot be loaded.
+    """
 
     def __init__(self, source: str, weights: str | Path | None = None) -> None:
-        """Load a model.
-
-        Args:
-            source: name on the hub, or a folder.
-            weights: folder to take instead of `source`.
-
-        Raises:
-            TextError: sentence-transformers is not installed, or the model cannot be loaded.
-        """
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as e:
             raise TextError("text_model=sbert:… needs sentence-transformers: pip install 'optisar-yolo[sbert]'") from e
         where = str(weights or source)
         try:
-            self.net: Any = (
-                SentenceTransformer(where, device="cpu", local_files_only=bool(offline_switch()))
-                .eval()
-                .requires_grad_(False)
-            )
+            model = SentenceTransformer(where, device="cpu", local_files_only=bool(offline_switch()))
         except (OSError, ValueError, KeyError) as e:
             raise TextError(
                 f"sbert:{where}: cannot be loaded ({e}); give a sentence-transformers name or folder"
             ) from e
+        self.net: Any = model.eval().requires_grad_(False)
         self.tokenizer: Any = self.net.tokenizer
         self.name = f"sbert:{source}"
         self.width = int(F.normalize(self.net.encode(["ship"], convert_to_tensor=True), dim=-1).shape[1])
@@ -125,17 +68,14 @@ class SbertEncoder(TextEncoder):
 
 
 def load_text_encoder(name: str = "pocket", weights: str | Path | None = None) -> TextEncoder:
-    """Get a text encoder.
+    """Load a text encoder.
 
     Args:
-        name: `pocket`, `mobileclip2:b` or `sbert:<name or folder>`.
-        weights: file or folder with weights, where the bundled or usual ones are not wanted.
-
-    Returns:
-        The encoder.
+        name: ``pocket``, ``mobileclip2:b`` or ``sbert:<name or folder>``.
+        weights: File or folder with weights, in the place of the bundled or usual ones.
 
     Raises:
-        TextError: unknown name, or the encoder cannot be loaded.
+        TextError: Unknown name, or the encoder cannot be loaded.
     """
     if name == "pocket":
         return PocketEncoder(weights)

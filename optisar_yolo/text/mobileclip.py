@@ -1,7 +1,6 @@
 """Text tower of MobileCLIP2-B, the text encoder of the paper, as open_clip builds it.
 
-Only the tower is built, not the image half. Its weights are Apple's and for research only (terms of 2025), so they
-are never bundled.
+The image tower is not built. The weights are Apple's and for research only (terms of 2025), so they are not bundled.
 """
 
 from __future__ import annotations
@@ -22,21 +21,19 @@ MOBILECLIP_FILES = ("mobileclip2_b.pt", "open_clip_model.safetensors")
 class MobileClipEncoder(TextEncoder):
     """Text tower of MobileCLIP2-B (Faghri et al. 2025) as open_clip builds it; 63,428,096 parameters.
 
-    The tower is causal, so nothing before the end mark sees what comes after it, and cutting the padding of the 77
-    columns is exact. The PyPI package `mobileclip` is an empty shell, which is why open_clip is used.
+    The tower is causal: tokens before the end mark do not depend on what follows it, so cropping the padding of the 77
+    columns is exact. The PyPI package ``mobileclip`` is an empty shell, hence open_clip.
+
+    Args:
+        weights: Weights file, or a folder with one of `MOBILECLIP_FILES`. By default the place that OPTISAR_WEIGHTS
+            names, then the model hub, unless YOLO_OFFLINE or HF_HUB_OFFLINE is set. "random" gives random weights, for
+            tests only.
+
+    Raises:
+        TextError: There are no weights, or they do not fit.
     """
 
     def __init__(self, weights: str | Path | None = None) -> None:
-        """Load the tower; the image tower is neither built nor kept.
-
-        Args:
-            weights: weights file, or a folder that holds one of `MOBILECLIP_FILES`; None looks at OPTISAR_WEIGHTS and
-                then at the model hub, unless YOLO_OFFLINE or HF_HUB_OFFLINE is set. "random" gives random weights,
-                for tests only.
-
-        Raises:
-            TextError: no weights, or weights that do not fit.
-        """
         import open_clip
         from open_clip.model import _build_text_tower
 
@@ -55,11 +52,8 @@ class MobileClipEncoder(TextEncoder):
                 ) from e
         self.mask: Tensor = self.net.attn_mask  # [77, 77]
         self.tokenizer: Any = open_clip.get_tokenizer("MobileCLIP2-B")
-        self.name, self.width, self.max_tokens = (
-            "mobileclip2:b",
-            int(config["embed_dim"]),
-            int(self.tokenizer.context_length),
-        )
+        self.name = "mobileclip2:b"
+        self.width, self.max_tokens = int(config["embed_dim"]), int(self.tokenizer.context_length)
         vocabulary = json.dumps(sorted(self.tokenizer.encoder.items())).encode()
         self.fingerprint = fingerprint((b"mobileclip2:b", vocabulary), self.net.state_dict())
 
@@ -75,16 +69,16 @@ class MobileClipEncoder(TextEncoder):
 
 
 def text_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of the text tower out of a whole MobileCLIP2 checkpoint.
+    """Return the weights of the text tower in a MobileCLIP2 checkpoint.
 
     Args:
-        state: checkpoint in open_clip's names (`text.…`) or in Apple's (`text_encoder.…`).
+        state: Checkpoint with open_clip's names (``text.…``) or Apple's (``text_encoder.…``).
 
     Returns:
-        The weights under open_clip's names without the prefix.
+        The weights by open_clip's names without the prefix.
 
     Raises:
-        KeyError: the checkpoint holds no text tower.
+        KeyError: The checkpoint has no text tower.
     """
     names = (
         ("transformer.", "transformer.resblocks."),
@@ -113,16 +107,13 @@ def text_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def find_mobileclip(weights: str | Path | None) -> Path:
-    """Where the MobileCLIP2-B weights are.
+    """Return the file with the MobileCLIP2-B weights.
 
     Args:
-        weights: file or folder; None: the environment variable OPTISAR_WEIGHTS, then the hub.
-
-    Returns:
-        The file.
+        weights: File or folder; None: the environment variable OPTISAR_WEIGHTS, then the hub.
 
     Raises:
-        TextError: nothing found; the message tells where to put the file and under which terms it comes.
+        TextError: There is none; the message says where to put the file and which terms it has.
     """
     tried = []
     for what, place in (("text_weights", weights), ("OPTISAR_WEIGHTS", os.environ.get("OPTISAR_WEIGHTS"))):
@@ -135,7 +126,7 @@ def find_mobileclip(weights: str | Path | None) -> Path:
                 return file
         tried.append(f"{what}={place}")
         if what == "text_weights":
-            break  # a place that was named and is wrong must not silently become another
+            break  # no fallback for a place that the user named
     why = f"not found at {', '.join(tried)}" if tried else "not given"
     if not weights:
         switch = offline_switch()

@@ -1,1 +1,1 @@
-"""Making the small text encoder: a student of a larger one, taught on generated and real expressions."""
+"""Distillation of the pocket text encoder from a sentence-transformers teacher."""

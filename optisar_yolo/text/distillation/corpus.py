@@ -1,4 +1,4 @@
-"""Texts to teach and test a text encoder with: real expressions, meanings, words, ranking questions."""
+"""Texts for training and testing a text encoder: expressions of files, generated expressions, random words."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from optisar_yolo.language import RESERVED, canonical, held_out_wording, random_meaning, wording
+from optisar_yolo.language import RESERVED, canonical, held_out_wording, random_claims, wording
 
 
-def read_texts(where: str | Path | Sequence[str | Path]) -> list[str]:
-    """Unique expressions of JSON and text files.
+def read_corpus(where: str | Path | Sequence[str | Path]) -> list[str]:
+    """Read the unique expressions of JSON and text files.
 
     Args:
-        where: a file, a folder (its *.json and *.txt) or several of them. JSON: a list of strings or of records with
-            `phrase` or `caption`, or a COCO object whose annotations have `caption` or `captions`. Text: one
+        where: A file, a folder (its *.json and *.txt) or several of them. JSON: a list of strings or of records with
+            ``phrase`` or ``caption``, or a COCO object whose annotations have ``caption`` or ``captions``. Text: one
             expression a line.
 
     Returns:
-        Sorted expressions, spaces made single.
+        Sorted expressions with single spaces.
 
     Raises:
-        ValueError: a file is unreadable or holds no expression; the message names it.
+        ValueError: A file is unreadable or has no expression; the message names it.
     """
     paths = [Path(where)] if isinstance(where, (str, Path)) else [Path(w) for w in where]
     files = [f for p in paths for f in (sorted([*p.glob("*.json"), *p.glob("*.txt")]) if p.is_dir() else [p])]
@@ -54,41 +54,35 @@ def read_texts(where: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def allowed(text: str) -> bool:
-    """Whether a text may be used for training.
-
-    Args:
-        text: an expression.
-
-    Returns:
-        False for texts with reserved words; "tiny" is let through, because it is an ordinary word of DIOR-RSVG.
-    """
+    """Return whether a text may be used for training: without reserved words, but for "tiny", which DIOR-RSVG uses."""
     return all(m.group(0).lower() == "tiny" for m in RESERVED.finditer(text))
 
 
 def generated(meanings: int, wordings: int, seed: int) -> tuple[list[str], Tensor]:
-    """Said meanings and their one-slot swaps.
+    """Generate wordings of meanings and of their variants that differ in one slot.
 
     Args:
-        meanings: how many meanings, each with a swap.
-        wordings: in how many ways each is said, beside the plain one.
-        seed: source of chance.
+        meanings: Number of meanings, each with a variant; a fifth more have objects exchanged ("the ship left of the
+            bridge"), which a bag of words cannot tell apart.
+        wordings: Wordings of each, beside the canonical one.
+        seed: Seed of the random draws.
 
     Returns:
-        The texts, and int64 indices into them [1.2 meanings, 2, wordings + 1]: axis 1 is (meaning, swap), the last
-        wording is the plain one.
+        The texts, and int64 indices into them [1.2 meanings, 2, wordings + 1]: axis 1 is (meaning, variant), and the
+        last wording is the canonical one.
     """
     rng = random.Random(seed)
     texts: dict[str, int] = {}
     index: list[list[list[int]]] = []
     while len(index) < meanings + meanings // 5:
-        meaning = random_meaning(rng)
-        both = (meaning, meaning.swapped(rng))
-        if len(index) >= meanings:  # who stands where is what a bag of words cannot tell, so it is asked more often
-            if meaning.other in (None, meaning.category) or meaning.relation == "near":
+        claims = random_claims(rng)
+        both = (claims, claims.swapped(rng))
+        if len(index) >= meanings:
+            if claims.reference in (None, claims.category) or claims.relation == "near":
                 continue
-            both = (meaning, meaning.exchanged())
+            both = (claims, claims.exchanged())
         seeds = [rng.getrandbits(32) for _ in range(wordings)]
-        rows = [[wording(m, random.Random(s)) for s in seeds] + [canonical(m)] for m in both]
+        rows = [[wording(c, random.Random(s)) for s in seeds] + [canonical(c)] for c in both]
         for row in rows:
             for text in row:
                 assert not RESERVED.search(text), text
@@ -97,11 +91,11 @@ def generated(meanings: int, wordings: int, seed: int) -> tuple[list[str], Tenso
 
 
 def generic(words: Sequence[str], seed: int) -> list[str]:
-    """Texts of random vocabulary words, so that every row of the token table is used.
+    """Make texts of random vocabulary words, so that every row of the token table is trained.
 
     Args:
-        words: whole words of the vocabulary.
-        seed: source of chance.
+        words: Whole words of the vocabulary.
+        seed: Seed of the random draws.
 
     Returns:
         About two texts a word: the word alone, and in frames with others.
@@ -124,23 +118,24 @@ def generic(words: Sequence[str], seed: int) -> list[str]:
     return sorted({t for t in texts if allowed(t) and not RESERVED.search(t)})
 
 
-def rank_sets(count: int, seed: int) -> list[tuple[str, str, str]]:
-    """Questions for the ranking test: (expression, its meaning in reserved words, the expression with one slot swapped).
+def ranking_triples(count: int, seed: int) -> list[tuple[str, str, str]]:
+    """Make triples for the ranking test.
 
     Args:
-        count: how many.
-        seed: source of chance.
+        count: Number of triples.
+        seed: Seed of the random draws.
 
     Returns:
-        Triples; the swap is made within the wording of the expression, so it differs by a word or two.
+        (expression, its meaning in reserved words, the expression with one slot changed): expression and changed
+        expression differ by a word or two.
     """
     rng = random.Random(seed)
     out: dict[tuple[str, str, str], None] = {}
     while len(out) < count:
-        meaning = random_meaning(rng)
-        other = held_out_wording(meaning, rng)
-        kind = [s for s in ("side", "extreme", "relation", "modality", "size") if getattr(meaning, s)]
-        swap = meaning.swapped(rng)
-        if other and kind and swap.category == meaning.category and not RESERVED.search(canonical(meaning)):
-            out[canonical(meaning), other, canonical(swap)] = None
+        claims = random_claims(rng)
+        other = held_out_wording(claims, rng)
+        telling = any(getattr(claims, s) for s in ("place", "superlative", "relation", "modality", "size"))
+        variant = claims.swapped(rng)
+        if other and telling and variant.category == claims.category and not RESERVED.search(canonical(claims)):
+            out[canonical(claims), other, canonical(variant)] = None
     return list(out)

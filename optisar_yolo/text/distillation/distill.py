@@ -1,16 +1,16 @@
-"""`optisar distill`: teach the pocket text encoder from a sentence-transformers teacher.
+"""Distillation of the pocket text encoder from a sentence-transformers teacher.
 
-Two things are asked of the student at once. It shall agree with the teacher (one minus cosine, on real expressions,
-generated ones and generic words), and where the teacher is weak it shall be better: MiniLM puts "upper left" and
-"upper right" nearer to one another than two wordings of the same place. A ranking term over generated meanings
-(`optisar_yolo.language.generate`) turns that round: every expression shall be nearer to another wording of its meaning
-than to any expression of another meaning, the one-slot swap in the same wording first of all.
+1. Texts: the corpus, generated expressions (:func:`optisar_yolo.language.wording`) and random vocabulary words.
+2. The teacher encodes them all; its token table, factorised, initialises the student's.
+3. The student is trained to agree with the teacher (one minus cosine), and with a ranking loss where the teacher is
+   weak: MiniLM puts "upper left" and "upper right" nearer to each other than two wordings of the same place. Every
+   generated expression must be nearer to another wording of its meaning than to any expression of another meaning.
+4. The stored weights are measured against the teacher and by the ranking test (:func:`ranking`).
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from optisar_yolo.language import RESERVED
-from optisar_yolo.text.distillation.corpus import allowed, generated, generic, rank_sets, read_texts
-from optisar_yolo.text.distillation.measure import agreement, ranking
-from optisar_yolo.text.distillation.student import DistillConfig, crop, embed, tokenise, train
+from optisar_yolo.text.distillation.config import DistillConfig
+from optisar_yolo.text.distillation.corpus import allowed, generated, generic, ranking_triples, read_corpus
+from optisar_yolo.text.distillation.student import crop, embed, tokenise, train
 from optisar_yolo.text.distillation.teacher import Teacher, factorised
 from optisar_yolo.text.pocket import TOKENIZER_FILE, WEIGHTS_FILE, PocketConfig, PocketNet, load_pocket, save_pocket
+from optisar_yolo.utils import write_atomic
 
 
 def distill(
@@ -37,22 +39,22 @@ def distill(
     shape: PocketConfig | None = None,
     cache: str | Path | None = None,
 ) -> dict[str, object]:
-    """Make a pocket text encoder.
+    """Train a pocket text encoder.
 
     Args:
-        corpus: training expressions, see `read_texts`.
-        teacher: a sentence-transformers name or folder with a WordPiece tokenizer.
-        out: folder for `pocket.safetensors`, `tokenizer.json` and `record.json`.
-        unseen: expressions for measuring agreement; those that also stand in `corpus` are left out.
-        config: how to teach.
-        shape: shape of the student; vocabulary and output width follow the teacher.
-        cache: file for the teacher's vectors, to try several settings without encoding again; not kept if None.
+        corpus: Training expressions, see :func:`~optisar_yolo.text.distillation.corpus.read_corpus`.
+        teacher: A sentence-transformers name or folder with a WordPiece tokenizer.
+        out: Folder for ``pocket.safetensors``, ``tokenizer.json`` and ``record.json``.
+        unseen: Expressions for measuring the agreement; those that are in `corpus` too are left out.
+        config: The settings.
+        shape: Shape of the student; vocabulary and output width follow the teacher.
+        cache: File for the teacher's vectors, to try several settings without encoding again; not kept if None.
 
     Returns:
-        The record, as written to `record.json`.
+        The record, as written to ``record.json``.
 
     Raises:
-        ValueError: corpus or teacher cannot be used.
+        ValueError: Corpus or teacher cannot be used.
     """
     config = config or DistillConfig()
     torch.manual_seed(config.seed)
@@ -64,17 +66,15 @@ def distill(
     tokenizer = model.tokenizer
     tokenizer.no_padding()
     tokenizer.enable_truncation(shape.max_tokens)
-    plain = tokenizer.from_str(
-        tokenizer.to_str()
-    )  # the student's copy: sentence-transformers sets its own again at every call
+    plain = tokenizer.from_str(tokenizer.to_str())  # a copy: sentence-transformers sets its own again at every call
 
     said, index = generated(config.meanings, config.wordings, config.seed)
-    real = [t for t in read_texts(corpus) if allowed(t)]
-    tests = sorted(set(read_texts(unseen)) - set(real)) if unseen else []
+    real = [t for t in read_corpus(corpus) if allowed(t)]
+    tests = sorted(set(read_corpus(unseen)) - set(real)) if unseen else []
     known = tokenizer.get_vocab(with_added_tokens=False)
     whole = sorted(w for w in known if w.isascii() and w.isalpha() and len(w) > 1)
     loose = generic(whole, config.seed)
-    triples = [t for triple in rank_sets(2000, config.seed + 1) for t in triple]
+    triples = [t for triple in ranking_triples(2000, config.seed + 1) for t in triple]
     texts = {"said": said, "real": real, "generic": loose, "unseen": tests, "rank": triples}
 
     store = Path(cache) if cache else None
@@ -105,21 +105,17 @@ def distill(
         pooled = torch.cat((pooled, net.pool(crop(tokens["real"]))))
         target = torch.cat((vectors["generic"][sample], vectors["real"])).float()
         x = torch.cat((pooled, torch.ones(len(pooled), 1)), 1)
-        fit = torch.linalg.solve(
-            x.T @ x + 0.05 * len(x) * torch.eye(x.shape[1]), x.T @ target
-        )  # ridge: bag of words to expression
+        # The last layer starts as the ridge regression of the teacher's vectors on the pooled features.
+        fit = torch.linalg.solve(x.T @ x + 0.05 * len(x) * torch.eye(x.shape[1]), x.T @ target)
         net.head.weight.copy_(fit[:-1].T)
         net.head.bias.copy_(fit[-1])
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{TOKENIZER_FILE}.{os.getpid()}.part"
-    part.write_text(plain.to_str(pretty=False), encoding="utf-8")
-    os.replace(part, folder / TOKENIZER_FILE)
+    write_atomic(folder / TOKENIZER_FILE, plain.to_str(pretty=False))
     if (Path(teacher) / "LICENSE").is_file():
         shutil.copyfile(Path(teacher) / "LICENSE", folder / "LICENSE.teacher")
-    (folder / "NOTICE").write_text(
-        f"The weights in {WEIGHTS_FILE} were started from the token table of {name} and taught by it; {TOKENIZER_FILE} "
-        "is its tokenizer. The teacher's licence stands in LICENSE.teacher where its folder held one.\n",
-        encoding="utf-8",
+    write_atomic(
+        folder / "NOTICE",
+        f"The weights in {WEIGHTS_FILE} were initialised from the token table of {name} and distilled from it; "
+        f"{TOKENIZER_FILE} is its tokenizer. The teacher's licence is in LICENSE.teacher where its folder had one.\n",
     )
     train(net, {k: (tokens[k], vectors[k]) for k in ("said", "real", "generic")}, index, config, folder / WEIGHTS_FILE)
 
@@ -143,41 +139,26 @@ def distill(
         "shape": asdict(shape),
         "seconds": round(time.perf_counter() - started),
     }
-    part = folder / f".record.{os.getpid()}.part"
-    part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, folder / "record.json")
+    write_atomic(folder / "record.json", json.dumps(record, indent=1) + "\n")
     return record
 
 
-def main(args: dict[str, str]) -> None:
-    """Run `optisar distill key=value …`.
+def ranking(triples: Tensor) -> dict[str, float]:
+    """Return the shares of triples that are ranked correctly.
 
     Args:
-        args: `corpus`, `teacher`, `out`, and as wanted `unseen`, `cache` and any field of `DistillConfig`. Several
-            files: split by commas.
+        triples: Unit vectors [N, 3, D]: expression, paraphrase, variant with one slot changed.
 
-    Raises:
-        ValueError: a key is missing, unknown or not a number; the message says which.
+    Returns:
+        ``strict``: the expression is nearer to its paraphrase than to its variant. ``choice``: the paraphrase is nearer
+        to the expression than to the variant, as grounding a reworded expression needs.
     """
-    rest = dict(args)
-    missing = [k for k in ("corpus", "teacher", "out") if not rest.get(k)]
-    if missing:
-        raise ValueError(
-            f"optisar distill needs {', '.join(k + '=' for k in missing)}: corpus=FILES teacher=MODEL out=FOLDER"
-        )
-    corpus, teacher, out = rest.pop("corpus").split(","), rest.pop("teacher"), rest.pop("out")
-    unseen, cache = rest.pop("unseen", None), rest.pop("cache", None)
-    default = asdict(DistillConfig())
-    unknown = sorted(set(rest) - set(default))
-    if unknown:
-        raise ValueError(f"optisar distill does not know {', '.join(unknown)}; it takes {', '.join(default)}")
-    try:
-        chosen = {k: type(default[k])(v) for k, v in rest.items()}
-    except ValueError as e:
-        raise ValueError(f"optisar distill: {e}") from e
-    record = distill(corpus, teacher, out, unseen.split(",") if unseen else None, DistillConfig(**chosen), cache=cache)
-    print(
-        json.dumps(
-            {k: record[k] for k in ("parameters", "bytes", "texts", "agreement", "ranking", "seconds")}, indent=1
-        )
-    )
+    a, p, s = triples.float().unbind(1)
+    ap, as_, ps = (a * p).sum(-1), (a * s).sum(-1), (p * s).sum(-1)
+    return {"strict": (ap > as_).float().mean().item(), "choice": (ap > ps).float().mean().item()}
+
+
+def agreement(student: Tensor, teacher: Tensor) -> dict[str, float]:
+    """Return mean and 5th percentile of the cosines between unit vectors [N, D] of student and teacher."""
+    cosine = (student.float() * teacher.float()).sum(-1)
+    return {"mean": cosine.mean().item(), "p05": cosine.quantile(0.05).item()}

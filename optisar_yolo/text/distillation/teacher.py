@@ -1,4 +1,4 @@
-"""The teacher's side of distillation: its sentence vectors, its tokenizer, and a start value for the small table."""
+"""The teacher of a distillation: its vectors, its tokenizer, and the initial token table of the student."""
 
 from __future__ import annotations
 
@@ -11,65 +11,45 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 
 class Teacher:
-    """A sentence-transformers model with its token table laid open."""
+    """A sentence-transformers model with its tokenizer and token table.
+
+    Args:
+        name: Model name or folder.
+
+    Raises:
+        ValueError: The model has no fast tokenizer.
+    """
 
     def __init__(self, name: str) -> None:
-        """Load a teacher.
-
-        Args:
-            name: model name or folder.
-
-        Raises:
-            ValueError: the model keeps no WordPiece table or no fast tokenizer.
-        """
         from sentence_transformers import SentenceTransformer
 
         self.model = SentenceTransformer(name, device="cpu").eval()
         tokenizer = getattr(self.model.tokenizer, "backend_tokenizer", None)
         if tokenizer is None:
-            raise ValueError(
-                f"{name}: the teacher has no fast tokenizer, which the student takes over; choose another teacher"
-            )
+            raise ValueError(f"{name}: the teacher has no fast tokenizer, which the student uses; choose another one")
         self.tokenizer = tokenizer
         self.table: Tensor = self.model[0].auto_model.get_input_embeddings().weight.detach().float()  # [V, C]
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], what: str) -> Tensor:
-        """Unit sentence vectors.
-
-        Args:
-            texts: expressions.
-            what: name on the progress bar.
-
-        Returns:
-            float16 [N, D].
-        """
+        """Return unit vectors of N texts, float16 [N, D]; `what` is the title of the progress bar."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         parts = []
         for i in tqdm(range(0, len(order), 64), desc=f"teacher: {what}", unit="batch", mininterval=2):
             with torch.autocast("cpu", torch.bfloat16):  # cosine to float32 stays above 0.9999
-                out = self.model.encode(
-                    [texts[j] for j in order[i : i + 64]],
-                    batch_size=64,
-                    convert_to_tensor=True,
-                    show_progress_bar=False,
-                )
+                part = [texts[j] for j in order[i : i + 64]]
+                out = self.model.encode(part, batch_size=64, convert_to_tensor=True, show_progress_bar=False)
             parts.append(F.normalize(out.float(), dim=-1).half())
         features = torch.cat(parts)
         return features[torch.argsort(torch.tensor(order))]
 
     @torch.inference_mode()
     def words(self) -> Tensor:
-        """What the teacher makes of every vocabulary entry alone.
-
-        Returns:
-            float32 [V, D], unit rows.
-        """
+        """Return the unit vectors of every token alone, float32 [V, D]."""
         start, end = (self.tokenizer.token_to_id(t) for t in ("[CLS]", "[SEP]"))
         parts = []
-        for ids in tqdm(
-            torch.arange(len(self.table)).split(512), desc="teacher: vocabulary", unit="batch", mininterval=2
-        ):
+        batches = torch.arange(len(self.table)).split(512)
+        for ids in tqdm(batches, desc="teacher: vocabulary", unit="batch", mininterval=2):
             tokens = torch.stack((torch.full_like(ids, start), ids, torch.full_like(ids, end)), 1)
             with torch.autocast("cpu", torch.bfloat16):
                 out = self.model({"input_ids": tokens, "attention_mask": torch.ones_like(tokens)})["sentence_embedding"]
@@ -78,16 +58,16 @@ class Teacher:
 
 
 def factorised(table: Tensor, meaning: Tensor, blind: Tensor, rank: int) -> Tensor:
-    """Start value of the student's token table.
+    """Return the initial token table of the student.
 
-    Principal components of each token's row in the teacher's table beside what the teacher makes of that token alone.
-    For reserved words the second part is not read but predicted from the first, so that they stay unseen.
+    It holds the principal components of the teacher's token table and of the teacher's vectors of single tokens, side
+    by side. For reserved words the vectors are predicted from the table by ridge regression, so that they stay unseen.
 
     Args:
-        table: teacher's token table [V, C].
-        meaning: teacher's sentence vector of every token alone [V, D].
+        table: Teacher's token table [V, C].
+        meaning: Teacher's vectors of single tokens [V, D].
         blind: bool [V], True for tokens of reserved words.
-        rank: width wanted.
+        rank: Width of the student's table.
 
     Returns:
         float32 [V, rank], unit mean square.
