@@ -50,7 +50,8 @@ class Bright:
     """Finds connected bright regions, each as large as the tile shows it; the brighter, the more confident.
 
     Attributes:
-        seen: Number of images that it was shown.
+        seen: Number of images that it was given.
+        asked: Expressions of the last call.
     """
 
     key = "bright"
@@ -62,7 +63,7 @@ class Bright:
         self.shapes: set[tuple[int, ...]] = set()
         self.fail_after = fail_after
 
-    def __call__(self, images: np.ndarray, expressions: Sequence[str], least: float) -> list[np.ndarray]:
+    def __call__(self, images: np.ndarray, expressions: Sequence[str], floor: float) -> list[np.ndarray]:
         import cv2
 
         if self.fail_after is not None and self.seen >= self.fail_after:

@@ -18,7 +18,7 @@ from batch_set import IMGSZ, make
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.commands.main import main
-from optisar_yolo.utils.options import BUNDLED_MODEL
+from optisar_yolo.utils import BUNDLED_MODEL
 
 pytest.importorskip("ray")
 
@@ -27,8 +27,7 @@ import ray  # noqa: E402
 from ray._private.state import actors  # noqa: E402  # the public API needs the dashboard, which is off
 
 from optisar_yolo.batch import run_batch  # noqa: E402
-from optisar_yolo.batch.folder import NOTE  # noqa: E402
-from optisar_yolo.batch.run import report  # noqa: E402
+from optisar_yolo.batch.storage import RECORD  # noqa: E402
 
 pytestmark = pytest.mark.timeout(300)  # a worker imports PyTorch and Ultralytics, on slow machines for many seconds
 COUNT = 24
@@ -67,7 +66,7 @@ def workers():
 
 
 def kill_a_worker(folder, killed):
-    """Kill the process of a worker as soon as the first answers are written."""
+    """Kill the process of a worker as soon as the first results are written."""
     while not list(Path(folder).glob("answers-*.parquet")):
         time.sleep(0.02)
     killed.append(workers()[0]["Pid"])
@@ -92,24 +91,24 @@ def test_no_row_is_lost_or_doubled_when_a_worker_is_killed(killed_run):
     assert len(rows) == len({r["id"] for r in rows}) == 2 * COUNT == result.rows == result.new
     assert sum(r["answered"] for r in rows) == result.answered > 0
     assert result.answered + result.unanswered + result.failed == result.rows
-    assert result.restarts >= 1 and "died and were replaced" in report(result)
+    assert result.restarts >= 1 and "died and were replaced" in result.summary()
     assert all(r["modality"] in ("optical", "sar") and r["image"] == f"p{r['number']}.png" for r in rows)
 
 
-def test_answers_are_those_of_the_model(killed_run, manifest):
+def test_results_are_those_of_the_model(killed_run, manifest):
     model = OptiSAR(BUNDLED_MODEL)
     rows = read(killed_run[0])
     for number in (0, 1, 2, 3, 4, 6):
-        scene = model.encode(manifest.parent / f"p{number}.png", IMGSZ)
+        encoded = model.encode(manifest.parent / f"p{number}.png", IMGSZ)
         for row in (r for r in rows if r["number"] == number):
-            found = scene.ground(row["text"]).boxes
+            found = encoded.ground(row["text"]).boxes
             assert len(found) == row["answered"]
-            assert (row["height"], row["width"]) == scene.image.shape[:2]
+            assert (row["height"], row["width"]) == encoded.image.shape[:2]
             if row["answered"]:
                 assert [row[k] for k in ("x1", "y1", "x2", "y2")] == pytest.approx(found.xyxy[0].tolist(), abs=0.01)
                 assert row["confidence"] == pytest.approx(float(found.conf[0]), abs=1e-4)
             else:
-                best = scene.ground(row["text"], conf=0).boxes.conf[0]
+                best = encoded.ground(row["text"], conf=0).boxes.conf[0]
                 assert row["x1"] is None and row["confidence"] == pytest.approx(float(best), abs=1e-4)
 
 
@@ -119,10 +118,10 @@ def test_a_damaged_image_is_named_and_stops_nothing(killed_run):
     assert result.failed == 2 and [r["image"] for r in failed] == ["p5.png"] * 2
     assert all(r["answered"] is False and r["x1"] is None and r["width"] is None for r in failed)
     assert list(result.problems) == ["p5.png"]
-    assert "failed: " in report(result) and "not an image that can be decoded" in report(result)
+    assert "failed: " in result.summary() and "not an image that can be decoded" in result.summary()
 
 
-def test_again_there_is_nothing_to_do(killed_run, manifest, log):
+def test_a_second_run_has_nothing_to_do(killed_run, manifest, log):
     out = killed_run[0]
     before = {f: f.stat().st_mtime_ns for f in out.iterdir()}
     assert main(["batch", f"manifest={manifest}", f"out={out}", f"imgsz={IMGSZ}", "workers=2"]) == 0
@@ -130,13 +129,13 @@ def test_again_there_is_nothing_to_do(killed_run, manifest, log):
     assert "48 of 48 rows are done already" in log.text and "nothing to do" in log.text
 
 
-def test_other_settings_are_refused(killed_run, manifest, capsys):
+def test_other_settings_are_rejected(killed_run, manifest, capsys):
     assert main(["batch", f"manifest={manifest}", f"out={killed_run[0]}", f"imgsz={IMGSZ}", "conf=0.1"]) == 1
     said = capsys.readouterr().err
     assert "begun with other settings (conf " in said and "0.1 now" in said
 
 
-def test_a_killed_driver_goes_on(cluster, manifest, tmp_path):
+def test_a_killed_driver_continues(cluster, manifest, tmp_path):
     """The command is killed after its first file; a second one on the same Ray finishes, and writes nothing twice."""
     out = tmp_path / "answers"
     words = ["batch", f"manifest={manifest}", f"out={out}", f"imgsz={IMGSZ}", "workers=1", "device=cpu", "topk=2"]
@@ -152,7 +151,7 @@ def test_a_killed_driver_goes_on(cluster, manifest, tmp_path):
         time.sleep(0.1)  # Ray ends the workers of a driver that is gone
     early = {f.name for f in out.glob("answers-*.parquet")}
     ids = {r["id"] for r in read(out)}
-    assert 0 < len(ids) < 2 * COUNT and (out / NOTE).is_file()
+    assert 0 < len(ids) < 2 * COUNT and (out / RECORD).is_file()
     (out / ".answers-00.parquet.12345678.part").write_bytes(b"PAR1")  # as a worker killed while writing leaves it
     (out / "answers-00.parquet").write_bytes(b"PAR1 half")
 

@@ -1,4 +1,4 @@
-"""Annotation from end to end with the bundled weights: pools, files, bad input, runs that go on, reading back."""
+"""Annotation from end to end with the bundled weights: pools, files, bad input, interrupted runs, reading back."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ import cv2
 import pytest
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.annotate.annotate import Annotator, Settings, annotate
-from optisar_yolo.annotate.files import find_images
-from optisar_yolo.annotate.pool import Caption, load_pool
+from optisar_yolo.annotate import AnnotateOptions, Annotator, annotate_images, find_images, load_pool
+from optisar_yolo.annotate.pool import Caption
 from optisar_yolo.commands.main import main
-from optisar_yolo.data.config import DataError, load_dataset_config
-from optisar_yolo.data.records import load_split
-from optisar_yolo.engine.calibrate import default_conf
-from optisar_yolo.utils.options import BUNDLED_MODEL, SettingError
+from optisar_yolo.data import DataError, load_dataset_config, load_split
+from optisar_yolo.engine import default_conf
+from optisar_yolo.utils import BUNDLED_MODEL, SettingError
 
 TEXTS = [
     "The ship in the upper left corner of the image", "The ship in the lower right corner of the image",
@@ -43,8 +41,8 @@ def folder(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def ready(model: OptiSAR, **settings) -> Annotator:
-    return Annotator(model, [Caption(t) for t in TEXTS], Settings(**{"conf": 0.0, "imgsz": 96} | settings))
+def ready(model: OptiSAR, **options) -> Annotator:
+    return Annotator(model, [Caption(t) for t in TEXTS], AnnotateOptions(**{"conf": 0.0, "imgsz": 96} | options))
 
 
 def test_the_command_writes_what_the_project_reads_back(folder: Path, tmp_path: Path, log):
@@ -68,15 +66,19 @@ def test_the_command_writes_what_the_project_reads_back(folder: Path, tmp_path: 
         assert note["caption"] in TEXTS
         assert names[note["category_id"]].split()[0] == {"o": "optical", "s": "sar"}[image["file_name"][-14]]
     counts = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    assert counts["pictures"] == 6 and set(counts["skipped"]) == {"empty.jpg", "prose.png"}
+    assert (
+        counts["pictures"] == 6
+        and counts["pictures with boxes"] <= 4
+        and set(counts["skipped"]) == {"empty.jpg", "prose.png"}
+    )
     assert counts["boxes"] == len(content["annotations"]) and counts["captions"] == len(TEXTS)
-    assert "2 of them unreadable" in log.text and "asked once" in log.text and "blank" in log.text
-    # as a dataset config
+    assert "2 of them unreadable" in log.text and "used once" in log.text and "blank" in log.text
+    # the dataset config can be loaded
     dataset_config = load_dataset_config(run / "annotations.yaml")
     read = load_split(dataset_config, "train")
     captions = sorted(c for p in read for texts in p.captions for c in texts)
     assert captions == sorted(a["caption"] for a in content["annotations"])
-    # as a source of `optisar dataset`
+    # `optisar dataset` imports it
     recipe = {
         "name": "Annotated", "names": sorted(names.values()), "sources": [{
             "name": "found", "format": "coco", "path": "run", "modality": "optical", "images": ["pictures"],
@@ -94,8 +96,8 @@ def test_the_command_writes_what_the_project_reads_back(folder: Path, tmp_path: 
     assert {i["category"] for s in kept for i in s["instances"]} == set(recipe["sources"][0]["categories"].values())
 
 
-def test_a_run_that_was_interrupted_goes_on(model, folder: Path, tmp_path: Path, monkeypatch):
-    whole = annotate(ready(model), folder, tmp_path / "whole", preview=0)
+def test_an_interrupted_run_continues(model, folder: Path, tmp_path: Path, monkeypatch):
+    whole = annotate_images(ready(model), folder, tmp_path / "whole", preview=0)
     assert not (tmp_path / "whole" / "progress.jsonl").exists()
     calls: list[str] = []
     work = Annotator.__call__
@@ -108,31 +110,31 @@ def test_a_run_that_was_interrupted_goes_on(model, folder: Path, tmp_path: Path,
 
     monkeypatch.setattr(Annotator, "__call__", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        annotate(ready(model), folder, tmp_path / "part", preview=0)
+        annotate_images(ready(model), folder, tmp_path / "part", preview=0)
     assert [p.name for p in (tmp_path / "part").iterdir()] == ["progress.jsonl"]  # nothing half-written
     with open(tmp_path / "part" / "progress.jsonl", "a") as file:
         file.write('{"file": "opt_0000')  # killed while writing
     with pytest.raises(ValueError, match="begun with other settings"):
-        annotate(ready(model, iou=0.9), folder, tmp_path / "part", resume=True)
-    again = annotate(ready(model), folder, tmp_path / "part", resume=True, preview=0)
+        annotate_images(ready(model, iou=0.9), folder, tmp_path / "part", resume=True)
+    again = annotate_images(ready(model), folder, tmp_path / "part", resume=True, preview=0)
     assert len(calls) == 3 + 4 and calls[3] == calls[2] and len(set(calls)) == 6
     assert again.annotations.read_bytes() == whole.annotations.read_bytes() and again.counts == whole.counts
 
 
 def test_default_confidence_is_the_models(model, log):
-    assert ready(model, conf=None).settings.conf == default_conf(model.model) > 0.1
+    assert ready(model, conf=None).options.conf == default_conf(model.model) > 0.1
     assert "runs of its neck" not in log.text
     ready(OptiSAR("optisar++n.yaml"))
-    assert f"{len(TEXTS)} runs of its neck" in log.text  # what a network guided by the text costs
+    assert f"{len(TEXTS)} runs of its neck" in log.text  # the cost of a text-guided pyramid
 
 
 @pytest.mark.parametrize(
     "bad", [{"conf": 2}, {"conf": float("nan")}, {"iou": -0.1}, {"topk": 0}, {"max_det": 0}, {"imgsz": 3},
             {"verify": "maybe"}, {"modality": "radar"}],
 )  # fmt: skip
-def test_settings_out_of_range(bad):
+def test_options_out_of_range(bad):
     with pytest.raises(SettingError, match=f"'{next(iter(bad))}=.*not valid"):
-        Settings(**bad)
+        AnnotateOptions(**bad)
 
 
 def test_bad_command_lines(tmp_path: Path, folder: Path, capsys):
@@ -144,8 +146,8 @@ def test_bad_command_lines(tmp_path: Path, folder: Path, capsys):
     for words, status, message in (
         ([], 2, "needs source="),
         ([f"source={folder}"], 2, "needs pool="),
-        ([f"source={folder}", f"pool={pool}", "conf=high"], 2, "expected a number"),
-        ([f"source={folder}", f"pool={pool}", "conf=1.5"], 1, "from 0 to 1"),
+        ([f"source={folder}", f"pool={pool}", "conf=high"], 2, "it must be a number from 0 to 1"),
+        ([f"source={folder}", f"pool={pool}", "conf=1.5"], 2, "from 0 to 1"),
         ([f"source={folder}", f"pool={pool}", "cnf=0.5"], 2, "did you mean 'conf'?"),
         ([f"source={folder / 'nowhere'}", f"pool={pool}"], 1, "no such folder or image"),
         ([f"source={tmp_path / 'none'}", f"pool={pool}"], 1, "no image in this folder"),
@@ -202,11 +204,11 @@ def test_pools_that_cannot_be_used(name, content, message, tmp_path: Path):
 def test_blank_captions_are_counted(tmp_path: Path, log):
     (tmp_path / "a.json").write_text(json.dumps(["A ship", "", 7, "A ship", "The bridge"]))
     assert [c.text for c in load_pool(tmp_path / "a.json")] == ["A ship", "The bridge"]
-    assert "2 x blank caption or no text, left out" in log.text and "1 captions stand in it more than once" in log.text
+    assert "2 x blank caption or no text, left out" in log.text and "1 captions occur more than once" in log.text
 
 
 def test_the_preview_shows_boxes(model, folder: Path, tmp_path: Path):
-    result = annotate(ready(model), folder, tmp_path / "shown", preview=3)
+    result = annotate_images(ready(model), folder, tmp_path / "shown", preview=3)
     assert result.preview is not None
     sheet = cv2.imread(str(result.preview))
     assert sheet.shape[1] == 3 * 480 and sheet.shape[0] > 320

@@ -1,4 +1,4 @@
-"""Annotation, the choice: which caption a box gets, and that no false one is ever written."""
+"""Choice of captions: which caption a box gets, and that no false one is written."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from optisar_yolo.annotate.choose import BETTER, FEWER, NOTHING_TRUE, TAKEN, UNNAMED, Annotation, annotated, category_of
-from optisar_yolo.annotate.match import Found
+from optisar_yolo.annotate.choose import (
+    BETTER,
+    FEWER,
+    NOTHING_TRUE,
+    TAKEN,
+    UNNAMED,
+    Annotation,
+    category_of,
+    choose_annotations,
+)
+from optisar_yolo.annotate.match import CaptionMatches
 from optisar_yolo.annotate.pool import Caption
 
 SIZE = (300, 300)
@@ -21,43 +30,47 @@ def choose(*found: tuple[tuple[float, ...], str, float], **rules) -> tuple[list[
     found = tuple(sorted(found, key=lambda f: -f[2]))
     pool = [Caption(text) for text in dict.fromkeys(f[1] for f in found)]
     texts = [c.text for c in pool]
-    pairs = Found(
+    pairs = CaptionMatches(
         np.array([f[0] for f in found], float).reshape(-1, 4),
         np.array([f[2] for f in found], float),
         np.array([texts.index(f[1]) for f in found], int),
     )
     dropped: Counter[str] = Counter()
-    return annotated(pairs, pool, SIZE, dropped=dropped, **rules), dropped
+    return choose_annotations(pairs, pool, SIZE, dropped=dropped, **rules), dropped
 
 
-def said(chosen: list[Annotation]) -> list[tuple[str, float]]:
+def captions_of(chosen: list[Annotation]) -> list[tuple[str, float]]:
     return [(a.caption, a.score) for a in chosen]
 
 
-def test_the_surest_true_caption_is_kept_and_the_others_are_counted():
+def test_the_most_confident_true_caption_is_kept_and_the_others_are_counted():
     near = tuple(v + 1 for v in UPPER_LEFT)
     chosen, dropped = choose((UPPER_LEFT, THERE, 0.9), (near, HERE, 0.8), (UPPER_LEFT, "A ship", 0.7))
-    assert said(chosen) == [(HERE, 0.8)]
-    assert chosen[0].box == UPPER_LEFT and chosen[0].category == "ship"  # the box is the surest one's
+    assert captions_of(chosen) == [(HERE, 0.8)]
+    assert chosen[0].box == UPPER_LEFT and chosen[0].category == "ship"  # the box of the most confident match
     assert dropped == {"caption false of its box: place": 1, BETTER: 1}
 
 
 def test_a_false_place_can_be_left_out_or_kept():
     alone = (UPPER_LEFT, THERE, 0.9)
     assert choose(alone)[0] == [] and choose(alone)[1][NOTHING_TRUE] == 1
-    assert said(choose(alone, verify="strip")[0]) == [("The ship", 0.9)]
-    assert said(choose(alone, verify="off")[0]) == [(THERE, 0.9)]
-    assert said(choose(alone, (UPPER_LEFT, HERE, 0.4), verify="strip")[0]) == [(HERE, 0.4)]  # a true one goes first
+    assert captions_of(choose(alone, verify="strip")[0]) == [("The ship", 0.9)]
+    assert captions_of(choose(alone, verify="off")[0]) == [(THERE, 0.9)]
+    assert captions_of(choose(alone, (UPPER_LEFT, HERE, 0.4), verify="strip")[0]) == [
+        (HERE, 0.4)
+    ]  # a true caption precedes
 
 
-def test_extremes_are_checked_against_the_other_boxes_of_the_category():
+def test_superlatives_are_checked_against_the_other_boxes_of_the_category():
     boxes = ((UPPER_LEFT, "A ship", 0.9), (LOWER_RIGHT, "The leftmost ship", 0.8), (LOWER_RIGHT, "A ship", 0.7))
     chosen, dropped = choose(*boxes)
-    assert said(chosen) == [("A ship", 0.9), ("A ship", 0.7)] and dropped["caption false of its box: extreme"] == 1
-    # an airplane to the left of it is no matter
+    assert (
+        captions_of(chosen) == [("A ship", 0.9), ("A ship", 0.7)] and dropped["caption false of its box: extreme"] == 1
+    )
+    # an airplane to the left of it does not count
     other = ((UPPER_LEFT, "An airplane", 0.9), (LOWER_RIGHT, "The leftmost ship", 0.8))
-    assert said(choose(*other)[0]) == [("An airplane", 0.9), ("The leftmost ship", 0.8)]
-    assert said(choose(*boxes[:2], verify="strip")[0]) == [("A ship", 0.9), ("The ship", 0.8)]
+    assert captions_of(choose(*other)[0]) == [("An airplane", 0.9), ("The leftmost ship", 0.8)]
+    assert captions_of(choose(*boxes[:2], verify="strip")[0]) == [("A ship", 0.9), ("The ship", 0.8)]
 
 
 def test_a_size_that_is_false_cannot_be_left_out():
@@ -86,10 +99,10 @@ def test_categories_of_the_pool_are_used():
 
 def test_numbers_are_bounded_and_captions_can_be_unique():
     found = ((UPPER_LEFT, "A ship", 0.9), (LOWER_RIGHT, "A ship", 0.8), (LOWER_RIGHT, THERE, 0.7))
-    assert said(choose(*found, max_det=1)[0]) == [("A ship", 0.9)] and choose(*found, max_det=1)[1][FEWER] == 1
-    assert said(choose(*found)[0]) == [("A ship", 0.9), ("A ship", 0.8)]
+    assert captions_of(choose(*found, max_det=1)[0]) == [("A ship", 0.9)] and choose(*found, max_det=1)[1][FEWER] == 1
+    assert captions_of(choose(*found)[0]) == [("A ship", 0.9), ("A ship", 0.8)]
     chosen, dropped = choose(*found, unique=True)
-    assert said(chosen) == [("A ship", 0.9), (THERE, 0.7)] and dropped[TAKEN] == 1
+    assert captions_of(chosen) == [("A ship", 0.9), (THERE, 0.7)] and dropped[TAKEN] == 1
     assert choose() == ([], {})
 
 
@@ -101,14 +114,14 @@ PLACES = {
 
 
 def holds(centre: float, third: int | None) -> bool:
-    """Tell whether a relative coordinate is in a third of the side, or so near that nobody would call it false."""
+    """Tell whether a relative coordinate is in a third of the side, or within the tolerance of it."""
     return third is None or third / 3 - 0.045 < centre < (third + 1) / 3 + 0.045
 
 
 @pytest.mark.parametrize("verify", ["drop", "strip"])
 @pytest.mark.parametrize("seed", range(20))
 def test_no_false_caption_is_written(seed, verify):
-    """Random boxes with random captions; truth by arithmetic of its own."""
+    """Random boxes with random captions; the truth is computed independently."""
     rng = np.random.default_rng(seed)
     texts = [f"The {noun} {place} of the image" for noun in ("ship", "bridge") for place in PLACES]
     texts += [f"The {way}most {noun}" for way in ("left", "right") for noun in ("ship", "bridge")]

@@ -1,4 +1,4 @@
-"""Annotation, the product: all captions at once against each alone, suppression against brute force, memory."""
+"""Matching of captions: all at once against each alone, suppression against brute force, memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from lively_net import lively
 from torch.nn import functional as F
 
-from optisar_yolo.annotate.choose import same_box
-from optisar_yolo.annotate.match import SCORES, Found, captions_at_once, match
+from optisar_yolo.annotate.choose import group_boxes
+from optisar_yolo.annotate.match import SCORES, CaptionMatches, captions_at_once, match
 from optisar_yolo.engine.calibrate import Calibration, attach
 from optisar_yolo.nn.model import GroundingModel, fused_copy
 
@@ -23,7 +23,7 @@ def net(request: pytest.FixtureRequest) -> GroundingModel:
 
 
 @pytest.fixture(scope="module")
-def asked(net: GroundingModel) -> tuple[torch.Tensor, torch.Tensor]:
+def image_and_texts(net: GroundingModel) -> tuple[torch.Tensor, torch.Tensor]:
     """An image and seven captions."""
     torch.manual_seed(5)
     smooth = F.interpolate(torch.rand(1, 3, 6, 8), CANVAS, mode="bicubic").clamp(0, 1)
@@ -39,7 +39,7 @@ def peaks(level: np.ndarray) -> np.ndarray:
 
 
 def one_by_one(net: GroundingModel, image: torch.Tensor, texts: torch.Tensor, conf: float) -> list[tuple[float, ...]]:
-    """(caption, confidence, box) of every caption asked alone, all anchors decoded, with loops."""
+    """(caption, confidence, box) of every caption matched alone, all anchors decoded, with loops."""
     rows = []
     with torch.inference_mode():
         for t, text in enumerate(texts):
@@ -61,49 +61,49 @@ def one_by_one(net: GroundingModel, image: torch.Tensor, texts: torch.Tensor, co
     return sorted(rows, key=lambda r: (r[0], -r[1]))
 
 
-def listed(found: Found) -> np.ndarray:
+def listed(found: CaptionMatches) -> np.ndarray:
     table = np.column_stack([found.captions, found.conf, found.boxes])
     return table[np.lexsort((-table[:, 1], table[:, 0]))]
 
 
-def test_all_captions_at_once_equal_each_alone(net, asked):
+def test_all_captions_at_once_equal_each_alone(net, image_and_texts):
     conf = 0.2
-    truth = np.array(one_by_one(net, *asked, conf))
+    truth = np.array(one_by_one(net, *image_and_texts, conf))
     assert len(truth) > 5
     with torch.inference_mode():
-        scene = net.encode(asked[0], EXTENT)
-    answers = [match(net, scene, asked[1], CANVAS, SIZE, conf, TOPK, chunk) for chunk in (1, 3, 7, None)]
-    for found in answers:
-        assert (np.diff(found.conf) <= 0).all()  # the surest first
+        encoded = net.encode(image_and_texts[0], EXTENT)
+    results = [match(net, encoded, image_and_texts[1], CANVAS, SIZE, conf, TOPK, chunk) for chunk in (1, 3, 7, None)]
+    for found in results:
+        assert (np.diff(found.conf) <= 0).all()  # the most confident first
         np.testing.assert_allclose(listed(found)[:, :2], truth[:, :2], atol=1e-4)
         np.testing.assert_allclose(listed(found)[:, 2:], truth[:, 2:], atol=0.05)
 
 
-def test_the_network_for_inference_gives_the_same(net, asked):
+def test_the_network_for_inference_gives_the_same(net, image_and_texts):
     fused = fused_copy(net)
     with torch.inference_mode():
-        plain = match(net, net.encode(asked[0], EXTENT), asked[1], CANVAS, SIZE, 0.2, TOPK)
-        quick = match(fused, fused.encode(asked[0], EXTENT), asked[1], CANVAS, SIZE, 0.2, TOPK)
+        plain = match(net, net.encode(image_and_texts[0], EXTENT), image_and_texts[1], CANVAS, SIZE, 0.2, TOPK)
+        quick = match(fused, fused.encode(image_and_texts[0], EXTENT), image_and_texts[1], CANVAS, SIZE, 0.2, TOPK)
     np.testing.assert_allclose(listed(quick)[:, :2], listed(plain)[:, :2], atol=1e-3)
     np.testing.assert_allclose(listed(quick)[:, 2:], listed(plain)[:, 2:], atol=0.5)
 
 
-def test_confidence_is_calibrated_and_bounds_what_is_kept(net, asked):
+def test_confidence_is_calibrated_and_bounds_what_is_kept(net, image_and_texts):
     with torch.inference_mode():
-        scene = net.encode(asked[0], EXTENT)
-    raw = match(net, scene, asked[1], CANVAS, SIZE, 0.0, 1)
+        encoded = net.encode(image_and_texts[0], EXTENT)
+    raw = match(net, encoded, image_and_texts[1], CANVAS, SIZE, 0.0, 1)
     attach(net, Calibration(2.0, -1.0, 0.5))
     try:
-        found = match(net, scene, asked[1], CANVAS, SIZE, 0.0, 1)
+        found = match(net, encoded, image_and_texts[1], CANVAS, SIZE, 0.0, 1)
         least = float(np.median(found.conf))
-        kept = match(net, scene, asked[1], CANVAS, SIZE, least, 1)
+        kept = match(net, encoded, image_and_texts[1], CANVAS, SIZE, least, 1)
     finally:
         attach(net, None)
     logit = np.log(raw.conf / (1 - raw.conf))
     np.testing.assert_allclose(found.conf, 1 / (1 + np.exp(1 - 2 * logit)), rtol=1e-4)
     assert len(kept.conf) == (found.conf >= least).sum() < len(found.conf)
-    assert len(found.least(least).conf) == len(kept.conf)
-    assert len(match(net, scene, asked[1], CANVAS, SIZE, 1.0, 1).conf) == 0
+    assert len(found.above(least).conf) == len(kept.conf)
+    assert len(match(net, encoded, image_and_texts[1], CANVAS, SIZE, 1.0, 1).conf) == 0
 
 
 @pytest.mark.parametrize("anchors", [1, 2100, 344064, 10**9])
@@ -118,7 +118,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_captions_on_the_same_box_come_together(seed):
+def test_captions_of_the_same_box_are_grouped(seed):
     rng = np.random.default_rng(seed)
     corner = rng.uniform(0, 60, (60, 2))
     boxes = np.hstack([corner, corner + rng.uniform(5, 40, (60, 2))]).round(2)
@@ -127,10 +127,10 @@ def test_captions_on_the_same_box_come_together(seed):
     for i in range(60):  # greedy, with loops
         home = next((g for g in truth if overlap(boxes[g[0]], boxes[i]) > 0.4), None)
         truth.append([i]) if home is None else home.append(i)
-    groups = same_box(Found(boxes, conf, np.arange(60)), 0.4)
+    groups = group_boxes(CaptionMatches(boxes, conf, np.arange(60)), 0.4)
     assert [g.tolist() for g in groups] == truth
     assert len(truth) > 3 and max(map(len, truth)) > 1
 
 
 def test_nothing_found_gives_no_box():
-    assert same_box(Found(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)), 0.5) == []
+    assert group_boxes(CaptionMatches(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)), 0.5) == []

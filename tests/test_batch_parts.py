@@ -1,4 +1,4 @@
-"""Batches without Ray's processes: the manifest, parts, places, the folder of answers, and a worker called directly."""
+"""Batches without Ray's processes: the manifest, parts, paths, the folder, and a worker called directly."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ import pytest
 from batch_set import IMGSZ, make
 
 from optisar_yolo.commands.main import main
-from optisar_yolo.utils.options import BUNDLED_MODEL
+from optisar_yolo.utils import BUNDLED_MODEL, SettingError
 
 pytest.importorskip("ray")
 
@@ -17,12 +17,10 @@ import pyarrow.csv  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
 from optisar_yolo.batch import BatchError, BatchOptions  # noqa: E402
-from optisar_yolo.batch.folder import AnswerFolder  # noqa: E402
-from optisar_yolo.batch.manifest import make_id, read_manifest  # noqa: E402
-from optisar_yolo.batch.parts import cut, name_of, pack, unpack  # noqa: E402
-from optisar_yolo.batch.places import ending, locate, parent  # noqa: E402
+from optisar_yolo.batch.manifest import cut, make_id, name_of, pack, read_manifest, unpack  # noqa: E402
 from optisar_yolo.batch.run import _result, _Work  # noqa: E402
-from optisar_yolo.batch.worker import Asking, Worker  # noqa: E402
+from optisar_yolo.batch.storage import OLD_RECORD, RECORD, ResultFolder, ending, locate, parent  # noqa: E402
+from optisar_yolo.batch.worker import Worker, WorkerSettings  # noqa: E402
 
 ROWS = [
     {"id": "007", "image": "b.png", "text": "the ship, left", "weight": 0.5},
@@ -72,7 +70,7 @@ def test_lists_of_expressions_become_rows(tmp_path):
     ("rows", "said"),
     [
         ([{"picture": "a", "text": "x"}], "no column 'image'"),
-        ([{"image": "a", "text": "x", "width": 3}], "'width' has the name of one of the answers'"),
+        ([{"image": "a", "text": "x", "width": 3}], "'width' has the name of a result column"),
         ([{"image": "a", "text": "x"}, {"image": "a", "text": "  "}], "'text' of row 2 is empty"),
         ([{"image": "a", "text": "x"}, {"image": "a", "text": "\u200b"}], "'text' of row 2: an expression must say"),
         ([{"image": "a", "text": ["x"]}, {"image": "b", "text": []}], "'text' of row 2 is empty"),
@@ -80,7 +78,7 @@ def test_lists_of_expressions_become_rows(tmp_path):
         ([{"image": None, "text": "x"}], "'image' of row 1 is empty"),
         ([{"image": 5, "text": "x"}], "the column 'image' holds int64"),
         ([{"id": "k", "image": "a", "text": "x"}] * 2, "row 2 has an id that an earlier row has (row 1, 'k')"),
-        ([{"image": "a", "text": "x"}] * 2, "row 2 asks what an earlier row asks"),
+        ([{"image": "a", "text": "x"}] * 2, "row 2 has the image and expression of an earlier row"),
         ([{"image": "a", "text": "x"}, {"image": "a", "text": ["x"]}], "cannot be read as .jsonl"),
         ([], "no row"),
     ],
@@ -105,18 +103,18 @@ def test_files_that_are_no_manifest(tmp_path, capsys):
     with pytest.raises(BatchError, match="cannot be opened"):
         read_manifest("nowhere://bucket/asks.csv")
     assert main(["batch", "out=x"]) == 2 and "needs manifest=" in capsys.readouterr().err
-    assert main(["batch", "manifest=x.csv", "out=y", "workers=0"]) == 1 and "workers=0" in capsys.readouterr().err
-    with pytest.raises(BatchError, match="conf=2"):
+    assert main(["batch", "manifest=x.csv", "out=y", "workers=0"]) == 2 and "workers=0" in capsys.readouterr().err
+    with pytest.raises(SettingError, match="conf=2"):
         BatchOptions(conf=2)
 
 
-def test_places(tmp_path):
+def test_paths_and_uris(tmp_path):
     assert locate("p.png", str(tmp_path))[1] == str(tmp_path / "p.png")
     assert locate((tmp_path / "a b.png").as_uri())[1] == str(tmp_path / "a b.png")
     assert locate("p.png", tmp_path.as_uri())[1] == str(tmp_path / "p.png")
     assert locate("/p.png", "s3://bucket/asks")[1] == "/p.png"
     assert parent("s3://bucket/asks/july.csv") == "s3://bucket/asks"
-    where = "?region=eu-west-1"  # nothing is asked of the network with a region
+    where = "?region=eu-west-1"  # with a region, no network is needed
     assert locate(f"s3://bucket/my asks/ä.csv{where}")[1] == "bucket/my asks/ä.csv"
     assert locate(f"s3://bucket/a.csv{where}")[0].type_name == "s3"
     assert parent(f"s3://bucket/asks/a.csv{where}") == f"s3://bucket/asks{where}"
@@ -136,11 +134,11 @@ def test_parts_keep_images_whole():
     assert unpack(pack(parts[1])).equals(parts[1])
 
 
-def test_many_expressions_of_a_image_are_one_part(monkeypatch):
-    monkeypatch.setattr("optisar_yolo.batch.parts.ROWS", 10)
+def test_all_expressions_of_an_image_are_in_one_part(monkeypatch):
+    monkeypatch.setattr("optisar_yolo.batch.manifest.ROWS", 10)
     images = ["a"] * 4 + ["b"] * 25 + ["c"] * 4 + ["d"] * 4
     table = pa.table({"id": [str(i) for i in range(37)], "image": images})
-    monkeypatch.setattr("optisar_yolo.batch.parts.PARTS", 0.25)  # all in one part, if it were for images alone
+    monkeypatch.setattr("optisar_yolo.batch.manifest.PARTS", 0.25)  # one part, as far as images are concerned
     assert [len(p) for p in cut(table, 1)] == [4, 25, 8]
 
 
@@ -151,52 +149,65 @@ def test_a_part_has_the_same_name_however_it_is_ordered():
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     pq.write_table(pa.table({"x": [1]}), tmp_path / "mine.parquet")
     with pytest.raises(BatchError, match="not of a batch"):
-        AnswerFolder(str(tmp_path)).begin({"conf": 0.5})
+        ResultFolder(str(tmp_path)).begin({"conf": 0.5})
     assert [f.name for f in tmp_path.iterdir()] == ["mine.parquet"]
-    other = AnswerFolder(str(tmp_path / "new"))
+    other = ResultFolder(str(tmp_path / "new"))
     other.begin({"conf": 0.5})
     other.begin({"conf": 0.5})
-    (tmp_path / "new" / "run.json").write_text("{")
+    (tmp_path / "new" / RECORD).write_text("{")
     with pytest.raises(BatchError, match="damaged"):
         other.begin({"conf": 0.5})
 
 
+def test_a_folder_reads_as_one_table_and_a_former_record_is_taken_over(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    folder = ResultFolder(str(tmp_path))
+    folder.begin({"conf": 0.5})
+    folder.write("one", pa.table({"id": ["a"], "answered": [True]}))
+    assert pandas.read_parquet(tmp_path)["id"].tolist() == ["a"]
+    (tmp_path / RECORD).rename(tmp_path / OLD_RECORD)
+    with pytest.raises(BatchError, match="conf 0.5 there, 0.6 now"):
+        folder.begin({"conf": 0.6})
+    folder.begin({"conf": 0.5})
+    assert {f.name for f in tmp_path.iterdir()} == {RECORD, "answers-one.parquet"}
+
+
 def test_what_two_runs_wrote_at_once_is_noticed(tmp_path):
-    folder = AnswerFolder(tmp_path.as_uri())
+    folder = ResultFolder(tmp_path.as_uri())
     columns = {"image": ["p", "p"], "answered": [True, False], "error": pa.array([None, None], pa.string())}
     folder.write("one", pa.table({"id": ["a", "b"], **columns}))
     folder.write("two", pa.table({"id": ["b", "c"], **columns}))
-    tally = folder.tally({"a", "b", "z"})
-    assert tally.ids == {"a", "b"} and tally.doubled == {"b"}
+    counts = folder.count({"a", "b", "z"})
+    assert counts.ids == {"a", "b"} and counts.doubled == {"b"}
 
 
 def test_rows_that_were_given_up_are_named(tmp_path):
-    folder = AnswerFolder(str(tmp_path))
+    folder = ResultFolder(str(tmp_path))
     folder.write(
         "one", pa.table({"id": ["a"], "image": ["p"], "answered": [True], "error": pa.array([None], "string")})
     )
-    asked = pa.table({"id": ["a", "b", "c"], "image": ["p", "big.tif", "big.tif"]})
-    with pytest.raises(BatchError, match="2 of 3 rows have no answer.* of 1 images, among them big.tif"):
-        _result(folder, asked, _Work(), 3)
-    assert _result(folder, asked.slice(0, 1), _Work(), 0).answered == 1
+    rows = pa.table({"id": ["a", "b", "c"], "image": ["p", "big.tif", "big.tif"]})
+    with pytest.raises(BatchError, match="2 of 3 rows have no result.* of 1 images, among them big.tif"):
+        _result(folder, rows, _Work(), 3)
+    assert _result(folder, rows.slice(0, 1), _Work(), 0).answered == 1
 
 
 def test_a_worker_by_itself(tmp_path, monkeypatch):
-    """Few images and expressions at a time give the same answers; columns of any type travel along."""
+    """Few images and expressions at a time give the same results; columns of any type are kept."""
     path = make(tmp_path, 3)
     table = read_manifest(str(path))
     extra = pa.array([{"a": [i]} for i in range(len(table))])
     table = table.append_column("extra", extra)
-    asking = Asking(BUNDLED_MODEL, None, str(tmp_path), str(tmp_path / "whole"), 0.0, 2, IMGSZ, 8)
-    worker = Worker(asking)
+    settings = WorkerSettings(BUNDLED_MODEL, None, str(tmp_path), str(tmp_path / "whole"), 0.0, 2, IMGSZ, 8)
+    worker = Worker(settings)
     whole = worker({"rows": pack(table)})
-    assert (whole["pictures"], whole["rows"], whole["again"]) == (6, 6, False)  # not grouped, as no part is
+    assert (whole["images"], whole["rows"], whole["again"]) == (6, 6, False)  # not grouped, as no part is
     grouped = worker({"rows": pack(pa.concat_tables(cut(table, 1)))})
-    assert (grouped["pictures"], grouped["rows"]) == (3, 6)
+    assert (grouped["images"], grouped["rows"]) == (3, 6)
     (file,) = (tmp_path / "whole").iterdir()  # the same rows replace themselves
     before = pq.read_table(file)
     monkeypatch.setattr("optisar_yolo.batch.worker.EXPRESSIONS", 1)
-    worker.asking = Asking(BUNDLED_MODEL, None, str(tmp_path), "", 0.0, 2, IMGSZ, 1)
+    worker.settings = WorkerSettings(BUNDLED_MODEL, None, str(tmp_path), "", 0.0, 2, IMGSZ, 1)
     worker({"rows": pack(table)})
     after = pq.read_table(file)
     assert after.schema.names[-10:] == [
@@ -209,8 +220,6 @@ def test_a_worker_by_itself(tmp_path, monkeypatch):
 
 
 def test_without_ray_the_extra_is_named():
-    code = (
-        "import sys; sys.modules['ray'] = None; from optisar_yolo.commands.main import main; sys.exit(main(['batch']))"
-    )
+    code = "import sys; sys.modules['ray'] = None; from optisar_yolo.commands.main import main; sys.exit(main(['batch', 'manifest=x.csv', 'out=y']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1 and "pip install 'optisar-yolo[batch]'" in done.stderr

@@ -1,4 +1,4 @@
-"""Merging: one object per object, whichever tiles saw it, and no two objects made one."""
+"""Merging: each object once, whichever tiles it lies in, and no two objects become one."""
 
 import numpy as np
 import pytest
@@ -52,10 +52,19 @@ def test_an_object_longer_than_the_overlap_is_put_together(box, overlap):
     assert found.tolist() == [list(box)]
 
 
-def test_a_whole_view_wins_over_a_more_confident_part():
+def test_a_whole_box_wins_over_a_more_confident_part():
     boxes = np.array([[90.0, 10, 130, 40], [90, 10, 118, 40]])
     found, conf = merge(boxes, np.array([0.6, 0.9]), np.array([0, 4]), np.array([True, True]), np.array([1, 0]))
     assert found.tolist() == [[90, 10, 130, 40]] and conf.tolist() == [0.6]
+
+
+def test_the_home_tile_wins_over_a_more_confident_neighbour():
+    boxes = np.array([[90.0, 10, 131, 40], [90, 10, 130, 40], [90, 10, 129, 40]])
+    home, whole = np.array([False, True, False]), np.zeros(3, int)
+    found, conf = merge(boxes, np.array([0.9, 0.6, 0.8]), whole, home, np.arange(3))
+    assert found.tolist() == [[90, 10, 130, 40]] and conf.tolist() == [0.6]
+    found, conf = merge(boxes, np.array([0.8, 0.6, 0.9]), whole, np.zeros(3, bool), np.arange(3))
+    assert found.tolist() == [[90, 10, 129, 40]] and conf.tolist() == [0.9]  # no home: the most confident
 
 
 def test_neighbours_that_touch_stay_two():
@@ -76,7 +85,7 @@ def test_nothing_stays_nothing():
     assert found.shape == (0, 4) and conf.shape == (0,)
 
 
-def test_borders_of_the_scene_cut_nothing():
+def test_borders_of_the_raster_cut_nothing():
     whole = np.array([[0.0, 0, 320, 320]])
     assert cut_sides(whole, (0, 0, 320, 320), (320, 320), 2).tolist() == [0]
     assert cut_sides(whole, (0, 0, 320, 320), (640, 640), 2).tolist() == [4 + 8]

@@ -9,7 +9,7 @@ import rasters
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine, from_origin
 
-from optisar_yolo.geo import ground_scene
+from optisar_yolo.geo import ground_raster
 from optisar_yolo.geo.georeference import Georeference
 from optisar_yolo.geo.outputs import polygon
 from optisar_yolo.geo.reading import Raster
@@ -32,7 +32,7 @@ PLACES = {
 
 def run(path, folder, texts=TEXTS[:1], **options):
     about = {"imgsz": 320, "project": str(folder), "stretch": "none", "map": False, "topk": "all"} | options
-    return ground_scene(None, path, list(texts), detector=rasters.Bright(), **about)
+    return ground_raster(None, path, list(texts), detector=rasters.Bright(), **about)
 
 
 def make(folder, **profile):
@@ -101,7 +101,7 @@ def test_the_northernmost_is_the_one_of_highest_latitude(tmp_path, name):
     assert len(latitude) == 2 and latitude.iloc[0] == latitude.max()
 
 
-def test_ground_control_points_locate_a_scene(tmp_path):
+def test_ground_control_points_locate_a_raster(tmp_path):
     by_affine = PLACES["UTM"]["transform"]
     corners = [(0, 0), (500, 0), (500, 400), (0, 400), (250, 200)]
     points = [
@@ -153,10 +153,10 @@ def test_the_map_works_offline(tmp_path, name, page):
     pytest.importorskip("bokeh")
     result = run(make(tmp_path, **PLACES[name]), tmp_path / "out", ['the "ship" <b>', "the ship"], map=True)
     page.context.set_offline(True)
-    problems, asked = [], []
+    problems, requests = [], []
     page.on("pageerror", lambda e: problems.append(str(e)))
-    page.on("request", lambda r: asked.append(r.url))
+    page.on("request", lambda r: requests.append(r.url))
     page.goto((result.folder / "map.html").as_uri())
     page.wait_for_selector(".bk-Figure, .bk-Canvas", state="attached")
     page.wait_for_function("() => Bokeh.documents.length && Bokeh.documents[0].is_idle")
-    assert not problems and [u for u in asked if not u.startswith(("file:", "data:", "blob:"))] == []
+    assert not problems and [u for u in requests if not u.startswith(("file:", "data:", "blob:"))] == []

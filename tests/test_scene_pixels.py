@@ -1,4 +1,4 @@
-"""Pixels as they come: bands, depths, nodata; every choice is told and the same for all tiles."""
+"""Bands, depths and nodata; every automatic choice is reported and the same for all tiles."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,9 @@ import rasters
 from rasterio.enums import ColorInterp
 
 from optisar_yolo.data.config import DataError
-from optisar_yolo.geo.reading import Raster, ahead
-from optisar_yolo.geo.stretch import DB_RANGE, declare
+from optisar_yolo.geo.options import RasterOptions
+from optisar_yolo.geo.reading import Raster
+from optisar_yolo.geo.stretch import DB_RANGE, choose_stretch
 
 RNG = np.random.default_rng(1)
 UNNAMED = {"photometric": "MINISBLACK"}  # bands without colours
@@ -15,8 +16,9 @@ SPECKLE = RNG.gamma(1.0, 0.05, (120, 160)).astype(np.float32) + 1e-4  # single-l
 
 
 def settle(path, **options):
-    with Raster(path, options.pop("nodata", None)) as raster:
-        return declare(raster, **options)
+    options = RasterOptions(**options)
+    with Raster(path, options.nodata) as raster:
+        return choose_stretch(raster, options)
 
 
 def optical(bands, dtype, top):
@@ -47,10 +49,10 @@ def optical(bands, dtype, top):
     ],
     ids=["float", "VV VH", "dB", "uint16 SAR", "uint16 grey", "uint8", "4 bands", "5 bands", "int16"],
 )  # fmt: skip
-def test_what_is_chosen_is_told(tmp_path, bands, profile, modality, preset, shown, words):
+def test_automatic_choices_are_reported(tmp_path, bands, profile, modality, preset, shown, words):
     made, image = settle(rasters.write(tmp_path / "a.tif", bands, **rasters.UTM, **profile))
     assert (made.modality, made.preset, made.bands) == (modality, preset, shown)
-    assert all(w in made.told for w in (*words, "set modality=, bands= or stretch= to change this"))
+    assert all(w in made.summary for w in (*words, "set modality=, bands= or stretch= to change this"))
     assert image.shape == (120, 160, 3) and image.dtype == np.uint8
     if preset == "none":
         assert (image == bands.transpose(1, 2, 0)).all()
@@ -66,7 +68,7 @@ def test_colours_are_taken_by_name_and_alpha_hides(tmp_path):
     order = [ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.alpha]
     path = rasters.write(tmp_path / "a.tif", pixels, colours=order, **rasters.UTM)
     made, image = settle(path)
-    assert made.bands == (3, 2, 1) and "3 bands" in made.told
+    assert made.bands == (3, 2, 1) and "3 bands" in made.summary
     assert (image[:, :80] == 0).all() and (image[:, 80:] == pixels[2::-1, :, 80:].transpose(1, 2, 0)).all()
 
 
@@ -117,7 +119,7 @@ def test_nan_is_no_data(tmp_path):
 def test_given_choices_are_taken(tmp_path):
     path = rasters.write(tmp_path / "a.tif", optical(5, np.uint16, 9000), photometric="MINISBLACK", **rasters.UTM)
     made, _ = settle(path, bands=(5, 3, 2), modality="sar", stretch="percentile")
-    assert made.bands == (5, 3, 2) and made.modality == "sar" and "SAR as given" in made.told
+    assert made.bands == (5, 3, 2) and made.modality == "sar" and "SAR as given" in made.summary
     assert settle(path, bands=(4,))[0].bands == (4, 4, 4)
     for options in ({"bands": (6,)}, {"bands": (1, 2)}, {"stretch": "gamma"}, {"modality": "lidar"},
                     {"percentiles": (9.0, 2.0)}, {"limits": (3.0, 3.0)}):  # fmt: skip
@@ -159,18 +161,3 @@ def test_complex_values_are_refused(tmp_path):
     path = rasters.write(tmp_path / "a.tif", np.ones((64, 64), np.complex64), **rasters.UTM)
     with pytest.raises(DataError, match="amplitude"):
         Raster(path)
-
-
-def test_reading_ahead_keeps_order_and_passes_errors_on():
-    assert list(ahead(range(20), lambda i: i * i)) == [i * i for i in range(20)]
-
-    def work(i):
-        if i == 3:
-            raise DataError("window 3")
-        return i
-
-    got = []
-    with pytest.raises(DataError, match="window 3"):
-        for value in ahead(range(10), work):
-            got.append(value)
-    assert got == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""Tiles: cores partition the scene, neighbours overlap enough, groups hold every tile once."""
+"""Tiles: cores partition the raster, neighbours overlap enough, groups hold every tile once."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_cores_partition_the_scene_and_lie_in_their_tiles(case):
+def test_cores_partition_the_raster_and_lie_in_their_tiles(case):
     grid = Grid.of(*case)
     covered = np.zeros((grid.height, grid.width), int)
     for tile in grid:

@@ -1,15 +1,14 @@
-"""Files of an annotation run: the images found, the work so far, and what is written at the end."""
+"""Files of an annotation run: the images of a source, COCO JSON, the dataset config, counts and the preview."""
 
 from __future__ import annotations
 
 import glob
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,9 +19,9 @@ from optisar_yolo.annotate.choose import Annotation
 from optisar_yolo.construction import SUFFIXES
 from optisar_yolo.data import MODALITIES, DataError, modality_of, read_image
 from optisar_yolo.utils import appearing, write_atomic
-from optisar_yolo.visualize import draw_answers
+from optisar_yolo.visualize import draw_predictions
 
-TILE, COLUMNS = 480, 3  # pixels of an image in the preview, images beside each other
+TILE, COLUMNS = 480, 3  # of the preview: width of an image in pixels, images per row
 
 
 def find_images(source: str | Path | Sequence[str | Path]) -> tuple[Path, list[Path]]:
@@ -32,10 +31,10 @@ def find_images(source: str | Path | Sequence[str | Path]) -> tuple[Path, list[P
         source: A folder (with those below it), a file, a pattern such as ``harbours/*.png``, or a list of files.
 
     Returns:
-        The folder that file names in annotations start from, and the images, sorted by name.
+        The folder that file names in annotations are relative to, and the images, sorted by name.
 
     Raises:
-        DataError: Nothing there, or no image.
+        DataError: No such file or folder, or no image in it.
     """
     if not isinstance(source, (str, Path)):
         files = [Path(s).absolute() for s in source]
@@ -58,14 +57,14 @@ def find_images(source: str | Path | Sequence[str | Path]) -> tuple[Path, list[P
 
 
 @dataclass
-class Done:
-    """One image that was looked at: its objects, or why it could not be used.
+class AnnotatedFile:
+    """The annotations of one image, or why it could not be used.
 
     Attributes:
         file: Name, relative to the source's folder.
         width: In pixels; 0 where the image could not be read.
         height: Likewise.
-        objects: What was found.
+        objects: The annotations.
         dropped: Number of captions and boxes dropped, by reason.
         problem: Why it was skipped; empty for an image that was annotated.
     """
@@ -78,67 +77,13 @@ class Done:
     problem: str = ""
 
     @classmethod
-    def read(cls, line: str) -> Done:
-        """Read what `json` gave; ValueError, TypeError or KeyError for anything else."""
-        content = json.loads(line)
-        objects = [Annotation(tuple(o[0]), *o[1:]) for o in content.pop("objects")]
-        return cls(objects=objects, **content)
-
-    def json(self) -> str:
-        """Return one line of JSON."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+    def from_entry(cls, entry: dict[str, Any]) -> AnnotatedFile:
+        """Read an entry of the journal."""
+        objects = [Annotation(tuple(box), *rest) for box, *rest in entry["objects"]]
+        return cls(**{**entry, "objects": objects})
 
 
-class Progress:
-    """The work so far, one line per image, so that a run that was killed can go on.
-
-    Args:
-        path: The file. Its first line says with what settings it was begun.
-        settings: Those of this run.
-        resume: Take over what the file holds; otherwise begin anew.
-
-    Raises:
-        ValueError: The file was begun with other settings.
-    """
-
-    def __init__(self, path: Path, settings: dict[str, Any], resume: bool) -> None:
-        self.done: dict[str, Done] = {}
-        self.path = path
-        head = json.dumps(settings, sort_keys=True, ensure_ascii=False)
-        if resume and path.is_file():
-            self._take_over(path, head)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with appearing(path) as file:  # without the half line of a kill
-            file.writelines(line + "\n" for line in (head, *(d.json() for d in self.done.values())))
-        self._file: IO[str] = open(path, "a", encoding="utf-8")
-
-    def _take_over(self, path: Path, head: str) -> None:
-        first, *lines = path.read_text(encoding="utf-8").split("\n")
-        if first and first != head:
-            raise ValueError(
-                f"{path}: begun with other settings, weights or captions; run with the same, or without resume=True"
-            )
-        for line in lines:
-            try:
-                image = Done.read(line)
-            except (ValueError, TypeError, KeyError, AttributeError):
-                continue  # the line that was being written
-            self.done[image.file] = image
-
-    def add(self, image: Done) -> None:
-        """Add an image."""
-        self.done[image.file] = image
-        self._file.write(image.json() + "\n")
-        self._file.flush()
-
-    def close(self, finished: bool) -> None:
-        """Close the file; of a run that has finished it is no longer needed."""
-        self._file.close()
-        if finished:
-            self.path.unlink(missing_ok=True)
-
-
-def coco(images: Iterable[Done], info: dict[str, Any]) -> dict[str, Any]:
+def coco(images: Iterable[AnnotatedFile], info: dict[str, Any]) -> dict[str, Any]:
     """Return annotated images as COCO JSON with ``caption`` and ``score``; ids count from 1.
 
     Args:
@@ -172,14 +117,14 @@ def coco(images: Iterable[Done], info: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_dataset_config(path: Path, root: Path, annotations: Path, names: Sequence[str]) -> Path | None:
-    """Write a dataset config, so that the result can be viewed and trained on; None where a category has no modality."""
+    """Write a dataset config for viewing and training; None where a category has no modality."""
     if not names or any(modality_of(name) not in MODALITIES for name in names):
         return None
     content = {"path": str(root), "train": str(annotations.absolute()), "images": ".", "names": list(names)}
     return write_atomic(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def summary(images: Sequence[Done]) -> dict[str, Any]:
+def counts_of(images: Sequence[AnnotatedFile]) -> dict[str, Any]:
     """Count images, boxes, captions and what was dropped."""
     dropped: Counter[str] = Counter()
     for image in images:
@@ -188,7 +133,7 @@ def summary(images: Sequence[Done]) -> dict[str, Any]:
     return {
         "pictures": len(images),
         "skipped": {p.file: p.problem for p in images if p.problem},
-        "images with boxes": sum(bool(p.objects) for p in images),
+        "pictures with boxes": sum(bool(p.objects) for p in images),
         "boxes": len(found),
         "categories": dict(Counter(o.category for o in found).most_common()),
         "different captions": len({o.caption for o in found}),
@@ -196,19 +141,19 @@ def summary(images: Sequence[Done]) -> dict[str, Any]:
     }
 
 
-def write_preview(path: Path, root: Path, images: Sequence[Done], count: int) -> Path | None:
-    """Write a sheet of annotated images with their boxes and captions, evenly chosen; None where there is none."""
+def write_preview(path: Path, root: Path, images: Sequence[AnnotatedFile], count: int) -> Path | None:
+    """Write a sheet of evenly chosen images with their boxes and captions; None where no image has any."""
     usable = [p for p in images if p.objects]
     chosen = [usable[i] for i in np.unique(np.linspace(0, len(usable) - 1, min(count, len(usable))).astype(int))]
     tiles = []
     for image in chosen:
         try:
             pixels = read_image(root / image.file)
-        except DataError:  # gone since
+        except DataError:  # removed since
             continue
         boxes = np.array([[*o.box, o.score, j] for j, o in enumerate(image.objects)])
         pixels, boxes = _tile(pixels, boxes)
-        tiles.append(draw_answers(pixels, boxes, {j: o.caption for j, o in enumerate(image.objects)}))
+        tiles.append(draw_predictions(pixels, boxes, {j: o.caption for j, o in enumerate(image.objects)}))
     if not tiles:
         return None
     columns = [tiles[i::COLUMNS] for i in range(min(COLUMNS, len(tiles)))]
@@ -226,7 +171,7 @@ def write_preview(path: Path, root: Path, images: Sequence[Done], count: int) ->
 
 
 def _tile(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bring an image to the sheet's width, and its boxes [n, 6] with it."""
+    """Scale an image to the width of a tile, and its boxes [n, 6] with it."""
     scale = TILE / image.shape[1]
     size = (TILE, max(round(image.shape[0] * scale), 1))
     resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""The pool of captions that images are annotated with: read from a list, a table, annotations or a dataset config."""
+"""The pool of captions for annotation, read from a list, a table, COCO JSON or a dataset config."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Caption(NamedTuple):
 
     Attributes:
         text: The caption.
-        categories: Categories of the objects that it was said of, the most frequent first; empty where the pool's
-            file does not say.
+        categories: Categories of the objects that it describes in the pool's file, the most frequent first; empty
+            where the file has none.
     """
 
     text: str
@@ -41,17 +41,18 @@ def load_pool(source: str | Path | Sequence[str], split: str = "train", column: 
         column: Of a CSV file: the column that holds the captions.
 
     Returns:
-        The captions in their order, each once, at least one; blank ones and what is no text are left out and counted.
+        The captions in their order, each once, at least one. Blank captions and values that are no text are left out
+        and counted.
 
     Raises:
         DataError: No such file, a file of another kind, or no caption in it.
     """
     skips = Skips()
     if isinstance(source, (str, Path)):
-        where, said = str(source), _read(Path(source), split, column)
+        where, pairs = str(source), _read(Path(source), split, column)
     else:
-        where, said = "the list given as pool", [(text, "") for text in source]
-    pool = collect(said, skips)
+        where, pairs = "the list given as pool", [(text, "") for text in source]
+    pool = _collect(pairs, skips)
     if lines := skips.lines():
         LOGGER.warning(f"{where}: " + "; ".join(lines))
     if not pool:
@@ -59,22 +60,22 @@ def load_pool(source: str | Path | Sequence[str], split: str = "train", column: 
     return pool
 
 
-def collect(said: Iterable[tuple[Any, str]], skips: Skips) -> list[Caption]:
-    """Make a pool of pairs of caption and category ("" where it is not known), each caption once."""
+def _collect(pairs: Iterable[tuple[Any, str]], skips: Skips) -> list[Caption]:
+    """Make a pool of pairs of caption and category ("" where it is unknown), each caption once."""
     known: dict[str, Counter[str]] = {}
     repeated = 0
-    for number, (text, category) in enumerate(said, 1):
+    for number, (text, category) in enumerate(pairs, 1):
         try:
             caption = clean(text)
         except ValueError:
             skips.add("blank caption or no text, left out", f"number {number}")
             continue
-        repeated += caption in known and not category  # annotations repeat captions by their nature
+        repeated += caption in known and not category  # in annotations, repeated captions are normal
         counts = known.setdefault(caption, Counter())
         if category:
             counts[category] += 1
     if repeated:
-        LOGGER.info(f"pool: {repeated} captions stand in it more than once and are asked once")
+        LOGGER.info(f"pool: {repeated} captions occur more than once and are used once")
     return [Caption(text, tuple(c for c, _ in counts.most_common())) for text, counts in known.items()]
 
 
@@ -103,7 +104,7 @@ def _read(file: Path, split: str, column: str) -> list[tuple[Any, str]]:
 
 
 def _annotated(content: object, file: Path) -> list[tuple[Any, str]]:
-    """Take captions and categories from COCO JSON."""
+    """Read captions and categories from COCO JSON."""
     notes = content.get("annotations") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(notes, list):
         raise DataError(f"{file}: expected a list of captions, or COCO JSON with 'annotations' that have a 'caption'")
@@ -113,7 +114,7 @@ def _annotated(content: object, file: Path) -> list[tuple[Any, str]]:
         for c in (listed if isinstance(listed, list) else ())
         if isinstance(c, dict) and is_id(c.get("id")) and isinstance(c.get("name"), str)
     }
-    said: list[tuple[Any, str]] = []
+    pairs: list[tuple[Any, str]] = []
     for note in notes:
         if not isinstance(note, dict) or "caption" not in note:
             continue
@@ -121,12 +122,12 @@ def _annotated(content: object, file: Path) -> list[tuple[Any, str]]:
         name = (names.get(number) if is_id(number) else None) or note.get("category_name")
         category = " ".join(name.split()) if isinstance(name, str) else ""
         captions = note["caption"] if isinstance(note["caption"], list) else [note["caption"]]
-        said += [(text, category) for text in captions]
-    return said
+        pairs += [(text, category) for text in captions]
+    return pairs
 
 
 def _table(file: Path, column: str) -> list[tuple[Any, str]]:
-    """Take a column, and the column "category" where there is one, from a CSV file."""
+    """Read a column, and the column "category" where there is one, from a CSV file."""
     rows = csv.DictReader(io.StringIO(read_text(file)))
     try:
         if column not in (rows.fieldnames or ()):

@@ -1,11 +1,20 @@
-"""Many images and expressions from a table, answered into Parquet by workers of Ray Data (``optisar batch``)."""
+"""Grounding of tables of images and expressions into Parquet files, with workers of Ray Data (``optisar batch``).
+
+`manifest` reads the table and cuts it into parts, `worker` grounds a part, `storage` holds paths, URIs and the folder
+of results, and `run.run_batch` starts the workers and checks that every row has a result.
+"""
+
+from typing import Any
+
+import lazy_loader
 
 from optisar_yolo.utils import need
 
-for _package in ("ray", "pyarrow"):  # of the extra ``batch``: the modules here cannot be imported without
-    need(_package)
+_lazy, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-from optisar_yolo.batch.options import BatchError, BatchOptions  # noqa: E402
-from optisar_yolo.batch.run import BatchResult, run_batch  # noqa: E402
 
-__all__ = ["BatchError", "BatchOptions", "BatchResult", "run_batch"]
+def __getattr__(name: str) -> Any:
+    if name in ("BatchResult", "run_batch"):  # the options need no extra
+        for package in ("ray", "pyarrow"):
+            need(package)
+    return _lazy(name)

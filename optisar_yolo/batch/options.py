@@ -1,8 +1,10 @@
-"""The options of a batch, and what is wrong with them."""
+"""Options of a batch. They are also the arguments of ``optisar batch``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from optisar_yolo.utils import check_options, option
 
 
 class BatchError(ValueError):
@@ -11,40 +13,27 @@ class BatchError(ValueError):
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How a table is asked.
+    """How a table is grounded. The fields are listed by ``optisar batch --help``.
 
-    Attributes:
-        workers: Processes that hold a model each.
-        cpus: CPU cores of a worker; 0: this machine's divided by the workers, or 1 each on a cluster.
-        batch: Images that a worker holds and encodes together.
-        conf: Least confidence of an answer; None for the threshold of the model's calibration.
-        topk: Boxes per expression.
-        imgsz: Long side of images in the network; None for that of training.
-        device: As Ultralytics writes it: ``"cpu"``, ``"0"``, ``"0,1"``; None: GPUs where there are any.
-        address: Ray cluster to join (``"auto"``, ``"host:6379"``, ``"ray://host:10001"``); None: Ray is started on this
-            machine and ended again, unless the process has a Ray session already.
-        text_weights: Weights of the text encoder, where it does not bring its own.
+    Raises:
+        SettingError: A value out of range.
     """
 
-    workers: int = 2
-    cpus: int = 0
-    batch: int = 8
-    conf: float | None = None
-    topk: int = 1
-    imgsz: int | None = None
-    device: str | None = None
-    address: str | None = None
-    text_weights: str | None = None
+    workers: int = option(2, "int", "processes that hold a model each", low=1)
+    cpus: int = option(
+        0, "int", "cores of a worker; 0: this machine's divided by the workers, or 1 on a cluster", low=0
+    )  # fmt: skip
+    batch: int = option(8, "int", "images that a worker encodes together", low=1)
+    conf: float | None = option(
+        None, "float", "confidence threshold; the calibrated one by default", low=0, high=1, example="0.5"
+    )
+    topk: int = option(1, "int", "boxes per expression", low=1)
+    imgsz: int | None = option(None, "int", "long side of images; that of training by default", low=32, example="640")
+    device: str | None = option(None, "name", "as in Ultralytics; GPUs where there are any", example="cpu")
+    address: str | None = option(
+        None, "name", "Ray cluster to join; by default Ray runs on this machine", example="auto"
+    )  # fmt: skip
+    text_weights: str | None = option(None, "file", "weights of the text encoder, where it does not bring its own")
 
     def __post_init__(self) -> None:
-        """Refuse what means nothing.
-
-        Raises:
-            BatchError: A value out of range.
-        """
-        for key, low in (("workers", 1), ("cpus", 0), ("batch", 1), ("topk", 1), ("imgsz", 32)):
-            value = getattr(self, key)
-            if value is not None and value < low:
-                raise BatchError(f"'{key}={value}' is not valid: it must be a whole number of at least {low}")
-        if self.conf is not None and not 0 <= self.conf <= 1:
-            raise BatchError(f"'conf={self.conf}' is not valid: it must be a number from 0 to 1")
+        check_options(self)

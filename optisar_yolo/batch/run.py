@@ -1,9 +1,18 @@
-"""A batch from manifest to Parquet: read, leave out what is done, cut into parts, ask, count."""
+"""A batch from the manifest to Parquet files.
+
+1. :func:`run_batch` reads the manifest, leaves out the rows that are done, and cuts the rest into parts.
+2. Workers of Ray Data ground the parts (:func:`_ground`) in a Ray session that is joined or started (:func:`session`).
+3. At the end every row of the manifest is looked for in the folder of results (:func:`_result`).
+"""
 
 from __future__ import annotations
 
-import hashlib
+import logging
+import os
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,23 +20,31 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
+import torch
+from ray.data import DataContext
 from ray.exceptions import RayError
 from ultralytics.utils import LOGGER, TQDM
+from ultralytics.utils.torch_utils import select_device
 
-from optisar_yolo.batch.folder import AnswerFolder
-from optisar_yolo.batch.manifest import read_manifest
+from optisar_yolo.batch.manifest import cut, pack, read_manifest
 from optisar_yolo.batch.options import BatchError, BatchOptions
-from optisar_yolo.batch.parts import cut, pack
-from optisar_yolo.batch.places import is_uri, parent
-from optisar_yolo.batch.session import session
-from optisar_yolo.batch.worker import Asking, Worker, open_engine
+from optisar_yolo.batch.storage import ResultFolder, is_uri, parent
+from optisar_yolo.batch.worker import Worker, WorkerSettings, open_grounder
 from optisar_yolo.engine import KnownExpressions, find_weights
 from optisar_yolo.export import is_export
-from optisar_yolo.serve import Engine
+from optisar_yolo.serve import Grounder
+from optisar_yolo.utils import file_sha256, fingerprint
 from optisar_yolo.version import __version__
 
-DEATHS = 3  # of its worker that a part survives; one that kills its workers would otherwise be tried for ever
-NAMED = 10  # images that could not be read, in the report
+DEATHS = 3  # times that a part is retried after its worker died, so that a part that kills workers ends
+LOST = 10  # parts that may be given up for this reason before the run ends
+NAMED = 10  # images that could not be read, in the summary
+STORE = 256 * 1024**2  # bytes of shared memory of a session that is started here, beside the manifest's
+PASSED = ("YOLO_OFFLINE", "YOLO_AUTOINSTALL", "YOLO_CONFIG_DIR", "HF_HUB_OFFLINE", "OPTISAR_AUTOLOAD")
+"""Environment variables that the workers of a cluster get from the driver."""
+
+_LEVELS = {"ray.data": logging.WARNING, "ray.data._internal.progress": logging.ERROR}
+_QUIET = {"enable_progress_bars": False, "print_on_execution_start": False, "max_errored_blocks": LOST}
 
 
 @dataclass(frozen=True)
@@ -35,16 +52,16 @@ class BatchResult:
     """What a folder holds after a run.
 
     Attributes:
-        folder: Where the answers are.
+        folder: The folder.
         rows: Rows of the manifest.
         answered: Rows with a box.
-        unanswered: Rows whose best box is not sure enough.
+        unanswered: Rows whose best box is below the threshold.
         failed: Rows whose image could not be read.
         problems: Those images, and why.
-        new: Rows that were asked in this run.
-        images: Images that were asked about in this run.
-        seconds: Time of asking, with that of starting the workers.
-        restarts: Workers that took the place of dead ones, as far as they finished a part.
+        new: Rows that were grounded in this run.
+        images: Images that were encoded in this run.
+        seconds: Duration, including the start of the workers.
+        restarts: Workers that replaced dead ones and finished a part.
     """
 
     folder: str
@@ -58,6 +75,27 @@ class BatchResult:
     seconds: float = 0.0
     restarts: int = 0
 
+    @property
+    def pictures(self) -> int:
+        """Former name of :attr:`images`."""
+        warnings.warn("BatchResult.pictures is now BatchResult.images", FutureWarning, stacklevel=2)
+        return self.images
+
+    def summary(self) -> str:
+        """Return the result as lines for the log."""
+        lines = [f"{self.rows} rows: {self.answered} with a box, {self.unanswered} without, {self.failed} failed"]
+        lines += [f"failed: {problem}" for problem in list(self.problems.values())[:NAMED]]
+        if len(self.problems) > NAMED:
+            lines.append(f"… and {len(self.problems) - NAMED} more images: see the column error")
+        if self.restarts:
+            lines.append(f"{self.restarts} workers died and were replaced; their rows were grounded again")
+        if self.new:
+            duration = f"{self.seconds:.1f} s with the start of the workers"
+            lines.append(f"{self.images} images in {duration}, {self.images / self.seconds:.2f} a second")
+        else:
+            lines.append("nothing to do: every row is done already")
+        return "\n".join([*lines, f"Results saved to {self.folder}"])
+
 
 @dataclass
 class _Work:
@@ -65,78 +103,84 @@ class _Work:
 
     images: int = 0
     seconds: float = 0.0
-    replaced: set[str] = field(default_factory=set)  # processes that stood in for dead ones
+    replaced: set[str] = field(default_factory=set)  # processes that replaced dead ones
 
 
 def run_batch(manifest: str, out: str, model: str, options: BatchOptions | None = None, **kwargs: Any) -> BatchResult:
-    """Ask all rows of a manifest that have no answer in a folder yet.
+    """Ground all rows of a manifest that have no result in a folder yet.
 
     Args:
         manifest: Table of images and expressions, path or URI (see :func:`~optisar_yolo.batch.manifest.read_manifest`).
-        out: Folder of answers, path or URI.
+        out: Folder of results, path or URI.
         model: Weights or an export; on a cluster, a path that all machines have.
-        options: How; see :class:`~optisar_yolo.batch.options.BatchOptions`.
-        **kwargs: Attributes of the options, where none are given.
+        options: See :class:`~optisar_yolo.batch.options.BatchOptions`.
+        **kwargs: Fields of the options, where none are given.
 
     Returns:
         What the folder holds now.
 
     Raises:
         FileNotFoundError: No such manifest or weights.
-        BatchError: A manifest, a folder or a cluster that cannot be used, or rows that remain without an answer.
+        BatchError: A manifest, a folder or a cluster that cannot be used, or rows that remain without a result.
+        SettingError: An option out of range.
     """
     options = options or BatchOptions(**kwargs)
     table = read_manifest(manifest)
-    engine = open_engine(model, options.imgsz, options.batch, options.text_weights)  # what is wrong shows up here
-    _check_known(engine, table)
-    folder = AnswerFolder(_absolute(out))
-    folder.begin(_settings(engine, model, options))
+    grounder = open_grounder(model, options.imgsz, options.batch, options.text_weights)  # fails before Ray starts
+    _check_known(grounder, table)
+    folder = ResultFolder(out if is_uri(out) else str(Path(out).expanduser().absolute()))
+    folder.begin(_run_settings(grounder, model, options))
     ids = table["id"].to_pylist()
-    done = folder.tally(set(ids)).ids
+    done = folder.count(set(ids)).ids
     todo = table.filter(pa.array([key not in done for key in ids])) if done else table
     if len(todo) < len(table):
         LOGGER.info(f"{len(table) - len(todo)} of {len(table)} rows are done already")
-    asking = Asking(
-        _model_path(model), options.text_weights and str(Path(options.text_weights).expanduser().absolute()),
-        parent(manifest), folder.name, options.conf if options.conf is not None else engine.conf, options.topk,
-        engine.imgsz, options.batch,
-    )  # fmt: skip
-    del engine
-    work = _ask(todo, asking, options) if len(todo) else _Work()
+    settings = WorkerSettings(
+        model=str(Path(model).absolute()) if Path(model).exists() else model,  # or the bare name of packaged weights
+        text_weights=options.text_weights and str(Path(options.text_weights).expanduser().absolute()),
+        base=parent(manifest),
+        out=folder.name,
+        conf=grounder.conf if options.conf is None else options.conf,
+        topk=options.topk,
+        imgsz=grounder.imgsz,
+        batch=options.batch,
+    )
+    del grounder
+    work = _ground(todo, settings, options) if len(todo) else _Work()
     return _result(folder, table, work, len(todo))
 
 
-def _ask(todo: pa.Table, asking: Asking, options: BatchOptions) -> _Work:
-    """Have rows answered and written by workers."""
+def _ground(todo: pa.Table, settings: WorkerSettings, options: BatchOptions) -> _Work:
+    """Have rows grounded and written by workers."""
     parts = cut(todo, options.workers)
     packed = [pack(part) for part in parts]
     workers = min(options.workers, len(parts))
     work = _Work()
     started = time.perf_counter()
     with session(options, workers, sum(map(len, packed))) as share:
-        asking = replace(asking, cpus=share.cpus, gpu=share.gpus > 0)
+        settings = replace(settings, cpus=share.cpus, gpu=share.gpus > 0)
         data = ray.data.from_arrow([pa.table({"rows": pa.array([rows], pa.large_binary())}) for rows in packed])
         counted = data.map(
             Worker,
-            fn_constructor_kwargs={"asking": asking},
+            fn_constructor_kwargs={"settings": settings},
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=share.cpus,
             num_gpus=share.gpus or None,
             max_restarts=-1,
             max_task_retries=DEATHS,
         )
-        bar = TQDM(total=len(todo), desc="asking", unit="row")
+        bar = TQDM(total=len(todo), desc="grounding", unit="row")
         try:
             for batch in counted.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for part in batch.to_pylist():
-                    work.images += part["pictures"]
+                    work.images += part["images"]
                     if part["again"]:
                         work.replaced.add(part["worker"])
                     bar.update(part["rows"])
         except RayError as error:
             raise BatchError(
-                f"the workers failed: {_reason(error)}\nWhat was answered until then is in {asking.out}; the same "
-                "command goes on from there"
+                f"the workers failed: {_reason(error)}\nThe results until then are in {settings.out}; the same "
+                "command continues from there"
             ) from error
         finally:
             bar.close()
@@ -145,91 +189,157 @@ def _ask(todo: pa.Table, asking: Asking, options: BatchOptions) -> _Work:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the last line of Ray's long account: the error itself."""
+    """Return the last line of Ray's message, which is the error itself."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 
 
-def _result(folder: AnswerFolder, table: pa.Table, work: _Work, new: int) -> BatchResult:
+def _result(folder: ResultFolder, table: pa.Table, work: _Work, new: int) -> BatchResult:
     """Read back what the folder holds, and check that every row of the manifest is there once."""
-    counted = dict(zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True))
-    wanted = set(counted)
-    tally = folder.tally(wanted)
-    if tally.doubled:
+    images = dict(zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True))
+    counts = folder.count(set(images))
+    if counts.doubled:
         LOGGER.warning(
-            f"{len(tally.doubled)} rows are in more than one file of {folder.name}, such as '{min(tally.doubled)}': "
+            f"{len(counts.doubled)} rows are in more than one file of {folder.name}, such as '{min(counts.doubled)}': "
             "two runs wrote into it at the same time"
         )
-    if missing := [key for key in counted if key not in tally.ids]:
-        images = list(dict.fromkeys(counted[key] for key in missing))
+    if missing := [key for key in images if key not in counts.ids]:
+        without = list(dict.fromkeys(images[key] for key in missing))
         raise BatchError(
-            f"{len(missing)} of {len(wanted)} rows have no answer, as their worker failed or died {DEATHS + 1} times "
-            f"(the reason is above): they are of {len(images)} images, among them {', '.join(images[:NAMED])}. "
-            "A smaller batch= and fewer workers= need less memory; the same command asks these rows again, in smaller "
-            f"parts. The other answers are in {folder.name}"
+            f"{len(missing)} of {len(images)} rows have no result, as their worker failed or died {DEATHS + 1} times "
+            f"(the reason is above): they are of {len(without)} images, among them {', '.join(without[:NAMED])}. "
+            "A smaller batch= and fewer workers= need less memory; the same command tries these rows again, in smaller "
+            f"parts. The other results are in {folder.name}"
         )
     return BatchResult(
-        folder.name, len(wanted), tally.answered, tally.unanswered, tally.failed, tally.problems, new, work.images,
+        folder.name, len(images), counts.answered, counts.unanswered, counts.failed, counts.problems, new, work.images,
         round(work.seconds, 2), len(work.replaced),
     )  # fmt: skip
 
 
-def _settings(engine: Engine, model: str, options: BatchOptions) -> dict[str, Any]:
-    """Return all that answers depend on, but for the images."""
+def _run_settings(grounder: Grounder, model: str, options: BatchOptions) -> dict[str, Any]:
+    """Return everything that results depend on beside the images."""
     return {
         "version": __version__,
-        "model": Path(engine.name).name,
+        "model": Path(grounder.name).name,
         "weights": _digest(Path(model) if is_export(model) else find_weights(model)),
-        "text": getattr(getattr(engine.bank, "encoder", None), "fingerprint", ""),
-        "conf": round(engine.conf if options.conf is None else options.conf, 6),
+        "text": getattr(getattr(grounder.bank, "encoder", None), "fingerprint", ""),
+        "conf": round(grounder.conf if options.conf is None else options.conf, 6),
         "topk": options.topk,
-        "imgsz": engine.imgsz,
+        "imgsz": grounder.imgsz,
     }
 
 
 def _digest(path: Path) -> str:
     """Return a hash of a weights file, or of all files of an export's folder."""
-    files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
+    if path.is_file():
+        return file_sha256(path)[:12]
+    return fingerprint([file_sha256(f) for f in sorted(path.rglob("*")) if f.is_file()], digits=12)
 
 
-def _model_path(model: str) -> str:
-    """Return what workers open: a bare name of packaged weights as it is, a path made absolute."""
-    return str(Path(model).absolute()) if Path(model).exists() else model
-
-
-def _absolute(name: str) -> str:
-    return name if is_uri(name) else str(Path(name).expanduser().absolute())
-
-
-def _check_known(engine: Engine, table: pa.Table) -> None:
-    """Refuse expressions that an export with fixed ones does not have."""
-    if isinstance(engine.bank, KnownExpressions):
-        known = set(engine.bank.texts)
+def _check_known(grounder: Grounder, table: pa.Table) -> None:
+    """Reject expressions that an export with fixed expressions does not have."""
+    if isinstance(grounder.bank, KnownExpressions):
+        known = set(grounder.bank.texts)
         for text in table["text"].unique().to_pylist():
             if text not in known:
                 raise BatchError(f"the model was exported with fixed expressions, and '{text}' is none of them")
 
 
-def report(result: BatchResult) -> str:
-    """Return a result as lines for the log."""
-    lines = [
-        f"{result.rows} rows: {result.answered} answered, {result.unanswered} without an answer, {result.failed} failed"
-    ]
-    if result.failed:
-        named = list(result.problems.items())[:NAMED]
-        lines += [f"failed: {problem}" for _, problem in named]
-        if len(result.problems) > NAMED:
-            lines.append(f"… and {len(result.problems) - NAMED} more images: see the column error")
-    if result.restarts:
-        lines.append(f"{result.restarts} workers died and were replaced; their rows were asked again")
-    if result.new:
-        rate = result.images / result.seconds
-        took = f"{result.seconds:.1f} s with the start of the workers"
-        lines.append(f"{result.images} images in {took}, {rate:.2f} a second")
-    else:
-        lines.append("nothing to do: every row has an answer already")
-    return "\n".join([*lines, f"Results saved to {result.folder}"])
+@dataclass(frozen=True)
+class Share:
+    """Resources of a worker.
+
+    Attributes:
+        cpus: Cores.
+        gpus: GPUs, a fraction where workers share one.
+    """
+
+    cpus: int
+    gpus: float
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def session(options: BatchOptions, workers: int, size: int) -> Iterator[Share]:
+    """Join a Ray session, or start one that ends with the block.
+
+    Args:
+        options: `address`, `cpus` and `device` of them.
+        workers: Number of workers.
+        size: Bytes of the manifest.
+
+    Yields:
+        The resources of each worker.
+
+    Raises:
+        BatchError: The cluster cannot be reached or has no room for a worker.
+        ValueError: No such device.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray 2.60 warns otherwise
+    ours = not ray.is_initialized()
+    local = ours and not options.address
+    gpus = _local_gpus(options.device) if local else 0
+    cpus = options.cpus or (max(1, cores() // workers) if local else 1)
+    if local:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # or Ray's core logs on every start
+    if ours:
+        own: dict[str, object] = {"num_cpus": workers * cpus, "num_gpus": gpus, "object_store_memory": STORE + 2 * size}
+        _start(options.address or "local", own | {"include_dashboard": False} if local else {})
+    try:
+        resources = ray.cluster_resources()
+        if not local:
+            gpus = 0 if options.device == "cpu" else int(resources.get("GPU", 0))
+        share = Share(cpus, min(1.0, gpus / workers))
+        if resources.get("CPU", 0) < cpus:
+            raise BatchError(f"a worker of {cpus} CPUs finds only {resources.get('CPU', 0):g}; give a smaller cpus=")
+        if options.device not in (None, "cpu") and not gpus:
+            raise BatchError(f"device={options.device}: the Ray cluster has no GPU; give device=cpu")
+        with _quiet():
+            yield share
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _start(address: str, settings: dict[str, object]) -> None:
+    """Start or join Ray."""
+    if not settings:  # the processes of a cluster do not inherit this environment
+        settings = {"runtime_env": {"env_vars": {name: os.environ[name] for name in PASSED if name in os.environ}}}
+    try:
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **settings)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise BatchError(f"address={address}: Ray cannot be reached or started ({error})") from error
+
+
+def _local_gpus(device: str | None) -> int:
+    """Return how many GPUs of this machine to use; Ultralytics checks the choice and hides the others."""
+    if select_device(device or "", verbose=False).type != "cuda":
+        return 0
+    return len(device.split(",")) if device else torch.cuda.device_count()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Ray Data's own progress bars and plans, and continue where a part is lost."""
+    context = DataContext.get_current()
+    before = {name: getattr(context, name) for name in _QUIET}
+    levels = {logger: logger.level for logger in map(logging.getLogger, _LEVELS)}
+    for name, value in _QUIET.items():
+        setattr(context, name, value)
+    for logger in levels:
+        logger.setLevel(_LEVELS[logger.name])
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")  # limits of retries have no other way
+            yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)
+        for logger, level in levels.items():
+            logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""What a worker does with a part of the manifest: read its images, ask, write the answers."""
+"""A worker of a batch: it reads the images of a part, grounds their expressions and writes the results."""
 
 from __future__ import annotations
 
@@ -16,47 +16,38 @@ import torch
 from pyarrow import fs
 
 from optisar_yolo.api import OptiSAR
-from optisar_yolo.batch.folder import AnswerFolder
-from optisar_yolo.batch.parts import name_of, unpack
-from optisar_yolo.batch.places import locate
-from optisar_yolo.data import DataError, read_encoded, read_image
+from optisar_yolo.batch.manifest import RESULT_TYPES, name_of, unpack
+from optisar_yolo.batch.storage import ResultFolder, locate
+from optisar_yolo.data import DataError, decode_image, read_image
 from optisar_yolo.language import clean
-from optisar_yolo.serve import Engine, GroundingAnswer, GroundingRequest, Prepared
+from optisar_yolo.serve import ExpressionResult, Grounder, GroundingRequest, PreparedImage
 
-EXPRESSIONS = 256  # of an image that are asked at once: bounds memory, not the answer
-FIELDS = (
-    *((name, pa.float32()) for name in ("x1", "y1", "x2", "y2", "confidence")),
-    *((name, pa.int32()) for name in ("width", "height")),
-    ("answered", pa.bool_()),
-    ("error", pa.string()),
-)
-"""Columns of the answers beside those of the manifest, and their types."""
-RANK = ("rank", pa.int32())
+EXPRESSIONS = 256  # of an image that are grounded at once; bounds memory and does not change the results
 
 
-class Asked(NamedTuple):
-    """A row of a part: its number, its image, and its expression cleaned."""
+class Row(NamedTuple):
+    """A row of a part: its index, its image, and its expression cleaned."""
 
-    row: int
+    index: int
     image: str
     text: str
 
 
 @dataclass(frozen=True)
-class Asking:
-    """How a worker asks, and where it writes.
+class WorkerSettings:
+    """What a worker needs to know.
 
     Attributes:
         model: Weights or an export.
         text_weights: Weights of the text encoder, where it does not bring its own.
-        base: Folder that relative images start from.
-        out: Folder of answers.
-        conf: Least confidence of an answer.
+        base: Folder that relative image paths start from.
+        out: Folder of results.
+        conf: Confidence threshold.
         topk: Boxes per expression.
         imgsz: Long side of images in the network.
         batch: Images held at once.
         cpus: Threads of PyTorch.
-        gpu: Run on the GPU that Ray gives the worker.
+        gpu: Run on the GPU that Ray assigns to the worker.
     """
 
     model: str
@@ -71,8 +62,8 @@ class Asking:
     gpu: bool = False
 
 
-def open_engine(model: str, imgsz: int | None, batch: int, text_weights: str | None, gpu: bool = False) -> Engine:
-    """Open a model that keeps as many encoded images as a batch has.
+def open_grounder(model: str, imgsz: int | None, batch: int, text_weights: str | None, gpu: bool = False) -> Grounder:
+    """Open a model whose cache holds the encoded images of one batch.
 
     Raises:
         FileNotFoundError: No such weights.
@@ -82,127 +73,119 @@ def open_engine(model: str, imgsz: int | None, batch: int, text_weights: str | N
     if text_weights:
         opened.overrides["text_weights"] = text_weights
     if gpu and isinstance(opened.model, torch.nn.Module):
-        opened.model.to("cuda:0")  # of the worker's own, which Ray makes the only one that it sees
-    return Engine(opened, imgsz, batch)
+        opened.model.to("cuda:0")  # Ray hides the GPUs of other workers
+    return Grounder(opened, imgsz, batch)
 
 
 class Worker:
-    """A model in a process of its own, called with one part after the other.
+    """A model in its own process, called with one part after the other.
 
     Args:
-        asking: How to ask.
+        settings: See `WorkerSettings`.
     """
 
-    def __init__(self, asking: Asking) -> None:
-        torch.set_num_threads(asking.cpus)
-        self.asking = asking
-        self.engine = open_engine(asking.model, asking.imgsz, asking.batch, asking.text_weights, asking.gpu)
-        self.folder = AnswerFolder(asking.out)
-        self.again = _stands_in()
+    def __init__(self, settings: WorkerSettings) -> None:
+        torch.set_num_threads(settings.cpus)
+        self.settings = settings
+        self.grounder = open_grounder(
+            settings.model, settings.imgsz, settings.batch, settings.text_weights, settings.gpu
+        )
+        self.folder = ResultFolder(settings.out)
+        self.replaces_dead = _replaces_dead_worker()
 
     def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
-        """Answer a part, and write the answers into the folder.
+        """Ground a part, and write the results into the folder.
 
         Args:
             part: ``rows``: a part as bytes.
 
         Returns:
-            Numbers of images and rows, the process that did it, and whether it stands in for a dead one.
+            Numbers of images and rows, the name of the process, and whether it replaces a dead one.
         """
         table = unpack(part["rows"])
-        decoded, texts = table["image"].to_pylist(), table["text"].to_pylist()
-        asked = [Asked(i, image, clean(text)) for i, (image, text) in enumerate(zip(decoded, texts, strict=True))]
-        images = [list(group) for _, group in groupby(asked, lambda row: row.image)]
-        found: list[dict[str, Any]] = []
-        for i in range(0, len(images), self.asking.batch):
-            found += self.answer(images[i : i + self.asking.batch])
-        self.folder.write(name_of(table["id"].to_pylist()), self._table(table, found))
-        return {
-            "pictures": len(images),
-            "rows": len(table),
-            "worker": f"{platform.node()}:{os.getpid()}",
-            "again": self.again,
-        }
+        names, texts = table["image"].to_pylist(), table["text"].to_pylist()
+        rows = [Row(i, image, clean(text)) for i, (image, text) in enumerate(zip(names, texts, strict=True))]
+        images = [list(group) for _, group in groupby(rows, lambda row: row.image)]
+        results: list[dict[str, Any]] = []
+        for i in range(0, len(images), self.settings.batch):
+            results += self._ground_images(images[i : i + self.settings.batch])
+        self.folder.write(name_of(table["id"].to_pylist()), self._table(table, results))
+        worker = f"{platform.node()}:{os.getpid()}"
+        return {"images": len(images), "rows": len(table), "worker": worker, "again": self.replaces_dead}
 
-    def answer(self, images: Sequence[list[Asked]]) -> list[dict[str, Any]]:
-        """Ask about a few images.
-
-        Args:
-            images: The rows of each.
-
-        Returns:
-            Columns of the answers, and the row of each.
-        """
+    def _ground_images(self, images: Sequence[list[Row]]) -> list[dict[str, Any]]:
+        """Ground the rows of each image of a batch; returns the result columns, and the index of the row of each."""
         out: list[dict[str, Any]] = []
-        ready: list[tuple[Prepared, list[Asked]]] = []
+        ready: list[tuple[PreparedImage, list[Row]]] = []
         for rows in images:
             try:
-                image = read_record_image(rows[0].image, self.asking.base)
+                image = read_record_image(rows[0].image, self.settings.base)
             except DataError as error:
-                out += [{"row": asked.row, "answered": False, "error": str(error), "rank": 1} for asked in rows]
+                out += [{"row": row.index, "answered": False, "error": str(error), "rank": 1} for row in rows]
                 continue
-            ready.append((Prepared.of(rows[0].image, image, self.asking.imgsz), rows))
+            ready.append((PreparedImage.of(rows[0].image, image, self.settings.imgsz), rows))
         most = max((len(rows) for _, rows in ready), default=0)
-        for start in range(0, most, EXPRESSIONS):  # the images are remembered from one round to the next
+        for start in range(0, most, EXPRESSIONS):  # encoded images stay in the cache from one round to the next
             out += self._round([(p, rows[start : start + EXPRESSIONS]) for p, rows in ready if len(rows) > start])
         return out
 
-    def _round(self, asked: Sequence[tuple[Prepared, list[Asked]]]) -> list[dict[str, Any]]:
-        """Ask a limited number of expressions of every image."""
-        a = self.asking
-        questions = [GroundingRequest(image, tuple(row.text for row in rows), a.conf, a.topk) for image, rows in asked]
+    def _round(self, images: Sequence[tuple[PreparedImage, list[Row]]]) -> list[dict[str, Any]]:
+        """Ground up to `EXPRESSIONS` expressions in each image."""
+        conf, topk = self.settings.conf, self.settings.topk
+        requests = [GroundingRequest(image, tuple(row.text for row in rows), conf, topk) for image, rows in images]
         out: list[dict[str, Any]] = []
-        for (image, rows), answers in zip(asked, self.engine.answer(questions), strict=True):
-            for row, answer in zip(rows, answers, strict=True):
-                width, height = image.size
-                out += [{"row": row.row, "width": width, "height": height} | box for box in _boxes(answer)]
+        for (image, rows), results in zip(images, self.grounder.ground(requests), strict=True):
+            width, height = image.size
+            for row, result in zip(rows, results, strict=True):
+                out += [{"row": row.index, "width": width, "height": height} | box for box in _boxes(result)]
         return out
 
-    def _table(self, table: pa.Table, found: Sequence[dict[str, Any]]) -> pa.Table:
-        """Put the columns of the answers behind those of the manifest."""
-        table = table.take([answer["row"] for answer in found])
-        for name, kind in (*FIELDS, *([RANK] if self.asking.topk > 1 else [])):
-            table = table.append_column(name, pa.array([answer.get(name) for answer in found], kind))
+    def _table(self, table: pa.Table, results: Sequence[dict[str, Any]]) -> pa.Table:
+        """Append the result columns to those of the manifest."""
+        table = table.take([result["row"] for result in results])
+        for name, kind in RESULT_TYPES.items():
+            if name != "rank" or self.settings.topk > 1:
+                table = table.append_column(name, pa.array([result.get(name) for result in results], kind))
         return table
 
 
 def read_record_image(name: str, base: str) -> np.ndarray:
-    """Read an image from wherever it lies.
+    """Read an image from a disk or from object storage.
 
     Args:
-        name: Path or URI, as the manifest has it.
+        name: Path or URI, as in the manifest.
         base: Folder of relative paths.
 
     Returns:
         uint8 [h, w, 3] BGR.
 
     Raises:
-        DataError: It is not there, not to be reached, or no image.
+        DataError: It is missing, cannot be reached, or is no image.
     """
     try:
         filesystem, path = locate(name, base)
         if isinstance(filesystem, fs.LocalFileSystem):
             return read_image(path)
         with filesystem.open_input_file(path) as file:
-            return read_encoded(file.read(), name)
+            return decode_image(file.read(), name)
     except DataError:
         raise
     except (OSError, ValueError) as error:
         raise DataError(f"{name}: image cannot be read ({error}); correct the path") from error
 
 
-def _boxes(answer: GroundingAnswer) -> list[dict[str, Any]]:
-    """Return the boxes of an answer, best first; without any, what the best one lacked."""
-    if not answer.boxes:
-        return [{"confidence": answer.best, "answered": False, "rank": 1}]
+def _boxes(result: ExpressionResult) -> list[dict[str, Any]]:
+    """Return the columns of each box, best first; without a box, the confidence of the best one."""
+    if not result.boxes:
+        return [{"confidence": result.best, "answered": False, "rank": 1}]
     return [
         dict(zip(("x1", "y1", "x2", "y2"), box.xyxy, strict=True))
         | {"confidence": box.conf, "answered": True, "rank": rank}
-        for rank, box in enumerate(answer.boxes, 1)
+        for rank, box in enumerate(result.boxes, 1)
     ]
 
 
-def _stands_in() -> bool:
+def _replaces_dead_worker() -> bool:
     """Tell whether Ray started this process in place of one that died."""
     if not ray.is_initialized():
         return False

@@ -1,10 +1,23 @@
-"""Grounding in whole scenes: GeoTIFFs of any size, read window by window, asked tile by tile, answered as one image.
+"""Grounding in georeferenced rasters of any size (``optisar scene``).
 
-`run.ground_scene` is the door; ``optisar scene`` is the command. What each part does stands in its file: `tiling` cuts,
-`reading` and `stretch` bring pixels, `detecting` asks, `state` remembers, `merging` makes one object of what several
-tiles saw, `compass` and `rules` hold the words about the whole scene, `outputs`, `quicklook` and `webmap` write.
+1. `reading` opens the raster, `stretch` turns its values into 8 bits, `georeference` places pixels on the ground.
+2. `tiling` cuts overlapping tiles, `detecting` runs the network on them in batches, and a journal keeps what is done.
+3. `merging` makes one object of the boxes that several tiles have of it; `optisar_yolo.language` decides the words that
+   concern the whole raster, such as "leftmost".
+4. `outputs` and `webmap` write the results. `run.ground_raster` calls all of this in order.
 """
+
+from typing import Any
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+from optisar_yolo.moved import renamed
+
+_lazy, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        return _lazy(name)
+    except AttributeError:
+        return renamed(__name__, name)

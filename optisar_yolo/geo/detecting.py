@@ -1,4 +1,4 @@
-"""Asking tiles: a batch is encoded once, and all expressions are asked of all its tiles in one pass."""
+"""Detection in tiles: a batch of tiles is encoded once, and all expressions are grounded in it in one pass."""
 
 from __future__ import annotations
 
@@ -14,63 +14,61 @@ from torchvision.ops import batched_nms
 from ultralytics.utils.torch_utils import select_device
 
 from optisar_yolo.data import GREY, STRIDE
-from optisar_yolo.engine import ATTRIBUTE, OVERLAP, calibration_of, checked_bank, default_conf, ground
+from optisar_yolo.engine import ATTRIBUTE, OVERLAP, calibration_of, default_conf, ground, text_features_for
 from optisar_yolo.nn import Encoded, GroundingModel, fused_copy
 
 if TYPE_CHECKING:
     from optisar_yolo.api import OptiSAR
 
-RARER = 2.0  # odds by which a tile shows less often what is asked for than an image of the calibration does
-CANDIDATES = (
-    50  # anchors per expression and tile that compete: with several per object, about a dozen objects of a kind
-)
+RARER = 2.0  # odds by which an object is rarer in a tile than in an image of the calibration
+CANDIDATES = 50  # anchors per expression and tile; objects have several, so about a dozen objects of a kind
 
 
 class Detector(Protocol):
-    """Finds what expressions ask for in images.
+    """Grounds expressions in images.
 
     Attributes:
-        key: Tells it from detectors that answer otherwise, for resuming.
-        conf: Least confidence of an answer where the caller sets none.
+        key: Part of the run's fingerprint; detectors with other results have another one.
+        conf: Confidence threshold where the caller sets none.
     """
 
     key: str
     conf: float
 
     def __call__(
-        self, images: NDArray[np.uint8], expressions: Sequence[str], least: float
+        self, images: NDArray[np.uint8], expressions: Sequence[str], floor: float
     ) -> list[NDArray[np.float32]]:
-        """Ask expressions.
+        """Ground expressions.
 
         Args:
             images: uint8 [B, 3, h, w], RGB.
             expressions: T expressions.
-            least: Least confidence of a box; those below may be left out.
+            floor: Boxes of a lower confidence may be left out.
 
         Returns:
-            Per image [n, 6]: xyxy in its pixels, confidence, number of the expression.
+            Per image [n, 6]: xyxy in its pixels, confidence, index of the expression.
         """
         ...
 
 
 class ExpressionDetector:
-    """A grounding model that is asked for several objects per expression.
+    """A grounding model that returns several objects per expression.
 
     Args:
         model: The model.
-        device: Where it runs; where it is by default.
+        device: Where it runs; by default where it is.
 
     Raises:
-        ValueError: An export, which gives one box per expression: of several ships in a tile it would find one.
+        ValueError: An export, which returns one box per expression: of several ships in a tile it would find one.
     """
 
     def __init__(self, model: OptiSAR, device: str | None = None) -> None:
         if not isinstance(model.model, GroundingModel):
             raise ValueError(
-                f"{model.ckpt_path}: an exported model finds one object per expression and tile, and a scene needs all "
-                "of them; use the .pt or .safetensors file"
+                f"{model.ckpt_path}: an exported model finds one object per expression and tile, and a raster needs "
+                "all of them; use the .pt or .safetensors file"
             )
-        self.bank = checked_bank(model.model, model.overrides.get("text_weights"), None)
+        self.bank = text_features_for(model.model, model.overrides.get("text_weights"), None)
         self.key = _key(model.model)
         self.calibration = calibration_of(model.model)
         self.conf = default_conf(model.model)
@@ -84,9 +82,9 @@ class ExpressionDetector:
 
     @torch.inference_mode()
     def __call__(
-        self, images: NDArray[np.uint8], expressions: Sequence[str], least: float
+        self, images: NDArray[np.uint8], expressions: Sequence[str], floor: float
     ) -> list[NDArray[np.float32]]:
-        """Ask expressions of images (see `Detector`)."""
+        """Ground expressions in images (see `Detector`)."""
         if self._features is None or self._features[0] != tuple(expressions):
             self._features = tuple(expressions), self.bank(list(expressions)).to(self.device)
         x = torch.from_numpy(images).to(self.device)
@@ -96,19 +94,19 @@ class ExpressionDetector:
         extent = torch.tensor([[0.0, 0.0, w / (w + right), h / (h + bottom)]], device=self.device).expand(b, 4)
         boxes, conf = self._best(self.network.encode(x.float() / 255, extent), self._features[1], b)
         limit = boxes.new_tensor([w, h, w, h])
-        # Clipped first: boxes that differ outside the image alone are one answer, not two.
-        return self._apart(boxes.clamp(min=0).minimum(limit), conf, least)
+        # Clipped first: boxes that differ only outside the image are the same.
+        return self._suppress(boxes.clamp(min=0).minimum(limit), conf, floor)
 
-    def _best(self, scene: Encoded, texts: Tensor, b: int) -> tuple[Tensor, Tensor]:
+    def _best(self, encoded: Encoded, texts: Tensor, b: int) -> tuple[Tensor, Tensor]:
         """Return boxes [B, T, k, 4] and calibrated confidences [B, T, k]."""
         t = len(texts)
         if self.network.guided:  # a pyramid for each expression
             rows = torch.arange(b, device=texts.device).repeat_interleave(t)
-            boxes, conf = ground(self.network, scene, rows, texts.repeat(b, 1), CANDIDATES)
+            boxes, conf = ground(self.network, encoded, rows, texts.repeat(b, 1), CANDIDATES)
             boxes, conf = boxes.view(b, t, -1, 4), conf.view(b, t, -1)
         else:
             boxes, conf = self.network.head.decode(
-                self.network.query_all(scene, texts[None].expand(b, -1, -1)), CANDIDATES
+                self.network.match_all(encoded, texts[None].expand(b, -1, -1)), CANDIDATES
             )
         boxes, conf = boxes.float().cpu(), conf.float().cpu()
         if self.calibration is not None:
@@ -116,10 +114,10 @@ class ExpressionDetector:
         return boxes, conf
 
     @staticmethod
-    def _apart(boxes: Tensor, conf: Tensor, least: float) -> list[NDArray[np.float32]]:
-        """Keep the best of overlapping boxes [B, T, k, 4] of one expression in one image."""
+    def _suppress(boxes: Tensor, conf: Tensor, floor: float) -> list[NDArray[np.float32]]:
+        """Suppress overlapping boxes [B, T, k, 4] of the same expression and image."""
         b, t, _ = conf.shape
-        where = (conf >= least).nonzero()  # [N, 3]: image, expression, candidate
+        where = (conf >= floor).nonzero()  # [N, 3]: image, expression, candidate
         boxes, conf = boxes[tuple(where.T)], conf[tuple(where.T)]
         kept = batched_nms(boxes, conf, where[:, 0] * t + where[:, 1], OVERLAP)
         rows = torch.cat((boxes[kept], conf[kept, None], where[kept, 1:2].float()), 1)

@@ -1,6 +1,6 @@
-"""Where pixels lie on the ground: the file's CRS, WGS 84, and which way north is in the image.
+"""Pixels to coordinates of the file's CRS and of WGS 84, and the direction of north in the image.
 
-Pixel coordinates count from the outer corner of the first pixel, x to the right and y down, as boxes do.
+Pixel coordinates start at the outer corner of the first pixel, x to the right and y down, as those of boxes do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SIDES = {(1, 0): "right", (-1, 0): "left", (0, 1): "bottom", (0, -1): "top"}
 
 
 class Georeference:
-    """The place of a raster on the ground, by its geotransform or by ground control points.
+    """The georeference of a raster: its geotransform or its ground control points.
 
     Args:
         raster: An open raster.
@@ -46,7 +46,7 @@ class Georeference:
             self.crs, self._points = points_crs, need("rasterio.transform").GCPTransformer(points)
 
     def __bool__(self) -> bool:
-        """Tell whether the raster has a place on the ground."""
+        """Tell whether the raster is georeferenced."""
         return self.crs is not None
 
     @property
@@ -56,7 +56,7 @@ class Georeference:
 
     @property
     def metres(self) -> float:
-        """Ground side of a pixel in metres, at the middle of the scene.
+        """Ground side of a pixel in metres, at the middle of the raster.
 
         Raises:
             ValueError: The file has no georeference.
@@ -65,7 +65,7 @@ class Georeference:
             raise ValueError(
                 f"{self.source}: no georeference, so a pixel has no size on the ground; use scale= for gsd="
             )
-        x, y = self._middle
+        x, y = self.size[0] / 2, self.size[1] / 2
         lon, lat = self.to_wgs84(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
         radius = 6371008.8  # mean radius of the Earth (IUGG), metres
         east = np.radians(lon - lon[0])[1:] * radius * math.cos(math.radians(lat[0]))
@@ -89,9 +89,9 @@ class Georeference:
         return np.asarray(lon), np.asarray(lat)
 
     def compass(self) -> Mapping[str, str]:
-        """Return the side of the image that each of north, east, south and west is at.
+        """Return the side of the image that each compass direction points to.
 
-        True north is looked for at the middle and near the four corners.
+        True north is computed at the middle and at the four corners.
 
         Raises:
             ValueError: The file has no georeference, or north is askew or differs from place to place.
@@ -107,7 +107,7 @@ class Georeference:
         if angle > ASKEW or any(f[:2] != (north, east) for f in found):
             raise ValueError(
                 f"{self.source}: north is up to {angle:.0f}° askew of the image's sides, so compass words would be "
-                "ambiguous; say left, right, top, bottom, or turn the scene first (gdalwarp makes it north-up)"
+                "ambiguous; say left, right, top, bottom, or turn the raster first (gdalwarp makes it north-up)"
             )
         return {
             "north": _SIDES[north],
@@ -116,12 +116,8 @@ class Georeference:
             "west": _SIDES[(-east[0], -east[1])],
         }
 
-    @property
-    def _middle(self) -> tuple[float, float]:
-        return self.size[0] / 2, self.size[1] / 2
-
     def _north(self, x: float, y: float) -> tuple[tuple[int, int], tuple[int, int], float]:
-        """Return the sides of the image nearest to north and to east at a pixel, and how many degrees they miss."""
+        """Return the sides of the image nearest to north and to east at a pixel, and the deviation in degrees."""
         lon, lat = (float(v[0]) for v in self.to_wgs84(np.array([x]), np.array([y])))
         up = STEP if lat < 89 else -STEP  # beyond the pole there is no further north
         turn = STEP / max(math.cos(math.radians(lat)), 1e-3)

@@ -1,8 +1,9 @@
-"""One object out of what several tiles saw of it.
+"""Merging of the boxes that several tiles have of one object.
 
-Neighbouring tiles overlap, so that an object no longer than the overlap is whole in one of them. Boxes that a tile's
-border cuts therefore give way to whole ones; what is cut in every tile, being longer than the overlap, is put together
-from its parts.
+1. Neighbouring tiles overlap, so an object no longer than the overlap is whole in at least one tile. Among whole boxes
+   of one object, those of its home tile (the tile whose core holds the centre) come first, then the most confident.
+2. Boxes that a tile border cuts are dropped where a whole box covers them.
+3. An object that every tile cuts is longer than the overlap; its parts are joined.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-OVERLAP = 0.5  # IoU from which two boxes are one object: two tiles' boxes of it differ more than one tile's own
+from optisar_yolo.utils import intersection_union
+
+OVERLAP = 0.5  # IoU from which two boxes are one object; boxes of different tiles differ more than those of one
 INSIDE = 0.75  # share of the smaller box within the larger from which it is a part of it
 MARGIN = 2.0  # working pixels from a tile's border within which a box counts as cut
 ALONG = 0.5  # share that two parts of a cut object have in common along the cut
@@ -19,15 +22,15 @@ _FACING = ((RIGHT, LEFT, 0), (BOTTOM, TOP, 1))  # this side of one part lies in 
 
 
 def cut_sides(
-    boxes: NDArray[np.floating], tile: tuple[float, float, float, float], scene: tuple[float, float], margin: float
+    boxes: NDArray[np.floating], tile: tuple[float, float, float, float], raster: tuple[float, float], margin: float
 ) -> NDArray[np.int64]:
-    """Tell at which borders of its tile each box is cut; borders of the scene cut nothing.
+    """Tell at which borders of its tile each box is cut; borders of the raster cut nothing.
 
     Args:
         boxes: [N, 4] xyxy.
         tile: (left, top, right, bottom), in the same pixels.
-        scene: (width, height), likewise.
-        margin: How near counts as at the border, likewise.
+        raster: (width, height), likewise.
+        margin: Distance from the border within which a box is cut, likewise.
 
     Returns:
         [N] sums of `LEFT`, `TOP`, `RIGHT` and `BOTTOM`.
@@ -37,8 +40,8 @@ def cut_sides(
     sides = np.zeros(len(x1), np.int64)
     sides += LEFT * ((x1 < left + margin) & (left > 0))
     sides += TOP * ((y1 < top + margin) & (top > 0))
-    sides += RIGHT * ((x2 > right - margin) & (right < scene[0]))
-    sides += BOTTOM * ((y2 > bottom - margin) & (bottom < scene[1]))
+    sides += RIGHT * ((x2 > right - margin) & (right < raster[0]))
+    sides += BOTTOM * ((y2 > bottom - margin) & (bottom < raster[1]))
     return sides
 
 
@@ -49,26 +52,26 @@ def merge(
     home: NDArray[np.bool_],
     tile: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Make one object of all boxes of it.
+    """Merge all boxes of the same object.
 
     Args:
-        boxes: [N, 4] xyxy in pixels of the scene.
+        boxes: [N, 4] xyxy in pixels of the raster.
         conf: [N] confidences.
         cut: [N] of :func:`cut_sides`.
-        home: bool [N], the centre lies in the core of the tile.
-        tile: [N] number of the tile that each was found in.
+        home: bool [N], True where the centre lies in the core of the tile.
+        tile: [N] index of the tile that each was found in.
 
     Returns:
-        Boxes [M, 4] and confidences [M], most confident first. An object's box and confidence are those of a whole
-        view, if there is one, by the tile that has most around it, if that tile found it, and of these the surest.
+        Boxes [M, 4] and confidences [M], most confident first. An object keeps the box and the confidence of one of its
+        whole boxes, if there is one: that of the home tile, else the most confident.
     """
     boxes, conf = np.asarray(boxes, float).reshape(-1, 4), np.asarray(conf, float)
     whole, parts = np.flatnonzero(cut == 0), np.flatnonzero(cut)
     whole = whole[suppress(boxes[whole], np.lexsort((-conf[whole], ~home[whole])))]
     hidden = np.zeros(len(parts), bool)
     for i in whole:
-        iou, inside = _overlaps(boxes[i], boxes[parts])[:2]
-        hidden |= (iou >= OVERLAP) | (inside >= INSIDE)
+        inter, union = intersection_union(boxes[i], boxes[parts])
+        hidden |= (inter >= OVERLAP * union.clip(1e-12)) | (inter >= INSIDE * _areas(boxes[parts]))
     parts = parts[~hidden]
     joined, sure = join(boxes[parts], conf[parts], cut[parts], tile[parts])
     objects, sure = np.concatenate([boxes[whole], joined]), np.concatenate([conf[whole], sure])
@@ -77,11 +80,11 @@ def merge(
 
 
 def suppress(boxes: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the indices of boxes that no earlier one covers: no two overlap by `OVERLAP` or lie within each other.
+    """Return the indices of boxes that remain after non-maximum suppression by `_same`.
 
     Args:
         boxes: [N, 4] xyxy.
-        order: [N] indices, the preferred ones first.
+        order: [N] indices, preferred ones first.
     """
     kept: list[int] = []
     left = order
@@ -95,17 +98,17 @@ def suppress(boxes: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.
 def join(
     boxes: NDArray[np.float64], conf: NDArray[np.float64], cut: NDArray[np.int64], tile: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Put together the parts of objects that every tile cuts.
+    """Join the parts of objects that every tile cuts.
 
-    Two parts belong together where they are one object by `suppress`'s rule, or where one is cut on the side on which
-    the other lies, the other is cut on the facing side, they overlap (as their tiles do), and at least `ALONG` of the
-    shorter one's extent along the cut is common to both.
+    Two parts belong together by `_same`, or if all of this holds: one is cut on the side on which the other lies, the
+    other is cut on the facing side, they overlap (as their tiles do), and they share at least `ALONG` of the shorter
+    one's extent along the cut.
 
     Args:
         boxes: [N, 4] xyxy.
         conf: [N] confidences.
         cut: [N] of :func:`cut_sides`.
-        tile: [N] numbers of their tiles.
+        tile: [N] indices of their tiles.
 
     Returns:
         Boxes and confidences (the highest of the parts).
@@ -148,17 +151,12 @@ def _touching(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[
     return np.all(np.maximum(box[:2], others[:, :2]) <= np.minimum(box[2:], others[:, 2:]), axis=1)
 
 
-def _overlaps(
-    box: NDArray[np.float64], others: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the IoU of a box with each of others, the share of each that lies in it, and the share of it in each."""
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = sides.clip(0).prod(1)
-    mine, area = max(float((box[2:] - box[:2]).prod()), 1e-12), (others[:, 2:] - others[:, :2]).prod(1).clip(1e-12)
-    return shared / (mine + area - shared), shared / area, shared / mine
+def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the areas of boxes [..., 4], above 0 so that a box without area lies in none."""
+    return (boxes[..., 2:] - boxes[..., :2]).prod(-1).clip(1e-12)
 
 
 def _same(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which boxes are of the same object as one: they overlap by `OVERLAP`, or one lies within the other."""
-    iou, inside, around = _overlaps(box, others)
-    return (iou >= OVERLAP) | (np.maximum(inside, around) >= INSIDE)
+    """Tell which boxes are of the same object as one: an IoU of `OVERLAP`, or `INSIDE` of the smaller in the larger."""
+    inter, union = intersection_union(box, others)
+    return (inter >= OVERLAP * union.clip(1e-12)) | (inter >= INSIDE * np.minimum(_areas(box), _areas(others)))

@@ -1,8 +1,9 @@
-"""What a scene's answers are written as: GeoJSON, COCO JSON, CSV, images and a record."""
+"""Files of the results in a raster: GeoJSON, COCO JSON, CSV, a quick-look image, a map and a record."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -12,28 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.geo.quicklook import quicklook
-from optisar_yolo.geo.result import SceneResult
+from optisar_yolo.geo.result import RasterResult, enlarged
+from optisar_yolo.geo.webmap import map_page
 from optisar_yolo.utils import write_atomic
+from optisar_yolo.visualize import draw_predictions
 
 DEGREES = 8  # decimals: about a millimetre
 COLUMNS = ("sentence", "confidence", "x1", "y1", "x2", "y2", "lon", "lat", "x_crs", "y_crs")
+QUERY_KEYS = ("text", "core", "place", "extreme", "rank", "note")  # names of the fields of a query in the record
 
 
-def write(result: SceneResult, with_map: bool = True) -> list[Path]:
-    """Write all results of a scene into its folder.
+def write(result: RasterResult, with_map: bool = True) -> list[Path]:
+    """Write all results into the folder of the run.
 
-    * ``objects.geojson``: WGS 84, RFC 7946. Only with a georeference, as the next one.
-    * ``objects-crs.geojson``: in the CRS of the scene, which the file names.
+    * ``objects.geojson``: WGS 84, RFC 7946. Only for georeferenced rasters, as the next one.
+    * ``objects-crs.geojson``: in the CRS of the raster, which the file names.
     * ``objects.coco.json``: pixel boxes; one category per expression.
     * ``objects.csv``: pixel boxes, and centres in WGS 84 and in the CRS.
-    * ``quicklook.jpg``: the whole scene with the boxes.
-    * ``map.html``: the same to zoom into, without a network.
-    * ``scene.json``: expressions as they were read, options, stretch, tiling, times.
+    * ``quicklook.jpg``: the whole raster with the boxes.
+    * ``map.html``: the same to zoom into; it works offline.
+    * ``scene.json``: expressions as they were parsed, options, stretch, tiling, times.
 
     Args:
-        result: The answers.
-        with_map: Write the map too.
+        result: The results.
+        with_map: Write the map too, which needs bokeh.
 
     Returns:
         The files.
@@ -41,31 +44,38 @@ def write(result: SceneResult, with_map: bool = True) -> list[Path]:
     Raises:
         OSError: The folder cannot be written.
     """
-    folder = result.folder
-    files = []
+    files: dict[str, str | bytes] = {}
     if result.place:
-        files.append(write_atomic(folder / "objects.geojson", _json(geojson(result))))
-        files.append(write_atomic(folder / "objects-crs.geojson", _json(geojson(result, source_crs=True))))
+        files["objects.geojson"] = _json(geojson(result))
+        files["objects-crs.geojson"] = _json(geojson(result, source_crs=True))
     else:
         LOGGER.info(f"{result.source} has no georeference: results are in pixels, without GeoJSON")
-    files.append(write_atomic(folder / "objects.coco.json", _json(coco(result))))
-    files.append(write_atomic(folder / "objects.csv", table(result)))
-    about = {**result.record, "questions": [{**q.__dict__} for q in result.questions]}
-    files.append(write_atomic(folder / "scene.json", _json(about)))
-    files.append(quicklook(result, folder / "quicklook.jpg"))
+    files["objects.coco.json"] = _json(coco(result))
+    files["objects.csv"] = table(result)
+    queries = [dict(zip(QUERY_KEYS, dataclasses.astuple(q), strict=True)) for q in result.queries]
+    files["scene.json"] = _json({**result.record, "questions": queries})
+    files["quicklook.jpg"] = quicklook(result)
     if with_map:
-        from optisar_yolo.geo.webmap import write_map
-
-        files.append(write_map(result, folder / "map.html"))
-    return files
+        files["map.html"] = map_page(result)
+    return [write_atomic(result.folder / name, content) for name, content in files.items()]
 
 
-def geojson(result: SceneResult, source_crs: bool = False) -> dict[str, Any]:
+def quicklook(result: RasterResult) -> bytes:
+    """Return a JPEG of the decimated raster with the boxes."""
+    boxes = result.found.copy()
+    boxes[:, :4] = enlarged(result.found[:, :4] * result.shrink)
+    image = draw_predictions(result.image[..., ::-1], boxes, {j: q.text for j, q in enumerate(result.queries)})
+    file = io.BytesIO()
+    image.convert("RGB").save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def geojson(result: RasterResult, source_crs: bool = False) -> dict[str, Any]:
     """Return the objects as a GeoJSON FeatureCollection of box polygons.
 
     Args:
-        result: The answers, of a scene with a georeference.
-        source_crs: In the CRS of the scene, named as GDAL does, rather than in WGS 84 (RFC 7946: longitude first,
+        result: The results in a georeferenced raster.
+        source_crs: Use the CRS of the raster, named as GDAL does, instead of WGS 84 (RFC 7946: longitude first,
             outer rings anticlockwise, polygons cut at the antimeridian).
     """
     features = []
@@ -78,7 +88,7 @@ def geojson(result: SceneResult, source_crs: bool = False) -> dict[str, Any]:
         else:
             geometry = polygon(np.column_stack(result.place.to_wgs84(x, y)))
         properties = {
-            "sentence": result.questions[int(row[5])].text,
+            "sentence": result.queries[int(row[5])].text,
             "confidence": round(float(row[4]), 4),
             "pixels": [round(float(v), 2) for v in row[:4]],
         }
@@ -126,9 +136,9 @@ def clipped(ring: NDArray[np.float64], x: float, sign: int) -> NDArray[np.float6
     return np.array(out)
 
 
-def coco(result: SceneResult) -> dict[str, Any]:
+def coco(result: RasterResult) -> dict[str, Any]:
     """Return the objects as COCO JSON: one image, one category per expression, pixel boxes with scores."""
-    texts = [q.text for q in result.questions]
+    texts = [q.text for q in result.queries]
     notes = [
         {
             "id": i,
@@ -151,7 +161,7 @@ def coco(result: SceneResult) -> dict[str, Any]:
     }
 
 
-def table(result: SceneResult) -> str:
+def table(result: RasterResult) -> str:
     """Return the objects as CSV; coordinates on the ground are empty without a georeference."""
     file = io.StringIO()
     writer = csv.writer(file)
@@ -164,7 +174,7 @@ def table(result: SceneResult) -> str:
             (east,), (north,) = result.place.to_crs(x, y)
             ground = [f"{lon:.{DEGREES}f}", f"{lat:.{DEGREES}f}", f"{east:.10g}", f"{north:.10g}"]
         box = [f"{v:.2f}" for v in row[:4]]
-        writer.writerow([result.questions[int(row[5])].text, f"{row[4]:.4f}", *box, *ground])
+        writer.writerow([result.queries[int(row[5])].text, f"{row[4]:.4f}", *box, *ground])
     return file.getvalue()
 
 

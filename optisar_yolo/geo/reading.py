@@ -1,19 +1,17 @@
 """Rasters of any size, read window by window.
 
-Nothing here reads a scene as a whole at its own resolution. GDAL's block cache, otherwise a share of the machine's
-memory, is held to `CACHE`; overviews are used by GDAL itself where a coarser resolution is asked for.
+Nothing here reads a raster as a whole at full resolution. GDAL's block cache, by default a share of the machine's
+memory, is limited to `CACHE`. GDAL uses overviews by itself where a coarser resolution is read.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +19,8 @@ from numpy.typing import NDArray
 from optisar_yolo.data import DataError
 from optisar_yolo.utils import need
 
-CACHE = 256 << 20  # bytes of decoded blocks: several rows of tiles of a scene 20,000 pixels wide
-AHEAD = 2  # groups of tiles that wait, read, while the network is busy
+CACHE = 256 << 20  # bytes of decoded blocks: several rows of tiles of a raster 20,000 pixels wide
 POLARISATIONS = ("VV", "VH", "HH", "HV")
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 class Raster:
@@ -33,7 +28,7 @@ class Raster:
 
     Args:
         source: A path, or a name that GDAL knows (``/vsicurl/…``, ``s3://…``).
-        nodata: Value that means "no data", where the file does not say so.
+        nodata: Value that means "no data", where the file does not declare it.
 
     Raises:
         DataError: Missing, empty, damaged, or not a raster of numbers.
@@ -49,8 +44,8 @@ class Raster:
             raise DataError(f"{path}: no such file; correct the path")
         if not is_name and path.stat().st_size == 0:
             raise DataError(f"{path}: file of zero bytes; copy it again")
-        with self._clear("opened"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "no georeference": said later, and only where it matters
+        with self._readable_errors("opened"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "no georeference" is reported later, and only where it matters
             self._env = self.rasterio.Env(GDAL_CACHEMAX=CACHE)
             self._env.__enter__()
             try:
@@ -87,7 +82,7 @@ class Raster:
 
     @property
     def colours(self) -> dict[str, int]:
-        """Bands by what the file says of their colours ("red", "alpha" …), counted from 1; the first of each."""
+        """The first band of each colour that the file names ("red", "alpha" …), counted from 1."""
         named: dict[str, int] = {}
         for i, colour in enumerate(self.data.colorinterp, 1):
             named.setdefault(colour.name, i)
@@ -96,8 +91,8 @@ class Raster:
     @property
     def polarisations(self) -> list[str]:
         """Those among `POLARISATIONS` that the bands' descriptions name."""
-        said = " ".join(str(d) for d in self.data.descriptions if d).upper()
-        return [p for p in POLARISATIONS if p in said]
+        names = " ".join(str(d) for d in self.data.descriptions if d).upper()
+        return [p for p in POLARISATIONS if p in names]
 
     @property
     def bands(self) -> list[int]:
@@ -124,7 +119,7 @@ class Raster:
             DataError: The file is damaged here.
         """
         x, y = window[:2]
-        w, h = min(window[2], self.size[0] - x), min(window[3], self.size[1] - y)  # rounding must not lead outside
+        w, h = min(window[2], self.size[0] - x), min(window[3], self.size[1] - y)  # rounding must not exceed the raster
         resampling = self.rasterio.enums.Resampling
         if not smooth or (round(w), round(h)) == size:
             how = resampling.nearest
@@ -133,7 +128,7 @@ class Raster:
         area = self.rasterio.windows.Window(x, y, w, h)
         shape = (size[1], size[0])
         distinct = sorted(set(bands))
-        with self._clear(f"read at x={x:.0f}, y={y:.0f}"):
+        with self._readable_errors(f"read at x={x:.0f}, y={y:.0f}"):
             values = self.data.read(distinct, window=area, out_shape=(len(distinct), *shape), resampling=how)
             if self._masked:
                 valid = self.data.dataset_mask(window=area, out_shape=shape, resampling=resampling.nearest) > 0
@@ -145,8 +140,8 @@ class Raster:
             valid &= ~(values == self._given_nodata).all(0)
         return (values if distinct == bands else values[[distinct.index(b) for b in bands]]), valid
 
-    def small(self, bands: list[int], side: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Read the whole scene, decimated: of every so many pixels one, as it is, so that statistics stay true.
+    def decimated(self, bands: list[int], side: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read the whole raster decimated: every n-th pixel unchanged, so that statistics stay true.
 
         Args:
             bands: Numbers from 1.
@@ -162,33 +157,17 @@ class Raster:
 
     @property
     def _masked(self) -> bool:
-        """Tell whether the file says anywhere that data are missing."""
+        """Tell whether the file declares nodata, a mask or alpha in any band."""
         all_valid = self.rasterio.enums.MaskFlags.all_valid
         return any(all_valid not in flags for flags in self.data.mask_flag_enums)
 
     @contextmanager
-    def _clear(self, doing: str) -> Iterator[None]:
-        """Turn GDAL's errors into ours."""
+    def _readable_errors(self, doing: str) -> Iterator[None]:
+        """Turn GDAL's errors into a DataError that names the file and the remedy."""
         try:
             yield
         except self.rasterio.errors.RasterioError as error:
-            said = str(error.__cause__ or error)
+            reason = error.__cause__ or error
             raise DataError(
-                f"{self.source}: not a raster that can be {doing} ({said}); copy it again or convert it to GeoTIFF"
+                f"{self.source}: not a raster that can be {doing} ({reason}); copy it again or convert it to GeoTIFF"
             ) from error
-
-
-def ahead(items: Iterable[T], work: Callable[[T], R], depth: int = AHEAD) -> Iterator[R]:
-    """Yield ``work(item)`` in order, computed by one other thread up to `depth` items ahead."""
-    waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="scene-reader") as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(work, item))
-                if len(waiting) > depth:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:  # the consumer stopped, or a window could not be read
-                future.cancel()

@@ -1,12 +1,12 @@
-"""From values of any depth to the 8 bits that the network was trained on, by declared presets.
+"""Raster values of any depth to the 8 bits that the network was trained on.
 
-What is chosen without being asked for is said in one line. The limits of a stretch come from a decimated read of the
-whole scene, so that all tiles are stretched alike, and go into the record.
+What is chosen automatically is reported in one line. The limits of a stretch come from a decimated read of the whole
+raster, so that all tiles are stretched alike, and go into the record. Presets:
 
-* ``none``: values are 0..255 as they are (clipped).
-* ``percentile``: each band linearly between two percentiles of its own.
+* ``none``: values are 0..255 already (clipped).
+* ``percentile``: each band linearly between two of its percentiles.
 * ``db``: 10·log10 of the values (calibrated power), linearly between -25 and 0 dB.
-* ``db-percentile``: 10·log10, then between percentiles. Power or amplitude is the same here: a factor of 2.
+* ``db-percentile``: 10·log10, then between percentiles. Power and amplitude give the same: they differ by a factor 2.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optisar_yolo.data import DataError
+from optisar_yolo.geo.options import RasterOptions
 from optisar_yolo.geo.reading import Raster
 
-STRETCHES = ("none", "percentile", "db", "db-percentile")
-MODALITIES = ("optical", "sar")
-PERCENTILES = (2.0, 98.0)
 DB_RANGE = (-25.0, 0.0)  # sigma nought: calm water to bright targets
 SIDE = 1600  # long side of the decimated read, pixels: 2.5 million samples, and the quick-look image
 TAIL = 4.0  # 99th percentile over median from which one band of whole numbers looks like SAR: speckle has a long tail
@@ -35,37 +33,38 @@ class Stretch:
     """How values become 8 bits.
 
     Attributes:
-        preset: One of `STRETCHES`.
+        preset: One of `optisar_yolo.geo.options.STRETCHES`.
         bands: Numbers of the bands that become red, green and blue, from 1.
         limits: (low, high) per band in `bands`, in dB where the preset says so; empty for ``none``.
         modality: "optical" or "sar".
-        told: One line on what was chosen.
+        summary: One line for the user on what was chosen.
     """
 
     preset: str
     bands: tuple[int, int, int]
     limits: tuple[tuple[float, float], ...]
     modality: str
-    told: str = ""
+    summary: str = ""
 
     def record(self) -> dict[str, Any]:
         """Return plain values for records and fingerprints."""
-        return {k: v for k, v in asdict(self).items() if k != "told"}
+        return {k: v for k, v in asdict(self).items() if k != "summary"}
 
     @property
     def read(self) -> list[int]:
-        """The bands to read: one where all three are the same, which saves reading and stretching it thrice."""
+        """The bands to read: one where all three are the same."""
         return [self.bands[0]] if len(set(self.bands)) == 1 else list(self.bands)
 
     def __call__(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """Stretch what was read of :attr:`read`.
+        """Stretch values of the bands in :attr:`read`.
 
         Args:
             values: [1 or 3, h, w] of any number type.
             valid: bool [h, w].
 
         Returns:
-            uint8 [1 or 3, h, w], 0 where there are no data, and where there are: a logarithm needs values above 0.
+            uint8 [1 or 3, h, w], 0 where there are no data, and bool [h, w], True where there are; a logarithm needs
+            values above 0.
         """
         if self.preset.startswith("db"):
             valid = valid & (values > 0).all(0)
@@ -90,90 +89,82 @@ class Stretch:
 
 @lru_cache(maxsize=8)
 def _table(stretch: Stretch, band: int, size: int) -> NDArray[np.uint8]:
-    """Return the 8-bit value of every unsigned whole number of a size in bytes: a table saves many logarithms."""
+    """Return the 8-bit value of every unsigned integer of `size` bytes: a look-up table saves many logarithms."""
     return stretch.scale(np.arange(1 << 8 * size), band)
 
 
 def decibels(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Return 10·log10 of values, those of 0 and below as the smallest there can be."""
+    """Return 10·log10 of values; values of 0 and below become -300 dB."""
     return 10 * np.log10(np.maximum(values, np.float32(1e-30)))
 
 
-def declare(
-    raster: Raster,
-    stretch: str = "auto",
-    bands: Sequence[int] | None = None,
-    modality: str = "auto",
-    percentiles: tuple[float, float] = PERCENTILES,
-    limits: tuple[float, float] | None = None,
-) -> tuple[Stretch, NDArray[np.uint8]]:
-    """Settle how a scene is shown to the network.
+def choose_stretch(raster: Raster, options: RasterOptions) -> tuple[Stretch, NDArray[np.uint8]]:
+    """Choose bands, modality, preset and limits: those of the options, else by the file and its values.
 
     Args:
-        raster: The scene.
-        stretch: A preset, or "auto".
-        bands: One band, or three for red, green and blue; by default from the file's colours and count.
-        modality: "optical", "sar" or "auto".
-        percentiles: Lower and upper one, 0..100.
-        limits: (low, high) for all bands, in place of percentiles or of the range of ``db``.
+        raster: The open raster.
+        options: `stretch`, `bands`, `modality`, `percentiles` and `limits` of them.
 
     Returns:
-        The stretch with its line for the user, and the whole scene decimated, uint8 [h, w, 3] RGB.
+        The stretch, and the whole raster decimated, uint8 [h, w, 3] RGB.
 
     Raises:
-        DataError: No data in the scene.
-        ValueError: A value that means nothing.
+        DataError: No data in the raster.
+        ValueError: A band that the raster does not have.
     """
-    _check(raster, stretch, bands, modality, percentiles, limits)
-    shown, why = _bands(raster, bands)
-    distinct = list(dict.fromkeys(shown))
-    values, valid = raster.small(distinct, SIDE)
+    if options.bands and max(options.bands) > raster.data.count:
+        raise ValueError(f"bands={list(options.bands)} is not valid: the raster has {raster.data.count} bands")
+    rgb, band_note = _bands(raster, options.bands)
+    distinct = list(dict.fromkeys(rgb))
+    values, valid = raster.decimated(distinct, SIDE)
     if not valid.any():
-        raise DataError(f"{raster.source}: no valid pixel in the scene: all of it is nodata, masked or not finite")
-    kind, told_kind = _modality(raster, values, valid, modality)
-    preset, told_preset = _preset(values, valid, kind, stretch, percentiles if limits is None else None)
+        raise DataError(f"{raster.source}: no valid pixel in the raster: all of it is nodata, masked or not finite")
+    modality, modality_note = _modality(raster, values, valid, options.modality)
+    preset = options.stretch
+    if preset == "auto" and values.dtype == np.uint8:
+        preset = "none"
+    elif preset == "auto":
+        preset = "db-percentile" if modality == "sar" and values[:, valid].min() >= 0 else "percentile"
     use = valid & (values > 0).all(0) if preset.startswith("db") else valid
     if not use.any():
         raise DataError(f"{raster.source}: no value above 0, so there are no decibels; set stretch=percentile")
-    measured = [_limits(v[use], preset, percentiles, limits) for v in values] if preset != "none" else []
-    per_band = tuple(measured[distinct.index(b)] for b in shown) if measured else ()
-    kinds = "/".join(sorted({raster.data.dtypes[b - 1] for b in shown}))
-    count = len(raster.bands)
-    ranges = ", ".join(f"{a:.4g} to {b:.4g}" for a, b in dict.fromkeys(per_band))
-    unit = " dB" if preset.startswith("db") else ""
-    told = (
-        f"{count} band{'s' * (count != 1)} {kinds}, {told_kind}; {why}; {told_preset}"
-        + (f" ({ranges}{unit} become 0 to 255)" if ranges else "")
-        + "; set modality=, bands= or stretch= to change this"
-    )
-    made = Stretch(preset, shown, per_band, kind, told)
-    order = made.read
-    small, _ = made(values[[distinct.index(b) for b in order]], valid)
-    return made, np.ascontiguousarray(np.repeat(small, 3 // len(small), 0).transpose(1, 2, 0))
+    per_band = {b: _limits(v[use], preset, options) for b, v in zip(distinct, values, strict=True) if preset != "none"}
+    limits = tuple(per_band[b] for b in rgb) if per_band else ()
+    summary = _summary(raster, rgb, preset, limits, options, f"{modality_note}; {band_note}")
+    stretch = Stretch(preset, rgb, limits, modality, summary)
+    small, _ = stretch(values[[distinct.index(b) for b in stretch.read]], valid)
+    return stretch, np.ascontiguousarray(np.repeat(small, 3 // len(small), 0).transpose(1, 2, 0))
 
 
-def _check(
+def _summary(
     raster: Raster,
-    stretch: str,
-    bands: Sequence[int] | None,
-    modality: str,
-    percentiles: tuple[float, float],
-    limits: tuple[float, float] | None,
-) -> None:
-    """Refuse what means nothing."""
-    for key, value, known in (("stretch", stretch, STRETCHES), ("modality", modality, MODALITIES)):
-        if value not in (*known, "auto"):
-            raise ValueError(f"'{key}={value}' is not valid: choose from auto, {', '.join(known)}")
-    if bands is not None and (len(bands) not in (1, 3) or any(not 1 <= b <= raster.data.count for b in bands)):
-        raise ValueError(f"bands={list(bands)} is not valid: one number or three from 1 to {raster.data.count}")
-    if not 0 <= percentiles[0] < percentiles[1] <= 100:
-        raise ValueError(f"percentiles={percentiles} are not valid: two rising numbers from 0 to 100")
-    if limits is not None and not limits[0] < limits[1]:
-        raise ValueError(f"limits={limits} are not valid: two rising numbers")
+    rgb: tuple[int, int, int],
+    preset: str,
+    limits: tuple[tuple[float, float], ...],
+    options: RasterOptions,
+    notes: str,
+) -> str:
+    """Say in one line what was chosen."""
+    count = len(raster.bands)
+    types = "/".join(sorted({raster.data.dtypes[b - 1] for b in rgb}))
+    low, high = options.percentiles
+    between = "between given limits" if options.limits else f"between percentiles {low:g} and {high:g}"
+    effect = {
+        "none": "values taken as they are",
+        "percentile": f"stretched {between}",
+        "db": "converted to dB",
+        "db-percentile": f"converted to dB and stretched {between}",
+    }[preset]
+    if limits:
+        ranges = ", ".join(f"{a:.4g} to {b:.4g}" for a, b in dict.fromkeys(limits))
+        effect += f" ({ranges}{' dB' if preset.startswith('db') else ''} become 0 to 255)"
+    return (
+        f"{count} band{'s' * (count != 1)} {types}, {notes}; {effect}; set modality=, bands= or stretch= to change this"
+    )
 
 
 def _bands(raster: Raster, given: Sequence[int] | None) -> tuple[tuple[int, int, int], str]:
-    """Choose the bands for red, green and blue, and say why."""
+    """Return the bands for red, green and blue, and the reason in words."""
     if given is not None:
         a, b, c = given if len(given) == 3 else [given[0]] * 3
         return (a, b, c), f"bands {a}, {b}, {c} as given" if len(given) == 3 else f"band {a} as given"
@@ -182,14 +173,14 @@ def _bands(raster: Raster, given: Sequence[int] | None) -> tuple[tuple[int, int,
         a, b, c = named["red"], named["green"], named["blue"]
         return (a, b, c), f"bands {a}, {b}, {c} are its red, green and blue"
     if len(own) < 3:  # of VV and VH the first: SAR images were grey in training
-        said = raster.polarisations
-        which = f"band {own[0]}" + (f" ({said[0]})" if said else "")
+        names = raster.polarisations
+        which = f"band {own[0]}" + (f" ({names[0]})" if names else "")
         return (own[0], own[0], own[0]), f"{which} is shown as grey"
     return (own[0], own[1], own[2]), f"bands {own[0]}, {own[1]}, {own[2]} taken for red, green and blue"
 
 
 def _modality(raster: Raster, values: NDArray[Any], valid: NDArray[np.bool_], given: str) -> tuple[str, str]:
-    """Tell SAR and optical scenes apart, and say how."""
+    """Return "sar" or "optical", and the reason in words."""
     if given != "auto":
         return given, f"{'SAR' if given == 'sar' else given} as given"
     if raster.polarisations:
@@ -206,41 +197,14 @@ def _modality(raster: Raster, values: NDArray[Any], valid: NDArray[np.bool_], gi
     return ("sar", "looks like SAR amplitude") if high > TAIL * max(middle, 1) else ("optical", "looks optical, grey")
 
 
-def _preset(
-    values: NDArray[Any],
-    valid: NDArray[np.bool_],
-    modality: str,
-    given: str,
-    percentiles: tuple[float, float] | None,
-) -> tuple[str, str]:
-    """Choose the preset, and say what it does."""
-    between = (
-        f"between percentiles {percentiles[0]:g} and {percentiles[1]:g}" if percentiles else "between given limits"
-    )
-    said = {
-        "none": "values taken as they are",
-        "percentile": f"stretched {between}",
-        "db": "converted to dB",
-        "db-percentile": f"converted to dB and stretched {between}",
-    }
-    if given == "auto":
-        if values.dtype == np.uint8:
-            given = "none"
-        else:
-            given = "db-percentile" if modality == "sar" and values[:, valid].min() >= 0 else "percentile"
-    return given, said[given]
-
-
-def _limits(
-    values: NDArray[Any], preset: str, percentiles: tuple[float, float], given: tuple[float, float] | None
-) -> tuple[float, float]:
+def _limits(values: NDArray[Any], preset: str, options: RasterOptions) -> tuple[float, float]:
     """Return the values of one band that become 0 and 255."""
-    if given is not None:
-        return given
+    if options.limits is not None:
+        return options.limits
     if preset == "db":
         return DB_RANGE
     x = decibels(values.astype(np.float32)) if preset == "db-percentile" else values
-    low, high = (float(v) for v in np.percentile(x, percentiles))
+    low, high = (float(v) for v in np.percentile(x, options.percentiles))
     if high <= low:
         low, high = float(x.min()), float(x.max())
     return (low, high) if high > low else (low, low + 1)

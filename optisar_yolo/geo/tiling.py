@@ -1,16 +1,14 @@
-"""Overlapping tiles of a scene: every pixel lies in the core of one tile, and in others' margins.
+"""Overlapping tiles of a raster. Every pixel lies in the core of exactly one tile.
 
-Tiles are cut from the *working grid*: the scene at the resolution that the network sees. One working pixel is ``scale``
-pixels of the file. All tiles have one size, so that they can be batched: the last ones are moved back into the scene.
+Tiles are cut from the *working grid*: the raster at the resolution of the network. One working pixel is ``scale``
+pixels of the file. All tiles have one size, so that they can be batched; the last ones are moved back into the raster.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -18,12 +16,12 @@ class Tile:
     """A tile.
 
     Attributes:
-        index: Its number, row by row.
+        index: Its index, row by row.
         x: Left edge, working pixels.
         y: Top edge.
         width: Working pixels.
         height: Working pixels.
-        core: (left, top, right, bottom) of what no other tile has in its core.
+        core: (left, top, right, bottom), working pixels; the cores of all tiles partition the raster.
     """
 
     index: int
@@ -36,16 +34,16 @@ class Tile:
 
 @dataclass(frozen=True)
 class Grid:
-    """The tiling of a scene.
+    """The tiling of a raster.
 
     Attributes:
-        width: Of the scene in working pixels.
+        width: Of the raster in working pixels.
         height: Likewise.
         scale: (across, down) pixels of the file in a working pixel.
         columns: Left edges of the tiles.
         rows: Top edges.
         size: (width, height) of every tile.
-        overlap: Least number of working pixels that neighbours share.
+        overlap: Smallest number of working pixels that neighbours share.
     """
 
     width: int
@@ -58,13 +56,13 @@ class Grid:
 
     @classmethod
     def of(cls, width: int, height: int, imgsz: int, overlap: float, scale: float = 1.0) -> Grid:
-        """Cut a scene.
+        """Cut a raster.
 
         Args:
             width: Pixels of the file.
             height: Likewise.
             imgsz: Side of a tile, working pixels.
-            overlap: Share of a tile's side that neighbours have in common at least, 0 up to but not with 1.
+            overlap: Smallest share of a tile's side that neighbours have in common, from 0 to below 1.
             scale: Pixels of the file in a working pixel, above 0.
 
         Raises:
@@ -85,7 +83,7 @@ class Grid:
         return len(self.columns) * len(self.rows)
 
     def __getitem__(self, index: int) -> Tile:
-        """Return a tile by its number."""
+        """Return a tile by its index."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         row, column = divmod(index, len(self.columns))
@@ -97,22 +95,22 @@ class Grid:
         """Yield the tiles, row by row."""
         return (self[i] for i in range(len(self)))
 
-    def groups(self, batch: int, done: frozenset[int] | set[int] = frozenset()) -> Iterator[list[Tile]]:
-        """Yield tiles that are read together: neighbours in a row, or in a few rows where the scene is narrow.
+    def groups(self, batch: int, done: Collection[int] = ()) -> Iterator[list[Tile]]:
+        """Yield tiles that are read together: neighbours in a row, or in a few rows where the raster is narrow.
 
         Groups follow the rows, as blocks and strips of the file do, so that what was decoded is still in GDAL's cache
         when the next group needs it.
 
         Args:
             batch: Tiles in a group at most.
-            done: Numbers of tiles to leave out; a group of these alone is left out.
+            done: Indices of tiles to leave out.
         """
         wide = min(batch, len(self.columns))
         parts = math.ceil(len(self.columns) / wide)
         tall = max(batch // wide, 1) if parts == 1 else 1
         for top in range(0, len(self.rows), tall):
             rows = range(top, min(top + tall, len(self.rows)))
-            for part in range(parts):  # of even size: a lone tile at the end would be a batch of its own
+            for part in range(parts):  # of even size, so that no single tile is left at the end
                 first, last = (len(self.columns) * (part + k) // parts for k in (0, 1))
                 numbers = [r * len(self.columns) + c for r in rows for c in range(first, last)]
                 left = [self[i] for i in numbers if i not in done]
@@ -129,8 +127,8 @@ def _starts(length: int, side: int, shared: int) -> tuple[int, ...]:
     return tuple(round(i * (length - side) / (count - 1)) for i in range(count))
 
 
-def _core(starts: tuple[int, ...], i: int, side: int, length: int) -> Span:
-    """Return the span that is the tile's alone: up to the middle of what it shares with its neighbours."""
+def _core(starts: tuple[int, ...], i: int, side: int, length: int) -> tuple[int, int]:
+    """Return the span of a tile's core: up to the middle of what it shares with its neighbours."""
     low = 0 if i == 0 else (starts[i] + starts[i - 1] + side) // 2
     high = length if i == len(starts) - 1 else (starts[i + 1] + starts[i] + side) // 2
     return low, high
