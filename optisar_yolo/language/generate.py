@@ -9,9 +9,11 @@ that it was not taught.
 from __future__ import annotations
 
 import random
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from optisar_yolo.language.edit import agree
 from optisar_yolo.language.vocabulary import (
     CATEGORIES,
     CELLS,
@@ -28,60 +30,40 @@ from optisar_yolo.language.vocabulary import (
     SUPERLATIVES,
     UPPER_LOWER,
     WIND,
+    Place,
+    cell_of,
 )
 
-Place = tuple[str | None, str | None]  # (column, row), a key of CELLS
 MIDDLE: Place = ("middle", "middle")
+_CORNERS = [(column, row) for row in UPPER_LOWER for column in ("left", "right")]
 
 
-def _trained(words: tuple[str, ...], more: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """Return the words that training texts may hold, without repeats."""
-    return tuple(dict.fromkeys(w for w in (*words, *more) if not RESERVED.search(w)))
+def _training(words: dict[str, tuple[str, ...]], more: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return the words that training texts may hold: those of the vocabulary and those for the corpus alone."""
+    both = {key: (*words.get(key, ()), *more.get(key, ())) for key in words | more}
+    return {key: tuple(dict.fromkeys(w for w in all_ if not RESERVED.search(w))) for key, all_ in both.items()}
 
 
-def _merged(words: dict[str, tuple[str, ...]], more: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Add the wordings that only the generated corpus has."""
-    return {key: _trained(words.get(key, ()), more.get(key, ())) for key in words | more}
-
-
-def _places() -> dict[Place, tuple[str, ...]]:
-    """Return adjectives and nouns for the nine places of an image."""
-    found: dict[Place, tuple[str, ...]] = {MIDDLE: CENTRE_WORDS}
-    for column, row in CELLS:
-        if column and row and (column, row) != MIDDLE:
-            upper, north, west = UPPER_LOWER[row], WIND[row], WIND[column]
-            found[column, row] = (
-                f"{row} {column}", f"{upper} {column}", f"{upper}-{column}", f"{row}-{column}", north + west,
-                f"{north}-{west}ern", f"{column} {upper}",
-            )  # fmt: skip
-        elif (column, row) != MIDDLE:
-            side = column or row or ""
-            found[column, row] = (side, *([UPPER_LOWER[side]] if side in UPPER_LOWER else []), f"{WIND[side]}ern")
-    return {place: found[place] for place in CELLS}
-
-
-def _diagonals() -> dict[str, tuple[str, ...]]:
-    """Return wordings of the relations with two directions."""
-    return {
-        f"{row} {column}": (
-            f"on the {UPPER_LOWER[row]} {column} of", f"to the {UPPER_LOWER[row]} {column} of",
-            f"{WIND[row]}{WIND[column]} of", f"{RELATIONS[row][0]} and to the {column} of", f"on the {row} {column} of",
-        )
-        for row in UPPER_LOWER
-        for column in ("left", "right")
-    }  # fmt: skip
-
-
-_NOUNS = {c: _trained((c, *noun.synonyms), noun.generated) for c, noun in CATEGORIES.items()}
-_NOUNS = {c: words for c, words in _NOUNS.items() if CATEGORIES[c].generated}
+_NOUNS = _training(
+    {c: (c, *noun.synonyms) for c, noun in CATEGORIES.items() if noun.generated},
+    {c: noun.generated for c, noun in CATEGORIES.items() if noun.generated},
+)
 # The categories that most data sets share: 70 % of the expressions are about them.
 _COMMON = (
     "airplane", "ship", "vehicle", "harbor", "bridge", "storage tank", "tennis court", "basketball court",
     "ground track field", "baseball diamond", "swimming pool", "crossroad", "T junction",
 )  # fmt: skip
-_PLACES = _places()
+_PLACES: dict[Place, tuple[str, ...]] = {  # adjectives and nouns
+    **{cell_of(s): (s, *([UPPER_LOWER[s]] if s in UPPER_LOWER else []), f"{WIND[s]}ern") for s in SIDES},
+    **{
+        (h, v): (f"{v} {h}", f"{UPPER_LOWER[v]} {h}", f"{UPPER_LOWER[v]}-{h}", f"{v}-{h}", f"{WIND[v]}{WIND[h]}",
+                 f"{WIND[v]}-{WIND[h]}ern", f"{h} {UPPER_LOWER[v]}")
+        for h, v in _CORNERS
+    },
+    MIDDLE: CENTRE_WORDS,
+}  # fmt: skip
 _IMAGE = (*IMAGE_WORDS, "view", "shot")
-_SUPERLATIVES = _merged(SUPERLATIVES, {
+_SUPERLATIVES = _training(SUPERLATIVES, {
     "left": ("farthest left", "furthest left", "most westerly", "far left"),
     "right": ("farthest right", "furthest right", "most easterly", "far right"),
     "top": ("highest", "northernmost", "most northerly", "highest up"),
@@ -90,19 +72,25 @@ _SUPERLATIVES = _merged(SUPERLATIVES, {
     "largest": ("greatest", "hugest"),
     "smallest": ("littlest", "least large", "most minute"),
 })  # fmt: skip
-_SIZES = _merged(SIZES, {"big": ("great", "bulky"), "small": ("minute", "compact")})
-_COLOURS = _merged({c: (c,) for c in COLOURS}, {
+_SIZES = _training(SIZES, {"big": ("great", "bulky"), "small": ("minute", "compact")})
+_COLOURS = _training({c: (c,) for c in COLOURS}, {
     "white": ("white-colored",), "gray": ("grey",), "black": ("black-coloured",), "red": ("reddish",),
     "blue": ("bluish",), "green": ("greenish",), "yellow": ("yellowish",), "brown": ("brownish",),
     "cyan": ("turquoise",),
 })  # fmt: skip
-_MODALITIES = _merged(MODALITIES, {"sar": ("synthetic aperture radar",), "optical": ("visible-light", "photographic")})
-_RELATIONS = _merged(RELATIONS, {
+_MODALITIES = _training(
+    MODALITIES, {"sar": ("synthetic aperture radar",), "optical": ("visible-light", "photographic")}
+)
+_RELATIONS = _training(RELATIONS, {
     "left": ("west of", "to the west of"),
     "right": ("east of", "to the east of"),
     "top": ("over", "north of", "higher than", "to the north of", "on top of"),
     "bottom": ("under", "south of", "lower than", "to the south of", "underneath"),
-    **_diagonals(),
+    **{
+        f"{v} {h}": (f"on the {UPPER_LOWER[v]} {h} of", f"to the {UPPER_LOWER[v]} {h} of", f"{WIND[v]}{WIND[h]} of",
+                     f"{RELATIONS[v][0]} and to the {h} of", f"on the {v} {h} of")
+        for h, v in _CORNERS
+    },
     "near": ("next to", "near", "close to", "beside", "by"),
 })  # fmt: skip
 _FRAMES = (
@@ -111,27 +99,17 @@ _FRAMES = (
     "please mark the {x}", "give me the {x}", "the target is the {x}", "{x}",
 )  # fmt: skip
 _HELD_OUT_SIDES = {"left": "left-hand", "right": "right-hand", "top": "uppermost", "bottom": "lowermost"}
-_HELD_OUT_SUPERLATIVES = {"left": "westernmost", "right": "easternmost", "top": "uppermost", "bottom": "lowermost"}
+_HELD_OUT_SUPERLATIVES = _HELD_OUT_SIDES | {"left": "westernmost", "right": "easternmost"}
 _HELD_OUT_FRAMES = ("locate the {x}", "the {x}", "the {x} in this frame", "please locate the {x} for me")
-# What each value is most easily mistaken for.
-_CONFUSED: dict[str, tuple[str, ...]] = {
-    "big": ("small",), "small": ("big",), "largest": ("smallest",), "smallest": ("largest",),
-    "sar": ("optical",), "optical": ("sar",), "middle": SIDES, "near": SIDES,
-    **{side: (OPPOSITE[side],) for side in SIDES},
-    **{
-        f"{row} {column}": (f"{row} {OPPOSITE[column]}", f"{OPPOSITE[row]} {column}")
-        for row in UPPER_LOWER for column in ("left", "right")
-    },
+# What each value is most easily mistaken for: of a corner, the two beside it.
+_CONFUSED: dict[Any, Sequence[Any]] = {
+    "big": ["small"], "small": ["big"], "largest": ["smallest"], "smallest": ["largest"], "sar": ["optical"],
+    "optical": ["sar"], "middle": SIDES, "near": SIDES, MIDDLE: [cell_of(s) for s in SIDES],
+    **{s: [OPPOSITE[s]] for s in SIDES},
+    **{cell_of(s): [cell_of(OPPOSITE[s])] for s in SIDES},
+    **{f"{v} {h}": [f"{v} {OPPOSITE[h]}", f"{OPPOSITE[v]} {h}"] for h, v in _CORNERS},
+    **{(h, v): [(OPPOSITE[h], v), (h, OPPOSITE[v])] for h, v in _CORNERS},
 }  # fmt: skip
-
-
-def _mistaken(place: Place) -> list[Place]:
-    """Return the places that one is most easily mistaken for."""
-    column, row = place
-    if place == MIDDLE:
-        return [("left", None), ("right", None), (None, "top"), (None, "bottom")]
-    mirrored: list[Place] = [(OPPOSITE[column], row)] if column else []
-    return mirrored + ([(column, OPPOSITE[row])] if row else [])
 
 
 @dataclass(frozen=True)
@@ -174,12 +152,11 @@ class Claims:
         if not slots or rng.random() < 0.12:
             return replace(self, category=rng.choice([c for c in _NOUNS if c not in (self.category, self.reference)]))
         slot = rng.choice(slots)
-        if slot == "place" and self.place:
-            return replace(self, place=rng.choice(_mistaken(self.place)))
         exchangeable = self.reference not in (None, self.category) and self.relation != "near"
         if slot == "relation" and exchangeable and rng.random() < 0.35:
             return self.exchanged()
-        return replace(self, **{slot: rng.choice(_CONFUSED[getattr(self, slot)])})
+        changed: dict[str, Any] = {slot: rng.choice(_CONFUSED[getattr(self, slot)])}
+        return replace(self, **changed)
 
 
 def random_claims(rng: random.Random) -> Claims:
@@ -234,8 +211,7 @@ def wording(claims: Claims, rng: random.Random) -> str:
     if claims.superlative:
         words = choose(_SUPERLATIVES[claims.superlative], 2)
         if claims.superlative in SIDES and dice[3] < 0.45:
-            cell = (claims.superlative, None) if claims.superlative in ("left", "right") else (None, claims.superlative)
-            side = choose(_PLACES[cell], 4)
+            side = choose(_PLACES[cell_of(claims.superlative)], 4)
             options = (
                 f"closest to the {side} of the {image}" if side in SIDES else f"closest to the {side} edge",
                 f"nearest the {side} edge",
@@ -266,15 +242,13 @@ def wording(claims: Claims, rng: random.Random) -> str:
         other = choose(_NOUNS[claims.reference], 13)
         link = choose(_RELATIONS[claims.relation], 14)
         after.insert(0, f"{'that is ' if dice[9] > 0.85 else ''}{link} {'a' if dice[11] > 0.85 else 'the'} {other}")
-    return compose(_FRAMES[int(dice[15] * len(_FRAMES))], [*before, noun, *after])
+    return agree(_FRAMES[int(dice[15] * len(_FRAMES))].format(x=" ".join([*before, noun, *after])))
 
 
 def _place_phrases(place: Place, word: str, image: str, dice: float) -> tuple[str, ...]:
     """Return the phrases for a place, with a word for it and a word for the image."""
     corner = None not in place and place != MIDDLE
-    is_noun = word in ("middle", "center", "centre", "top", "bottom") or word in {
-        WIND[row] + WIND[column] for row in UPPER_LOWER for column in ("left", "right")
-    }
+    is_noun = word in ("middle", "center", "centre", "top", "bottom", *(WIND[v] + WIND[h] for h, v in _CORNERS))
     parts = ("corner" if corner else "part", "part" if corner else "side", "area", "region")
     part = f"{word} {parts[int(dice**1.5 * len(parts))]}"
     near = f"at {word}" if corner else f"near the {word} of the {image}" if is_noun else f"near the {word} edge"
@@ -329,7 +303,7 @@ def held_out_wording(claims: Claims, rng: random.Random) -> str | None:
             f"towards the {place} side of the picture",
         )
         after.append(rng.choice(phrases))
-    text = compose(rng.choice(_HELD_OUT_FRAMES), [*before, noun, *after])
+    text = agree(rng.choice(_HELD_OUT_FRAMES).format(x=" ".join([*before, noun, *after])))
     return text if RESERVED.search(text) and claims.superlative != "middle" else None
 
 
@@ -350,15 +324,4 @@ def canonical(claims: Claims) -> str:
         after.append(f"{_RELATIONS[claims.relation][0]} the {_NOUNS[claims.reference][0]}")
     if claims.place:
         after.append(f"{CELLS[claims.place]} of the image")
-    return compose("the {x}", [*before, _NOUNS[claims.category][0], *after])
-
-
-def compose(frame: str, parts: list[str]) -> str:
-    """Join parts in a frame, with "a" or "an" as the next word wants.
-
-    Args:
-        frame: A text with one `{x}`.
-        parts: Words and phrases in order.
-    """
-    text = frame.format(x=" ".join(parts))
-    return re.sub(r"\b([Aa])(?= [aeio])", r"\1n", text)
+    return agree(" ".join(["the", *before, _NOUNS[claims.category][0], *after]))

@@ -18,6 +18,7 @@ from optisar_yolo.language.vocabulary import (
     SIZES,
     SUPERLATIVES,
     UPPER_LOWER,
+    Place,
 )
 
 _CORNERS = (
@@ -53,7 +54,7 @@ def _pick(rng: np.random.Generator, texts: tuple[str, ...]) -> str:
     return texts[int(rng.integers(len(texts)))]
 
 
-def _place(place: tuple[str | None, str | None], rng: np.random.Generator) -> str:
+def _place(place: Place, rng: np.random.Generator) -> str:
     """Return the words for a place, without naming the image."""
     column, row = place
     if place == ("middle", "middle"):

@@ -21,6 +21,8 @@ from optisar_yolo.language.vocabulary import (
     SIDE_OF,
     SIZE,
     SUPERLATIVE,
+    Place,
+    cell_of,
 )
 
 _WORD = re.compile(r"[\w'-]+")
@@ -54,11 +56,11 @@ class ParsedExpression:
     category: str | None
     modality: str | None = None
     size: str | None = None
-    place: tuple[str | None, str | None] | None = None
+    place: Place | None = None
     superlative: str | None = None
     relation: str | None = None
     reference: str | None = None
-    offset: tuple[str | None, str | None] | None = None
+    offset: Place | None = None
     landmark: str | None = None
     rest: tuple[str, ...] = ()
     definite: bool = False
@@ -76,28 +78,23 @@ def _take(pattern: re.Pattern[str], text: str) -> tuple[re.Match[str] | None, st
     return found, text if found is None else f"{text[: found.start()]}|{text[found.end() :]}"
 
 
-def _cell(side: str) -> tuple[str | None, str | None]:
-    """Return (column, row) of a side."""
-    return (side, None) if side in ("left", "right") else (None, side)
-
-
-def read_place(found: re.Match[str]) -> tuple[str | None, str | None] | None:
+def read_place(found: re.Match[str]) -> Place | None:
     """Return (column, row) of a match of `PLACE`; None for a lone direction that is no place ("the left ship")."""
     if found["v"]:
         return found["h"].lower(), SIDE_OF[found["v"].lower()]
     one = (found["mh"] if found["m"] else found["one"]) or ""
     if found["m"] and not one:
         return "middle", "middle"
-    return _cell(SIDE_OF[one.lower()]) if found["prep"] or found["side"] else None
+    return cell_of(SIDE_OF[one.lower()]) if found["prep"] or found["side"] else None
 
 
-def _offset(found: re.Match[str]) -> tuple[str | None, str | None] | None:
+def _offset(found: re.Match[str]) -> Place | None:
     """Return (column, row) of the side that a match of `RELATION` names."""
     if found["diagonal"]:
         row, column = re.split(r"[ -]", found["diagonal"].lower())
         return column, SIDE_OF[row]
     word = found["h"] or found["v"] or found["w"]
-    return _cell(SIDE_OF[word.lower()]) if word else None
+    return cell_of(SIDE_OF[word.lower()]) if word else None
 
 
 @lru_cache(maxsize=1 << 17)

@@ -20,7 +20,7 @@ from optisar_yolo.language.edit import agree, clean
 from optisar_yolo.language.parser import parse, read_place
 from optisar_yolo.language.swaps import strip_position
 from optisar_yolo.language.verify import LabelledObjects
-from optisar_yolo.language.vocabulary import ORDINALS, PLACE, SIDE_OF, SUPERLATIVE
+from optisar_yolo.language.vocabulary import ORDINALS, PLACE, SIDE_OF, SUPERLATIVE, Place
 
 _ORDINAL = re.compile(rf"\b(?P<ordinal>{'|'.join(ORDINALS)})[ -](?P<superlative>{SUPERLATIVE.pattern})", re.IGNORECASE)
 
@@ -40,7 +40,7 @@ class RasterQuery:
 
     text: str
     core: str
-    place: tuple[str | None, str | None] | None = None
+    place: Place | None = None
     superlative: str | None = None
     ordinal: int = 1
     note: str = ""

@@ -74,22 +74,6 @@ def _inner(found: re.Match[str], group: str, new: str) -> str:
     return found[0][:start] + dress(new, found[group]) + found[0][start + len(found[group]) :]
 
 
-def _of_relation(found: re.Match[str]) -> Iterator[str]:
-    """Yield what can replace a relation."""
-    if found["diagonal"]:
-        yield from (_inner(found, "diagonal", d) for d in _diagonals(found["diagonal"]))
-    elif found["h"]:
-        yield _inner(found, "h", OPPOSITE[found["h"].lower()])
-        yield from (dress(("is " if found[0].startswith("is ") else "") + w, found[0]) for w in ("above", "below"))
-    elif found["v"]:
-        yield _inner(found, "v", OPPOSITE[found["v"].lower()])
-    elif found["w"]:
-        word = found["w"].lower()
-        more = " ".join(OPPOSITE.get(w, w) for w in word.split())
-        yield _inner(found, "w", more if " " in word else "below" if word == "above" else "above")
-        yield from (dress(f"to the {side} of", found[0]) for side in _HORIZONTAL)
-
-
 def _diagonals(phrase: str) -> list[str]:
     """Return the three other corners in the words of the phrase: for "top-left" they begin with "top-right"."""
     vertical, gap, side = re.split(r"([ -])", phrase.lower(), maxsplit=1)
@@ -97,39 +81,69 @@ def _diagonals(phrase: str) -> list[str]:
     return [v + gap + s for v, s in corners[1:]]
 
 
-def _of_superlative(found: re.Match[str]) -> Iterator[tuple[str, str]]:
-    """Yield (replacement, kind) for a superlative: "leftmost", "closest to the top", "largest"."""
+def _of_superlative(found: re.Match[str]) -> Iterator[Variant]:
+    """Yield what can replace a superlative: "leftmost", "closest to the top", "largest"."""
     if found["big"] or found["small"]:
-        yield dress("smallest" if found["big"] else "largest", found[0]), "size"
+        yield Variant(dress("smallest" if found["big"] else "largest", found[0]), "size")
         return
     group = "most" if found["most"] else "near" if found["near"] else "far"
     word = found[group].lower()
-    opposite = OPPOSITE[word]
-    others = ("top", "bottom") if word in _HORIZONTAL else _HORIZONTAL
-    yield from ((_inner(found, group, w), "orientation") for w in (opposite, *others))
+    for new in (OPPOSITE[word], *(("top", "bottom") if word in _HORIZONTAL else _HORIZONTAL)):
+        yield Variant(_inner(found, group, new), "orientation")
 
 
-def _of_place(found: re.Match[str]) -> Iterator[str]:
+def _of_relation(found: re.Match[str]) -> Iterator[Variant]:
+    """Yield what can replace a relation with a direction."""
+    texts: list[str] = []
+    if found["diagonal"]:
+        texts = [_inner(found, "diagonal", d) for d in _diagonals(found["diagonal"])]
+    elif found["h"]:
+        texts = [_inner(found, "h", OPPOSITE[found["h"].lower()])]
+        texts += [dress(("is " if found[0].startswith("is ") else "") + w, found[0]) for w in ("above", "below")]
+    elif found["v"]:
+        texts = [_inner(found, "v", OPPOSITE[found["v"].lower()])]
+    elif found["w"]:
+        word = found["w"].lower()
+        further = " ".join(OPPOSITE.get(w, w) for w in word.split())
+        texts = [_inner(found, "w", further if " " in word else "below" if word == "above" else "above")]
+        texts += [dress(f"to the {side} of", found[0]) for side in _HORIZONTAL]
+    yield from (Variant(text, "relation") for text in texts)
+
+
+def _of_place(found: re.Match[str]) -> Iterator[Variant]:
     """Yield what can replace a place: its mirrored wording, then the other cells of the 3 x 3 grid."""
     cell = read_place(found)
-    mirrored: list[str] = []
+    texts: list[str] = []
     same = {cell}
     if found["v"]:
         start = found.start("v") - found.start()
-        tail = found.end("h") - found.start()
-        corner = found[0][start:tail]
+        end = found.end("h") - found.start()
+        corner = found[0][start:end]
         if re.fullmatch(r"\w+[ -]\w+", corner):
-            mirrored = [found[0][:start] + dress(d, corner) + found[0][tail:] for d in _diagonals(corner)]
-            # `mirrored` has all corners, and the two sides of this corner contain it.
+            texts = [found[0][:start] + dress(d, corner) + found[0][end:] for d in _diagonals(corner)]
+            # `texts` has all corners, and the two sides of this corner contain it.
             same |= {(h, v) for h in _HORIZONTAL for v in ("top", "bottom")}
             same |= {(cell[0], None), (None, cell[1])} if cell else set()
     elif found["one"]:
-        mirrored = [_inner(found, "one", OPPOSITE[found["one"].lower()])]
+        texts = [_inner(found, "one", OPPOSITE[found["one"].lower()])]
         column, row = cell or (None, None)
         same.add((OPPOSITE.get(column or ""), OPPOSITE.get(row or "")))
-    yield from mirrored
     if found["prep"] and cell:
-        yield from (dress(phrase, found[0]) for other, phrase in CELLS.items() if other not in same)
+        texts += [dress(phrase, found[0]) for other, phrase in CELLS.items() if other not in same]
+    yield from (Variant(text, "orientation") for text in texts)
+
+
+def _of_word(found: re.Match[str]) -> Iterator[Variant]:
+    """Yield what can replace a single word, except for words of the text: not "green and green"."""
+    kind, others = _LOOKUP[found[0].lower()]
+    for new in others:
+        if not re.search(rf"\b{new}\b", found.string):
+            yield Variant(dress(new, found[0]), kind)
+
+
+def _free(found: re.Match[str], taken: Collection[tuple[int, int]]) -> bool:
+    """Tell whether a match overlaps no taken span."""
+    return all(found.end() <= a or found.start() >= b for a, b in taken)
 
 
 @lru_cache(maxsize=1 << 15)
@@ -137,32 +151,12 @@ def _swaps(text: str) -> tuple[Variant, ...]:
     """Return all variants of an expression."""
     taken: list[tuple[int, int]] = [m.span() for m in IDIOM.finditer(text)]
     variants: list[Variant] = []
-
-    def free(found: re.Match[str]) -> bool:
-        return all(found.end() <= a or found.start() >= b for a, b in taken)
-
-    def add(found: re.Match[str], new: str, kind: str) -> None:
-        variants.append(Variant(put(text, *found.span(), new), kind))
-
-    for pattern in (SUPERLATIVE, RELATION, PLACE, _WORD):
-        for found in [m for m in pattern.finditer(text) if free(m)]:
-            if pattern is SUPERLATIVE:
-                for new, kind in _of_superlative(found):
-                    add(found, new, kind)
-            elif pattern is RELATION:
-                if found["other"]:
-                    continue  # "inside" and "behind" are in `_WORDS`
-                for new in _of_relation(found):
-                    add(found, new, "relation")
-            elif pattern is PLACE:
-                for new in _of_place(found):
-                    add(found, new, "orientation")
-            else:
-                kind, others = _LOOKUP[found[0].lower()]
-                for new in others:
-                    # "red and green" must not become "green and green"
-                    if not re.search(rf"\b{new}\b", text):
-                        add(found, dress(new, found[0]), kind)
+    rules = ((SUPERLATIVE, _of_superlative), (RELATION, _of_relation), (PLACE, _of_place), (_WORD, _of_word))
+    for pattern, replacements in rules:
+        for found in [m for m in pattern.finditer(text) if _free(m, taken)]:
+            if pattern is RELATION and found["other"]:
+                continue  # "inside" and "behind" are single words
+            variants += [Variant(put(text, *found.span(), new), kind) for new, kind in replacements(found)]
             taken.append(found.span())
     return tuple(v for v in dict.fromkeys(variants) if v.text != text)
 
@@ -233,14 +227,9 @@ def strip_position(text: str, superlatives: bool = False) -> str | None:
     most = [m for m in SUPERLATIVE.finditer(text) if not (m["big"] or m["small"])]
     kept = [m.span() for m in IDIOM.finditer(text)] + [m.span() for m in most]
     related = [m.span() for m in RELATION.finditer(text)]
-
-    def free(found: re.Match[str], spans: list[tuple[int, int]]) -> bool:
-        return all(found.end() <= a or found.start() >= b for a, b in spans)
-
-    holes = [m for m in PLACE.finditer(text) if free(m, kept + related) and _is_place(m)] + (
-        most if superlatives else []
-    )
-    if not holes and not any(free(m, kept + related) for m in PLACE.finditer(text)):
+    places = [m for m in PLACE.finditer(text) if _free(m, kept + related)]
+    holes = [m for m in places if _is_place(m)] + (most if superlatives else [])
+    if not holes and not places:
         return text
     if related or not holes:
         return None
@@ -262,9 +251,8 @@ def _without(text: str, start: int, end: int) -> str:
     if behind:
         # "of the SAR image" says more than the place
         modality = re.search(r"\b(?:SAR|radar|optical)\b", behind[0], re.IGNORECASE)
-        text = (
-            text[:end] + (f" in the {behind[0].split('the ', 1)[1]}" if modality else "") + text[end + behind.end() :]
-        )
+        kept = f" in the {behind[0].split('the ', 1)[1]}" if modality else ""
+        text = text[:end] + kept + text[end + behind.end() :]
     following = re.match(r" ([\w-]+)", text[end:])
     if following:
         return put(text, start, end + following.end(), following[1])

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from optisar_yolo.language.parser import ParsedExpression, noun_of, parse
+from optisar_yolo.language.vocabulary import Place
 
 BIG, SMALL = 0.06, 0.004  # shares of the image's area
 NOT_BIG, NOT_SMALL = 0.02, 0.09  # from here on the word is false; DIOR-RSVG's "small" goes up to this
@@ -172,7 +173,7 @@ class LabelledObjects:
         """Tell whether an expression is true of one object and of no other of its category."""
         return self.truth(text, index) is True and not any(self.truth(text, k) for k in self.others(index))
 
-    def in_place(self, i: int, place: tuple[str | None, str | None]) -> bool | None:
+    def in_place(self, i: int, place: Place) -> bool | None:
         """Tell whether an object's centre lies in a (column, row) of the image."""
         column, row = place
         across = _in_band(self._x[i], column) if column else (_in_band(self._x[i], "middle") or None)

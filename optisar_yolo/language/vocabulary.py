@@ -101,14 +101,22 @@ MIRROR_X = {a: b for p in _PAIRS_X for a, b in (p, p[::-1])}  # what a left-righ
 MIRROR_Y = {a: b for p in _PAIRS_Y for a, b in (p, p[::-1])}
 OPPOSITE = MIRROR_X | MIRROR_Y
 
-# The nine places of an image by (column, row), in the data sets' own words.
-CELLS: dict[tuple[str | None, str | None], str] = {
+Place = tuple[str | None, str | None]  # (column, row); None: anywhere on that axis
+# The nine places of an image, in the data sets' own words.
+CELLS: dict[Place, str] = {
     ("left", "top"): "in the upper left corner", ("right", "top"): "in the upper right corner",
     (None, "top"): "at the top",
     ("left", None): "on the left side", ("middle", "middle"): "in the middle", ("right", None): "on the right side",
     ("left", "bottom"): "in the lower left corner", (None, "bottom"): "at the bottom",
     ("right", "bottom"): "in the lower right corner",
 }  # fmt: skip
+
+
+def cell_of(side: str) -> Place:
+    """Return the place at a side of the image."""
+    return (side, None) if side in ("left", "right") else (None, side)
+
+
 CENTRE_WORDS = ("middle", "center", "centre", "central")
 CENTRE = rf"(?:{'|'.join(CENTRE_WORDS)})"
 _SIDE_NOUN = r"(?:corner|side|part|area|region|section|portion|edge|end|zone)"
