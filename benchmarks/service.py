@@ -1,8 +1,8 @@
-"""The HTTP service under many clients at once, beside one client that waits for every answer; and its faults.
+"""Throughput of the HTTP service with many clients at once and with a single one, and its responses to faults.
 
 The service runs in a process of its own, as ``optisar serve`` starts it, with ``rate=none`` (all clients have one
 address here). Clients are threads of this process, on the same machine, so that their own work counts against the
-service. Each sends images that the service has not seen, or asks a new expression about one that it remembers.
+service. Each sends images that are new to the service, or a new expression for a cached image.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from timing import RESULTS, about, add_to_record, pin
 
 RECORD = RESULTS / "service.json"
 PATH = "/v1/predict"
-SCENES = 8  # rendered images that are sent in turn, each time with another last byte
+IMAGES = 8  # rendered images that are sent in turn, each time with other bytes at the end
 EXPRESSIONS = ("the ship in the upper left", "the SAR transmission tower in the lower right corner", "the airplane")
 TIMEOUT = 60  # seconds until a client gives up
 
 
 @dataclass
 class Outcome:
-    """What clients got.
+    """Responses that clients got.
 
     Attributes:
         seconds: Times of the answered requests.
         statuses: How often each status came; "no connection" where none did.
-        lasted: Seconds that all of it took.
+        lasted: Seconds of the whole measurement.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Service:
         return int(next(x for x in lines if x.startswith("VmHWM")).split()[1]) // 1024
 
     def mean_batch(self) -> float:
-        """Mean number of requests that were answered together."""
+        """Mean number of requests in a batch."""
         lines = requests.get(f"{self.url}/metrics", timeout=TIMEOUT).text.splitlines()
         found = {x.split()[0]: float(x.split()[1]) for x in lines if x.startswith("optisar_batch_requests_")}
         return round(found["optisar_batch_requests_sum"] / max(found["optisar_batch_requests_count"], 1), 2)
@@ -109,8 +109,8 @@ def service(**options: object) -> Iterator[Service]:
 
 def body_of(image: bytes | None, name: str, text: str) -> tuple[bytes, str]:
     """Return a form's content and content type."""
-    form: Any = {"text": text} | ({} if image is not None else {"picture": name})
-    files = None if image is None else {"source": ("picture.jpg", image)}
+    form: Any = {"text": text} | ({} if image is not None else {"image": name})
+    files = None if image is None else {"source": ("image.jpg", image)}
     ready = requests.Request("POST", "http://x", data=form, files=files).prepare()
     body = ready.body or b""
     return body.encode() if isinstance(body, str) else body, ready.headers["Content-Type"]
@@ -123,10 +123,10 @@ def load(served: Service, clients: int, seconds: float, new: bool) -> Outcome:
         served: The service.
         clients: How many at once.
         seconds: How long new requests are sent.
-        new: Send an image that the service has not seen; otherwise ask about one that it remembers.
+        new: Send new images; otherwise expressions for a cached image.
     """
-    scenes = [encoded(".jpg", i) for i in range(SCENES)]
-    known = requests.post(served.url + PATH, data={"text": "x"}, files={"source": scenes[0]}, timeout=TIMEOUT).json()
+    images = [encoded(".jpg", i) for i in range(IMAGES)]
+    known = requests.post(served.url + PATH, data={"text": "x"}, files={"source": images[0]}, timeout=TIMEOUT).json()
     numbers, outcome, lock = count(), Outcome(), threading.Lock()
     started = time.perf_counter()
 
@@ -136,8 +136,8 @@ def load(served: Service, clients: int, seconds: float, new: bool) -> Outcome:
             with lock:
                 i = next(numbers)
             # bytes after a JPEG's end change its name, not the image
-            image = scenes[i % SCENES] + f"{os.getpid()}-{time.time_ns()}-{i}".encode() if new else None
-            body, kind = body_of(image, known["picture"], f"{EXPRESSIONS[i % len(EXPRESSIONS)]} {i % 97}")
+            image = images[i % IMAGES] + f"{os.getpid()}-{time.time_ns()}-{i}".encode() if new else None
+            body, kind = body_of(image, known["image"], f"{EXPRESSIONS[i % len(EXPRESSIONS)]} {i % 97}")
             begun = time.perf_counter()
             try:
                 line.request("POST", PATH, body, {"Content-Type": kind})
@@ -162,7 +162,7 @@ def load(served: Service, clients: int, seconds: float, new: bool) -> Outcome:
 
 
 def injected(served: Service) -> list[dict[str, Any]]:
-    """Send every faulty request, and look after each whether the service still answers."""
+    """Send every faulty request, and check after each that the service is alive."""
     found = []
     for fault in (*faults(), heaviest()):
         files = None if fault.image is None else {"source": ("x", fault.image)}
@@ -197,7 +197,7 @@ def main() -> None:
         with service(batch=batch) as served:
             for new in (True, False):
                 for clients in (1, many) if batch > 1 else (many,):
-                    kind = "new pictures" if new else "a remembered picture"
+                    kind = "new pictures" if new else "a remembered picture"  # keys of the record
                     name = f"{kind}, {clients} client{'s' * (clients > 1)}, batches of {batch} at most"
                     cells[name] = load(served, clients, args.seconds, new).cell()
                     print(f"{name}: {cells[name]}", flush=True)

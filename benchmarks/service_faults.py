@@ -1,4 +1,4 @@
-"""Requests that a service must refuse, or take as plain text, with the status that each deserves."""
+"""Requests that a service must refuse, or accept as plain text, with the expected status of each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from optisar_yolo.synthetic.render import draw
+from optisar_yolo.synthetic.render import render_image
 
 EXPRESSION = "the ship in the upper left"
 
@@ -33,7 +33,7 @@ class Fault:
 
 def encoded(ending: str = ".jpg", number: int = 0) -> bytes:
     """Return a rendered scene as a file."""
-    return bytes(cv2.imencode(ending, draw(seed=0, split="test", number=number)["img"])[1])
+    return bytes(cv2.imencode(ending, render_image(seed=0, split="test", number=number)["img"])[1])
 
 
 def png_bomb(side: int = 50_000) -> bytes:
@@ -55,17 +55,17 @@ def jpeg_bomb(side: int = 65_000) -> bytes:
 
 
 def heaviest() -> Fault:
-    """Return the image that costs a service with its default limits most memory: 25 million pixels of 16 bits."""
+    """Return the image that needs most memory within the default limits: 25 million pixels of 16 bits."""
     row = np.linspace(0, 65_535, 5000).astype(np.uint16)
     data = bytes(cv2.imencode(".png", np.tile(row, (5000, 1)))[1])
-    return Fault("25 million pixels of 16 bits, the most that is taken", 200, data)
+    return Fault("25 million pixels of 16 bits, the most that is accepted", 200, data)
 
 
 def faults() -> list[Fault]:
-    """Return the requests, the service running with its default limits."""
+    """Return the requests, for a service with the default limits."""
     jpeg, png = encoded(".jpg"), encoded(".png")
 
-    def said(*texts: str) -> list[tuple[str, str]]:
+    def form(*texts: str) -> list[tuple[str, str]]:
         return [("text", t) for t in texts]
 
     return [
@@ -77,27 +77,27 @@ def faults() -> list[Fault]:
         Fault("JPEG that declares 65,000 x 65,000 pixels", 413, jpeg_bomb()),
         Fault("33 MiB of zeros", 413, bytes(33 * 1024 * 1024)),
         Fault("60 MiB of zeros", 413, bytes(60 * 1024 * 1024)),
-        Fault("text file", 415, b"There is no picture here.\n" * 40),
+        Fault("text file", 415, b"There is no image here.\n" * 40),
         Fault("HTML file", 415, b"<html><script>alert(1)</script></html>"),
         Fault("SVG that reads a local file", 415, b'<svg><image href="file:///etc/passwd"/></svg>'),
         Fault("zip file", 415, b"PK\x03\x04" + bytes(200)),
         Fault("pickle", 415, b"\x80\x04cos\nsystem\n(S'true'\ntR."),
         Fault("TIFF of four bytes", 400, b"II*\0"),
-        Fault("no picture", 422, None),
-        Fault("picture that was never sent", 404, None, [("text", EXPRESSION), ("picture", "0" * 64)]),
-        Fault("picture's name that is a path", 422, None, [("text", EXPRESSION), ("picture", "../../etc/passwd")]),
-        Fault("no sentence", 422, jpeg, []),
-        Fault("blank sentence", 400, jpeg, said(EXPRESSION, " \t ")),
-        Fault("control characters alone", 400, jpeg, said("\x00\x07\x1b\u200b")),
-        Fault("control characters among words", 200, jpeg, said("the\x00 ship\x1b[31m in\u202e the\tupper left")),
-        Fault("HTML as sentence", 200, jpeg, said("<script>alert(1)</script> the ship")),
-        Fault("SQL and format strings as sentence", 200, jpeg, said("'; DROP TABLE x; -- {0.__class__} %s %n")),
-        Fault("sentence in another script", 200, jpeg, said("左上角的船 корабль 🚢")),
-        Fault("10,000 words", 422, jpeg, said("ship " * 10_000)),
-        Fault("one word of 5,000 letters", 422, jpeg, said("s" * 5_000)),
-        Fault("sentence of 3 MB", 400, jpeg, said("ship " * 600_000)),
-        Fault("65 sentences", 422, jpeg, said(*[f"the ship number {i}" for i in range(65)])),
-        Fault("1,000 sentences", 422, jpeg, said(*[EXPRESSION] * 1000)),
+        Fault("no image", 422, None),
+        Fault("image that was never sent", 404, None, [("text", EXPRESSION), ("image", "0" * 64)]),
+        Fault("image's name that is a path", 422, None, [("text", EXPRESSION), ("image", "../../etc/passwd")]),
+        Fault("no expression", 422, jpeg, []),
+        Fault("blank expression", 400, jpeg, form(EXPRESSION, " \t ")),
+        Fault("control characters alone", 400, jpeg, form("\x00\x07\x1b\u200b")),
+        Fault("control characters among words", 200, jpeg, form("the\x00 ship\x1b[31m in\u202e the\tupper left")),
+        Fault("HTML as expression", 200, jpeg, form("<script>alert(1)</script> the ship")),
+        Fault("SQL and format strings as expression", 200, jpeg, form("'; DROP TABLE x; -- {0.__class__} %s %n")),
+        Fault("expression in another script", 200, jpeg, form("左上角的船 корабль 🚢")),
+        Fault("10,000 words", 422, jpeg, form("ship " * 10_000)),
+        Fault("one word of 5,000 letters", 422, jpeg, form("s" * 5_000)),
+        Fault("expression of 3 MB", 400, jpeg, form("ship " * 600_000)),
+        Fault("65 expressions", 422, jpeg, form(*[f"the ship number {i}" for i in range(65)])),
+        Fault("1,000 expressions", 422, jpeg, form(*[EXPRESSION] * 1000)),
         Fault("confidence that is no number", 422, jpeg, [("text", EXPRESSION), ("conf", "high")]),
         Fault("confidence NaN", 422, jpeg, [("text", EXPRESSION), ("conf", "nan")]),
         Fault("a billion boxes", 422, jpeg, [("text", EXPRESSION), ("topk", "1000000000")]),

@@ -1,10 +1,10 @@
-"""Ask an image thirty expressions: it is encoded once, and every expression costs little more."""
+"""Ground thirty expressions in an image: it is encoded once, and each expression costs little more."""
 
 import logging
 import time
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.synthetic.render import draw
+from optisar_yolo.synthetic import render_image
 
 CORNERS = [f"in the {v} {h} corner" for v in ("upper", "lower") for h in ("left", "right")]
 SIDES = ["at the top", "at the bottom", "on the left side", "on the right side", "in the middle", "closest to the top"]
@@ -12,13 +12,13 @@ TEXTS = [f"The {kind} {where} of the image" for kind in ("airplane", "vehicle", 
 
 
 def main() -> None:
-    """Ask together and one by one, print the answers and both times, draw the boxes into ``many.png``."""
-    logging.getLogger("ultralytics").setLevel(logging.WARNING)  # it names each expression that finds nothing
-    image = draw(seed=0, split="test", number=0)["img"]  # or a file: encode("port.jpg")
+    """Ground them together and one by one, print the boxes and both times, draw the boxes into ``many.png``."""
+    logging.getLogger("ultralytics").setLevel(logging.WARNING)  # it names each expression without a box
+    image = render_image(seed=0, split="test", number=0)["img"]  # or a file: encode("port.jpg")
     model = OptiSAR("optisar++n-pocket.safetensors")
-    model.predict(image, text=TEXTS)  # what the first call alone does is not timed
+    model.predict(image, text=TEXTS)  # warm-up, not timed
 
-    begin = time.perf_counter()
+    start = time.perf_counter()
     together = model.encode(image).ground(TEXTS)
     middle = time.perf_counter()
     single = [model.predict(image, text=text)[0] for text in TEXTS]  # encodes the image thirty times
@@ -27,7 +27,7 @@ def main() -> None:
     for box, conf, which in zip(together.boxes.xyxy, together.boxes.conf, together.boxes.cls, strict=True):
         print(f"{conf:.2f}  {[round(v) for v in box.tolist()]}  {together.names[int(which)]}")
     print(f"{len(together.boxes)} of {len(TEXTS)} expressions found their object; one by one: {sum(map(len, single))}")
-    print(f"together {middle - begin:.2f} s, one by one {end - middle:.2f} s")
+    print(f"together {middle - start:.2f} s, one by one {end - middle:.2f} s")
     together.save("many.png")
 
 

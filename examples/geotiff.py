@@ -1,4 +1,7 @@
-"""Ask a georeferenced scene and get coordinates: a small GeoTIFF made of rendered images (needs the extra `geo`)."""
+"""Ground expressions in a georeferenced raster, and get coordinates (needs the extra `geo`).
+
+The raster is a small GeoTIFF made of rendered images.
+"""
 
 import json
 
@@ -8,17 +11,17 @@ import rasterio
 from rasterio.transform import from_origin
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.geo import ground_scene
-from optisar_yolo.synthetic.render import draw
+from optisar_yolo.geo import ground_raster
+from optisar_yolo.synthetic import render_image
 
 TEXTS = ["the largest airplane", "the ship in the north-west", "the easternmost baseball diamond"]
 
 
 def main() -> None:
-    """Write ``scene.tif``, ask it, print where the objects are; the folder ``scene`` then holds GeoJSON and a map."""
-    images = ((2, 0, 4), (8, 22, 10))  # scenes of the test split, three beside each other in two rows
-    rows = [[cv2.resize(draw(seed=0, split="test", number=n)["img"], (400, 320)) for n in row] for row in images]
-    bands = np.vstack([np.hstack(row) for row in rows])[..., ::-1].transpose(2, 0, 1)  # red, green, blue
+    """Write ``scene.tif``, ground expressions in it, print coordinates; the folder ``scene`` gets GeoJSON and a map."""
+    numbers = (2, 0, 4, 8, 22, 10)  # of the test split, three beside each other in two rows
+    images = [cv2.resize(render_image(seed=0, split="test", number=n)["img"], (400, 320)) for n in numbers]
+    bands = np.vstack([np.hstack(images[:3]), np.hstack(images[3:])])[..., ::-1].transpose(2, 0, 1)  # red, green, blue
     where = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_400_000, 1, 1)}  # 1 m a pixel, north is up
     count, height, width = bands.shape
     shape = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": "uint8"}
@@ -26,7 +29,7 @@ def main() -> None:
         file.write(bands)
 
     model = OptiSAR("optisar++n-pocket.safetensors")
-    result = ground_scene(model, "scene.tif", TEXTS, project=".", name="scene", exist_ok=True)
+    result = ground_raster(model, "scene.tif", TEXTS, project=".", name="scene", exist_ok=True)
     found = json.loads((result.folder / "objects.geojson").read_text(encoding="utf-8"))
     for feature in found["features"]:
         lon, lat = np.mean(feature["geometry"]["coordinates"][0][:4], axis=0)

@@ -1,6 +1,6 @@
-"""Ask an exported network, with onnxruntime, numpy and OpenCV: `python onnx_only.py best.onnx port.jpg ship.npy`.
+"""Run an exported network with onnxruntime, numpy and OpenCV: `python onnx_only.py best.onnx port.jpg ship.npy`.
 
-`ship.npy` holds features of expressions, float32 [T, D], made once on any machine that has optisar-yolo:
+`ship.npy` holds features of expressions, float32 [T, D], made once on a machine with optisar-yolo:
     from optisar_yolo.text import load_text_encoder
     numpy.save("ship.npy", load_text_encoder("pocket").encode(["the SAR ship in the upper left"]).numpy())
 """
@@ -13,11 +13,11 @@ import numpy as np
 import onnxruntime
 
 
-def main(network: str, image: str, features: str) -> None:
+def main(network: str, path: str, features: str) -> None:
     """Print one line per expression: its box as x1 y1 x2 y2 in pixels of the image, and the confidence."""
     session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
     meta = json.loads(session.get_modelmeta().custom_metadata_map["optisar"])
-    text, image = np.load(features).astype(np.float32), cv2.imread(image)
+    text, image = np.load(features).astype(np.float32), cv2.imread(path)
     if image is None or text.ndim != 2 or text.shape[1] != meta["text_dim"]:
         sys.exit(f"need an image and features [T, {meta['text_dim']}] of the encoder {meta['text_model']}")
     # Fit the image on a grey canvas: long side as in training, height and width multiples of the stride.

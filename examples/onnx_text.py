@@ -1,4 +1,4 @@
-"""Ask an export in plain words, without PyTorch: `python onnx_text.py best.onnx port.jpg "the ship at the top"`.
+"""Ground expressions with an export, without PyTorch: `python onnx_text.py best.onnx port.jpg "the ship at the top"`.
 
 Needs onnxruntime, tokenizers, numpy, OpenCV and what `optisar export model=best.pt text_graph=True` wrote.
 """
@@ -12,12 +12,12 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 
-def main(network: str, image: str, *expressions: str) -> None:
+def main(network: str, path: str, *expressions: str) -> None:
     """Print one line per expression: its box as x1 y1 x2 y2 in pixels of the image, and the confidence."""
     stem = network.removesuffix(".onnx")
     sessions = [onnxruntime.InferenceSession(f) for f in (network, f"{stem}-text.onnx")]
     meta, words = (json.loads(s.get_modelmeta().custom_metadata_map["optisar"]) for s in sessions)
-    tokenizer, image = Tokenizer.from_file(f"{stem}-tokenizer.json"), cv2.imread(image)
+    tokenizer, image = Tokenizer.from_file(f"{stem}-tokenizer.json"), cv2.imread(path)
     tokenizer.enable_truncation(words["max_tokens"])
     tokenizer.enable_padding(pad_id=words["pad"])
     ids = np.array([e.ids for e in tokenizer.encode_batch([" ".join(s.split()) for s in expressions])])

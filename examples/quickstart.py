@@ -1,10 +1,10 @@
-"""Ask an image a question: a rendered airport, one expression, one box."""
+"""Ground one expression in an image of a rendered airport: one box."""
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.synthetic.render import draw
+from optisar_yolo.synthetic import render_image
 
-image = draw(seed=0, split="test", number=0)["img"]  # or a file name, a folder, a URL, an array
+image = render_image(seed=0, split="test", number=0)["img"]  # or a file name, a folder, a URL, an array
 model = OptiSAR("optisar++n-pocket.safetensors")  # comes with the package
-answer = model.predict(image, text="The airplane closest to the top of the image")[0]
-print(answer.boxes.xyxy, answer.boxes.conf, answer.names)
-answer.save("answer.png")
+result = model.predict(image, text="The airplane closest to the top of the image")[0]
+print(result.boxes.xyxy, result.boxes.conf, result.names)
+result.save("answer.png")

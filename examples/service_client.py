@@ -1,9 +1,9 @@
-"""Ask a running service (``optisar serve``): an image and expressions, then one more expression without the image.
+"""Client of a running service (``optisar serve``): send an image and expressions, then one more expression alone.
 
 optisar serve &
 python service_client.py port.jpg "the SAR ship in the upper left" "the harbor"
 
-It needs requests alone, so it also runs where optisar-yolo is not installed; OPTISAR_URL names another address.
+It needs the package requests alone, not optisar-yolo. OPTISAR_URL names another address.
 """
 
 import os
@@ -15,10 +15,10 @@ URL = os.environ.get("OPTISAR_URL", "http://127.0.0.1:8000") + "/v1/predict"
 
 
 def main(image: str, texts: list[str]) -> None:
-    """Ask about an image.
+    """Ground expressions in an image, and print the results.
 
     Args:
-        image: Its file.
+        image: File of the image.
         texts: Expressions, at least one.
     """
     try:
@@ -26,15 +26,15 @@ def main(image: str, texts: list[str]) -> None:
             response = requests.post(URL, files={"source": file}, data={"text": texts}, timeout=60)
     except requests.ConnectionError:
         sys.exit(f"nobody answers at {URL}; start the service with: optisar serve")
-    said = response.json()
+    body = response.json()
     if not response.ok:  # the service says what is wrong and what to do about it
-        sys.exit(f"{response.status_code}: {said['error']}; {said['hint']}")
-    for answer in said["answers"]:
+        sys.exit(f"{response.status_code}: {body['error']}; {body['hint']}")
+    for answer in body["answers"]:
         found = [f"{box['conf']:.2f} at {box['xyxy']}" for box in answer["boxes"]] or ["nothing found"]
         print(f"{answer['text']}: {', '.join(found)}")
 
-    # the service remembers the image by its name: further expressions cost a fraction
-    again = requests.post(URL, data={"picture": said["picture"], "text": "the largest ship"}, timeout=60)
+    # the service keeps the encoded image under its name: further expressions cost a fraction
+    again = requests.post(URL, data={"image": body["image"], "text": "the largest ship"}, timeout=60)
     print(again.json()["answers"])
 
 

@@ -1,7 +1,7 @@
-"""From boxes without expressions to a model that answers: about a minute on a processor.
+"""From boxes without expressions to a trained model: about a minute on a CPU.
 
-Rendered images with YOLO labels stand for a folder of your own. Two epochs on 24 images teach next to nothing:
-what answers rightly here are the bundled weights that the training starts from. See docs/datasets.md and docs/train.md.
+Rendered images with YOLO labels take the place of a folder of your own. Two epochs on 24 images change little: the
+right boxes come from the bundled weights that the training starts from. See docs/datasets.md and docs/train.md.
 """
 
 from pathlib import Path
@@ -12,11 +12,11 @@ import yaml
 from optisar_yolo import OptiSAR
 from optisar_yolo.commands.main import main as optisar
 from optisar_yolo.data import load_dataset_config, load_split
-from optisar_yolo.synthetic.render import NAMES, draw
+from optisar_yolo.synthetic import NAMES, render_image
 
 # 1. Boxes: own-boxes/<modality>/images/*.png and labels/*.txt (class, centre x, centre y, width, height as shares)
 for number in range(30):
-    made = draw(seed=1, split="train", number=number, size=(224, 288))
+    made = render_image(seed=1, split="train", number=number, size=(224, 288))
     images, labels = (Path("own-boxes", made["modality"], kind) for kind in ("images", "labels"))
     images.mkdir(parents=True, exist_ok=True)
     labels.mkdir(exist_ok=True)
@@ -26,7 +26,7 @@ for number in range(30):
     lines = [f"{NAMES.index(n)} {x} {y} {b} {t}" for n, (x, y, b, t) in zip(made["names"], shares, strict=True)]
     (labels / f"{number}.txt").write_text("\n".join(lines))
 
-# 2. Expressions: a recipe says where the boxes are; `describe` words what tells one object of an image from the others
+# 2. Expressions: a recipe names the boxes; `describe` writes expressions that distinguish one object from the others
 layout = {"format": "yolo", "images": ["images"], "annotations": "labels", "names": list(NAMES), "licence": "mine"}
 words = {m: {"categories": {n: n for n in NAMES if n.startswith(m)}} for m in ("optical", "sar")}
 sources = [{"name": m, "path": m, "modality": m, **layout, **words[m]} for m in words]
@@ -36,12 +36,12 @@ Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
 if optisar(["dataset", "build", "recipe=recipe.yaml", "root=own-boxes", "work=build", "to=mine"]):
     raise SystemExit("the data set was not built")
 
-# 3. A training, and an answer
-model = OptiSAR("optisar++n-pocket.safetensors")  # or optisar++n.yaml: from nothing
+# 3. Train, then ground an expression
+model = OptiSAR("optisar++n-pocket.safetensors")  # or optisar++n.yaml: from scratch
 runs = Path("runs").resolve()
 model.train(data="mine/mine.yaml", epochs=2, imgsz=192, batch=8, project=runs, name="mine", exist_ok=True, plots=False)
 image = load_split(load_dataset_config("mine/mine.yaml"), "test")[0]
-which = next(i for i, own in enumerate(image.captions) if own)  # an object that nothing singles out has none
+which = next(i for i, own in enumerate(image.captions) if own)  # an object without a unique description has none
 found = model.predict(image.path, text=image.captions[which][0], conf=0.0)[0].boxes
 print(f'"{image.captions[which][0]}" is at {image.boxes[which].round().astype(int).tolist()};')
 print(f"the model says {found.xyxy[0].round().int().tolist()}, confidence {float(found.conf[0]):.2f}")

@@ -1,4 +1,4 @@
-"""The HTTP service: answers, limits, faults, and what it says about itself."""
+"""The HTTP service: results, limits, faults, and its description of itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from serving import LEFT, RIGHT, SIDE, TOWERS, Slow, encoded, engine, scene
+from serving import LEFT, RIGHT, SIDE, TOWERS, SlowModel, encoded, grounder, rendered
 
 pytest.importorskip("fastapi")
 pytest.importorskip("prometheus_client")
@@ -24,7 +24,6 @@ from fastapi.testclient import TestClient  # noqa: E402
 from optisar_yolo import OptiSAR  # noqa: E402
 from optisar_yolo.commands.main import main  # noqa: E402
 from optisar_yolo.engine.grounding import KnownExpressions  # noqa: E402
-from optisar_yolo.serve import run_service  # noqa: E402
 from optisar_yolo.serve.limits import Limits  # noqa: E402
 from optisar_yolo.serve.service import create_app  # noqa: E402
 from optisar_yolo.utils.options import BUNDLED_MODEL  # noqa: E402
@@ -35,9 +34,9 @@ sys.path.insert(0, str(BENCHMARKS))
 
 @contextlib.contextmanager
 def client(**limits):
-    """The service with these limits; faults are answered, not raised."""
+    """The service with these limits; faults become responses, not exceptions."""
     limits = {"rate": "none"} | limits
-    with TestClient(create_app(engine(), Limits(**limits)), raise_server_exceptions=False) as opened:
+    with TestClient(create_app(grounder(), Limits(**limits)), raise_server_exceptions=False) as opened:
         yield opened
 
 
@@ -47,7 +46,7 @@ def ground(opened, data=None, texts=(LEFT,), **form):
 
 
 def clean_fault(response, status):
-    """Whether a response is a fault in the stated form, without a trace."""
+    """Whether a response is a fault in the documented form, without a traceback."""
     body = response.json()
     assert response.status_code == status, body
     assert set(body) == {"error", "hint"} and all(isinstance(v, str) and v for v in body.values())
@@ -60,21 +59,22 @@ def counter(opened, line):
     return float(found[1]) if found else 0.0
 
 
-def test_answers_equal_the_librarys_and_a_named_image_is_not_sent_again():
-    expected = OptiSAR(BUNDLED_MODEL).encode(scene(TOWERS), SIDE).ground([LEFT, RIGHT], conf=0.0).boxes.data.tolist()
+def test_results_equal_the_librarys_and_a_named_image_is_not_sent_again():
+    expected = OptiSAR(BUNDLED_MODEL).encode(rendered(TOWERS), SIDE).ground([LEFT, RIGHT], conf=0.0).boxes.data.tolist()
     with client() as c:
         first = ground(c, encoded(), (LEFT, RIGHT), conf=0)
         assert first.status_code == 200
         body = first.json()
-        assert (body["width"], body["height"]) == scene().shape[1::-1] and body["conf"] == 0
+        assert (body["width"], body["height"]) == rendered().shape[1::-1] and body["conf"] == 0
         for found, box in zip(body["answers"], expected, strict=True):
             assert found["found"] and found["boxes"][0]["xyxy"] == pytest.approx(box[:4], abs=0.02)
             assert found["boxes"][0]["conf"] == found["best"] == pytest.approx(box[4], abs=1e-4)
-        again = ground(c, None, (RIGHT,), image=body["picture"], conf=0)
-        assert again.json()["answers"][0]["best"] == pytest.approx(body["answers"][1]["best"], abs=1e-6)
-        assert ground(c, encoded(), (RIGHT,), conf=0).json()["picture"] == body["picture"]
+        for field in ("image", "picture"):  # the second is the former name
+            again = ground(c, None, (RIGHT,), **{field: body["image"]}, conf=0)
+            assert again.json()["answers"][0]["best"] == pytest.approx(body["answers"][1]["best"], abs=1e-6)
+        assert ground(c, encoded(), (RIGHT,), conf=0).json()["image"] == body["image"] == body["picture"]
         assert counter(c, 'optisar_pictures_total{state="new"}') <= 1
-        assert counter(c, 'optisar_pictures_total{state="remembered"}') >= 2
+        assert counter(c, 'optisar_pictures_total{state="remembered"}') >= 3
         strict = ground(c, encoded(), conf=1).json()["answers"][0]
         assert not strict["found"] and strict["boxes"] == [] and strict["best"] > 0
 
@@ -105,7 +105,7 @@ def test_requests_that_are_no_form():
         clean_fault(c.post("/v1/predict", content=b"not a form", headers=header), 400)
         clean_fault(c.post("/v1/predict", data={"text": LEFT, "source": "a string"}), 422)
         assert counter(c, 'optisar_requests_total{path="other",status="404"}') == 1
-        assert "/nothing" not in c.get("/metrics").text, "strangers could make the counters grow"
+        assert "/nothing" not in c.get("/metrics").text, "clients could make the metrics grow"
 
 
 def test_a_body_without_a_length_is_counted():
@@ -131,13 +131,13 @@ def test_rate():
         assert 0 < int(refused.headers["retry-after"]) <= 3600
         assert c.get("/healthz").status_code == 200
     with pytest.raises(ValueError, match="rate=often"):
-        create_app(engine(), Limits(rate="often"))
+        create_app(grounder(), Limits(rate="often"))
 
 
-def test_no_room_and_no_answer_in_time():
-    slow = Slow()
+def test_no_capacity_and_no_answer_in_time():
+    slow = SlowModel()
     with client(queue=1, seconds=1) as c, ThreadPoolExecutor(2) as pool:
-        c.app.state.batcher.answering = slow
+        c.app.state.batcher.ground = slow
         first = pool.submit(ground, c, encoded())
         assert slow.begun.acquire(timeout=10)
         refused = ground(c, encoded())
@@ -148,19 +148,19 @@ def test_no_room_and_no_answer_in_time():
         slow.go.set()
 
 
-def test_a_fault_of_ours_is_not_explained_to_strangers():
+def test_a_fault_of_the_service_is_not_explained_to_clients():
     def broken(_):
         raise RuntimeError("secret: /home/x")
 
     with client() as c:
-        c.app.state.batcher.answering = broken
+        c.app.state.batcher.ground = broken
         response = ground(c, encoded())
         assert clean_fault(response, 500) and "secret" not in response.text
         assert c.get("/healthz").status_code == 200
 
 
-def test_a_model_of_fixed_expressions_says_which(monkeypatch):
-    monkeypatch.setattr(engine(), "bank", KnownExpressions([LEFT], Path("/somewhere/best.onnx")))
+def test_a_model_of_fixed_expressions_names_them(monkeypatch):
+    monkeypatch.setattr(grounder(), "bank", KnownExpressions([LEFT], Path("/somewhere/best.onnx")))
     with client() as c:
         response = ground(c, encoded(), (RIGHT,))
         assert clean_fault(response, 422) and LEFT in response.json()["hint"]
@@ -171,9 +171,11 @@ def test_it_describes_itself():
         about = c.get("/openapi.json").json()
         done = about["paths"]["/v1/predict"]["post"]["responses"]
         assert {"200", "400", "404", "408", "413", "415", "422", "429", "500", "503"} <= set(done)
-        assert about["components"]["schemas"]["Grounding"]["examples"]
+        schemas = about["components"]["schemas"]
+        assert set(schemas["Grounding"]["examples"][0]) == set(schemas["Grounding"]["required"])
+        assert schemas["Grounding"]["properties"]["picture"]["deprecated"]
         assert done["413"]["content"]["application/json"]["schema"]["$ref"].endswith("/Fault")
-        assert c.get("/").json()["model"] == engine().name
+        assert c.get("/").json()["model"] == grounder().name
         ground(c, encoded(), (LEFT, RIGHT))
         text = c.get("/metrics").text
         for name in ("requests_total", "request_seconds_bucket", "batch_requests_sum", "waiting", "sentences_total"):
@@ -186,7 +188,7 @@ def test_it_describes_itself():
 def served():
     """The service behind a real socket, its model busy."""
     uvicorn = pytest.importorskip("uvicorn")
-    app = create_app(engine(), Limits(rate="none", seconds=4, batch=1))
+    app = create_app(grounder(), Limits(rate="none", seconds=4, batch=1))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -205,17 +207,17 @@ def raw(body: bytes, length: int) -> bytes:
     ).encode() + body
 
 
-def test_a_client_that_leaves_is_not_answered_and_one_that_dawdles_is_told(served):
+def test_a_client_that_leaves_is_dropped_and_a_slow_upload_is_refused(served):
     app, address = served
-    slow = Slow()
-    app.state.batcher.answering = slow
+    slow = SlowModel()
+    app.state.batcher.ground = slow
     parts = [b'--x\r\nContent-Disposition: form-data; name="text"\r\n\r\nthe ship\r\n']
     parts.append(b'--x\r\nContent-Disposition: form-data; name="source"; filename="a"\r\n\r\n' + encoded() + b"\r\n")
     body = b"".join(parts) + b"--x--\r\n"
-    with socket.create_connection(address, 20) as stays, socket.create_connection(address, 20) as dawdles:
+    with socket.create_connection(address, 20) as stays, socket.create_connection(address, 20) as slow_upload:
         stays.sendall(raw(body, len(body)))
         assert slow.begun.acquire(timeout=10)
-        dawdles.sendall(raw(body[:100], len(body)))
+        slow_upload.sendall(raw(body[:100], len(body)))
         with socket.create_connection(address, 20) as leaves:
             leaves.sendall(raw(body, len(body)))
             until = time.monotonic() + 10
@@ -224,12 +226,12 @@ def test_a_client_that_leaves_is_not_answered_and_one_that_dawdles_is_told(serve
         time.sleep(0.6)
         slow.go.set()
         assert stays.recv(100).startswith(b"HTTP/1.1 200")
-        assert dawdles.recv(100).startswith(b"HTTP/1.1 408")
+        assert slow_upload.recv(100).startswith(b"HTTP/1.1 408")
     text = app.state.metrics.text().decode()
-    assert 'optisar_dropped_total{why="gone"} 1.0' in text and slow.asked == [1]
+    assert 'optisar_dropped_total{why="gone"} 1.0' in text and slow.batches == [1]
 
 
-def test_the_example_asks_it(served, tmp_path, capsys):
+def test_the_example_runs(served, tmp_path, capsys):
     path = BENCHMARKS.parent / "examples" / "service_client.py"
     spec = importlib.util.spec_from_file_location("service_client", path)
     example = importlib.util.module_from_spec(spec)
@@ -244,7 +246,7 @@ def test_the_example_asks_it(served, tmp_path, capsys):
 
 
 @pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="benchmarks are not part of this distribution")
-def test_the_benchmark_counts_answers(served):
+def test_the_benchmark_counts_responses(served):
     import service
 
     for new in (True, False):
@@ -257,17 +259,19 @@ def test_the_benchmark_counts_answers(served):
 def test_the_command_says_what_is_wrong(capsys, monkeypatch):
     assert main(["serve", "port=many"]) == 2 and "port=many" in capsys.readouterr().err
     assert main(["serve", "prot=1"]) == 2 and "did you mean 'port'" in capsys.readouterr().err
-    assert main(["serve", "queue=0"]) == 1 and "queue=0" in capsys.readouterr().err
+    assert main(["serve", "queue=0"]) == 2 and "queue=0" in capsys.readouterr().err
+    assert main(["serve", "rate=often"]) == 2 and "rate=often" in capsys.readouterr().err
     assert main(["serve", "model=nowhere.pt"]) == 1 and "nowhere.pt" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["serve"]) == 1 and "optisar-yolo[serve]" in capsys.readouterr().err
 
 
-def test_the_command_runs_the_service(monkeypatch):
+def test_the_command_runs_the_service(capsys, monkeypatch):
     ran = {}
     monkeypatch.setattr("uvicorn.run", lambda app, **kwargs: ran.update(kwargs, app=app))
-    run_service.main({"port": "8123", "max_sentences": "3", "imgsz": "64"})
-    assert ran["port"] == 8123 and ran["host"] == "127.0.0.1"
+    assert main(["serve", "port=8123", "max_sentences=3", "imgsz=64"]) == 0
+    assert "'max_sentences=' is now 'max_expressions='" in capsys.readouterr().err
+    assert ran["port"] == 8123 and ran["host"] == "127.0.0.1" and ran["app"].state.grounder.imgsz == 64
     with TestClient(ran["app"]) as c:
         clean_fault(ground(c, encoded(), (LEFT,) * 4), 422)
         assert ground(c, encoded(), (LEFT,) * 3).status_code == 200

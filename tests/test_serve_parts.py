@@ -1,4 +1,4 @@
-"""What app and service are made of: limits, uploads, remembered images, batches, score maps."""
+"""Parts of app and service: limits, uploads, the cache of images, batches, score maps."""
 
 from __future__ import annotations
 
@@ -8,42 +8,43 @@ from concurrent.futures import wait
 import cv2
 import numpy as np
 import pytest
-from serving import LEFT, RIGHT, SIDE, TOWERS, Slow, encoded, engine, scene
+from serving import LEFT, RIGHT, SIDE, TOWERS, SlowModel, encoded, grounder, rendered
 
 from optisar_yolo.data.images import read_image
-from optisar_yolo.explain.look import Explainer
+from optisar_yolo.explain.explainer import Explainer
 from optisar_yolo.serve import uploads
-from optisar_yolo.serve.answers import Engine, GroundingRequest
-from optisar_yolo.serve.batching import Batcher
-from optisar_yolo.serve.limits import Limits, Refusal, within
-from optisar_yolo.serve.maps import overlay, score_maps
-from optisar_yolo.serve.session import Prepared, Remembered, key_of
+from optisar_yolo.serve.batching import RequestBatcher
+from optisar_yolo.serve.grounder import Grounder, GroundingRequest, LRUCache, PreparedImage
+from optisar_yolo.serve.limits import Limits, Refusal, check_expressions
+from optisar_yolo.serve.outputs import overlay, score_maps
 
 
-def prepared(number: int) -> Prepared:
-    return Prepared.of(key_of(encoded(number)), scene(number), SIDE)
+def prepared(number: int) -> PreparedImage:
+    return PreparedImage.of(uploads.image_key(encoded(number)), rendered(number), SIDE)
 
 
-def fresh() -> Engine:
-    """The shared model with nothing remembered."""
-    engine().seen = Remembered(8)
-    return engine()
+def fresh() -> Grounder:
+    """The shared model with an empty cache."""
+    grounder().cache = LRUCache(8)
+    return grounder()
 
 
 def test_expressions_are_cleaned_and_counted():
     limits = Limits(max_expressions=2, max_words=3, max_characters=20)
-    assert within(["the\x00 ship\n", "<b>a</b>"], limits) == ["the ship", "<b>a</b>"]
+    assert check_expressions(["the\x00 ship\n", "<b>a</b>"], limits) == ["the ship", "<b>a</b>"]
     for texts, status, said in (
         ([], 422, "no expression"), (["a"] * 3, 422, "3 expressions"), (["a", " \u200b"], 400, "expression 2 is blank"),
         (["a b c d"], 422, "4 words"), (["a" * 21], 422, "21 characters"),
     ):  # fmt: skip
         with pytest.raises(Refusal, match=said) as refused:
-            within(texts, limits)
+            check_expressions(texts, limits)
         assert refused.value.status == status and refused.value.hint
 
 
 def test_limits_must_be_possible():
     assert Limits(window=0).window == 0
+    with pytest.warns(FutureWarning, match="max_expressions"):
+        assert Limits(max_sentences=3).max_expressions == 3
     for wrong in ({"queue": 0}, {"seconds": -1.0}, {"max_pixels": 0}, {"max_mib": float("nan")}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Limits(**wrong)
@@ -54,19 +55,19 @@ def test_uploads_are_read_as_files_are(ending, tmp_path):
     data = encoded(TOWERS, ending)
     (tmp_path / "x").write_bytes(data)
     assert (uploads.read_upload(data, Limits()) == read_image(tmp_path / "x")).all()
-    assert uploads.header(data) == scene().shape[1::-1]
+    assert uploads.image_size(data) == rendered().shape[1::-1]
 
 
 def test_deep_images_are_stretched_as_files_are(tmp_path):
-    deep = scene().astype(np.uint16)[..., 0] * 40
+    deep = rendered().astype(np.uint16)[..., 0] * 40
     data = bytes(cv2.imencode(".tif", deep)[1])
     (tmp_path / "x").write_bytes(data)
     assert (uploads.read_upload(data, Limits()) == read_image(tmp_path / "x")).all()
 
 
 def test_too_many_pixels_are_refused_before_decoding(monkeypatch):
-    monkeypatch.setattr(uploads, "read_encoded", lambda *_: pytest.fail("decoded"))
-    height, width = scene().shape[:2]
+    monkeypatch.setattr(uploads, "decode_image", lambda *_: pytest.fail("decoded"))
+    height, width = rendered().shape[:2]
     with pytest.raises(Refusal, match=f"{width} x {height}") as refused:
         uploads.read_upload(encoded(), Limits(max_pixels=width * height - 1))
     assert refused.value.status == 413
@@ -91,8 +92,8 @@ def test_damaged_files_are_read_or_refused(ending):
     assert outcomes <= {200, 400, 413, 415} and 400 in outcomes
 
 
-def test_the_oldest_is_forgotten():
-    kept: Remembered[int] = Remembered(2)
+def test_the_least_recently_used_value_is_dropped():
+    kept: LRUCache[int] = LRUCache(2)
     kept.put("a", 1)
     kept.put("b", 2)
     assert kept.get("a") == 1  # now the latest
@@ -100,88 +101,91 @@ def test_the_oldest_is_forgotten():
     assert len(kept) == 2 and kept.get("b") is None and kept.get("a") == 1 and kept.get("c") == 3
 
 
-def test_answers_are_those_of_the_library():
-    asked = (LEFT, RIGHT, "the ship")
-    found = fresh().answer([GroundingRequest(prepared(TOWERS), asked, 0.0, 3)])[0]
-    expected = open_scene().ground(list(asked), conf=0.0, topk=3).boxes.data.numpy()
+def test_results_are_those_of_the_library():
+    texts = (LEFT, RIGHT, "the ship")
+    found = fresh().ground([GroundingRequest(prepared(TOWERS), texts, 0.0, 3)])[0]
+    expected = library_image().ground(list(texts), conf=0.0, topk=3).boxes.data.numpy()
     boxes = np.array([[*b.xyxy, b.conf, j] for j, a in enumerate(found) for b in a.boxes])
     np.testing.assert_allclose(boxes, expected, atol=1e-3)
-    assert [a.text for a in found] == list(asked) and found[0].best == pytest.approx(expected[0, 4], abs=1e-5)
-    strict = engine().answer([GroundingRequest(prepared(TOWERS), asked, 1.0)])[0]
+    assert [a.text for a in found] == list(texts) and found[0].best == pytest.approx(expected[0, 4], abs=1e-5)
+    strict = grounder().ground([GroundingRequest(prepared(TOWERS), texts, 1.0)])[0]
     assert not any(a.boxes for a in strict) and strict[0].best == pytest.approx(found[0].best)
 
 
-def open_scene():
+def library_image():
     from optisar_yolo import OptiSAR
     from optisar_yolo.utils.options import BUNDLED_MODEL
 
-    return OptiSAR(BUNDLED_MODEL).encode(scene(TOWERS), SIDE)
+    return OptiSAR(BUNDLED_MODEL).encode(rendered(TOWERS), SIDE)
 
 
-def test_long_expressions_say_that_they_are_cut():
+def test_long_expressions_get_a_note():
     long = "the ship " * 45
-    cut, whole = engine().answer([GroundingRequest(prepared(TOWERS), (long.strip(), LEFT))])[0]
+    cut, whole = grounder().ground([GroundingRequest(prepared(TOWERS), (long.strip(), LEFT))])[0]
     assert "first 64 of" in cut.note and whole.note == ""
 
 
-def test_questions_together_are_one_look_with_the_answers_of_each_alone(monkeypatch):
-    questions = [
+def test_a_batch_encodes_each_image_once_and_gives_the_results_of_each_request_alone(monkeypatch):
+    requests = [
         GroundingRequest(prepared(1), (LEFT, "the ship"), 0.0),
         GroundingRequest(prepared(TOWERS), (RIGHT,), 0.0),
         GroundingRequest(prepared(1), (RIGHT,), 0.0, topk=2),
         GroundingRequest(prepared(TOWERS), (LEFT, RIGHT), 0.0),
     ]
-    alone = [fresh().answer([q])[0] for q in questions]
-    used, batches, looks = fresh(), [], []
-    look = used.network.encode
-    monkeypatch.setattr(used.network, "encode", lambda x, extent: looks.append(len(x)) or look(x, extent))
-    batcher = Batcher(used.answer, Limits(), lambda n, _: batches.append(n))
-    futures = [batcher.submit(q) for q in questions]
+    alone = [fresh().ground([q])[0] for q in requests]
+    used, batches, encoded_counts = fresh(), [], []
+    encode = used.network.encode
+    monkeypatch.setattr(used.network, "encode", lambda x, extent: encoded_counts.append(len(x)) or encode(x, extent))
+    batcher = RequestBatcher(used.ground, Limits(), lambda n, _: batches.append(n))
+    futures = [batcher.submit(q) for q in requests]
     batcher.start()
     together = [f.result(30) for f in futures]
     batcher.stop()
-    same_canvas = questions[0].image.pixels.shape == questions[1].image.pixels.shape
-    assert batches == [4] and looks == ([2] if same_canvas else [1, 1])
+    same_canvas = requests[0].image.pixels.shape == requests[1].image.pixels.shape
+    assert batches == [4] and encoded_counts == ([2] if same_canvas else [1, 1])
     for mine, theirs in zip(together, alone, strict=True):
         assert [a.text for a in mine] == [a.text for a in theirs]
         for a, b in zip(mine, theirs, strict=True):
             np.testing.assert_allclose([x.xyxy for x in a.boxes], [x.xyxy for x in b.boxes], atol=0.02)
             np.testing.assert_allclose([x.conf for x in a.boxes], [x.conf for x in b.boxes], atol=1e-4)
-    looked = len(looks)
-    used.answer([questions[0]])
-    assert len(looks) == looked, "a remembered image is not looked at again"
+    count = len(encoded_counts)
+    used.ground([requests[0]])
+    assert len(encoded_counts) == count, "a cached image is not encoded again"
 
 
 def test_images_of_one_canvas_share_one_run(monkeypatch):
-    used, looks = fresh(), []
-    look = used.network.encode
-    monkeypatch.setattr(used.network, "encode", lambda x, extent: looks.append(len(x)) or look(x, extent))
-    pair = [Prepared.of(str(i), np.ascontiguousarray(scene(TOWERS)[:, ::d]), SIDE) for i, d in enumerate((1, -1))]
-    both = used.answer([GroundingRequest(p, (LEFT,), 0.0) for p in pair])
-    assert looks == [2]
-    kept = {id(t.untyped_storage()): t for t in used.seen.get("1").encoded.maps.values()}
-    assert all(t.untyped_storage().nbytes() == t.numel() * 4 for t in kept.values()), "the batch is kept alive"
+    used, encoded_counts = fresh(), []
+    encode = used.network.encode
+    monkeypatch.setattr(used.network, "encode", lambda x, extent: encoded_counts.append(len(x)) or encode(x, extent))
+    pair = [
+        PreparedImage.of(str(i), np.ascontiguousarray(rendered(TOWERS)[:, ::d]), SIDE) for i, d in enumerate((1, -1))
+    ]
+    both = used.ground([GroundingRequest(p, (LEFT,), 0.0) for p in pair])
+    assert encoded_counts == [2]
+    kept = used.cache.get("1").encoded
+    tensors = [*kept.maps.values(), kept.first, kept.extent, *kept.head.cells, *kept.head.feats]
+    assert all(t.untyped_storage().nbytes() == t.numel() * 4 for t in tensors), "the batch is kept alive"
     for i, image in enumerate(pair):
-        alone = fresh().answer([GroundingRequest(image, (LEFT,), 0.0)])[0][0]
+        alone = fresh().ground([GroundingRequest(image, (LEFT,), 0.0)])[0][0]
         np.testing.assert_allclose(both[i][0].boxes[0].xyxy, alone.boxes[0].xyxy, atol=0.02)
         assert both[i][0].best == pytest.approx(alone.best, abs=1e-4)
 
 
-def test_a_full_queue_refuses_and_who_left_or_is_late_is_dropped():
-    slow, dropped = Slow(), []
-    batcher = Batcher(slow, Limits(queue=3, batch=1, window=0), dropped=dropped.append)
-    question = GroundingRequest(prepared(TOWERS), (LEFT,))
+def test_a_full_queue_refuses_and_abandoned_or_late_requests_are_dropped():
+    slow, dropped = SlowModel(), []
+    batcher = RequestBatcher(slow, Limits(queue=3, batch=1, window=0), dropped=dropped.append)
+    request = GroundingRequest(prepared(TOWERS), (LEFT,))
     batcher.start()
-    first = batcher.submit(question)
+    first = batcher.submit(request)
     assert slow.begun.acquire(timeout=10)
     gone, late, last = (
-        batcher.submit(question),
-        batcher.submit(question, time.monotonic() - 1),
-        batcher.submit(question),
+        batcher.submit(request),
+        batcher.submit(request, time.monotonic() - 1),
+        batcher.submit(request),
     )
     assert batcher.full
     with pytest.raises(Refusal) as refused:
-        batcher.submit(question)
+        batcher.submit(request)
     assert refused.value.status == 503 and refused.value.retry
     assert gone.cancel()
     slow.go.set()
@@ -190,18 +194,18 @@ def test_a_full_queue_refuses_and_who_left_or_is_late_is_dropped():
     with pytest.raises(Refusal, match="no answer within"):
         late.result()
     batcher.stop()
-    assert slow.asked == [1, 1] and sorted(dropped) == ["gone", "late"] and not batcher.alive
+    assert slow.batches == [1, 1] and sorted(dropped) == ["gone", "late"] and not batcher.alive
     with pytest.raises(Refusal, match="shut down"):
-        batcher.submit(question)
+        batcher.submit(request)
 
 
-def test_one_bad_question_does_not_spoil_the_others():
-    def answering(questions):
-        if any("bad" in q.texts for q in questions):
+def test_one_bad_request_does_not_fail_the_others():
+    def ground(requests):
+        if any("bad" in r.texts for r in requests):
             raise RuntimeError("out of memory")
-        return engine().answer(questions)
+        return grounder().ground(requests)
 
-    batcher = Batcher(answering, Limits())
+    batcher = RequestBatcher(ground, Limits())
     futures = [batcher.submit(GroundingRequest(prepared(TOWERS), (t,))) for t in (LEFT, "bad", RIGHT)]
     batcher.start()
     assert futures[0].result(30)[0].text == LEFT and futures[2].result(30)[0].text == RIGHT
@@ -216,11 +220,11 @@ def test_score_maps_are_those_of_the_explanation():
     from optisar_yolo.utils.options import BUNDLED_MODEL
 
     texts = [LEFT, RIGHT]
-    seen = engine().see(prepared(TOWERS))
-    maps = score_maps(engine(), seen, texts)
-    expected = Explainer(OptiSAR(BUNDLED_MODEL), SIDE)(scene(TOWERS), texts).score_maps
+    image = grounder().encode(prepared(TOWERS))
+    maps = score_maps(grounder(), image, texts)
+    expected = Explainer(OptiSAR(BUNDLED_MODEL), SIDE)(rendered(TOWERS), texts).score_maps
     np.testing.assert_allclose(1 / (1 + np.exp(-np.stack(maps))), expected, atol=1e-4)
     columns = [np.unravel_index(m.argmax(), m.shape)[1] / m.shape[1] for m in maps]
     assert columns[0] < 0.5 < columns[1]
-    image = overlay(scene(TOWERS), maps[0])
-    assert image.shape == scene(TOWERS).shape and image.dtype == np.uint8
+    drawn = overlay(rendered(TOWERS), maps[0])
+    assert drawn.shape == rendered(TOWERS).shape and drawn.dtype == np.uint8

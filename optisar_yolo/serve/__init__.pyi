@@ -1,6 +1,13 @@
-from .answers import (
-    Engine as Engine,
-    GroundingAnswer as GroundingAnswer,
-    GroundingRequest as GroundingRequest,
+from .app import (
+    AppHandlers as AppHandlers,
+    ModelChoice as ModelChoice,
+    launch_app as launch_app,
 )
-from .session import Prepared as Prepared
+from .grounder import (
+    ExpressionResult as ExpressionResult,
+    Grounder as Grounder,
+    GroundingRequest as GroundingRequest,
+    PreparedImage as PreparedImage,
+)
+from .limits import Limits as Limits
+from .service import create_app as create_app

@@ -1,10 +1,11 @@
-"""The browser app: drop an image, type expressions, see boxes, scores and score maps. Works without a network."""
+"""The browser app: upload an image, type expressions, see boxes, confidences and score maps. It needs no network."""
 
 from __future__ import annotations
 
 import html
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -12,22 +13,37 @@ from typing import Any, TypeVar, cast
 import gradio as gr
 import numpy as np
 
-from optisar_yolo.serve.answers import Engine, GroundingAnswer, GroundingRequest
-from optisar_yolo.serve.limits import Limits, Refusal, within
-from optisar_yolo.serve.maps import overlay, score_maps
-from optisar_yolo.serve.models import Models
-from optisar_yolo.serve.results import SHOWN, ResultFolder, compact, drawn, shown, write_png, write_results
-from optisar_yolo.serve.session import CachedImage, Prepared, Remembered, key_of
-from optisar_yolo.serve.uploads import check_bytes, read_upload
-from optisar_yolo.synthetic import draw as render
+from optisar_yolo.serve.grounder import (
+    CachedImage,
+    ExpressionResult,
+    Grounder,
+    GroundingRequest,
+    LRUCache,
+    PreparedImage,
+)
+from optisar_yolo.serve.limits import Limits, Refusal, check_expressions
+from optisar_yolo.serve.outputs import (
+    PAGE_COLUMNS,
+    ResultFolder,
+    draw_results,
+    overlay,
+    page_rows,
+    score_maps,
+    shrink,
+    write_png,
+    write_results,
+)
+from optisar_yolo.serve.uploads import check_bytes, image_key, read_upload
+from optisar_yolo.synthetic import render_image
 
 F = TypeVar("F", bound=Callable[..., Any])
+OPEN_MODELS = 2  # models in memory at once
 MAPS = 12  # expressions whose score maps are drawn
 BOXES = 5  # per expression, at most
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 STYLE = "footer { opacity: 0.7 } .optisar-image img { object-fit: contain }"
-TITLE = "optisar: ask an image"
-# scenes of the rendered set, split "test" and seed 0, with two expressions that are true of them and one that is not
+TITLE = "optisar: ground expressions in an image"
+# rendered images of the split "test" and seed 0, with two expressions that are true of them and one that is not
 EXAMPLES = {
     "optical": (
         0,
@@ -42,90 +58,116 @@ EXAMPLES = {
 }
 
 
-def told(function: F) -> F:
-    """Show a refusal as the page shows errors, as text."""
+class ModelChoice:
+    """Opens the models that the app offers, by name.
 
-    @wraps(function)
-    def wrapper(*args: Any) -> Any:
-        try:
-            return function(*args)
-        except Refusal as refusal:
-            message = html.escape(f"{refusal.error}; {refusal.hint}")  # gradio renders messages as HTML
-            raise gr.Error(message, title="Cannot be answered", print_exception=False) from refusal
+    Opening a ``.pt`` file executes its content. Therefore only ``.pt`` files that are named at the start are opened:
+    whoever reaches the page, and may have uploaded a file, cannot make the server open it.
 
-    return cast(F, wrapper)
+    Args:
+        names: Weights and exports that may be chosen; the first is the default.
+        paths: Whether any ``.safetensors`` file of this computer may be chosen, too.
+        limits: Their ``remembered`` is the cache size of each model.
+    """
+
+    def __init__(self, names: Sequence[str], paths: bool, limits: Limits) -> None:
+        self.names, self.paths, self.limits = list(dict.fromkeys(names)), paths, limits
+        self._open: LRUCache[Grounder] = LRUCache(OPEN_MODELS)
+        self._lock = threading.Lock()
+
+    def get(self, name: str) -> Grounder:
+        """Return a model; it is opened where it is not open.
+
+        Raises:
+            Refusal: It may not be opened, does not exist or cannot be used.
+        """
+        if name not in self.names and not (self.paths and name.endswith(".safetensors")):
+            others = ", or the path of a .safetensors file" if self.paths else ""
+            hint = f"choose {', '.join(self.names)}{others}; name others at start"
+            raise Refusal(403, "this model cannot be chosen here", hint)
+        with self._lock:
+            grounder = self._open.get(name)
+            if grounder is None:
+                try:
+                    grounder = Grounder(name, remembered=self.limits.remembered)
+                except (FileNotFoundError, ValueError) as error:
+                    raise Refusal(404, f"the model cannot be opened: {error}", "choose another") from error
+                self._open.put(name, grounder)
+            return grounder
 
 
-class Desk:
-    """What happens when something on the page is used.
+class AppHandlers:
+    """Functions behind the elements of the page.
 
     Args:
         models: Models to choose from.
         limits: Limits of images and expressions.
     """
 
-    def __init__(self, models: Models, limits: Limits) -> None:
+    def __init__(self, models: ModelChoice, limits: Limits) -> None:
         self.models, self.limits = models, limits
         self.folder = ResultFolder()
-        self.views: Remembered[np.ndarray] = Remembered(limits.remembered)
+        self.views: LRUCache[np.ndarray] = LRUCache(limits.remembered)
 
-    def open(self, path: str | None, engine: Engine) -> tuple[CachedImage, np.ndarray, bool]:
-        """Return an image as encoded and as shown, and whether it had been encoded before.
+    def load(self, path: str | None, grounder: Grounder) -> tuple[CachedImage, np.ndarray, bool]:
+        """Return an image as encoded and as shown, and whether it was in the cache.
 
         Raises:
             Refusal: No image, or one that cannot be used.
         """
         if not path:
-            raise Refusal(400, "there is no image", "drop one first")
+            raise Refusal(400, "there is no image", "upload one first")
         check_bytes(Path(path).stat().st_size, self.limits)
         data = Path(path).read_bytes()
-        key = key_of(data)
-        seen, view = engine.seen.get(key), self.views.get(key)
-        known = seen is not None
-        if seen is None or view is None:
+        key = image_key(data)
+        cached, view = grounder.cache.get(key), self.views.get(key)
+        known = cached is not None
+        if cached is None or view is None:
             image = read_upload(data, self.limits)
-            view = shown(image)
+            view = shrink(image)
             self.views.put(key, view)
-            seen = seen or engine.see(Prepared.of(key, image, engine.imgsz))
-        return seen, view, known
+            cached = cached or grounder.encode(PreparedImage.of(key, image, grounder.imgsz))
+        return cached, view, known
 
-    def look(self, path: str | None, name: str) -> tuple[str | None, str]:
-        """Show an image that was dropped, and encode it ahead of the first expression."""
+    def show_upload(self, path: str | None, name: str) -> tuple[str | None, str]:
+        """Show an uploaded image, and encode it before the first expression."""
         if not path:
             return None, ""
         started = time.perf_counter()
-        seen, view, _ = self.open(path, self.models.get(name))
+        image, view, _ = self.load(path, self.models.get(name))
         spent = (time.perf_counter() - started) * 1000
-        said = f"{seen.size[0]} x {seen.size[1]} pixels, read and encoded in {spent:.0f} ms; type expressions"
-        return str(write_png(self.folder.new() / "picture.png", view)), said
+        status = f"{image.size[0]} x {image.size[1]} pixels, read and encoded in {spent:.0f} ms; type expressions"
+        return str(write_png(self.folder.new() / "image.png", view)), status
 
-    def ground(self, path: str | None, expressions: str, conf: float, name: str, topk: float) -> tuple[Any, ...]:
-        """Answer the expressions, one a line: image, status, table, score maps, files."""
-        lines = [line for line in (expressions or "").splitlines() if line.strip()]
-        texts = within(lines, self.limits)
-        engine = self.models.get(name)
+    # The names of the parameters are those of the endpoint /ground: programs may use them as keywords.
+    def ground(self, path: str | None, sentences: str, conf: float, name: str, topk: float) -> tuple[Any, ...]:
+        """Ground expressions, one a line: returns image, status, table, score maps and files."""
+        lines = [line for line in (sentences or "").splitlines() if line.strip()]
+        texts = check_expressions(lines, self.limits)
+        grounder = self.models.get(name)
         started = time.perf_counter()
-        seen, view, known = self.open(path, engine)
-        answers = engine.answer([GroundingRequest(seen, tuple(texts), conf, int(topk))])[0]
+        image, view, known = self.load(path, grounder)
+        results = grounder.ground([GroundingRequest(image, tuple(texts), conf, int(topk))])[0]
         spent = (time.perf_counter() - started) * 1000
-        image = drawn(view, seen.size, answers)
-        about = {"model": engine.name, "conf": conf, "width": seen.size[0], "height": seen.size[1]}
+        about = {"model": grounder.name, "conf": conf, "width": image.size[0], "height": image.size[1]}
+        about |= {"image": image.key, "picture": image.key}  # the former name
         folder = self.folder.new()
-        files = write_results(folder, image, answers, about | {"picture": seen.key})
+        files = write_results(folder, draw_results(view, image.size, results), results, about)
+        found = sum(bool(result.boxes) for result in results)
         state = "image already encoded" if known else "image encoded"
-        found = sum(bool(a.boxes) for a in answers)
-        said = f"{found} of {len(answers)} found; {state}, answered in {spent:.0f} ms"
-        maps = self._maps(engine, seen, view, answers, folder)
-        return str(files[0]), said, compact(answers), maps, [str(f) for f in files]
+        status = f"{found} of {len(results)} found; {state}, grounded in {spent:.0f} ms"
+        maps = self._draw_maps(grounder, image, view, results, folder)
+        return str(files[0]), status, page_rows(results), maps, [str(f) for f in files]
 
-    def _maps(
-        self, engine: Engine, seen: CachedImage, view: np.ndarray, answers: list[GroundingAnswer], folder: Path
+    def _draw_maps(
+        self, grounder: Grounder, image: CachedImage, view: np.ndarray, results: list[ExpressionResult], folder: Path
     ) -> list[tuple[str, str]]:
         """Draw the score maps of the first expressions."""
-        texts = [a.text for a in answers[:MAPS]]
+        texts = [result.text for result in results[:MAPS]]
+        maps = score_maps(grounder, image, texts)  # none for an export
         return [
-            (str(write_png(folder / f"map{i}.png", overlay(view, m))), f"{i + 1}. {text}")
-            for i, (text, m) in enumerate(zip(texts, score_maps(engine, seen, texts), strict=False))
+            (str(write_png(folder / f"map{i}.png", overlay(view, scores))), f"{i}. {text}")
+            for i, (text, scores) in enumerate(zip(texts, maps, strict=False), 1)
         ]
 
     def example(self, index: int) -> tuple[str, str]:
@@ -134,32 +176,46 @@ class Desk:
         return path, text
 
     def examples(self) -> list[list[str]]:
-        """Render the examples."""
+        """Render the example images."""
         made = []
         for name, (number, text) in EXAMPLES.items():
             path = self.folder.root / f"{name.lower()}.png"
             if not path.exists():
-                write_png(path, render(seed=0, split="test", number=number)["img"])
+                write_png(path, render_image(seed=0, split="test", number=number)["img"])
             made.append([str(path), text])
         return made
 
-    def choose(self, name: str) -> Any:
+    def choose_model(self, name: str) -> Any:
         """Open a model; the threshold becomes that of its calibration."""
         return gr.Slider(value=round(self.models.get(name).conf, 3))
 
 
-def build(desk: Desk) -> gr.Blocks:
+def shows_refusals(function: F) -> F:
+    """Decorate a function so that the page shows a refusal as an error message."""
+
+    @wraps(function)
+    def wrapper(*args: Any) -> Any:
+        try:
+            return function(*args)
+        except Refusal as refusal:
+            message = html.escape(f"{refusal.error}; {refusal.hint}")  # gradio renders messages as HTML
+            raise gr.Error(message, title="Request refused", print_exception=False) from refusal
+
+    return cast(F, wrapper)
+
+
+def build_page(handlers: AppHandlers) -> gr.Blocks:
     """Make the page.
 
     Args:
-        desk: What happens on it.
+        handlers: Functions behind its elements.
 
     Returns:
         The page, to be launched with :data:`THEME` and :data:`STYLE`.
     """
-    models = desk.models
+    models = handlers.models
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
-        gr.Markdown("## Ask an optical or SAR image\nOne expression a line, one best box each, or “nothing found”.")
+        gr.Markdown("## Ground expressions in an optical or SAR image\nOne expression a line, one best box each.")
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 source = gr.File(
@@ -172,7 +228,7 @@ def build(desk: Desk) -> gr.Blocks:
                 go = gr.Button("Find", variant="primary", elem_id="go")
                 conf = gr.Slider(
                     0, 1, value=round(models.get(models.names[0]).conf, 3), step=0.001, elem_id="conf",
-                    label="Least score of a box", info="starts at the model's calibrated threshold",
+                    label="Confidence threshold", info="starts at the model's calibrated threshold",
                 )  # fmt: skip
                 topk = gr.Slider(1, BOXES, value=1, step=1, label="Boxes per expression")
                 model = gr.Dropdown(
@@ -181,16 +237,16 @@ def build(desk: Desk) -> gr.Blocks:
                 )  # fmt: skip
                 examples = gr.Dataset(
                     label="Examples", components=[gr.Image(render=False), gr.Textbox(render=False)],
-                    samples=desk.examples(), type="index", elem_id="examples",
+                    samples=handlers.examples(), type="index", elem_id="examples",
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=320):
                 image = gr.Image(
-                    label="Answers", interactive=False, type="filepath", elem_id="picture",
-                    elem_classes="optisar-picture", buttons=["download", "fullscreen"], alt_text="image with boxes",
+                    label="Results", interactive=False, type="filepath", elem_id="image",
+                    elem_classes="optisar-image", buttons=["download", "fullscreen"], alt_text="image with boxes",
                 )  # fmt: skip
                 status = gr.Textbox(label="Status", lines=2, max_lines=2, interactive=False, elem_id="status")
                 table = gr.Dataframe(
-                    headers=list(SHOWN), datatype="str", interactive=False, wrap=True, elem_id="table",
+                    headers=list(PAGE_COLUMNS), datatype="str", interactive=False, wrap=True, elem_id="table",
                     label="Boxes: left, top, right, bottom in pixels",
                     column_widths=["36%", "15%", "11%", "23%", "15%"],
                 )  # fmt: skip
@@ -198,19 +254,59 @@ def build(desk: Desk) -> gr.Blocks:
                     label="Score maps: yellow where the expression fits best", columns=2, object_fit="contain",
                     interactive=False, format="png", elem_id="maps", buttons=["download", "fullscreen"],
                 )  # fmt: skip
-                files = gr.File(label="Results", file_count="multiple", interactive=False, elem_id="files")
-        asked: dict[str, Any] = {
-            "fn": told(desk.ground),
+                files = gr.File(label="Files", file_count="multiple", interactive=False, elem_id="files")
+        ground: dict[str, Any] = {
+            "fn": shows_refusals(handlers.ground),
             "inputs": [source, texts, conf, model, topk],
             "outputs": [image, status, table, gallery, files],
         }
+        show: dict[str, Any] = {
+            "fn": shows_refusals(handlers.show_upload),
+            "inputs": [source, model],
+            "outputs": [image, status],
+        }
         private: dict[str, Any] = {"api_visibility": "private"}
-        go.click(**asked, api_name="ground")
-        conf.release(**asked, **private)
-        topk.release(**asked, **private)
-        looked: dict[str, Any] = {"fn": told(desk.look), "inputs": [source, model], "outputs": [image, status]}
-        source.upload(**looked, **private)
-        source.clear(lambda: (None, "", None, None, None), None, asked["outputs"], **private)
-        model.change(told(desk.choose), model, conf, **private).success(**looked, **private)
-        examples.click(desk.example, examples, [source, texts], **private).then(**asked, **private)
+        go.click(**ground, api_name="ground")
+        conf.release(**ground, **private)
+        topk.release(**ground, **private)
+        source.upload(**show, **private)
+        source.clear(lambda: (None, "", None, None, None), None, ground["outputs"], **private)
+        model.change(shows_refusals(handlers.choose_model), model, conf, **private).success(**show, **private)
+        examples.click(handlers.example, examples, [source, texts], **private).then(**ground, **private)
+    return page
+
+
+def launch_app(
+    handlers: AppHandlers, host: str, port: int, share: bool = False, browser: bool = False, block: bool = True
+) -> gr.Blocks:
+    """Serve the app.
+
+    Args:
+        handlers: Functions behind the page.
+        host: Address to listen on.
+        port: Port to listen on.
+        share: Request a public address from gradio's servers.
+        browser: Open a browser.
+        block: Return when the app is interrupted, not at once.
+
+    Returns:
+        The page; its ``close()`` ends the app.
+
+    Raises:
+        OSError: It cannot be served there.
+    """
+    page = build_page(handlers).queue(max_size=32)
+    page.launch(
+        server_name=host,
+        server_port=port,
+        share=share,
+        inbrowser=browser,
+        prevent_thread_lock=not block,
+        theme=THEME,
+        css=STYLE,
+        max_file_size=handlers.limits.max_bytes,
+        ssr_mode=False,
+        run_history=False,
+        footer_links=["api", "settings"],
+    )
     return page

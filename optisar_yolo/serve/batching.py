@@ -1,4 +1,4 @@
-"""Requests that arrive together are answered together: one queue, one thread that owns the model."""
+"""Batch concurrent requests: one queue, and one thread that runs the model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, TypeAlias
 
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.serve.answers import GroundingAnswer, GroundingRequest
+from optisar_yolo.serve.grounder import ExpressionResult, GroundingRequest
 from optisar_yolo.serve.limits import Limits, Refusal
 
-Answering: TypeAlias = Callable[[Sequence[GroundingRequest]], list[list[GroundingAnswer]]]
+Ground: TypeAlias = Callable[[Sequence[GroundingRequest]], list[list[ExpressionResult]]]
 
 
 def busy(error: str = "the service is at its limit of waiting requests") -> Refusal:
-    """Return the refusal of a request for which there is no room."""
+    """Return the refusal of a request that the queue has no room for."""
     return Refusal(503, error, "try again in a moment", retry=1)
 
 
@@ -30,37 +30,37 @@ def late(seconds: float) -> Refusal:
 
 @dataclass(frozen=True)
 class QueuedRequest:
-    """A question that waits.
+    """A request in the queue.
 
     Attributes:
-        question: What is asked.
-        until: Monotonic time after which nobody waits for the answer.
-        answer: Filled in by the worker; cancelled when the client goes away.
+        request: The request.
+        until: Monotonic time after which the result is of no use.
+        result: Filled in by the worker; cancelled when the client goes away.
     """
 
-    question: GroundingRequest
+    request: GroundingRequest
     until: float
-    answer: Future[list[GroundingAnswer]] = field(default_factory=Future)
+    result: Future[list[ExpressionResult]] = field(default_factory=Future)
 
 
-class Batcher:
-    """Collects questions and has them answered in batches.
+class RequestBatcher:
+    """Collects requests and runs them in batches.
 
     Args:
-        answering: Answers several questions, of which each gets the same answers as alone.
-        limits: ``queue``, ``batch``, ``window`` and ``seconds`` of it.
-        observe: Told the number of questions of each batch and the seconds it took.
-        dropped: Told why a question was dropped: "gone" (the client left) or "late".
+        ground: Grounds several requests; each gets the same results as alone.
+        limits: Its ``queue``, ``batch``, ``window`` and ``seconds`` are used.
+        observe: Called with the number of requests and the seconds of each batch.
+        dropped: Called with the reason why a request was dropped: "gone" (the client left) or "late".
     """
 
     def __init__(
         self,
-        answering: Answering,
+        ground: Ground,
         limits: Limits,
         observe: Callable[[int, float], Any] = lambda *_: None,
         dropped: Callable[[str], Any] = lambda _: None,
     ) -> None:
-        self.answering, self.limits, self.observe, self.dropped = answering, limits, observe, dropped
+        self.ground, self.limits, self.observe, self.dropped = ground, limits, observe, dropped
         self._queue: queue.Queue[QueuedRequest | None] = queue.Queue(limits.queue)
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -72,12 +72,12 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Questions in the queue."""
+        """Number of requests in the queue."""
         return self._queue.qsize()
 
     @property
     def full(self) -> bool:
-        """Whether the next question would be refused."""
+        """Whether the next request would be refused."""
         return self._queue.full()
 
     def start(self) -> None:
@@ -86,85 +86,85 @@ class Batcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """Answer what waits, then end the worker."""
+        """Finish the requests in the queue, then end the worker."""
         self._closed = True
         if self.alive:
             self._queue.put(None)
             assert self._thread is not None
             self._thread.join(self.limits.seconds)
 
-    def submit(self, question: GroundingRequest, until: float | None = None) -> Future[list[GroundingAnswer]]:
-        """Put a question into the queue.
+    def submit(self, request: GroundingRequest, until: float | None = None) -> Future[list[ExpressionResult]]:
+        """Put a request into the queue.
 
         Args:
-            question: What is asked.
-            until: Monotonic time after which the answer is of no use; the limit of a request from now by default.
+            request: The request.
+            until: Monotonic time after which the result is of no use; by default the limit of a request from now.
 
         Returns:
-            The answers to come: one per expression, or a :class:`Refusal`.
+            The future results, one per expression, or a :class:`Refusal`.
 
         Raises:
-            Refusal: The queue is full, or the service ends.
+            Refusal: The queue is full, or the service is shutting down.
         """
         if self._closed:
             raise busy("the service is being shut down")
-        job = QueuedRequest(question, time.monotonic() + self.limits.seconds if until is None else until)
+        queued = QueuedRequest(request, time.monotonic() + self.limits.seconds if until is None else until)
         try:
-            self._queue.put_nowait(job)
+            self._queue.put_nowait(queued)
         except queue.Full:
             raise busy() from None
-        return job.answer
+        return queued.result
 
     def _work(self) -> None:
-        """Answer batches until the end is announced."""
+        """Run batches until :meth:`stop`."""
         more = True
         while more:
-            jobs, more = self._collect()
-            jobs = [job for job in jobs if self._wanted(job)]
-            if jobs:
+            batch, more = self._collect()
+            batch = [queued for queued in batch if self._is_wanted(queued)]
+            if batch:
                 started = time.perf_counter()
-                self._answer(jobs)
-                self.observe(len(jobs), time.perf_counter() - started)
+                self._run(batch)
+                self.observe(len(batch), time.perf_counter() - started)
 
     def _collect(self) -> tuple[list[QueuedRequest], bool]:
-        """Wait for a question and take those that come with it; False after the last batch."""
-        jobs: list[QueuedRequest] = []
+        """Wait for a request and take those that follow within the window; False after the last batch."""
+        batch: list[QueuedRequest] = []
         wait: float | None = None
-        while len(jobs) < self.limits.batch:
+        while len(batch) < self.limits.batch:
             try:
-                job = self._queue.get(timeout=wait) if wait is None or wait > 0 else self._queue.get_nowait()
+                queued = self._queue.get(timeout=wait) if wait is None or wait > 0 else self._queue.get_nowait()
             except queue.Empty:
                 break
-            if job is None:
-                return jobs, False
-            if not jobs:
+            if queued is None:
+                return batch, False
+            if not batch:
                 closes = time.monotonic() + self.limits.window / 1000
-            jobs.append(job)
+            batch.append(queued)
             wait = closes - time.monotonic()
-        return jobs, True
+        return batch, True
 
-    def _wanted(self, job: QueuedRequest) -> bool:
-        """Drop questions whose client went away, or for which it is too late."""
-        if not job.answer.set_running_or_notify_cancel():
+    def _is_wanted(self, queued: QueuedRequest) -> bool:
+        """Drop a request whose client went away or whose time is over."""
+        if not queued.result.set_running_or_notify_cancel():
             self.dropped("gone")
             return False
-        if time.monotonic() > job.until:
+        if time.monotonic() > queued.until:
             self.dropped("late")
-            job.answer.set_exception(late(self.limits.seconds))
+            queued.result.set_exception(late(self.limits.seconds))
             return False
         return True
 
-    def _answer(self, jobs: list[QueuedRequest]) -> None:
-        """Answer a batch; where it fails, each question alone, so that one does not spoil the others."""
+    def _run(self, batch: list[QueuedRequest]) -> None:
+        """Run a batch; where it fails, run each request alone, so that one does not fail the others."""
         try:
-            answers = self.answering([job.question for job in jobs])
-        except Exception as error:  # whatever it is, the worker must live on and the clients must be told
-            if len(jobs) > 1:
-                LOGGER.warning(f"a batch of {len(jobs)} failed ({type(error).__name__}: {error}); asking one by one")
-                for job in jobs:
-                    self._answer([job])
+            results = self.ground([queued.request for queued in batch])
+        except Exception as error:  # of any kind: the worker must go on, and the clients must be told
+            if len(batch) > 1:
+                LOGGER.warning(f"a batch of {len(batch)} failed ({type(error).__name__}: {error}); running one by one")
+                for queued in batch:
+                    self._run([queued])
                 return
-            jobs[0].answer.set_exception(error)
+            batch[0].result.set_exception(error)
             return
-        for job, mine in zip(jobs, answers, strict=True):
-            job.answer.set_result(mine)
+        for queued, result in zip(batch, results, strict=True):
+            queued.result.set_result(result)

@@ -1,21 +1,24 @@
-"""What the app and the service take, and how they say no."""
+"""Limits of the app and the service, and the refusal of a request that exceeds them."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 from optisar_yolo.language import clean
+from optisar_yolo.utils import check_options, option
 
 MIB = 1024 * 1024
+EXAMPLE = "say what to look for, such as 'the ship in the upper left'"
 
 
 class Refusal(ValueError):
     """A request that is not served.
 
     Args:
-        status: HTTP status that says so: 4xx where the request is at fault, 503 where the service has no room.
-        error: What is wrong, in one expression.
+        status: HTTP status: 4xx for a fault of the request, 503 for a service without capacity.
+        error: What is wrong, in one sentence.
         hint: What to do about it.
         retry: Seconds after which the same request may succeed.
     """
@@ -27,40 +30,33 @@ class Refusal(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a service or an app.
+    """Limits of a service or an app; the declarations are also the options of ``optisar serve`` and ``optisar app``.
 
-    Attributes:
-        max_mib: Largest upload, MiB.
-        max_pixels: Most pixels of an image, read from its header before anything is decoded.
-        max_sentences: Most expressions in a request.
-        max_words: Most words of an expression.
-        max_characters: Most characters of an expression.
-        rate: Requests of one client in a time, such as ``"300/minute"``; ``"none"`` for any number.
-        queue: Requests in the service at once, those whose images are still being sent included.
-        batch: Most requests that are answered together.
-        window: Milliseconds that the first request of a batch waits for others.
-        seconds: Time limit of a request, and that of its upload.
-        remembered: Encoded images that are kept for further expressions.
-        decoders: Images that are decoded at once.
+    ``max_sentences`` is the former name of ``max_expressions``.
+
+    Raises:
+        SettingError: A value that is not accepted.
     """
 
-    max_mib: float = 32
-    max_pixels: int = 25_000_000
-    max_expressions: int = 64
-    max_words: int = 100
-    max_characters: int = 1000
-    rate: str = "300/minute"
-    queue: int = 64
-    batch: int = 8
-    window: float = 2
-    seconds: float = 30
-    remembered: int = 32
-    decoders: int = 2
+    max_mib: float = option(32, "float", "largest upload, MiB", low=0.001)
+    max_pixels: int = option(25_000_000, "int", "largest image, pixels; read from its header before decoding", low=1)
+    max_expressions: int = option(64, "int", "most expressions in a request", low=1, old=("max_sentences",))
+    max_words: int = option(100, "int", "most words of an expression", low=1)
+    max_characters: int = option(1000, "int", "most characters of an expression", low=1)
+    rate: str = option("300/minute", "name", "requests per client address and time; none: no limit")
+    queue: int = option(64, "int", "requests in the service at once, including those that are still uploading", low=1)
+    batch: int = option(8, "int", "most requests in a batch", low=1)
+    window: float = option(2, "float", "milliseconds that the first request of a batch waits for others", low=0)
+    seconds: float = option(30, "float", "time limit of a request, and of its upload", low=0.001)
+    remembered: int = option(32, "int", "encoded images in the cache", low=1)
+    decoders: int = option(2, "int", "threads that decode images", low=1)
+    max_sentences: InitVar[int | None] = None
 
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, (int, float)) and not (value > 0 or name == "window" and value == 0):
-                raise ValueError(f"{name}={value}: expected a number above 0")
+    def __post_init__(self, max_sentences: int | None) -> None:
+        if max_sentences is not None:
+            warnings.warn("Limits(max_sentences=…) is now Limits(max_expressions=…)", FutureWarning, stacklevel=3)
+            object.__setattr__(self, "max_expressions", max_sentences)
+        check_options(self)
 
     @property
     def max_bytes(self) -> int:
@@ -68,42 +64,36 @@ class Limits:
         return int(self.max_mib * MIB)
 
 
-def within(texts: Sequence[str], limits: Limits) -> list[str]:
-    """Return the expressions as the model reads them.
+def check_expressions(texts: Sequence[str], limits: Limits) -> list[str]:
+    """Check the number and length of expressions, and clean them.
 
     Args:
-        texts: As they were sent.
-        limits: How many, how long.
+        texts: The expressions as they were sent.
+        limits: Limits of their number and length.
 
     Returns:
-        One per expression, without control characters and surplus white space.
+        The expressions without control characters and surplus white space.
 
     Raises:
-        Refusal: None, too many, a blank or too long one.
+        Refusal: No expression, too many, or one that is blank or too long.
     """
     if not texts:
-        raise Refusal(422, "no expression", "say what to look for, such as 'the ship in the upper left'")
+        raise Refusal(422, "no expression", EXAMPLE)
     if len(texts) > limits.max_expressions:
-        raise Refusal(
-            422,
-            f"{len(texts)} expressions; at most {limits.max_expressions} are answered at once",
-            "ask the rest later",
-        )
-    return [_one(text, i + 1, limits) for i, text in enumerate(texts)]
+        error = f"{len(texts)} expressions; at most {limits.max_expressions} are accepted in a request"
+        raise Refusal(422, error, "send the rest in another request")
+    cleaned = []
+    for number, text in enumerate(texts, 1):
+        _check_length(number, len(text), limits.max_characters, "characters")  # before `clean` reads all of it
+        try:
+            cleaned.append(clean(text))
+        except ValueError as error:
+            raise Refusal(400, f"expression {number} is blank", EXAMPLE) from error
+        _check_length(number, len(cleaned[-1].split()), limits.max_words, "words")
+    return cleaned
 
 
-def _one(text: str, number: int, limits: Limits) -> str:
-    """Check and clean one expression."""
-    if len(text) > limits.max_characters:
-        long = f"expression {number} has {len(text)} characters; at most {limits.max_characters} are read"
-        raise Refusal(422, long, "describe one object, in a few words")
-    try:
-        shown = clean(text)
-    except ValueError as error:
-        hint = "say what to look for, such as 'the ship in the upper left'"
-        raise Refusal(400, f"expression {number} is blank", hint) from error
-    words = len(shown.split())
-    if words > limits.max_words:
-        long = f"expression {number} has {words} words; at most {limits.max_words} are read"
-        raise Refusal(422, long, "describe one object, in a few words")
-    return shown
+def _check_length(number: int, count: int, most: int, unit: str) -> None:
+    if count > most:
+        error = f"expression {number} has {count} {unit}; at most {most} are accepted"
+        raise Refusal(422, error, "describe one object, in a few words")

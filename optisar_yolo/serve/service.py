@@ -1,4 +1,9 @@
-"""The HTTP service: ``create_app`` makes it, any ASGI server runs it."""
+"""The HTTP service: :func:`create_app` makes it, any ASGI server runs it.
+
+1. :class:`~optisar_yolo.serve.middleware.LimitsMiddleware` refuses what exceeds the limits before the body is read.
+2. A pool of threads decodes new images; images that were sent before come from the cache.
+3. :class:`~optisar_yolo.serve.batching.RequestBatcher` runs the requests in batches.
+"""
 
 from __future__ import annotations
 
@@ -14,85 +19,178 @@ from typing import Annotated, Any, BinaryIO, TypeVar
 from fastapi import FastAPI, File, Form, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.api import OptiSAR
-from optisar_yolo.serve.answers import Engine, GroundingRequest
-from optisar_yolo.serve.batching import Batcher, late
-from optisar_yolo.serve.gate import Gate, rate_of, response
-from optisar_yolo.serve.limits import Limits, Refusal, within
-from optisar_yolo.serve.metrics import Metrics
-from optisar_yolo.serve.schema import FAULTS, AnswerModel, Grounding
-from optisar_yolo.serve.session import CachedImage, Prepared, key_of
-from optisar_yolo.serve.uploads import check_bytes, read_upload
+from optisar_yolo.serve.batching import RequestBatcher, late
+from optisar_yolo.serve.grounder import CachedImage, ExpressionResult, Grounder, GroundingRequest, PreparedImage
+from optisar_yolo.serve.limits import Limits, Refusal, check_expressions
+from optisar_yolo.serve.middleware import LimitsMiddleware, ServiceMetrics, parse_rate, response
+from optisar_yolo.serve.uploads import check_bytes, image_key, read_upload
 from optisar_yolo.version import __version__
 
 T = TypeVar("T")
 PREDICT = "/v1/predict"
 PATHS = (PREDICT, "/healthz", "/readyz", "/metrics", "/openapi.json", "/")
-GONE = 499  # nobody reads it; what the counters show of clients that went away
-LOOK = 0.2  # seconds between two looks whether the client is still there
-ABOUT = """Ask optical and SAR images for objects in plain words.
+CLIENT_GONE = 499  # shown by the metrics alone: no client reads it
+POLL = 0.2  # seconds between two checks whether the client is still connected
+KEY = "9b8f…64 hex digits"
+KEY_PATTERN = "^[0-9a-f]{64}$"
+ABOUT = """Ground referring expressions in optical and SAR images.
 
     curl -F source=@port.jpg -F "text=the SAR ship in the upper left" -F "text=the harbor" http://localhost:8000/v1/predict
 
-The answer names the image; `-F image=NAME` instead of `source` asks more about it without sending it again."""
+The response names the image. Send `-F image=NAME` instead of `source` to ground more expressions in the same image."""
 
 
-def create_app(model: str | Path | OptiSAR | Engine, limits: Limits | None = None) -> FastAPI:
+class BoxModel(BaseModel):
+    """A box."""
+
+    xyxy: tuple[float, float, float, float] = Field(description="left, top, right, bottom, in pixels of the image")
+    conf: float = Field(description="confidence, 0..1")
+
+
+class AnswerModel(BaseModel):
+    """The boxes of one expression."""
+
+    text: str = Field(description="the expression, without control characters and surplus white space")
+    found: bool = Field(description="whether a box reached the confidence threshold")
+    boxes: list[BoxModel] = Field(description="best first; empty where nothing was found")
+    best: float = Field(description="confidence of the best box, above the threshold or not")
+    note: str = Field(description="such as that the end of a long expression was not read; empty otherwise")
+
+    @classmethod
+    def of(cls, result: ExpressionResult) -> AnswerModel:
+        """Take over a result; more digits than an image has details are noise."""
+        boxes = []
+        for box in result.boxes:
+            x1, y1, x2, y2 = (round(v, 2) for v in box.xyxy)
+            boxes.append(BoxModel(xyxy=(x1, y1, x2, y2), conf=round(box.conf, 6)))
+        best = round(result.best, 6)
+        return cls(text=result.text, found=bool(boxes), boxes=boxes, best=best, note=result.note)
+
+
+class Grounding(BaseModel):
+    """The results for an image, in the order of the expressions."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "image": KEY,
+                    "picture": KEY,
+                    "width": 448,
+                    "height": 362,
+                    "model": "optisar++n-pocket.safetensors",
+                    "conf": 0.399,
+                    "calibrated": True,
+                    "answers": [
+                        {
+                            "text": "the airplane at the bottom",
+                            "found": True,
+                            "boxes": [{"xyxy": [201.5, 250.0, 252.0, 301.5], "conf": 0.71}],
+                            "best": 0.71,
+                            "note": "",
+                        },
+                        {"text": "the ship in the upper left", "found": False, "boxes": [], "best": 0.03, "note": ""},
+                    ],
+                }
+            ]
+        }
+    )
+
+    image: str = Field(description="name of the image (SHA-256 of its file), for requests without the file")
+    picture: str = Field(description="former name of image", json_schema_extra={"deprecated": True})
+    width: int
+    height: int
+    model: str
+    conf: float = Field(description="confidence threshold")
+    calibrated: bool = Field(description="whether confidences are probabilities of a right box")
+    answers: list[AnswerModel]
+
+
+class Fault(BaseModel):
+    """Why a request was not served."""
+
+    error: str = Field(description="what is wrong")
+    hint: str = Field(description="what to do about it")
+
+
+FAULTS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Fault, "description": text}
+    for status, text in {
+        400: "the image is empty, damaged or incomplete, or an expression is blank",
+        404: "the image is not in the cache (any more): send it again",
+        408: "the upload took too long",
+        413: "too many bytes or pixels",
+        415: "the file is not an image of a known kind",
+        422: "no, too many or too long expressions, or a value out of range",
+        429: "too many requests of one client; Retry-After says when to go on",
+        500: "a fault of the service",
+        503: "no capacity, or no answer in time; Retry-After says when to try again",
+    }.items()
+}
+
+
+def create_app(
+    model: str | Path | OptiSAR | Grounder, limits: Limits | None = None, imgsz: int | None = None
+) -> FastAPI:
     """Make the service.
 
     Args:
-        model: Weights, an export, an open model or an engine.
-        limits: What it takes; the defaults of :class:`~optisar_yolo.serve.limits.Limits` where None.
+        model: Weights, an export, an open model or a grounder.
+        limits: Limits of requests; the defaults of :class:`~optisar_yolo.serve.limits.Limits` where None.
+        imgsz: Long side of images in the network; that of training by default.
 
     Returns:
-        The ASGI application; ``app.state`` has its ``engine``, ``batcher`` and ``metrics``.
+        The ASGI application; ``app.state`` has its ``grounder``, ``batcher`` and ``metrics``.
 
     Raises:
         FileNotFoundError: No such weights.
         ValueError: Weights or limits that cannot be used.
     """
     limits = limits or Limits()
-    rate_of(limits.rate)  # refused here, not at the first request
-    engine = model if isinstance(model, Engine) else Engine(model, remembered=limits.remembered)
-    metrics = Metrics()
-    batcher = Batcher(engine.answer, limits, metrics.batch, lambda why: metrics.dropped.labels(why).inc())
-    metrics.follow("optisar_waiting", "Requests that wait for the model", lambda: batcher.waiting)
-    metrics.follow("optisar_remembered", "Encoded images that are kept", lambda: len(engine.seen))
+    parse_rate(limits.rate)  # refused before the model is opened
+    grounder = model if isinstance(model, Grounder) else Grounder(model, imgsz, limits.remembered)
+    metrics = ServiceMetrics()
+    batcher = RequestBatcher(grounder.ground, limits, metrics.batch, lambda why: metrics.dropped.labels(why).inc())
+    metrics.follow("optisar_waiting", "Requests in the queue", lambda: batcher.waiting)
+    metrics.follow("optisar_remembered", "Encoded images in the cache", lambda: len(grounder.cache))
     decoders = ThreadPoolExecutor(limits.decoders, "optisar-decoder")
 
     @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         batcher.start()
         yield
         await asyncio.to_thread(batcher.stop)
         decoders.shutdown(cancel_futures=True)
 
-    # the pages that FastAPI makes of the description load scripts from elsewhere, so there is the description alone
-    app = FastAPI(title="optisar", description=ABOUT, version=__version__, lifespan=life, docs_url=None, redoc_url=None)
-    app.state.engine, app.state.batcher, app.state.metrics = engine, batcher, metrics
-    app.add_middleware(Gate, limits=limits, metrics=metrics, paths=PATHS)  # type: ignore[arg-type]
-    _add_faults(app)
-    _add_states(app, engine, batcher, metrics)
+    # FastAPI's documentation pages load scripts from other hosts, so the service has the OpenAPI description alone.
+    app = FastAPI(
+        title="optisar", description=ABOUT, version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
+    app.state.grounder, app.state.batcher, app.state.metrics = grounder, batcher, metrics
+    app.add_middleware(LimitsMiddleware, limits=limits, metrics=metrics, paths=PATHS)  # type: ignore[arg-type]
+    _add_fault_handlers(app)
+    _add_health(app, grounder, batcher, metrics)
 
-    def image_of(source: UploadFile | None, image: str | None) -> Future[Prepared | CachedImage]:
-        """Return the image to come; what is not begun can be cancelled."""
-        found: Future[Prepared | CachedImage] = Future()
+    def image_of(source: UploadFile | None, key: str | None) -> Future[PreparedImage | CachedImage]:
+        """Return the future image; decoding that has not started can be cancelled."""
         if source is not None:
             check_bytes(source.size or 0, limits)
-            found = decoders.submit(_prepared, source.file, engine, limits)
-        elif image is None:
-            raise Refusal(422, "no image", "send a file as source, or the name of an earlier one as image")
-        else:
-            seen = engine.seen.get(image)
-            if seen is None:
-                raise Refusal(404, "the image is not remembered (any more)", "send it again as source")
-            found.set_result(seen)
-        return found
+            return decoders.submit(_prepare, source.file, grounder, limits)
+        if key is None:
+            raise Refusal(422, "no image", "send a file as source, or the name of an earlier image as image")
+        cached = grounder.cache.get(key)
+        if cached is None:
+            raise Refusal(404, "the image is not in the cache (any more)", "send it again as source")
+        future: Future[PreparedImage | CachedImage] = Future()
+        future.set_result(cached)
+        return future
 
-    @app.post(PREDICT, response_model=Grounding, responses=FAULTS, summary="Ask expressions about an image")
+    @app.post(PREDICT, response_model=Grounding, responses=FAULTS, summary="Ground expressions in an image")
     async def predict(
         request: Request,
         text: Annotated[
@@ -101,91 +199,94 @@ def create_app(model: str | Path | OptiSAR | Engine, limits: Limits | None = Non
         ],
         source: Annotated[UploadFile | None, File(description="the image: PNG, JPEG, TIFF, BMP or WebP")] = None,
         image: Annotated[
-            str | None, Form(description="name of an earlier image, instead of source", pattern="^[0-9a-f]{64}$")
+            str | None, Form(description="name of an earlier image, instead of source", pattern=KEY_PATTERN)
+        ] = None,
+        picture: Annotated[
+            str | None, Form(description="former name of image", pattern=KEY_PATTERN, deprecated=True)
         ] = None,
         conf: Annotated[
-            float | None, Form(ge=0, le=1, description="least confidence of a box; the model's own by default")
+            float | None, Form(ge=0, le=1, description="confidence threshold; the model's own by default")
         ] = None,
         topk: Annotated[int, Form(ge=1, le=20, description="boxes per expression")] = 1,
     ) -> Any:
-        texts = within(text, limits)
+        texts = check_expressions(text, limits)
         until = time.monotonic() + limits.seconds
-        found = await _waited(request, image_of(source, image), until, limits)
+        found = await _wait(request, image_of(source, image or picture), until, limits)
         metrics.images.labels("remembered" if isinstance(found, CachedImage) else "new").inc()
-        asked = GroundingRequest(found, tuple(texts), conf, topk)
-        answers = await _waited(request, batcher.submit(asked, until), until, limits)
-        for a in answers:
-            metrics.expressions.labels(str(bool(a.boxes)).lower()).inc()
-        width, height = asked.image.size
+        grounding = GroundingRequest(found, tuple(texts), conf, topk)
+        results = await _wait(request, batcher.submit(grounding, until), until, limits)
+        for result in results:
+            metrics.expressions.labels(str(bool(result.boxes)).lower()).inc()
         return Grounding(
-            image=asked.image.key,
-            width=width,
-            height=height,
-            model=engine.name,
-            conf=engine.conf if conf is None else conf,
-            calibrated=engine.calibrated,
-            answers=[AnswerModel.of(a) for a in answers],
+            image=found.key,
+            picture=found.key,
+            width=found.size[0],
+            height=found.size[1],
+            model=grounder.name,
+            conf=grounder.conf if conf is None else conf,
+            calibrated=grounder.calibrated,
+            answers=[AnswerModel.of(result) for result in results],
         )
 
     return app
 
 
-def _prepared(file: BinaryIO, engine: Engine, limits: Limits) -> Prepared | CachedImage:
-    """Read and decode an image, unless it is remembered."""
+def _prepare(file: BinaryIO, grounder: Grounder, limits: Limits) -> PreparedImage | CachedImage:
+    """Read and decode an image, or return it from the cache."""
     data = file.read()
-    key = key_of(data)
-    return engine.seen.get(key) or Prepared.of(key, read_upload(data, limits), engine.imgsz)
+    key = image_key(data)
+    return grounder.cache.get(key) or PreparedImage.of(key, read_upload(data, limits), grounder.imgsz)
 
 
-async def _waited(request: Request, future: Future[T], until: float, limits: Limits) -> T:
-    """Wait for something as long as somebody wants it.
+async def _wait(request: Request, future: Future[T], until: float, limits: Limits) -> T:
+    """Wait for a result while the client is connected.
 
     Args:
-        request: Whose client may go away.
-        future: What is waited for.
-        until: Monotonic time.
-        limits: Names the time in the message.
+        request: The client's request.
+        future: The future result.
+        until: Monotonic time of the latest result.
+        limits: Their ``seconds`` are named in the message.
 
     Raises:
-        Refusal: It did not come in time, or the client went away.
+        Refusal: The result did not come in time, or the client went away.
     """
     waiting = asyncio.wrap_future(future)
     try:
         while True:
-            done, _ = await asyncio.wait({waiting}, timeout=LOOK)
+            done, _ = await asyncio.wait({waiting}, timeout=POLL)
             if done:
                 return waiting.result()
             if await request.is_disconnected():
-                raise Refusal(GONE, "the client went away", "stay for the answer")
+                raise Refusal(CLIENT_GONE, "the client went away", "wait for the response")
             if time.monotonic() > until:
                 raise late(limits.seconds)
     finally:
-        waiting.cancel()  # without effect on what is done or begun; decoder and worker drop the rest
+        waiting.cancel()  # no effect on work that is done or running; decoder and worker drop the rest
 
 
-def _add_states(app: FastAPI, engine: Engine, batcher: Batcher, metrics: Metrics) -> None:
-    """Add the end points that say how the service is."""
+def _add_health(app: FastAPI, grounder: Grounder, batcher: RequestBatcher, metrics: ServiceMetrics) -> None:
+    """Add the end points that describe the service and its state."""
 
-    @app.get("/", summary="What this is")
+    @app.get("/", summary="Name, version and model of the service")
     async def index() -> dict[str, str]:
-        return {"service": "optisar", "version": __version__, "model": engine.name, "description": "/openapi.json"}
+        return {"service": "optisar", "version": __version__, "model": grounder.name, "description": "/openapi.json"}
 
-    @app.get("/healthz", summary="Is it alive? Restart it where not")
+    @app.get("/healthz", summary="Is the service alive? Restart it otherwise")
     async def healthz() -> JSONResponse:
         return JSONResponse({"alive": batcher.alive}, 200 if batcher.alive else 503)
 
-    @app.get("/readyz", summary="Has it room for a request? Send it elsewhere where not")
+    @app.get("/readyz", summary="Does the service accept a request? Send it elsewhere otherwise")
     async def readyz() -> JSONResponse:
         ready = batcher.alive and not batcher.full
         return JSONResponse({"ready": ready, "waiting": batcher.waiting}, 200 if ready else 503)
 
-    @app.get("/metrics", summary="Counters for Prometheus")
+    @app.get("/metrics", summary="Metrics for Prometheus")
     async def counters() -> Response:
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _add_faults(app: FastAPI) -> None:
-    """Answer every fault in one form, and never with a trace."""
+def _add_fault_handlers(app: FastAPI) -> None:
+    """Return every fault in one form, and never with a traceback."""
 
     @app.exception_handler(Refusal)
     async def refused(_: Request, error: Refusal) -> JSONResponse:
@@ -193,10 +294,10 @@ def _add_faults(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def known(_: Request, error: HTTPException) -> JSONResponse:
-        said: Any = error.detail
-        if not isinstance(said, dict):
-            said = {"error": str(said), "hint": f"POST a form to {PREDICT}; /openapi.json describes it"}
-        return JSONResponse(said, error.status_code, error.headers)
+        detail: Any = error.detail
+        if not isinstance(detail, dict):
+            detail = {"error": str(detail), "hint": f"POST a form to {PREDICT}; /openapi.json describes it"}
+        return JSONResponse(detail, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -1,0 +1,58 @@
+"""``optisar serve``: run the HTTP service."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from optisar_yolo.serve import Limits
+from optisar_yolo.utils import BUNDLED_MODEL, Command, Option, SettingError, UsageError, need, options_of
+
+PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "limits", "python_multipart")
+GRACE = 10  # seconds in which running requests may end after an interrupt
+LIMITS = options_of(Limits)
+
+COMMAND = Command(
+    "serve",
+    "run an HTTP service that grounds expressions in uploaded images",
+    options=(
+        Option("host", "name", "127.0.0.1", "address to listen on", example="0.0.0.0"),
+        Option("port", "int", 8000, "port to listen on", low=0, high=65535),
+        Option("model", "file", BUNDLED_MODEL, "weights or an export"),
+        Option("imgsz", "int", None, "long side of images in the network; that of training by default", low=32),
+        *LIMITS,
+    ),
+    example="model=best.pt port=8000",
+)
+
+
+def main(values: dict[str, Any]) -> None:
+    """Run the service until it is interrupted.
+
+    Args:
+        values: See :data:`COMMAND`.
+
+    Raises:
+        UsageError: A rate that cannot be read.
+        MissingExtraError: The packages of the extra ``serve`` are not installed.
+        FileNotFoundError: No such weights.
+        ValueError: Weights that cannot be used.
+    """
+    for package in PACKAGES:
+        need(package)
+    import uvicorn
+
+    from optisar_yolo.serve import create_app
+
+    try:
+        app = create_app(values["model"], Limits(**{o.name: values[o.name] for o in LIMITS}), values["imgsz"])
+    except SettingError as error:
+        raise UsageError(str(error)) from error
+    uvicorn.run(
+        app,
+        host=values["host"],
+        port=values["port"],
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+        access_log=bool(os.environ.get("OPTISAR_ACCESS_LOG")),
+    )

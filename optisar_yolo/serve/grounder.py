@@ -1,0 +1,285 @@
+"""Ground expressions in images from several threads: one open model, a cache of encoded images, requests in batches."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from optisar_yolo.api import OptiSAR
+from optisar_yolo.engine import (
+    CanvasImages,
+    Detections,
+    KnownExpressions,
+    best_boxes,
+    calibration_of,
+    canvas,
+    default_conf,
+)
+from optisar_yolo.nn import Encoded, GroundingModel, HeadFeatures
+from optisar_yolo.serve.limits import Refusal
+from optisar_yolo.text import TextFeatureCache
+
+Value = TypeVar("Value")
+TEXTS = 20_000  # expressions whose features are cached: bounds memory (1.5 KiB each with the bundled encoder)
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """An image ready for the network.
+
+    Attributes:
+        key: Name of the image in the cache.
+        pixels: [3, H, W] RGB in 0..1, on its canvas.
+        extent: [4] of the unpadded image in the canvas.
+        size: Width and height of the image itself, pixels.
+    """
+
+    key: str
+    pixels: Tensor
+    extent: Tensor
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, key: str, image: np.ndarray, imgsz: int) -> PreparedImage:
+        """Fit an image uint8 [h, w, 3] BGR on its canvas, long side to imgsz."""
+        pixels, extent = canvas(image, imgsz)
+        return cls(key, pixels, extent, (image.shape[1], image.shape[0]))
+
+
+@dataclass(frozen=True)
+class CachedImage:
+    """An encoded image in the cache.
+
+    Attributes:
+        key: Name of the image in the cache.
+        encoded: Its features, one row.
+        canvas: Height and width of the canvas, pixels.
+        size: Width and height of the image itself, pixels.
+    """
+
+    key: str
+    encoded: Encoded | CanvasImages
+    canvas: tuple[int, int]
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class GroundingRequest:
+    """Expressions to ground in an image.
+
+    Attributes:
+        image: A new image, or one from the cache.
+        texts: The expressions, cleaned.
+        conf: Confidence threshold; that of the model's calibration where None.
+        topk: Boxes per expression.
+    """
+
+    image: PreparedImage | CachedImage
+    texts: tuple[str, ...]
+    conf: float | None = None
+    topk: int = 1
+
+
+@dataclass(frozen=True)
+class ScoredBox:
+    """A box.
+
+    Attributes:
+        xyxy: Left, top, right and bottom, pixels of the image.
+        conf: Confidence, 0..1.
+    """
+
+    xyxy: tuple[float, float, float, float]
+    conf: float
+
+
+@dataclass(frozen=True)
+class ExpressionResult:
+    """The boxes of one expression.
+
+    Attributes:
+        text: The expression.
+        boxes: Boxes above the threshold, best first; empty where nothing was found.
+        best: Confidence of the best box, above the threshold or not.
+        note: A remark for the reader, such as that the end of the expression was not read.
+    """
+
+    text: str
+    boxes: tuple[ScoredBox, ...]
+    best: float
+    note: str = ""
+
+
+class LRUCache(Generic[Value]):
+    """A cache that drops the least recently used value; safe to use from several threads.
+
+    Args:
+        capacity: Most values that are kept.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._values: OrderedDict[str, Value] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: str) -> Value | None:
+        """Return a value, or None where it is not in the cache (any more)."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def put(self, key: str, value: Value) -> None:
+        """Add a value; the least recently used one is dropped where the cache is full."""
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            while len(self._values) > self.capacity:
+                self._values.popitem(last=False)
+
+
+class Grounder:
+    """An open model that grounds expressions in images, one call at a time, from any thread.
+
+    Args:
+        model: Weights, an export, or an open model.
+        imgsz: Long side of images in the network; that of training by default.
+        remembered: Capacity of the cache of encoded images.
+
+    Attributes:
+        cache: The encoded images that were used last.
+        conf: Confidence threshold of requests that set none.
+        calibrated: Whether confidences are probabilities.
+    """
+
+    def __init__(self, model: str | Path | OptiSAR, imgsz: int | None = None, remembered: int = 32) -> None:
+        opened = model if isinstance(model, OptiSAR) else OptiSAR(model)
+        self.name = Path(str(opened.model_name)).name
+        self.imgsz = int(imgsz or opened.imgsz)
+        first = opened.encode(np.zeros((64, 64, 3), np.uint8), self.imgsz)  # also warms it up
+        self.network, self.bank, self.device = first.model, first.text_features, first.device
+        self.cache: LRUCache[CachedImage] = LRUCache(remembered)
+        self.conf = default_conf(self.network)
+        self.calibrated = calibration_of(self.network) is not None
+        self._lock = threading.Lock()
+
+    def ground(self, requests: Sequence[GroundingRequest]) -> list[list[ExpressionResult]]:
+        """Ground the expressions of several requests.
+
+        1. New images of one canvas size are encoded as one batch; cached images are not encoded again.
+        2. All expressions are encoded as one list.
+        3. Expressions about the same image run together.
+
+        Args:
+            requests: At least one.
+
+        Returns:
+            Per request one result per expression, equal to the results of the request alone.
+        """
+        with self._lock, torch.inference_mode():
+            images = self._encode_images([r.image for r in requests])
+            features = self._encode_texts([t for r in requests for t in r.texts])
+            groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+            for i, request in enumerate(requests):
+                groups[request.image.key, request.topk].append(i)
+            out: list[list[ExpressionResult]] = [[]] * len(requests)
+            for (key, topk), members in groups.items():
+                image, texts = images[key], [t for i in members for t in requests[i].texts]
+                stacked = torch.stack([features[t] for t in texts]).to(self.device)
+                found = best_boxes(self.network, image.encoded, stacked, image.canvas, [image.size], topk)[0]
+                boxes = iter([found.of(j) for j in range(len(texts))])
+                for i in members:
+                    out[i] = [self._result(t, next(boxes), requests[i].conf) for t in requests[i].texts]
+            return out
+
+    def encode(self, image: PreparedImage) -> CachedImage:
+        """Encode an image, or return it from the cache."""
+        with self._lock, torch.inference_mode():
+            return self._encode_images([image])[image.key]
+
+    def text_features(self, texts: Sequence[str]) -> Tensor:
+        """Return the features [N, D] of expressions."""
+        with self._lock, torch.inference_mode():
+            features = self._encode_texts(list(texts))
+            return torch.stack([features[t] for t in texts]).to(self.device)
+
+    def _encode_images(self, images: Sequence[PreparedImage | CachedImage]) -> dict[str, CachedImage]:
+        """Encode the images that are not in the cache, each once."""
+        out = {image.key: image for image in images if isinstance(image, CachedImage)}
+        new: dict[tuple[int, ...], dict[str, PreparedImage]] = defaultdict(dict)  # by shape
+        for image in images:
+            if isinstance(image, PreparedImage) and image.key not in out:
+                cached = self.cache.get(image.key)
+                if cached is None:
+                    new[image.pixels.shape][image.key] = image
+                else:
+                    out[image.key] = cached
+        for group in (list(by_key.values()) for by_key in new.values()):
+            # an export may be fixed to batches of one image
+            size = len(group) if isinstance(self.network, GroundingModel) else 1
+            for batch in (group[i : i + size] for i in range(0, len(group), size)):
+                x = torch.stack([image.pixels for image in batch]).to(self.device)
+                encoded = self.network.encode(x, torch.stack([image.extent for image in batch]).to(self.device))
+                for i, image in enumerate(batch):
+                    row = encoded if len(batch) == 1 else _copy_row(encoded, i)
+                    out[image.key] = CachedImage(image.key, row, (x.shape[2], x.shape[3]), image.size)
+                    self.cache.put(image.key, out[image.key])
+        return out
+
+    def _encode_texts(self, texts: list[str]) -> dict[str, Tensor]:
+        """Encode expressions; the number of cached features is bounded.
+
+        Raises:
+            Refusal: The model is an export with fixed expressions, and one of the texts is not among them.
+        """
+        if isinstance(self.bank, KnownExpressions) and not set(texts) <= set(self.bank.texts):
+            raise Refusal(422, "the model was exported with fixed expressions", f"send {'; '.join(self.bank.texts)}")
+        if isinstance(self.bank, TextFeatureCache) and len(self.bank) > TEXTS:
+            self.bank = TextFeatureCache(self.bank.encoder)
+        return dict(zip(texts, self.bank(texts), strict=True))
+
+    def _result(self, text: str, found: Detections, conf: float | None) -> ExpressionResult:
+        """Keep the boxes above the threshold."""
+        threshold = self.conf if conf is None else conf
+        pairs = zip(found.boxes.tolist(), found.confidence.tolist(), strict=True)
+        boxes = tuple(ScoredBox((x1, y1, x2, y2), c) for (x1, y1, x2, y2), c in pairs if c >= threshold)
+        return ExpressionResult(text, boxes, float(found.confidence.max()), self._note(text))
+
+    def _note(self, text: str) -> str:
+        """Return a remark where the text encoder does not read an expression to its end."""
+        if not isinstance(self.bank, TextFeatureCache):
+            return ""
+        encoder = self.bank.encoder
+        tokens = len(encoder._tokens([text])[0])
+        if tokens <= encoder.max_tokens:
+            return ""
+        return f"only the first {encoder.max_tokens} of {tokens} tokens were read"
+
+
+def _copy_row(encoded: Encoded | CanvasImages, i: int) -> Encoded:
+    """Copy one image out of a batch, so that the cached image does not keep the memory of the whole batch."""
+    assert isinstance(encoded, Encoded)
+    copies: dict[int, Tensor] = {}
+
+    def copy(x: Tensor) -> Tensor:
+        row = x[i : i + 1]
+        if row.data_ptr() not in copies:  # the head's maps are those of the network and stay shared
+            copies[row.data_ptr()] = row.clone()
+        return copies[row.data_ptr()]
+
+    head = encoded.head
+    if head is not None:
+        boxes = None if head.boxes is None else copy(head.boxes)
+        head = HeadFeatures([copy(c) for c in head.cells], boxes, [copy(f) for f in head.feats])
+    return Encoded({k: copy(v) for k, v in encoded.maps.items()}, copy(encoded.first), copy(encoded.extent), head)
