@@ -9,8 +9,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from optisar_yolo.construction.transforms.rewrite import mirror
-from optisar_yolo.construction.transforms.rewrite_llm import DONE
+from optisar_yolo.construction.copies import mirror
+from optisar_yolo.construction.rewrite_llm import DONE
 
 TOKENS = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 QUICK = {"retry-after-ms": "1"}  # the library waits as long as this says before it repeats

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from optisar_yolo.construction.commands import COMMON
+from optisar_yolo.commands import dataset
 from optisar_yolo.construction.recipe import Recipe, recipe_of
 from optisar_yolo.construction.samples import Instance, Sample, write_lines
 
@@ -45,5 +45,6 @@ def begin(work: Path, samples: list[Sample], made_with: Recipe, step: str = "imp
         note.write_text(json.dumps({"options": {"recipe": made_with.as_dict()}}))
 
 
-def options(work: Path, defaults: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return COMMON | defaults | {"work": str(work)} | more
+def run(step: str, work: Path, **options: Any) -> int:
+    """Run a step of ``optisar dataset`` with some options."""
+    return dataset.main(step, dataset.COMMANDS[step].values({"work": work} | options))

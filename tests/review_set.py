@@ -6,9 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from hand_samples import run as run_step
 
-from optisar_yolo.construction import commands, steps
-from optisar_yolo.construction.review import review
+from optisar_yolo.construction import steps
 from optisar_yolo.construction.samples import Instance, Sample
 
 HOSTILE = "the <img src=x onerror=\"document.title='owned'\"> ship"
@@ -49,4 +49,4 @@ def make_work(root: Path) -> Path:
 
 def run(work: Path, **options: object) -> None:
     """Run the step `review` with some options."""
-    review.main(commands.COMMON | review.DEFAULTS | {"work": str(work)} | options)
+    run_step("review", work, **options)

@@ -20,7 +20,7 @@ RECIPE = {
         {"name": "port", "format": "voc", "path": "port", "modality": "optical", "licence": "CC BY 4.0"},
         {"name": "radar", "format": "voc", "path": "radar", "modality": "sar"},
     ],
-    "released": {"all": {"pictures": 12, "expressions": 24}, "train": {"pictures": 4}},
+    "released": {"all": {"images": 12, "expressions": 24}, "train": {"images": 4}},
 }
 SHIPS = (("upper left", (4.0, 5.0, 20.5, 17.25)), ("lower right", (60.0, 40.0, 80.0, 60.0)))
 

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_samples import SIZE, begin, image, instance, options, recipe, write_image
+from hand_samples import SIZE, begin, image, instance, recipe, run, write_image
 from hypothesis import given, strategies as st
 
-from optisar_yolo.construction.cleaning import clean as step
-from optisar_yolo.construction.cleaning.clean import clean
-from optisar_yolo.construction.cleaning.objects import INSIDE, SAME, mend, merge, settle
-from optisar_yolo.construction.cleaning.unify import Unifier
+from optisar_yolo.construction.cleaning import INSIDE, SAME, clean, mend, merge, settle
+from optisar_yolo.construction.finer_words import Unifier
 from optisar_yolo.construction.samples import Sample, SampleFile
 from optisar_yolo.construction.steps import Report
-from optisar_yolo.data.checks import Skips, iou
 from optisar_yolo.data.config import DataError
+from optisar_yolo.data.records import Skips
+from optisar_yolo.utils.boxes import iou
 from optisar_yolo.utils.options import UsageError
 
 BOX = [100.0, 50.0, 200.0, 120.0]
@@ -247,9 +246,9 @@ def test_the_command_writes_what_the_function_gives(tmp_path: Path) -> None:
         samples.append(image(f"own/{k}.jpg", instance(f"own/{k}.jpg#0", BOX, "Ferry", "A ferry"), path=path))
     work = tmp_path / "work"
     begin(work, samples, recipe())
-    step.main(options(work, step.DEFAULTS))
+    run("clean", work)
     done = list(SampleFile(work / "clean" / "samples.jsonl"))
     assert [s.name for s in done] == ["own/0.jpg", "own/1.jpg", "own/2.jpg"]
     assert done == list(clean(samples, Report(), recipe()))
-    with pytest.raises(UsageError, match="choose from flag, drop, keep"):
-        step.main(options(work, step.DEFAULTS, ambiguous="maybe"))
+    with pytest.raises(UsageError, match="must be one of flag, drop, keep"):
+        run("clean", work, ambiguous="maybe")

@@ -37,7 +37,7 @@ def test_a_recipe_builds_a_set_that_reads_back(name: str, sources: Path, tmp_pat
     splits = {split: load_split(dataset_config, split) for split in dataset_config.splits}
     manifest = json.loads((tmp_path / "work" / "write" / "manifest.json").read_text())
     for split, images in splits.items():
-        assert manifest["counts"][f"{split} images"] == len(images)
+        assert manifest["counts"][f"{split} pictures"] == len(images)
         said = sum(len(captions) for p in images for captions in p.captions)
         assert manifest["counts"][f"{split} expressions"] == said > 0
     every = [p for images in splits.values() for p in images]

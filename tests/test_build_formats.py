@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from optisar_yolo.construction.importing import fingerprint, read_source
+from optisar_yolo.construction.pickled import read_pickle
 from optisar_yolo.construction.recipe import Source
 from optisar_yolo.construction.samples import Sample
-from optisar_yolo.construction.sources.importer import fingerprint, read_source
-from optisar_yolo.construction.sources.pickled import read_pickle
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.data.config import DataError
 

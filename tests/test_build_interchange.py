@@ -9,7 +9,7 @@ import pytest
 from review_set import NAMES, make_work, run
 
 from optisar_yolo.construction.review import interchange
-from optisar_yolo.construction.review.journal import Journal
+from optisar_yolo.construction.review.decisions import DecisionLog
 from optisar_yolo.construction.samples import SampleFile
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.data.config import DataError
@@ -32,10 +32,10 @@ def exported(work, **options):
 
 def imported(work, content, **options):
     """Read a changed export back; return object id to decision, of those that it made."""
-    before = dict(Journal(work / "review" / "journal.jsonl").last)
+    before = dict(DecisionLog(work / "review" / "journal.jsonl").last)
     (work / "out.json").write_text(json.dumps(content), encoding="utf-8")
     run(work, **{"import": str(work / "out.json")}, **options)
-    after = Journal(work / "review" / "journal.jsonl").last
+    after = DecisionLog(work / "review" / "journal.jsonl").last
     return {i: d for i, d in after.items() if before.get(i) != d}
 
 
@@ -56,7 +56,7 @@ def bare(content):
 def test_there_and_back_decides_nothing(work, show, tool):
     content = exported(work, show=show, images=True)
     assert len(content["annotations"]) == 5 and [c["name"] for c in content["categories"]] == NAMES
-    assert (work / "pictures" / "s" / "a.jpg").is_file()
+    assert (work / "out_images" / "s" / "a.jpg").is_file()
     assert imported(work, tool(content)) == {}
 
 
@@ -69,7 +69,7 @@ def test_a_box_that_is_none_and_half_a_character_survive_the_way(work, samples):
     content = json.loads(text)
     content["annotations"][0]["caption"] = "half \ud800 a character"
     assert imported(work, content)["s/a.jpg#0"].action == "correct"
-    assert Journal(work / "review" / "journal.jsonl").last["s/a.jpg#0"].captions[0].startswith("half")
+    assert DecisionLog(work / "review" / "journal.jsonl").last["s/a.jpg#0"].captions[0].startswith("half")
 
 
 def test_changes_come_back_as_decisions(work):

@@ -13,8 +13,15 @@ from review_set import NAMES, make_work, run
 
 from optisar_yolo.construction import steps
 from optisar_yolo.construction.review import review
-from optisar_yolo.construction.review.journal import Decision, Journal, cleaned, correction, resolved
-from optisar_yolo.construction.review.queue import Queue, next_open
+from optisar_yolo.construction.review.decisions import (
+    Decision,
+    DecisionLog,
+    Queue,
+    cleaned,
+    correction,
+    next_open,
+    resolved,
+)
 from optisar_yolo.construction.samples import SampleFile
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.data.config import DataError
@@ -33,12 +40,12 @@ def samples(work):
 
 
 def test_decisions_come_back_and_the_last_one_counts(tmp_path):
-    journal = Journal(tmp_path / "review" / "journal.jsonl")
+    journal = DecisionLog(tmp_path / "review" / "journal.jsonl")
     journal.add(Decision("a", "accept"), Decision("b", "reject"))
     journal.add(CORRECT)
     journal.add(Decision("a", "reject"))
     journal.add(Decision("b", "open"))  # undone
-    again = Journal(journal.path)
+    again = DecisionLog(journal.path)
     assert list(again.last.values()) == list(journal.last.values())
     assert list(again.last) == ["s/a.jpg#1", "a"] and again.last["a"].action == "reject"
     assert replace(again.last["s/a.jpg#1"], time="") == CORRECT
@@ -48,7 +55,7 @@ def test_decisions_come_back_and_the_last_one_counts(tmp_path):
 def test_every_decision_is_on_the_disk_before_add_returns(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_size))
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = DecisionLog(tmp_path / "journal.jsonl")
     for number in range(3):
         journal.add(Decision(str(number), "accept"))
         assert synced[-1] == journal.path.stat().st_size and len(synced) == number + 1
@@ -56,19 +63,19 @@ def test_every_decision_is_on_the_disk_before_add_returns(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("cut", [1, 2, 20, 60])
 def test_a_torn_last_line_is_left_out_and_the_next_decision_stands_alone(tmp_path, cut):
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = DecisionLog(tmp_path / "journal.jsonl")
     journal.add(Decision("a", "accept"))
     journal.add(Decision("b", "correct", captions=("größer",)))
     whole = journal.path.read_bytes()
     journal.path.write_bytes(whole[:-cut])
-    torn = Journal(journal.path)
+    torn = DecisionLog(journal.path)
     assert list(torn.last) == (["a", "b"] if cut == 1 else ["a"])  # without its line break alone, b is whole
     torn.add(Decision("c", "reject"))
-    assert list(Journal(journal.path).last) == [*torn.last]
+    assert list(DecisionLog(journal.path).last) == [*torn.last]
 
 
 def test_a_full_disk_takes_no_decision_and_spoils_none(tmp_path, monkeypatch):
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = DecisionLog(tmp_path / "journal.jsonl")
     journal.add(Decision("a", "accept"))
 
     def full(fd):
@@ -81,7 +88,7 @@ def test_a_full_disk_takes_no_decision_and_spoils_none(tmp_path, monkeypatch):
             journal.add(Decision("b", "reject"))
     assert list(journal.last) == ["a"]
     journal.add(Decision("c", "reject"))
-    assert list(Journal(journal.path).last) == ["a", "c"]
+    assert list(DecisionLog(journal.path).last) == ["a", "c"]
 
 
 @pytest.mark.parametrize(
@@ -98,10 +105,10 @@ def test_a_full_disk_takes_no_decision_and_spoils_none(tmp_path, monkeypatch):
 def test_foreign_lines_are_left_out_and_a_foreign_file_is_refused(tmp_path, line):
     path = tmp_path / "journal.jsonl"
     path.write_bytes(line.encode() + b"\n\xff\xfe\n" + b'{"id": "b", "action": "accept"}\n\n')
-    assert list(Journal(path).last) == ["b"]
+    assert list(DecisionLog(path).last) == ["b"]
     path.write_text(line + "\n")
     with pytest.raises(DataError, match="no journal"):
-        Journal(path)
+        DecisionLog(path)
 
 
 def test_a_decision_changes_what_it_names(samples):
@@ -151,13 +158,13 @@ def test_a_image_goes_with_its_last_object(samples):
     report = Report()
     decisions = {i.id: Decision(i.id, "reject") for i in samples[1].instances}
     assert [s.name for s in review.decided(samples, report, decisions)] == ["s/a.jpg"]
-    assert report.counts["images without objects left, dropped"] == 1
+    assert report.counts["pictures without objects left, dropped"] == 1
 
 
 def test_apply_is_a_step_whose_input_is_the_journal(work):
     with pytest.raises(DataError, match="nothing has been decided"):
         run(work, apply=True)
-    journal = Journal(work / "review" / "journal.jsonl")
+    journal = DecisionLog(work / "review" / "journal.jsonl")
     journal.add(CORRECT)
     run(work, apply=True, dry_run=True)
     assert not (work / "review" / "samples.jsonl").exists()

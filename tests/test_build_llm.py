@@ -14,14 +14,19 @@ from typing import Any
 
 import pytest
 from fake_endpoint import FakeEndpoint, Raw, completion, right
-from hand_samples import begin, image, instance, options, recipe
+from hand_samples import begin, image, instance, recipe, run
 
+from optisar_yolo.construction.copies import expand
+from optisar_yolo.construction.rewrite_llm import (
+    HOPELESS,
+    ByModel,
+    Client,
+    NoReplyError,
+    Reply,
+    ReplyCache,
+    read_reply,
+)
 from optisar_yolo.construction.samples import Sample, SampleFile
-from optisar_yolo.construction.transforms import transform as step
-from optisar_yolo.construction.transforms.copies import expand
-from optisar_yolo.construction.transforms.llm import HOPELESS, Client, NoAnswerError
-from optisar_yolo.construction.transforms.llm_cache import Reply, ReplyCache
-from optisar_yolo.construction.transforms.rewrite_llm import ByModel, read_answer
 from optisar_yolo.data.config import DataError
 
 KEY = "sk-secret-0123456789abcdef"
@@ -39,9 +44,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Iterator[ReplyCache]:
-    kept = ReplyCache(tmp_path / "cache.sqlite")
-    yield kept
-    kept.close()
+    with ReplyCache(tmp_path / "cache.jsonl") as kept:
+        yield kept
 
 
 def ship(name: str = "p", caption: str = OLD) -> Sample:
@@ -196,9 +200,8 @@ def ships(count: int) -> list[Sample]:
     return harbors + [ship(f"own/{k}.jpg", f"The ship {k} in the upper left corner") for k in range(count)]
 
 
-def asked(work: Path, endpoint: FakeEndpoint, **more: Any) -> dict[str, Any]:
-    how = {"rewrite": "llm", "llm_url": endpoint.url, "retries": 0, "target": 10_000} | more
-    return options(work, step.DEFAULTS, **how)
+def settings(endpoint: FakeEndpoint, **more: Any) -> dict[str, Any]:
+    return {"rewrite": "llm", "llm_url": endpoint.url, "retries": 0, "target": 10_000} | more
 
 
 def contents(folder: Path) -> bytes:
@@ -208,9 +211,9 @@ def contents(folder: Path) -> bytes:
 def test_the_command_tells_tokens_and_cost_and_keeps_the_key_to_itself(tmp_path: Path) -> None:
     begin(tmp_path, ships(3), recipe(), step="clean")
     with FakeEndpoint(lambda messages, number: KEY if number == 1 else right(messages)) as endpoint:
-        step.main(asked(tmp_path, endpoint, price_in=2.0, price_out=10.0, dry_run=True))
+        run("transform", tmp_path, **settings(endpoint, price_in=2.0, price_out=10.0, dry_run=True))
         assert not endpoint.asked and not (tmp_path / "transform").exists()
-        step.main(asked(tmp_path, endpoint, price_in=2.0, price_out=10.0))
+        run("transform", tmp_path, **settings(endpoint, price_in=2.0, price_out=10.0))
     assert endpoint.keys == {f"Bearer {KEY}"}
     report = json.loads((tmp_path / "transform" / "report.json").read_text())
     assert report["counts"]["requests"] == len(endpoint.asked) == 10  # three copies of three ships, one asked twice
@@ -228,22 +231,22 @@ def test_an_endpoint_that_refuses_everything_stops_the_run(
     begin(tmp_path, ships(count), recipe(), step="clean")
     echo = json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}}).encode()
     with FakeEndpoint(lambda *_: Raw(401, echo)) as endpoint, pytest.raises(DataError) as error:
-        step.main(asked(tmp_path, endpoint, jobs=1))
+        run("transform", tmp_path, **settings(endpoint, jobs=1))
     assert len(endpoint.asked) == (3 if count == 1 else HOPELESS)
     assert "OPENAI_API_KEY" in str(error.value) and KEY not in str(error.value)
     assert error.value.__suppress_context__ or error.value.__context__ is None
-    assert not list((tmp_path / "transform").glob("*.json*"))
+    assert [f.name for f in (tmp_path / "transform").iterdir()] == ["llm-cache.jsonl"]
     assert KEY.encode() not in contents(tmp_path) and KEY not in "".join(capfd.readouterr())
 
 
 def test_no_more_requests_than_allowed(tmp_path: Path) -> None:
     begin(tmp_path, ships(4), recipe(), step="clean")
     with FakeEndpoint() as endpoint:
-        step.main(asked(tmp_path, endpoint, max_requests=5, jobs=3))
+        run("transform", tmp_path, **settings(endpoint, max_requests=5, jobs=3))
         assert len(endpoint.asked) == 5
-        step.main(asked(tmp_path, endpoint, max_requests=5, jobs=3))  # up to date
+        run("transform", tmp_path, **settings(endpoint, max_requests=5, jobs=3))  # up to date
         assert len(endpoint.asked) == 5
-        step.main(asked(tmp_path, endpoint, fallback="rules"))
+        run("transform", tmp_path, **settings(endpoint, fallback="rules"))
         assert len(endpoint.asked) == len(set(endpoint.asked)) == 12
 
 
@@ -252,7 +255,7 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
     stuck = Raw(wait=60.0)
     killed = False
     with FakeEndpoint(lambda messages, n: stuck if n > 5 and not killed else right(messages)) as endpoint:
-        words = [f"{k}={v}" for k, v in asked(tmp_path, endpoint, jobs=1).items() if v != ""]
+        words = [f"{k}={v}" for k, v in settings(endpoint, jobs=1, work=tmp_path).items()]
         command = [sys.executable, "-m", "optisar_yolo", "dataset", "transform", *words]
         child = subprocess.Popen(command, env=os.environ | {"OPTISAR_TRACEBACK": "1"})
         try:
@@ -264,7 +267,7 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
             child.wait()
         assert len(endpoint.asked) == 6 and not (tmp_path / "transform" / "samples.jsonl").exists()
         killed = True
-        step.main(asked(tmp_path, endpoint, jobs=1))
+        run("transform", tmp_path, **settings(endpoint, jobs=1))
         counts = json.loads((tmp_path / "transform" / "report.json").read_text())["counts"]
         assert len(endpoint.answered) == len(set(endpoint.answered)) == 12
         assert counts["answers from the cache"] == 5 and counts["requests"] == 7
@@ -273,9 +276,9 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
 
 
 def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "cache.sqlite"
-    file.write_bytes(b"no database at all" * 100)
-    with pytest.raises(DataError, match=r"cache\.sqlite.*delete the file"):
+    file = tmp_path / "cache.jsonl"
+    file.write_bytes(b"no journal at all" * 100)
+    with pytest.raises(DataError, match=r"cache\.jsonl.*delete the file"):
         ReplyCache(file)
     with pytest.raises(DataError, match="cannot be stored"):
         ReplyCache(file / "below")
@@ -283,10 +286,9 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
 
 def test_answers_are_kept_between_clients(tmp_path: Path) -> None:
     for turn in range(2):
-        kept = ReplyCache(tmp_path / "c.sqlite")
-        assert kept.get("a") == (Reply("é", 1, 2) if turn else None)
-        kept.put("a", Reply("é", 1, 2))
-        kept.close()
+        with ReplyCache(tmp_path / "c.jsonl") as kept:
+            assert kept.get("a") == (Reply("é", 1, 2) if turn else None)
+            kept.put("a", Reply("é", 1, 2))
 
 
 def test_what_is_missing_is_named(cache: ReplyCache, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,11 +311,11 @@ def test_what_is_missing_is_named(cache: ReplyCache, monkeypatch: pytest.MonkeyP
 def test_an_endpoint_that_is_not_there(cache: ReplyCache) -> None:
     client = Client(cache, "m", "http://127.0.0.1:9/v1", retries=0)
     for _ in range(HOPELESS - 1):
-        with pytest.raises(NoAnswerError, match="APIConnectionError"):
-            client.ground([{"role": "user", "content": "hello"}])
+        with pytest.raises(NoReplyError, match="APIConnectionError"):
+            client.reply([{"role": "user", "content": "hello"}])
     with pytest.raises(DataError, match="llm_url"):
-        client.ground([{"role": "user", "content": "hello"}])
+        client.reply([{"role": "user", "content": "hello"}])
 
 
 def test_an_answer_in_a_code_fence_is_read() -> None:
-    assert read_answer(f"Here you are:\n```json\n{GOOD}\n```", OLD) == NEW
+    assert read_reply(f"Here you are:\n```json\n{GOOD}\n```", OLD) == NEW

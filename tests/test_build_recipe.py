@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from hand_samples import run
 
-from optisar_yolo.construction.commands import COMMON
 from optisar_yolo.construction.recipe import load_recipe, recipe_in, recipe_of
-from optisar_yolo.construction.sources import importer as sources
 from optisar_yolo.data.config import DataError, dataset_names, modality_of
 from optisar_yolo.plugin import resources
 
@@ -39,7 +38,7 @@ def test_packaged_recipes_cover_the_issue() -> None:
     assert {Path(n).stem for n in PACKAGED} == {"optsar-rsvg", "dior-rsvg", "opt-rsvg", "own-boxes"}
     optsar = load_recipe("optsar-rsvg.yaml")
     assert optsar.names == dataset_names("optsar.yaml")
-    assert optsar.released["all"] == {"pictures": 46825, "expressions": 90148}
+    assert optsar.released["all"] == {"images": 46825, "expressions": 90148}
     for key, total in optsar.released["all"].items():
         assert sum(optsar.released[s][key] for s in ("train", "val", "test")) == total
     reached = {name for source in optsar.sources for name in source.categories.values()}
@@ -85,8 +84,8 @@ def change_source(**entries: Any) -> Callable[[dict[str, Any]], Any]:
         (change(names=["ship"]), "'ship' must begin with optical or sar"),
         (change(names=[7]), "'7' must begin"),
         (change(names=None), "known keys"),
-        (change(card="nowhere.yaml"), "'nowhere.yaml' not found"),
-        (change(card=3), "'3' not found"),
+        (change(data="nowhere.yaml"), "'nowhere.yaml' not found"),
+        (change(data=3), "'3' not found"),
         (change(build=["clean"]), "'build' must map"),
         (change(build={"clean": 3}), "'build' must map"),
         (change(build={"bake": {}}), "unknown step 'bake'"),
@@ -127,6 +126,22 @@ def test_files_that_are_no_recipe(text: str, tmp_path: Path) -> None:
         load_recipe("no-such-recipe.yaml")
 
 
+def test_former_keys_work_and_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = GOOD["sources"][0] | {"expect": {"images": 3}, "images": ["a"], "categories": {"*": "optical ship"}}
+    new = GOOD | {"sources": [source], "data": "optsar.yaml", "released": {"all": {"images": 5}}}
+    old = new | {
+        "sources": [source | {"expect": {"pictures": 3}, "pictures": ["a"]}],
+        "released": {"all": {"pictures": 5}},
+        "card": "optsar.yaml",
+    }
+    del old["data"], old["names"], old["sources"][0]["images"]
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump(old))
+    for _ in range(2):
+        assert load_recipe(tmp_path / "old.yaml") == recipe_of(new, "new")
+    (record,) = caplog.records
+    assert record.message.endswith("old.yaml: the key 'card' is now 'data', the key 'pictures' is now 'images'")
+
+
 def test_work_folder_keeps_its_recipe(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing has been imported"):
         recipe_in(tmp_path)
@@ -135,9 +150,9 @@ def test_work_folder_keeps_its_recipe(tmp_path: Path) -> None:
     (tmp_path / "a" / "one.json").write_text('[["1.jpg", [1, 2, 3, 4], "x"]]')
     (tmp_path / "a" / "two.pth").write_bytes(b"\x80\x02].")
     (tmp_path / "r.yaml").write_text(yaml.safe_dump(GOOD))
-    options = COMMON | {"recipe": str(tmp_path / "r.yaml"), "root": str(tmp_path), "work": str(tmp_path / "work")}
+    options = {"recipe": tmp_path / "r.yaml", "root": tmp_path}
     with pytest.raises(DataError, match="size cannot be read"):
-        sources.main(options)
+        run("import", tmp_path / "work", **options)
     with pytest.raises(DataError, match="nothing has been imported"):
         recipe_in(tmp_path / "work")
     content = GOOD["sources"][0] | {"name": "b", "files": {"": "one.json"}, "expect": {"objects": 1}}
@@ -146,5 +161,5 @@ def test_work_folder_keeps_its_recipe(tmp_path: Path) -> None:
     import numpy as np
 
     assert cv2.imwrite(str(tmp_path / "a" / "images" / "1.jpg"), np.zeros((9, 9), np.uint8))
-    sources.main(options)
+    run("import", tmp_path / "work", **options)
     assert recipe_in(tmp_path / "work") == load_recipe(tmp_path / "r.yaml")

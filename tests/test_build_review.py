@@ -15,13 +15,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from review_set import HOSTILE, make_work
+from review_set import HOSTILE, make_work, run
 
-from optisar_yolo.construction import commands
-from optisar_yolo.construction.review import review
-from optisar_yolo.construction.review.journal import Journal
+from optisar_yolo.construction.review.decisions import DecisionLog
 from optisar_yolo.construction.samples import SampleFile
 from optisar_yolo.data.config import DataError
+from optisar_yolo.utils import UsageError
 
 
 def free_port() -> int:
@@ -167,15 +166,15 @@ def test_flag_correct_kill_apply_export(work, serve, page, tmp_path):
     assert all(url.startswith((server.url, "data:", "blob:")) for url in asked) and not noise
 
     server.end(signal.SIGKILL)
-    last = Journal(work / "review" / "journal.jsonl").last
+    last = DecisionLog(work / "review" / "journal.jsonl").last
     assert {i: d.action for i, d in last.items()} == {
         "s/a.jpg#1": "correct", "s/a.jpg#2": "correct", "s/b.tif#0": "reject", "s/b.tif#1": "accept",
     }  # fmt: skip
     assert last["s/a.jpg#1"].box == pytest.approx((330, 260, 391, 291), abs=1.5) and last["s/b.tif#1"].by == "ann"
 
     target = work / "reviewed.json"
-    review.main(commands.COMMON | review.DEFAULTS | {"work": str(work), "apply": True})
-    review.main(commands.COMMON | review.DEFAULTS | {"work": str(work), "export": str(target), "show": "all"})
+    run(work, apply=True)
+    run(work, export=str(target), show="all")
     done = {i.id: i for s in SampleFile(work / "review" / "samples.jsonl") for i in s.instances}
     assert list(done) == ["s/a.jpg#0", "s/a.jpg#1", "s/a.jpg#2", "s/b.tif#1"]
     assert done["s/a.jpg#1"].captions == ["a rare ship"] and done["s/a.jpg#2"].category == "optical airplane"
@@ -221,17 +220,14 @@ def test_ctrl_c_says_how_to_go_on(work, serve):
 
 
 def test_what_hinders_the_page_is_said(work, monkeypatch, capsys):
-    def run(**options):
-        review.main(commands.COMMON | review.DEFAULTS | {"work": str(work), "browser": False} | options)
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         with pytest.raises(DataError, match="choose another port"):
-            run(port=server.getsockname()[1])
+            run(work, port=server.getsockname()[1], browser=False)
     for wrong in ({"port": 70_000}, {"host": "no such host"}, {"show": "some"}, {"from": "clean"}):
-        with pytest.raises(DataError):
-            run(**wrong)
+        with pytest.raises((DataError, UsageError)):
+            run(work, **wrong)
     monkeypatch.setitem(sys.modules, "nicegui", None)
-    monkeypatch.delitem(sys.modules, "optisar_yolo.construction.review.server", raising=False)
+    monkeypatch.delitem(sys.modules, "optisar_yolo.construction.review.page", raising=False)
     monkeypatch.delitem(sys.modules, "optisar_yolo.construction.review.page", raising=False)
     with pytest.raises(DataError, match="optisar-yolo\\[build\\]"):
-        run(port=free_port())
+        run(work, port=free_port(), browser=False)

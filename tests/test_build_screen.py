@@ -10,13 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hand_samples import run as run_step
 
-from optisar_yolo.construction import commands, steps
+from optisar_yolo.construction import detector, screening, steps
 from optisar_yolo.construction.samples import Instance, Sample, SampleFile, write_lines
-from optisar_yolo.construction.screening import data as screen_data, screen
-from optisar_yolo.construction.screening.folds import folds_of
+from optisar_yolo.construction.screening import folds_of
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.data.config import DataError
+from optisar_yolo.utils import UsageError
 
 QUICK = {"folds": 2, "epochs": 1, "imgsz": 64, "batch": 2, "device": "cpu", "jobs": 0}
 
@@ -50,7 +51,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def run(work: Path, **options) -> None:
-    screen.main(commands.COMMON | screen.DEFAULTS | QUICK | {"work": str(work)} | options)
+    run_step("screen", work, **QUICK | options)
 
 
 def test_folds_are_even_seeded_and_keep_copies_together():
@@ -85,7 +86,7 @@ def test_the_wrong_label_is_flagged_and_the_others_are_not(tmp_path):
         write_lines(tmp_path / f"predictions-{fold}.jsonl", lines)
     files = [tmp_path / f"predictions-{k}.jsonl" for k in range(2)]
     report = Report()
-    done = list(screen.screen(samples, report, files, folds, categories, 0.3))
+    done = list(screening.screen(samples, report, files, folds, categories, 0.3))
     assert [s.instances[0].flags for s in done] == [
         [], [], ["screen: best IoU 0.00"], ["ambiguous"], ["screen: best IoU 0.00"], []
     ]  # fmt: skip
@@ -94,14 +95,14 @@ def test_the_wrong_label_is_flagged_and_the_others_are_not(tmp_path):
     assert report.problems.counts == {"image without detections, not screened": 1}
     files[0].write_text("prose\n")
     with pytest.raises(DataError, match="line 1"):
-        list(screen.screen(samples, report, files, folds, categories, 0.3))
+        list(screening.screen(samples, report, files, folds, categories, 0.3))
 
 
 def test_overlap_is_that_of_the_best_detection_of_the_category():
     item = Instance("x", (0.0, 0.0, 10.0, 10.0), "sar ship")
     found = [[0, 0.9, 0, 0, 10, 10], [1, 0.1, 0, 0, 10, 5], [1, 0.2, 3, 3, 3, 3]]
-    assert screen.best_overlap(item, found, ["optical ship", "sar ship"]) == 0.5
-    assert screen.best_overlap(replace(item, box=(5.0, 5.0, 5.0, 9.0)), found, ["sar ship"] * 2) == 0
+    assert screening.best_overlap(item, found, ["optical ship", "sar ship"]) == 0.5
+    assert screening.best_overlap(replace(item, box=(5.0, 5.0, 5.0, 9.0)), found, ["sar ship"] * 2) == 0
 
 
 @pytest.mark.slow
@@ -118,10 +119,8 @@ def test_runs_end_to_end_and_goes_on_after_a_fold(work, monkeypatch):
     assert {p.read_bytes() for p in sources} == set(sources.values())  # the JPEG was not written anew at the source
     assert set(os.listdir()) == before  # no runs folder
 
-    from optisar_yolo.construction.screening import training as screen_train
-
     trained = []
-    stock = screen_train.train_fold
+    stock = detector.train_fold
 
     def watched(dataset_config, *args, **settings):
         trained.append(dataset_config.parent.name)
@@ -129,7 +128,7 @@ def test_runs_end_to_end_and_goes_on_after_a_fold(work, monkeypatch):
             raise KeyboardInterrupt  # enough: it would train
         return stock(dataset_config, *args, **settings)
 
-    monkeypatch.setattr(screen_train, "train_fold", watched)
+    monkeypatch.setattr(detector, "train_fold", watched)
     run(work)
     run(work, iou=0.9)
     assert not trained and json.loads((folder / "manifest.json").read_text())["options"]["iou"] == 0.9
@@ -144,18 +143,16 @@ def test_runs_end_to_end_and_goes_on_after_a_fold(work, monkeypatch):
 
 @pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_with_its_epoch(work, monkeypatch):
-    from optisar_yolo.construction.screening import training as screen_train
-
     epochs = []
 
-    class Killed(screen_train.FoldTrainer):
+    class Killed(detector.FoldTrainer):
         def save_model(self):
             super().save_model()
             epochs.append(self.epoch)
             if len(epochs) == 1:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(screen_train, "FoldTrainer", Killed)
+    monkeypatch.setattr(detector, "FoldTrainer", Killed)
     with pytest.raises(KeyboardInterrupt):
         run(work, epochs=2)
     assert not (work / "screen" / "manifest.json").exists()
@@ -163,7 +160,7 @@ def test_a_training_that_was_killed_goes_on_with_its_epoch(work, monkeypatch):
     assert epochs == [0, 1, 0, 1]  # fold 0: its first epoch was not trained twice
     torn = work / "screen" / "fold-0" / "train" / "weights" / "last.pt"
     torn.write_bytes(torn.read_bytes()[:100])
-    assert screen_train._state(torn) == (False, False)
+    assert detector._state(torn) == (False, False)
 
 
 def test_images_as_a_trainer_reads_them(work):
@@ -172,7 +169,7 @@ def test_images_as_a_trainer_reads_them(work):
     root = work / "parts"
     samples = [*source, sample(8)]  # the last has no image
     report = Report()
-    screen_data.write_parts(root, samples, folds | {"a/008.png": 0}, ["optical ship", "sar ship"], report, jobs=2)
+    screening.write_parts(root, samples, folds | {"a/008.png": 0}, ["optical ship", "sar ship"], report, jobs=2)
     assert report.problems.counts == {"image that cannot be read, not screened": 1}
     written = {p.stem: p for p in root.rglob("images/*")}
     assert written["0000000"].samefile(samples[0].path)  # linked
@@ -187,7 +184,7 @@ def test_images_as_a_trainer_reads_them(work):
     "wrong", [{"iou": 0.0}, {"folds": 99}, {"epochs": 0}, {"model": "optisar++n.yaml"}, {"from": "nowhere"}]
 )
 def test_options_that_mean_nothing_are_refused(work, wrong):
-    with pytest.raises(DataError):
+    with pytest.raises((DataError, UsageError)):
         run(work, **wrong)
 
 

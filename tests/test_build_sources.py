@@ -15,10 +15,10 @@ import pytest
 from fake_sources import COUNTS, SIZE, Thing, fake_recipe, make_sources, write_xml
 
 from optisar_yolo.commands import main as cli
+from optisar_yolo.construction.image_files import find_image, image_size
+from optisar_yolo.construction.importing import fingerprint, read_source
 from optisar_yolo.construction.recipe import Source
 from optisar_yolo.construction.samples import Sample, SampleFile
-from optisar_yolo.construction.sources.images import find_image, image_size
-from optisar_yolo.construction.sources.importer import fingerprint, read_source
 from optisar_yolo.construction.steps import Report, output_of
 from optisar_yolo.data.config import DataError
 
@@ -161,8 +161,8 @@ def test_missing_and_broken_images_are_dropped(voc: Callable[..., Source], tmp_p
 
 
 def test_source_that_gives_nothing_or_too_little_is_refused(voc: Callable[..., Source], tmp_path: Path) -> None:
-    source, counted = voc(2), voc(2, expect={"pictures": 3})
-    with pytest.raises(DataError, match="found 2 pictures, but the recipe expects 3"):
+    source, counted = voc(2), voc(2, expect={"images": 3})
+    with pytest.raises(DataError, match="found 2 images, but the recipe expects 3"):
         read(counted, tmp_path)
     for file in (tmp_path / "x" / "JPEGImages").iterdir():
         file.unlink()

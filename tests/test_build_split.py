@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hand_samples import run
 
-from optisar_yolo.construction.commands import COMMON
 from optisar_yolo.construction.samples import Instance, Sample, SampleFile, write_lines
+from optisar_yolo.construction.splitting import by_image, by_source, parse_ratio
 from optisar_yolo.construction.steps import Report
-from optisar_yolo.construction.writing import split as splitting
-from optisar_yolo.construction.writing.split import by_image, by_source, parse_ratio
 from optisar_yolo.data.config import SPLITS, DataError
+from optisar_yolo.utils import UsageError
 
 CATEGORIES = ("optical vehicle", "optical ship", "optical harbor", "sar ship", "sar transmission tower")
 WEIGHTS = (0.6, 0.3, 0.1), (0.9, 0.1)
@@ -40,7 +41,7 @@ def test_sizes_categories_and_modalities_follow_the_ratio() -> None:
     sizes = Counter(s.split for s in samples)
     for split, share in zip(SPLITS, EIGHT, strict=True):
         assert abs(sizes[split] - share * len(samples)) <= 4, "more than one group off"
-        assert report.counts[f"{split} images"] == sizes[split]
+        assert report.counts[f"{split} pictures"] == sizes[split]
     for category in CATEGORIES:
         held = Counter(s.split for s in samples for i in s.instances if i.category == category)
         assert held["val"] / held.total() == pytest.approx(0.1, abs=0.015), (category, held)
@@ -104,18 +105,20 @@ def test_the_source_may_split_one_image() -> None:
     part = Sample("z", "z.jpg", "d", "optical", 9, 9, [Instance("z#0", (0, 0, 5, 5), "optical ship", ["a"])])
     samples = list(by_source([shared, whole, part], report := Report()))
     assert [s.split for s in samples] == ["", "test", ""]
-    assert report.counts["images in several splits"] == 1
-    assert report.counts["test expressions"] == 2 and report.counts["train images"] == 1
+    assert report.counts["pictures in several splits"] == 1
+    assert report.counts["test expressions"] == 2 and report.counts["train pictures"] == 1
     assert report.problems.counts == {"object that the source gives no split, without its expressions": 1}
-    with pytest.raises(DataError, match="by=picture"):
+    with pytest.raises(DataError, match="by=image"):
         list(by_source([part], Report()))
 
 
 def test_the_step_runs_from_the_command(tmp_path: Path) -> None:
     write_lines(tmp_path / "import" / "samples.jsonl", images(30))
     (tmp_path / "import" / "manifest.json").write_text("{}")
-    options = COMMON | splitting.DEFAULTS | {"work": str(tmp_path)}
-    splitting.main(options)
-    assert {s.split for s in SampleFile(tmp_path / "split" / "samples.jsonl")} == set(SPLITS)
-    with pytest.raises(DataError, match="picture, source"):
-        splitting.main(options | {"by": "mood"})
+    manifest = tmp_path / "split" / "manifest.json"
+    for by in ("image", "picture"):  # the former name means the same
+        run("split", tmp_path, by=by)
+        assert {s.split for s in SampleFile(tmp_path / "split" / "samples.jsonl")} == set(SPLITS)
+        assert json.loads(manifest.read_text())["options"]["by"] == "image"
+    with pytest.raises(UsageError, match="image, source"):
+        run("split", tmp_path, by="mood")

@@ -9,27 +9,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hand_samples import run
 from small_set import make_work
 
-from optisar_yolo.construction import boxwords
-from optisar_yolo.construction.boxwords import describe
-from optisar_yolo.construction.checking import stats as statistics
-from optisar_yolo.construction.checking.figures import distributions, word_figure
-from optisar_yolo.construction.checking.stats import stats, table, tally_of
-from optisar_yolo.construction.checking.vocabulary import attributes_of, directions_of, words_of
-from optisar_yolo.construction.commands import COMMON
+from optisar_yolo.construction.describing import describe
+from optisar_yolo.construction.figures import attributes_of, directions_of, distributions, word_figure, words_of
 from optisar_yolo.construction.samples import Instance, Sample, SampleFile, write_lines
+from optisar_yolo.construction.statistics import stats, table, tally_of
 from optisar_yolo.construction.steps import Report
-from optisar_yolo.construction.writing import write as writer
 from optisar_yolo.data.config import DataError, load_dataset_config
 from optisar_yolo.language.parser import parse
 from optisar_yolo.language.verify import LabelledObjects
+from optisar_yolo.utils import UsageError
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("stats")
-    writer.main(COMMON | writer.DEFAULTS | {"work": str(make_work(root)), "to": str(root / "out")})
+    run("write", make_work(root), to=root / "out")
     return root / "out"
 
 
@@ -76,17 +73,17 @@ def test_words_that_say_nothing_are_left_out() -> None:
 
 
 def test_the_command_writes_readable_figures(built: Path, tmp_path: Path) -> None:
-    options = COMMON | statistics.DEFAULTS | {"data": str(built), "out": str(tmp_path / "figures")}
-    statistics.main(options | {"dry_run": True})
+    options = {"data": built, "out": tmp_path / "figures"}
+    run("stats", tmp_path, **options, dry_run=True)
     assert not (tmp_path / "figures").exists()
-    statistics.main(options)
+    run("stats", tmp_path, **options)
     assert json.loads((tmp_path / "figures" / "stats.json").read_text())["unit"] == "expression"
     for name in ("distributions.png", "words.png"):
         image = cv2.imread(str(tmp_path / "figures" / name))
         assert min(image.shape[:2]) > 800 and image.std() > 20, f"{name} is nearly empty"
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
-        statistics.main(options | {"out": str(tmp_path / "file" / "x")})
+        run("stats", tmp_path, **options | {"out": tmp_path / "file" / "x"})
 
 
 def test_axes_have_titles_and_units(built: Path) -> None:
@@ -132,7 +129,7 @@ def test_every_new_expression_singles_out_its_object(each: int) -> None:
         assert len(said) == len({c.casefold() for c in said})
         for index, instance in enumerate(sample.instances):
             assert len(instance.captions) <= each
-            claims = {(p.place, p.extreme, p.relation, p.reference) for p in map(parse, instance.captions)}
+            claims = {(p.place, p.superlative, p.relation, p.reference) for p in map(parse, instance.captions)}
             assert len(claims) == len(instance.captions), "one claim said twice"
             assert all(scene.singles_out(caption, index) for caption in instance.captions)
             written += len(instance.captions)
@@ -173,10 +170,9 @@ def test_what_is_described_stays_and_twins_stay_without() -> None:
 def test_describe_runs_from_the_command(tmp_path: Path) -> None:
     write_lines(tmp_path / "clean" / "samples.jsonl", scenes(10))
     (tmp_path / "clean" / "manifest.json").write_text("{}")
-    options = COMMON | boxwords.DEFAULTS | {"work": str(tmp_path)}
-    boxwords.main(options)
+    run("describe", tmp_path)
     samples = list(SampleFile(tmp_path / "describe" / "samples.jsonl"))
     assert len(samples) == 10 and any(i.captions for s in samples for i in s.instances)
     for wrong in ({"each": 0}, {"modality": 1.5}):
-        with pytest.raises(DataError):
-            boxwords.main(options | wrong)
+        with pytest.raises(UsageError):
+            run("describe", tmp_path, **wrong)

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from optisar_yolo.construction import commands, steps
+from optisar_yolo.commands.dataset import COMMANDS
+from optisar_yolo.commands.main import main
+from optisar_yolo.construction import steps
 from optisar_yolo.construction.samples import Instance, Sample, SampleFile, write_lines
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.data.config import DataError
-from optisar_yolo.utils.options import UsageError
 
 SAMPLES = [
     Sample(f"a/{n}.jpg", f"/{n}.jpg", "a", "sar", 10, 8, [Instance(f"a/{n}.jpg#0", (1, 2, 3.5, 4), "ship", ["ü", "b"])])
@@ -207,52 +207,24 @@ def test_samples_know_their_origin() -> None:
     assert Sample("a/b@hflip.jpg@hflip", "", "a", "sar", 1, 1, transform="hflip").origin == "a/b@hflip.jpg"
 
 
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_ordered_map_keeps_the_order_and_runs_only_a_little_ahead(jobs: int) -> None:
-    taken, lock = [], threading.Lock()
-
-    def items() -> Iterator[int]:
-        for n in range(200):
-            taken.append(n)
-            yield n
-
-    def slow(n: int) -> int:
-        with lock:
-            time.sleep(0.001 * (n % 3))
-        return n
-
-    results = steps.ordered_map(slow, items(), jobs)
-    assert [next(results) for _ in range(10)] == list(range(10))
-    assert len(taken) <= 10 + 4 * jobs
-    assert list(results) == list(range(10, 200))
-
-
-def test_ordered_map_passes_errors_on() -> None:
-    results = steps.ordered_map(lambda n: 1 // (2 - n), range(100), 2)
-    with pytest.raises(ZeroDivisionError):
-        list(results)
-
-
-def test_options_get_their_types() -> None:
-    defaults = {"flag": False, "count": 1, "share": 0.5, "word": "", "any": None}
-    given = {"flag": "True", "count": "3", "share": "1", "word": "x=y", "any": "7"}
-    assert commands.typed(given, defaults) == {"flag": True, "count": 3, "share": 1.0, "word": "x=y", "any": "7"}
-    assert commands.typed({}, defaults) == defaults
-    for key, text, message in (
-        ("flag", "maybe", "flag=maybe: expected True or False"),
-        ("count", "1.5", "expected a whole number"),
-        ("share", "half", "expected a number"),
-        ("cuont", "3", "unknown argument 'cuont'.*count"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            commands.typed({key: text}, defaults)
-
-
 def test_verbs(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UsageError, match="unknown step 'improt'.*import"):
-        commands.main(["improt"])
-    with pytest.raises(UsageError, match="recipe=… is missing.*optsar-rsvg"):
-        commands.main(["import"])
-    assert commands.main([]) == 0
+    assert main(["dataset", "improt"]) == 2 and "did you mean 'import'" in capsys.readouterr().err
+    assert main(["dataset", "import"]) == 2
+    err = capsys.readouterr().err
+    assert "optisar dataset import needs recipe=…" in err and "optsar-rsvg.yaml" in err
+    assert main(["dataset"]) == 0
     page = capsys.readouterr().out
-    assert commands.VERBS and all(f"optisar dataset {verb}" in page for verb in commands.VERBS)
+    assert all(f"optisar dataset {verb}" in page for verb in COMMANDS)
+    assert main(["dataset", "split", "--help"]) == 0 and "8:1:1" in capsys.readouterr().out
+
+
+def test_a_recipe_with_an_unknown_option_or_value_fails_before_the_first_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = {"name": "a", "format": "voc", "path": "a", "modality": "sar"}
+    for options, message in (({"ratios": 1}, "unknown argument 'ratios'; did you mean 'ratio'"), ({"by": 3}, "by=3")):
+        content = {"name": "x", "names": ["sar ship"], "sources": [source], "build": {"clean": None, "split": options}}
+        (tmp_path / "r.yaml").write_text(json.dumps(content))
+        assert main(["dataset", "build", f"recipe={tmp_path / 'r.yaml'}", f"work={tmp_path / 'w'}"]) == 1
+        err = capsys.readouterr().err
+        assert "r.yaml: step split: " in err and message in err

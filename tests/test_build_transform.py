@@ -8,17 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hand_samples import NAMES, SIZE, begin, image, instance, options, recipe
+from hand_samples import NAMES, SIZE, begin, image, instance, recipe, run
 from hypothesis import given, settings, strategies as st
 
+from optisar_yolo.construction.copies import (
+    RewrittenCaption,
+    by_rules,
+    conflicts,
+    disproved,
+    expand,
+    labelled_objects,
+    turn_box,
+)
 from optisar_yolo.construction.samples import TRANSFORMS, Sample, SampleFile
 from optisar_yolo.construction.steps import Report
-from optisar_yolo.construction.transforms import transform as step
-from optisar_yolo.construction.transforms.balance import choose
-from optisar_yolo.construction.transforms.copies import expand, turn_box
-from optisar_yolo.construction.transforms.rewrite import RewrittenCaption, by_rules
-from optisar_yolo.construction.transforms.transform import transform
-from optisar_yolo.construction.transforms.verify import conflicts, disproved, scene_of
+from optisar_yolo.construction.transforming import choose, transform
 from optisar_yolo.data.config import DataError
 from optisar_yolo.language.parser import parse
 from optisar_yolo.utils.options import UsageError
@@ -139,7 +143,7 @@ def test_what_cannot_be_rewritten_is_replaced_or_dropped() -> None:
     )
     replaced = expand(sample, ["hflip"], by_rules)
     (text,) = replaced.samples[1].instances[0].captions
-    assert scene_of(replaced.samples[1]).singles_out(text, 0) and replaced.counts["captions replaced"] == 1
+    assert labelled_objects(replaced.samples[1]).singles_out(text, 0) and replaced.counts["captions replaced"] == 1
     dropped = expand(sample, ["hflip"], by_rules, replace_lost=False)
     assert dropped.samples[1].instances[0].captions == [] and dropped.counts["captions dropped"] == 1
     assert dropped.problems[0][0] == "caption that was not rewritten"
@@ -156,7 +160,7 @@ def test_what_was_never_cleaned_is_named(bad: object) -> None:
 
 
 def test_a_rewriter_that_lies_is_found_out() -> None:
-    scene = scene_of(
+    objects = labelled_objects(
         image(
             "p",
             instance("0", UPPER_LEFT, "optical ship"),
@@ -171,11 +175,11 @@ def test_a_rewriter_that_lies_is_found_out() -> None:
         "The big ship": "size",
         "The harbor": "category",
     }.items():
-        assert disproved(caption, 0, scene) == [claim]
-        (conflict,) = conflicts(caption, 0, scene)
+        assert disproved(caption, 0, objects) == [claim]
+        (conflict,) = conflicts(caption, 0, objects)
         assert conflict.startswith(f"{claim}: ")
-    assert "x = 30, y = 25" in conflicts("The ship at the bottom", 0, scene)[0]
-    assert not conflicts("The leftmost small ship, in the upper left corner", 0, scene)
+    assert "x = 30, y = 25" in conflicts("The ship at the bottom", 0, objects)[0]
+    assert not conflicts("The leftmost small ship, in the upper left corner", 0, objects)
 
 
 def test_counts_are_the_same_with_threads_and_the_objects_added_are_told() -> None:
@@ -194,15 +198,14 @@ def test_counts_are_the_same_with_threads_and_the_objects_added_are_told() -> No
 
 def test_the_command_leaves_rates_and_is_not_repeated(tmp_path: Path) -> None:
     begin(tmp_path, crowd(np.random.default_rng(1), 20), recipe(), step="clean")
-    asked = options(tmp_path, step.DEFAULTS, target=12)
-    step.main(asked | {"dry_run": True})
+    run("transform", tmp_path, target=12, dry_run=True)
     assert not (tmp_path / "transform").exists()
-    step.main(asked)
+    run("transform", tmp_path, target=12)
     target = tmp_path / "transform" / "samples.jsonl"
     stamp = target.stat().st_mtime_ns
     rates = json.loads((tmp_path / "transform" / "report.json").read_text())["percent"]
     assert rates["captions unchanged (no direction)"] == 100.0 and rates["false at the source"] == 0.0
-    step.main(asked)
+    run("transform", tmp_path, target=12)
     assert target.stat().st_mtime_ns == stamp
     assert any(s.transform for s in SampleFile(target))
 
@@ -216,7 +219,7 @@ def test_the_command_leaves_rates_and_is_not_repeated(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_values_that_mean_nothing_are_refused(tmp_path: Path, wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
-        step.main(options(tmp_path, step.DEFAULTS, **wrong))
+        run("transform", tmp_path, **wrong)
 
 
 @pytest.fixture(scope="module")
@@ -246,9 +249,9 @@ def test_real_captions_stay_true_and_come_back(real: list[Sample]) -> None:
         false += outcome.counts["false at the source"]
         conflicts += outcome.counts["conflicts found"]
         for copy in outcome.samples[1:]:
-            scene = scene_of(copy)
+            objects = labelled_objects(copy)
             for k, i in enumerate(copy.instances):
-                assert all(scene.verdict(c, k) is not False for c in i.captions), (copy.name, i)
+                assert all(objects.truth(c, k) is not False for c in i.captions), (copy.name, i)
             back = expand(copy, [copy.transform], by_rules).samples[1]
             for was, turned, now in zip(sample.instances, copy.instances, back.instances, strict=True):
                 assert now.box == pytest.approx(was.box, abs=1e-9)

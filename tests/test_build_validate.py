@@ -11,21 +11,19 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hand_samples import run
 from small_set import NAMES, make_work, samples_of
 
-from optisar_yolo.construction.checking import validate as validating
-from optisar_yolo.construction.checking.findings import Findings
-from optisar_yolo.construction.checking.validate import config_in, validate
-from optisar_yolo.construction.commands import COMMON
 from optisar_yolo.construction.samples import Sample
-from optisar_yolo.construction.writing import write as writer
+from optisar_yolo.construction.split_checks import Findings
+from optisar_yolo.construction.validating import config_in, validate
 from optisar_yolo.data.config import DataError, load_dataset_config
+from optisar_yolo.utils import UsageError
 
 
 def build(root: Path, samples: list[Sample] | None = None) -> Path:
     """Write a set from samples; return its folder."""
-    writer.main(COMMON | writer.DEFAULTS | {"work": str(make_work(root, samples)), "to": str(root / "out"),
-                                            "link": False})  # fmt: skip
+    run("write", make_work(root, samples), to=root / "out", link=False)
     return root / "out"
 
 
@@ -53,7 +51,7 @@ def out(good: Path, tmp_path: Path) -> Path:
 
 def test_a_good_set_has_nothing_to_report(good: Path) -> None:
     findings = Findings(strict=True)
-    released = {"all": {"pictures": 12, "expressions": 24}, "train": {"pictures": 4}}
+    released = {"all": {"images": 12, "expressions": 24}, "train": {"images": 4}}
     result = validate(load_dataset_config(good / "small.yaml"), findings, released)
     assert findings.rows() == [] and result["valid"]
     assert result["counts"]["all"] == {"pictures": 12, "expressions": 24}
@@ -196,23 +194,22 @@ def test_splits_of_objects_are_reported_not_refused(tmp_path: Path) -> None:
 
 
 def test_counts_are_compared_with_the_released_ones(good: Path) -> None:
-    released = {"all": {"pictures": 13}, "train": {"expressions": 8}, "val": {"pictures": 4}}
+    released = {"all": {"images": 13}, "train": {"expressions": 8}, "val": {"images": 4}}
     findings = check(good, released=released)
     assert findings.skips["warning"].counts == {"count that is not the released one": 1}
     assert not findings.failed and check(good, released=released, strict=True).failed
 
 
 def test_the_command_returns_the_status_and_writes_the_findings(out: Path, tmp_path: Path) -> None:
-    options = COMMON | validating.DEFAULTS | {"work": str(tmp_path / "work"), "data": str(out)}
-    assert validating.main(options) == 0
+    assert run("validate", tmp_path / "work", data=out) == 0
     (out / "images" / "train" / "opt_000002.png").unlink()
-    assert validating.main(options) == 1
+    assert run("validate", tmp_path / "work", data=out) == 1
     result = json.loads((tmp_path / "work" / "validate" / "validation.json").read_text())
     assert result["valid"] is False
     assert result["findings"][0]["check"] == "image missing"
-    for data in ("", str(tmp_path), str(tmp_path / "no.yaml")):
-        with pytest.raises(DataError):
-            validating.main(options | {"data": data})
+    for data in ("", tmp_path, tmp_path / "no.yaml"):
+        with pytest.raises((DataError, UsageError)):
+            run("validate", tmp_path, data=data)
 
 
 def test_the_real_set_is_valid(optsar_real: Path, tmp_path: Path) -> None:

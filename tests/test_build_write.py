@@ -17,21 +17,22 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hand_samples import run as run_step
 from PIL import Image
 from small_set import NAMES, RECIPE, SHIPS, SIZE, make_work, samples_of
 
-from optisar_yolo.construction.commands import COMMON
+from optisar_yolo.construction import image_files, writing as writer, written_files as writing
 from optisar_yolo.construction.recipe import recipe_in
 from optisar_yolo.construction.samples import Instance, Sample, SampleFile
 from optisar_yolo.construction.steps import Report
-from optisar_yolo.construction.writing import files as writing, write as writer
 from optisar_yolo.data.config import SPLITS, DataError, load_dataset_config
 from optisar_yolo.data.images import read_image
 from optisar_yolo.data.records import load_split
+from optisar_yolo.utils import UsageError
 
 
 def run(work: Path, to: Path, **options: Any) -> None:
-    writer.main(COMMON | writer.DEFAULTS | {"work": str(work), "to": str(to)} | options)
+    run_step("write", work, to=to, **options)
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -163,7 +164,7 @@ def test_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
     assert not out.exists() and not (work / "write").exists()
     report, recipe = Report(), recipe_in(work)
     assert len(list(writer.estimate(samples, report, recipe, writing.Target(out, NAMES)))) == 4
-    assert report.counts == {"train images": 4, "MiB still to be written, about": 1}
+    assert report.counts == {"train pictures": 4, "MiB still to be written, about": 1}
     jobs = list(writer.jobs_of(samples, Report(), recipe))
     side = writing.SIDE_FILES
     linked = [writing.Target(out, NAMES).missing(job, "train") for job in jobs]
@@ -263,8 +264,8 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [{"format": "gif"}, {"to": ""}])
 def test_options_that_mean_nothing(tmp_path: Path, options: dict[str, str]) -> None:
-    with pytest.raises(DataError):
-        writer.main(COMMON | writer.DEFAULTS | {"work": str(make_work(tmp_path))} | options)
+    with pytest.raises(UsageError):
+        run_step("write", make_work(tmp_path), **options)
 
 
 def test_a_name_that_is_no_file_name(tmp_path: Path) -> None:
@@ -286,16 +287,17 @@ def test_a_full_disk_says_what_is_missing_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     work, out = make_work(tmp_path), tmp_path / "out"
-    place, calls = writing.place, []
+    write, calls = writing.write_atomic, []
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, content: bytes, sync: bool) -> None:
         calls.append(path)
         if len(calls) > after:
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        place(path, content)
+        write(path, content, sync)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writing, "place", full)
+        patch.setattr(writing, "write_atomic", full)
+        patch.setattr(image_files, "write_atomic", full)
         with pytest.raises(DataError, match=r"No space left.*MiB.*repeat the command"):
             run(work, out)
     assert not list(out.glob("*.json.part")) and not (out / "train.json").exists()
@@ -316,15 +318,14 @@ SLOW = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from optisar_yolo.construction.writing import write
-from optisar_yolo.construction.writing import files as writing
-place = writing.place
-def slow(path, content):
+from optisar_yolo.commands import dataset
+from optisar_yolo.construction import image_files, written_files
+write = written_files.write_atomic
+def slow(path, content, sync):
     time.sleep(0.05)
-    place(path, content)
-writing.place = slow
-from optisar_yolo.construction.commands import COMMON
-write.main(COMMON | write.DEFAULTS | {"work": sys.argv[1], "to": sys.argv[2], "jobs": 1})
+    write(path, content, sync)
+image_files.write_atomic = written_files.write_atomic = slow
+dataset.main("write", dataset.COMMANDS["write"].parse([f"work={sys.argv[1]}", f"to={sys.argv[2]}", "jobs=1"]))
 """
 
 

@@ -1,4 +1,4 @@
-"""Recipes: one YAML file that declares the sources of a data set and the steps that make it of them."""
+"""Recipes: a YAML file that declares the sources of a data set and the steps that build it from them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ ANY = "*"
 """Key of a source's categories that stands for every word not listed."""
 STEPS = (*CHAIN[1:], "write", "validate", "stats")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")  # a prefix of file names: no slash, so that no two sources' names can meet
-_EXPECTED = ("pictures", "objects", *SPLITS)
+_EXPECTED = ("images", "objects", *SPLITS)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Source:
             YOLO labels.
         path: Its folder, under the root given to `import`.
         modality: "optical" or "sar".
-        licence: Under what it may be used, as its authors say.
+        licence: Licence or terms, as its authors state them.
         images: Folders of its images under `path`; the first in which an image lies counts. Folders "train", "val"
             and "test" in them are looked into by themselves.
         annotations: Folder of its XML or label files, under `path`.
@@ -42,9 +43,9 @@ class Source:
         index: Split to the file of running object numbers (voc), under `path`.
         boxes: "xyxy" or "xywh"; "" for what is usual: "xywh" in COCO, "xyxy" in VOC and lists.
         names: Words of its class numbers (yolo), in their order.
-        categories: Its words to names of the dataset config; `ANY` for all others.
-        expect: Numbers that must be met: "images" that were found, "objects" in the annotations, and "train", "val"
-            and "test", the objects of a split.
+        categories: Its words to category names of the result; `ANY` stands for all other words.
+        expect: Numbers that the import must find: "images", "objects" in the annotations, and "train", "val" and
+            "test", the objects of a split.
     """
 
     name: str
@@ -114,27 +115,63 @@ def load_recipe(recipe: str | Path) -> Recipe:
         except FileNotFoundError as error:
             raise DataError(f"recipe '{recipe}' not found: no such file from {Path.cwd()}, and {error}") from error
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content, old = renamed_keys(yaml.safe_load(path.read_text(encoding="utf-8-sig")))
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a YAML file that can be read ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not isinstance(content.get("sources"), list) or not content["sources"]:
         raise DataError(f"{path}: a recipe needs a list 'sources', each with name, format, path and modality")
+    if old:
+        _warn_once(f"{path}: " + ", ".join(f"the key '{key}' is now '{RENAMED[key]}'" for key in old))
     return recipe_of(content, str(path))
+
+
+RENAMED = {"card": "data", "pictures": "images"}
+"""Former keys of recipes to the present ones."""
+
+
+def renamed_keys(content: Any) -> tuple[Any, list[str]]:
+    """Return a recipe's content with the present keys, and the former ones that it has.
+
+    The keys are `card`, `pictures` of a source (its folders) and of its `expect`, and `pictures` in `released`.
+    """
+    found: dict[str, None] = {}
+
+    def rename(mapping: Any, key: str) -> Any:
+        if not isinstance(mapping, dict) or key not in mapping:
+            return mapping
+        found[key] = None
+        return {RENAMED[key] if k == key else k: v for k, v in mapping.items()}
+
+    content = rename(content, "card")
+    if isinstance(content, dict) and isinstance(content.get("sources"), list):
+        sources = [rename(source, "pictures") for source in content["sources"]]
+        for source in sources:
+            if isinstance(source, dict) and "expect" in source:
+                source["expect"] = rename(source["expect"], "pictures")
+        content = content | {"sources": sources}
+    if isinstance(content, dict) and isinstance(content.get("released"), dict):
+        content = content | {"released": {k: rename(v, "pictures") for k, v in content["released"].items()}}
+    return content, list(found)
+
+
+@lru_cache
+def _warn_once(text: str) -> None:
+    LOGGER.warning(text)
 
 
 def recipe_of(content: Mapping[str, Any], where: str) -> Recipe:
     """Check a recipe's content.
 
     Args:
-        content: As in the YAML file, or as `Recipe.as_dict` gave it.
+        content: As in the YAML file, with the present keys, or as `Recipe.as_dict` gave it.
         where: How messages name it.
 
     Raises:
         DataError: Content that means nothing.
     """
     content = dict(content)
-    if "card" in content:  # the categories of a dataset config
-        content["names"] = dataset_names(str(content.pop("card")))
+    if "data" in content:  # the categories of a dataset config
+        content["names"] = dataset_names(str(content.pop("data")))
     for key in ("build", "released"):
         steps = content[key] = content.get(key) or {}
         if not isinstance(steps, Mapping) or not all(v is None or isinstance(v, Mapping) for v in steps.values()):
@@ -145,9 +182,7 @@ def recipe_of(content: Mapping[str, Any], where: str) -> Recipe:
         sources = tuple(_source(s, where) for s in content.pop("sources"))
         recipe = Recipe(sources=sources, **{**content, "names": tuple(content.get("names", ()))})
     except TypeError as error:
-        raise DataError(
-            f"{where}: {error}; known keys are name, names or dataset config, sources, build, released"
-        ) from error
+        raise DataError(f"{where}: {error}; known keys are name, names or data, sources, build, released") from error
     if unnamed := [n for n in recipe.names if not isinstance(n, str) or modality_of(n) is None]:
         raise DataError(f"{where}: category '{unnamed[0]}' must begin with {' or '.join(MODALITIES)}")
     if len({s.name for s in sources}) < len(sources):
@@ -174,7 +209,7 @@ def recipe_in(work: Path) -> Recipe:
         raise DataError(
             f"{work}: nothing has been imported here; run 'optisar dataset import recipe=… work={work}'"
         ) from error
-    return recipe_of(content, str(manifest))
+    return recipe_of(renamed_keys(content)[0], str(manifest))
 
 
 def _source(content: object, where: str) -> Source:
@@ -182,9 +217,6 @@ def _source(content: object, where: str) -> Source:
         raise DataError(f"{where}: a source is a mapping with name, format, path and modality, not {content!r}")
     name = content.get("name", "?")
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-    if "pictures" in given:
-        LOGGER.warning(f"{where}: source {name}: the key 'pictures' is now 'images'")
-        given["images"] = given.pop("pictures")
     if isinstance(given.get("images"), str):
         given["images"] = (given["images"],)
     try:

@@ -1,15 +1,18 @@
-"""What every step of data-set construction reads and writes: one image with its objects, one JSON line each.
+"""The samples that every step of data-set construction reads and writes: an image with its objects, one JSON line each.
 
 Files of lines are read and written one line at a time, so that memory does not grow with the data set.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from optisar_yolo.data import DataError
 from optisar_yolo.utils import appearing
@@ -26,10 +29,10 @@ class Instance:
         id: Unique in the data set and kept from step to step: "opt-rsvg/000001.jpg#0"; a transformed copy's ends with
             "@hflip".
         box: xyxy in pixels. As the source says after `import`, inside the image and of positive area after `clean`.
-        category: The source's word after `import`, a name of the dataset config ("optical ship") after `clean`.
-        captions: Its expressions; empty for an object nobody described.
+        category: The source's word after `import`, a category of the data set ("optical ship") after `clean`.
+        captions: Its expressions; empty for an object without any.
         split: "train", "val" or "test" where the source assigns it, else "".
-        flags: Why somebody should look at it ("screen: best IoU 0.12"), empty where nothing is suspected.
+        flags: Reasons to review it ("screen: best IoU 0.12"); empty for none.
     """
 
     id: str
@@ -113,6 +116,12 @@ class SampleFile:
         """Count the samples by reading the lines."""
         with open(self.path, "rb") as file:
             return sum(1 for _ in file)
+
+
+def rng_of(key: str) -> np.random.Generator:
+    """Return a random generator that depends on a text alone, such as a seed and an image's name."""
+    digest = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 def write_lines(path: Path, records: Iterable[Sample | dict[str, Any]]) -> int:

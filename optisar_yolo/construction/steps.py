@@ -1,40 +1,55 @@
 """Runs one step of data-set construction: reads samples, writes samples, and leaves a manifest of what was done.
 
-A work folder holds one folder per step: ``clean/samples.jsonl``, ``clean/manifest.json``. The manifest names the step's
-inputs with their hashes, its options, its counts, and the hash of what it wrote; a step whose manifest still fits is
-not run again, and a step that was killed has none, so it is.
+A work folder holds one folder per step, such as ``clean/samples.jsonl`` and ``clean/manifest.json``. The manifest names
+the step's inputs with their hashes, its options, its counts, and the hash of its output. A step whose manifest still
+fits is not run again. A step that was killed leaves no manifest, so it is run again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from ultralytics.utils import LOGGER, TQDM
 
 from optisar_yolo.construction.samples import Sample, SampleFile, write_lines
 from optisar_yolo.data import DataError, Skips
-from optisar_yolo.utils import write_atomic
+from optisar_yolo.utils import file_sha256, write_atomic
 from optisar_yolo.version import __version__
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 CHAIN = ("import", "clean", "describe", "screen", "review", "transform", "split")
 """The steps that write samples, in their order; all but the first and the last may be left out."""
 GROWING = ("transform",)
 """Steps that write more images than they read."""
-SAID = 16
-"""Counts that are printed; the manifest has them all."""
+PRINTED = 16
+"""Number of counts that are printed; the manifest has all."""
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """Where a data set is built, and how each step runs there.
+
+    Attributes:
+        path: The folder.
+        source: Name of the step to read from; None or "": the nearest earlier one that has been run.
+        dry_run: Count, and write nothing.
+        jobs: Number of threads.
+        seed: Seed of random draws.
+    """
+
+    path: Path
+    source: str | None = None
+    dry_run: bool = False
+    jobs: int = 2
+    seed: int = 0
 
 
 @dataclass
@@ -42,7 +57,8 @@ class Report:
     """What a step did.
 
     Attributes:
-        counts: Numbers to report, by name ("images", "captions rewritten").
+        counts: Numbers to report, by name ("pictures", "captions rewritten"). The names are keys of the manifest; they
+            say "pictures" for images, and are printed with "images".
         problems: Records that were dropped or mended, with the first few of each kind named.
     """
 
@@ -52,6 +68,16 @@ class Report:
     def count(self, name: str, number: int = 1) -> None:
         """Add to one of the counts."""
         self.counts[name] = self.counts.get(name, 0) + number
+
+    def lines(self, most: int | None = None) -> list[str]:
+        """Return the counts in words, then the problems, a line each.
+
+        Args:
+            most: Number of counts that are listed; None lists all.
+        """
+        listed = [f"{v} {k.replace('picture', 'image')}" for k, v in self.counts.items()][:most]
+        more = len(self.counts) - len(listed)
+        return [", ".join([*listed, *([f"{more} more counts"] if more else [])]), *self.problems.lines()]
 
 
 Step = Callable[[Any, Report], Iterable[Sample]]
@@ -75,7 +101,7 @@ def input_of(work: Path, step: str, given: str | None = None) -> SampleFile:
         DataError: Nothing to read from.
     """
     earlier = CHAIN[: CHAIN.index(step)] if step in CHAIN else CHAIN
-    if given is not None and given not in CHAIN:
+    if given and given not in CHAIN:
         raise DataError(f"from={given}: no such step; steps that write samples are {', '.join(CHAIN)}")
     for name in (given,) if given else reversed(earlier):
         if (work / name / "manifest.json").is_file():
@@ -119,22 +145,22 @@ def run(
         "options": options,
         "inputs": {str(file): sha256(file) for file in [*files, *inputs]},
     }
-    target, note = output_of(work, step), work / step / "manifest.json"
+    target, manifest = output_of(work, step), work / step / "manifest.json"
     request = json.loads(json.dumps(request))  # as it will be read back: lists for tuples
-    done = _read(note)
+    done = _read(manifest)
     if done and {k: done.get(k) for k in request} == request and target.is_file() and done["output"] == sha256(target):
-        LOGGER.info(f"{step}: up to date ({note})")
+        LOGGER.info(f"{step}: up to date ({manifest})")
         return Report(done["counts"], Skips(done["problems"], done["examples"]))
     report = Report()
     start = time.perf_counter()
     total = len(source) if isinstance(source, SampleFile) and step not in GROWING else None
     samples = TQDM(_counted(function(source, report), report), desc=step, total=total, unit=" images")
-    try:
+    with unwritable(f"{step} cannot go on", target):
         if dry_run:
             deque(samples, maxlen=0)
         else:
-            note.unlink(missing_ok=True)  # from here on the step counts as not done
-            for part in target.parent.glob(f".{target.name}.*.part"):  # of a run that was killed
+            manifest.unlink(missing_ok=True)  # from here on the step counts as not done
+            for part in target.parent.glob(f".{target.name}.*.part"):  # left by a run that was killed
                 part.unlink(missing_ok=True)
             write_lines(target, samples)
             record = request | {
@@ -145,15 +171,38 @@ def run(
                 "peak_memory_mib": peak_memory(),
                 "output": sha256(target),
             }
-            write_atomic(note, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise DataError(f"{error.filename or target}: {step} cannot go on ({error.strerror or error})") from error
-    said = [f"{v} {k}" for k, v in report.counts.items()]
-    more = f", and {len(said) - SAID} more counts" + ("" if dry_run else f" in {note}") if len(said) > SAID else ""
-    LOGGER.info(f"{step}{' (dry run)' if dry_run else ''}: " + ", ".join(said[:SAID]) + more)
-    for line in report.problems.lines():
+            write_json(manifest, record)
+    counts, *problems = report.lines(PRINTED)
+    LOGGER.info(f"{step}{' (dry run)' if dry_run else ''}: {counts}")
+    for line in problems:
         LOGGER.info(f"  {line}")
     return report
+
+
+@contextmanager
+def unwritable(message: str, path: Path) -> Iterator[None]:
+    """Turn an OSError into a DataError that names the file.
+
+    Args:
+        message: What failed, such as "cannot be written".
+        path: The file that is named where the error names none.
+
+    Raises:
+        DataError: The block raised an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: {message} ({error.strerror or error})") from error
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of JSON that people read, atomically.
+
+    Raises:
+        OSError: The folder cannot be written or the disk is full.
+    """
+    write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _counted(samples: Iterable[Sample], report: Report) -> Iterator[Sample]:
@@ -165,7 +214,7 @@ def _counted(samples: Iterable[Sample], report: Report) -> Iterator[Sample]:
 
 
 def _read(manifest: Path) -> dict[str, Any] | None:
-    """Return a manifest's content, or None where there is none that can be read: the step is then run again."""
+    """Return a manifest's content, or None where none can be read."""
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -174,20 +223,18 @@ def _read(manifest: Path) -> dict[str, Any] | None:
 
 
 def sha256(file: Path) -> str:
-    """Return the hash of a file's content."""
-    try:
-        with open(file, "rb") as content:
-            digest = hashlib.sha256()
-            while block := content.read(1 << 20):
-                digest.update(block)
-            return digest.hexdigest()
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
+    """Return the SHA-256 of a file's content.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    with unwritable("cannot be read", file):
+        return file_sha256(file)
 
 
 def peak_memory() -> int:
-    """Return the most memory this process has held so far, in MiB."""
-    try:  # Linux; its getrusage counts the memory of the process that started this one as well
+    """Return the largest amount of memory that this process has held, in MiB."""
+    try:  # Linux; its getrusage includes the memory of the parent process
         found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
         if found:
             return int(found[1]) // 2**10
@@ -201,31 +248,3 @@ def peak_memory() -> int:
         return int(psutil.Process().memory_info().peak_wset / 2**20)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak / (2**20 if sys.platform == "darwin" else 2**10))  # bytes on macOS, KiB elsewhere
-
-
-def ordered_map(function: Callable[[T], R], items: Iterable[T], jobs: int) -> Iterator[R]:
-    """Apply a function in threads, a few items ahead of the reader, and yield the results in order.
-
-    Args:
-        function: Work that waits (files, network) or leaves Python (decoding).
-        items: Its inputs; only about 4 x jobs of them are held at a time.
-        jobs: Number of threads; with 1 nothing runs beside the reader.
-
-    Yields:
-        The results in the order of the items.
-    """
-    if jobs <= 1:
-        yield from map(function, items)
-        return
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting: deque[Future[R]] = deque()
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= 4 * jobs:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()

@@ -43,12 +43,13 @@ def is_part(name: str) -> bool:
     return name.startswith(".") and name.endswith(PART)
 
 
-def write_atomic(path: str | Path, content: str | bytes) -> Path:
+def write_atomic(path: str | Path, content: str | bytes, sync: bool = True) -> Path:
     """Write a file beside its target and rename it into place; text is UTF-8.
 
     Args:
         path: The target; its folder is made if it is missing.
         content: Text or bytes.
+        sync: Wait for the disk. Without it, a power cut may lose the file; use that for many small files only.
 
     Returns:
         The target's path.
@@ -57,6 +58,6 @@ def write_atomic(path: str | Path, content: str | bytes) -> Path:
         OSError: The folder cannot be written or the disk is full; the target is then as it was.
     """
     path = Path(path)
-    with appearing(path, binary=True) as file:
+    with appearing(path, binary=True, sync=sync) as file:
         file.write(content.encode() if isinstance(content, str) else content)
     return path

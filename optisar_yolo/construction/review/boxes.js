@@ -1,13 +1,13 @@
-// A picture with its boxes, in the picture's own pixels. Dragging draws a new box for the object in question, dragging one
+// An image with its boxes, in the image's own pixels. Dragging draws a new box for the object in question, dragging one
 // of its corners moves that corner. Texts and links are bound by Vue, which escapes them.
 export default {
   template: `
-    <svg ref="svg" class="review-picture" :viewBox="view.join(' ')" @pointerdown="down" @pointermove="move" @pointerup="up"
+    <svg ref="svg" class="review-image" :viewBox="view.join(' ')" @pointerdown="down" @pointermove="move" @pointerup="up"
          @pointercancel="draft = null; start = null">
       <image :href="src" x="0" y="0" :width="width" :height="height" preserveAspectRatio="none"
              @load="failed = false" @error="failed = true" />
       <text v-if="failed" :x="width / 2" :y="height / 2" :font-size="18 * unit" class="review-failed">
-        The picture cannot be shown: {{ file }}
+        The image cannot be shown: {{ file }}
       </text>
       <rect v-for="other in others" v-bind="rect(other)" class="review-other" />
       <g v-if="shown">
@@ -56,7 +56,7 @@ export default {
   methods: {
     measure() {
       const matrix = this.$refs.svg.getScreenCTM();
-      if (matrix && matrix.a > 0) this.unit = 1 / matrix.a; // picture pixels per screen pixel
+      if (matrix && matrix.a > 0) this.unit = 1 / matrix.a; // image pixels per screen pixel
     },
     rect([x1, y1, x2, y2]) {
       return { x: x1, y: y1, width: Math.max(x2 - x1, 0), height: Math.max(y2 - y1, 0) };

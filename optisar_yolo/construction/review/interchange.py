@@ -1,4 +1,4 @@
-"""Objects under review as COCO JSON, for CVAT, Label Studio and FiftyOne, and what was changed there as decisions.
+"""Objects under review as COCO JSON for CVAT, Label Studio and FiftyOne, and changes made there as decisions.
 
 Every annotation has ``attributes``: ``object`` (the object's id), ``caption`` (its expressions, joined by " | "),
 ``flags`` and an empty ``review``. Reading back, a changed box, caption or category is a correction, a missing
@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from optisar_yolo.construction.review.journal import Decision, cleaned, correction, is_box, resolved
+from optisar_yolo.construction.image_files import link_or_copy
+from optisar_yolo.construction.review.decisions import Decision, cleaned, correction, is_box, resolved
 from optisar_yolo.construction.samples import Instance, Sample
 from optisar_yolo.construction.steps import Report
-from optisar_yolo.construction.writing.placing import link_or_copy
-from optisar_yolo.data import Box, DataError, clip, from_xywh, iou
-from optisar_yolo.utils import appearing
+from optisar_yolo.data import Box, DataError, clip, from_xywh
+from optisar_yolo.utils import appearing, iou
 
 BETWEEN = " | "  # between the expressions of one object
 SAME = 0.5  # pixels; tools round coordinates
@@ -86,14 +86,14 @@ def _chosen(samples: Iterable[Sample], decisions: Mapping[str, Decision], flagge
 
 def _note(item: Instance) -> dict[str, Any]:
     x1, y1, x2, y2 = item.box if is_box(item.box) else (0.0, 0.0, 0.0, 0.0)  # JSON knows no NaN
-    said = BETWEEN.join(item.captions)
+    caption = BETWEEN.join(item.captions)
     return {
         "bbox": [round(v, 4) for v in (x1, y1, x2 - x1, y2 - y1)],
         "area": round((x2 - x1) * (y2 - y1), 4),
         "iscrowd": 0,
         "segmentation": [],
-        "caption": said,
-        "attributes": {"object": item.id, "caption": said, "flags": "; ".join(item.flags), "review": ""},
+        "caption": caption,
+        "attributes": {"object": item.id, "caption": caption, "flags": "; ".join(item.flags), "review": ""},
     }
 
 
@@ -185,12 +185,12 @@ def _read(file: Path, report: Report, names: Sequence[str]) -> tuple[dict[str, l
             report.problems.add("annotation of an unknown category, category not taken", f"{record}, '{word}'")
             word = None
         extra = a if isinstance(a := note.get("attributes"), dict) else {}
-        said = tuple(t for t in (extra.get("caption"), note.get("caption")) if isinstance(t, str) and t.strip())
+        captions = tuple(t for t in (extra.get("caption"), note.get("caption")) if isinstance(t, str) and t.strip())
         box = from_xywh(note.get("bbox"))
         if box is None:
             report.problems.add("annotation without a box of positive area, its image loses no object", record)
         notes[name].append(
-            ReviewNote(str(extra.get("object", "")), box, said, word, str(extra.get("review", "")).lower())
+            ReviewNote(str(extra.get("object", "")), box, captions, word, str(extra.get("review", "")).lower())
         )
     bare: dict[str, list[str]] = {}
     for name in notes:
@@ -227,10 +227,10 @@ def _changed(found: Instance, now: Instance, note: ReviewNote, sample: Sample, r
     box = now.box
     if note.box is not None and max(abs(a - b) for a, b in zip(note.box, now.box, strict=True)) >= SAME:
         box = clip(note.box, (sample.width, sample.height), now.id, report.problems) or box
-    return replace(now, box=box, captions=_said(found, now, note), category=note.category or now.category)
+    return replace(now, box=box, captions=_captions(found, now, note), category=note.category or now.category)
 
 
-def _said(found: Instance, now: Instance, note: ReviewNote) -> list[str]:
+def _captions(found: Instance, now: Instance, note: ReviewNote) -> list[str]:
     """Return the expressions of an annotation. It has them in two places, and tools change only one of these."""
     if set(note.captions) <= {BETWEEN.join(now.captions)}:
         return now.captions

@@ -1,24 +1,36 @@
 """The page of ``optisar dataset review``: one object at a time, its image beside its text, keys for everything.
 
-Built with NiceGUI, which brings its own scripts: nothing is loaded from the network. Whatever a source's text says is
-shown as text; no element of this page takes HTML.
+Built with NiceGUI, which brings its own scripts: nothing is loaded from the network. Text of a source is shown as text;
+no element of this page takes HTML.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nicegui import ui
+import cv2
+from fastapi import Response
+from nicegui import app, ui
 from nicegui.element import Element
 from nicegui.events import KeyEventArguments
 
-from optisar_yolo.construction.review.journal import Decision, Journal, cleaned, correction, is_box, resolved
-from optisar_yolo.construction.review.queue import Queue, next_open
+from optisar_yolo.construction.image_files import FLIP
+from optisar_yolo.construction.review.decisions import (
+    Decision,
+    DecisionLog,
+    Queue,
+    cleaned,
+    correction,
+    is_box,
+    next_open,
+    resolved,
+)
 from optisar_yolo.construction.samples import Instance, Sample
-from optisar_yolo.data import modality_of
+from optisar_yolo.data import DataError, modality_of, read_image
 
 STYLE = Path(__file__).with_name("page.css")
 EVERY_KIND = ""
@@ -40,29 +52,29 @@ class BoxImage(Element, component="boxes.js"):  # type: ignore[call-arg]
 
 
 class Page:
-    """One reviewer's view of the queue. Only the place in it is held here; what is decided is in the journal.
+    """One reviewer's view of the queue. It holds the place in the queue; the decisions are in the log.
 
     Args:
         queue: The objects to review.
-        journal: Takes the decisions, and has those of earlier sessions.
+        log: Records the decisions, and has those of earlier sessions.
         names: Category names of the data set.
-        by: Who decides, for the journal.
+        by: Name of the reviewer, for the log.
     """
 
-    def __init__(self, queue: Queue, journal: Journal, names: tuple[str, ...], by: str = "") -> None:
-        self.queue, self.journal, self.names, self.by = queue, journal, names, by
+    def __init__(self, queue: Queue, log: DecisionLog, names: tuple[str, ...], by: str = "") -> None:
+        self.queue, self.log, self.names, self.by = queue, log, names, by
         self.positions = queue.positions()
         self.ids = queue.ids
-        self.index = next_open(self.ids, journal.last, 0) or 0
+        self.index = next_open(self.ids, log.last, 0) or 0
         self.zoom = False
         self._build()
         self.refresh()
 
     def load(self) -> tuple[Sample, Instance, Instance]:
-        """Return the image in view, the object as the review found it, and as it is decided; a rejected one stays."""
+        """Return the image in view, and its object before and after the decision about it; a rejected one stays."""
         sample, place = self.queue.load(self.positions[self.index])
         found = sample.instances[place]
-        return sample, found, resolved(found, self.journal.last.get(found.id)) or found
+        return sample, found, resolved(found, self.log.last.get(found.id)) or found
 
     def decide(self, decision: Decision, move: bool = True) -> None:
         """Record a decision about the object in view.
@@ -72,13 +84,13 @@ class Page:
             move: Go on to the next object that is open.
         """
         try:
-            self.journal.add(decision)
+            self.log.add(decision)
         except OSError as error:
-            ui.notify(f"Not recorded: {self.journal.path}: {error.strerror or error}", type="negative", timeout=0)
+            ui.notify(f"Not recorded: {self.log.path}: {error.strerror or error}", type="negative", timeout=0)
             self.image.reset()
             return
         if move:
-            following = next_open(self.ids, self.journal.last, self.index + 1)
+            following = next_open(self.ids, self.log.last, self.index + 1)
             if following is None:
                 ui.notify("All of these are decided", type="positive")
             else:
@@ -88,7 +100,7 @@ class Page:
     def accept(self) -> None:
         """Accept the object as it is, with its corrections where it has been corrected."""
         _, found, _ = self.load()
-        last = self.journal.last.get(found.id)
+        last = self.log.last.get(found.id)
         self.decide(last if last and last.action == "correct" else Decision(found.id, "accept", by=self.by))
 
     def reject(self) -> None:
@@ -103,9 +115,9 @@ class Page:
     def undo(self) -> None:
         """Open the object in view again, or, where it is open, go back to the last decided one and open that."""
         id = self.ids[self.index]
-        if id not in self.journal.last:
+        if id not in self.log.last:
             shown = set(self.ids)
-            id = next((i for i in reversed(self.journal.last) if i in shown), "")
+            id = next((i for i in reversed(self.log.last) if i in shown), "")
             if not id:
                 ui.notify("Nothing to undo")
                 return
@@ -121,15 +133,15 @@ class Page:
         """Show only objects with this kind of flag; `EVERY_KIND` shows all."""
         self.positions = self.queue.positions(kind)
         self.ids = [self.queue.ids[p] for p in self.positions]
-        self.index = next_open(self.ids, self.journal.last, 0) or 0
+        self.index = next_open(self.ids, self.log.last, 0) or 0
         self.refresh()
 
     def refresh(self) -> None:
         """Show the object in view."""
         sample, found, now = self.load()
-        last = self.journal.last.get(found.id)
-        others = [resolved(i, self.journal.last.get(i.id)) for i in sample.instances if i.id != found.id]
-        done = sum(i in self.journal.last for i in self.ids)
+        last = self.log.last.get(found.id)
+        others = [resolved(i, self.log.last.get(i.id)) for i in sample.instances if i.id != found.id]
+        done = sum(i in self.log.last for i in self.ids)
         self.image.show(
             src=f"/picture/{self.positions[self.index]}",
             file=sample.path,
@@ -257,3 +269,55 @@ class Page:
 
     def _leave(self) -> None:
         ui.run_javascript(LEAVE)
+
+
+LONGEST = 2048  # pixels of an image's longer side as it is sent; larger ones are reduced
+
+
+def serve(queue: Queue, log: DecisionLog, names: tuple[str, ...], by: str, host: str, port: int, browser: bool) -> None:
+    """Serve the page until the process is interrupted.
+
+    Args:
+        queue: The objects to review, at least one.
+        log: Records the decisions.
+        names: Category names of the data set.
+        by: Name of the reviewer, for the log.
+        host: Address to listen on.
+        port: Port to listen on.
+        browser: Open the page in the default browser.
+    """
+
+    @ui.page("/", title="Review")
+    def index() -> None:
+        Page(queue, log, names, by)
+
+    @app.get("/picture/{position}")
+    def image(position: int) -> Response:
+        try:
+            sample, _ = queue.load(position)
+            content = encoded(sample.path, sample.transform)
+        except (IndexError, DataError) as error:
+            return Response(str(error), status_code=404, media_type="text/plain")
+        return Response(content, media_type="image/jpeg", headers={"Cache-Control": "no-store"})
+
+    ui.run(host=host, port=port, title="Review", reload=False, show=browser, show_welcome_message=False)
+
+
+@lru_cache(maxsize=8)
+def encoded(path: str, transform: str) -> bytes:
+    """Return an image as JPEG, its longer side at most `LONGEST` pixels.
+
+    Args:
+        path: Its file, of any kind that `read_image` knows.
+        transform: How its pixels are changed, as in `Sample`.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    image = read_image(path)
+    if transform:
+        image = cv2.flip(image, FLIP[transform])
+    scale = LONGEST / max(image.shape[:2])
+    if scale < 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()

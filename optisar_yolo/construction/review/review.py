@@ -1,69 +1,74 @@
-"""``optisar dataset review``: look at flagged objects in the browser, then apply what was decided.
+"""The step ``review``: decide on flagged objects in the browser, then apply the decisions.
 
-Decisions go to ``work/review/journal.jsonl`` one by one. ``apply=True`` writes the step's samples from them; they can
-also come from another tool, through a COCO JSON file (``export=…``, ``import=…``).
+Decisions are written to ``work/review/journal.jsonl`` one by one. ``apply=True`` writes the step's samples from them.
+They can also come from another tool, through a COCO JSON file (``export=…``, ``import=…``).
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.construction import steps
 from optisar_yolo.construction.recipe import recipe_in
 from optisar_yolo.construction.review import interchange
-from optisar_yolo.construction.review.journal import Decision, Journal, cleaned, resolved
-from optisar_yolo.construction.review.queue import SHOW, Queue
+from optisar_yolo.construction.review.decisions import Decision, DecisionLog, Queue, cleaned, resolved
 from optisar_yolo.construction.samples import Instance, Sample, SampleFile
-from optisar_yolo.construction.steps import Report
+from optisar_yolo.construction.steps import Report, WorkFolder
 from optisar_yolo.data import DataError, Skips, clip, modality_of
 
-DEFAULTS: dict[str, Any] = {
-    "port": 8080,
-    "host": "127.0.0.1",
-    "show": "flagged",
-    "by": "",
-    "browser": True,
-    "apply": False,
-    "export": "",
-    "import": "",
-    "pictures": False,
-}
 
-
-def main(options: dict[str, Any]) -> None:
-    """Import decisions, export objects, apply the journal, or, where none of these is asked for, serve the page.
+def review_step(
+    work: WorkFolder,
+    port: int,
+    host: str,
+    show: str,
+    by: str,
+    browser: bool,
+    apply: bool,
+    export: str | None,
+    images: bool,
+    decisions: str | None,
+) -> None:
+    """Import decisions, export objects, apply decisions, or, where none of these is asked for, serve the page.
 
     Args:
-        options: ``port``, ``host``, ``browser`` of the page; ``show`` "flagged" or "all" (also for the export); ``by``:
-            name in the journal; ``import`` and ``export``: COCO JSON files; ``images``: link the images of the
-            export into a folder beside it; ``apply``: write the samples. See `commands.COMMON` for the others.
+        work: The work folder.
+        port: Port of the page.
+        host: Address of the page.
+        show: "flagged" or "all": the objects on the page and in the export.
+        by: Name of the reviewer, for the log of decisions.
+        browser: Open the page in the browser.
+        apply: Write the samples.
+        export: COCO JSON file to write.
+        images: Link the images of the export into a folder beside it.
+        decisions: COCO JSON file to read decisions from.
 
     Raises:
         DataError: Input that cannot be used.
     """
-    work = Path(options["work"])
-    if options["show"] not in SHOW:
-        raise DataError(f"show={options['show']}: choose from {', '.join(SHOW)}")
-    source = steps.input_of(work, "review", options["from"] or None)
-    names = recipe_in(work).names
-    file, dry_run = work / "review" / "journal.jsonl", options["dry_run"]
-    if options["import"]:
-        _import(Path(options["import"]), source, Journal(file), names, dry_run)
-    if options["apply"]:
-        apply(work, source, names, dry_run)
-    if options["export"] and not dry_run:
-        _export(Path(options["export"]), source, Journal(file), names, options)
-    if not (options["import"] or options["apply"] or options["export"]):
-        _page(work, source, Journal(file), names, options)
+    source = steps.input_of(work.path, "review", work.source)
+    names = recipe_in(work.path).names
+    file = work.path / "review" / "journal.jsonl"
+    if decisions:
+        _import(Path(decisions), source, DecisionLog(file), names, work.dry_run)
+    if apply:
+        apply_decisions(work.path, source, names, work.dry_run)
+    if export and not work.dry_run:
+        with steps.unwritable("cannot be written", Path(export)):
+            last = DecisionLog(file).last
+            entries, notes = interchange.write_coco(Path(export), source, last, names, show == "flagged", images)
+        LOGGER.info(f"{export}: {entries} images, {notes} objects")
+    if not (decisions or apply or export):
+        _page(work.path, Queue(source.path, show), DecisionLog(file), names, by, host, port, browser)
 
 
-def apply(work: Path, source: SampleFile, names: tuple[str, ...], dry_run: bool = False) -> Report:
+def apply_decisions(work: Path, source: SampleFile, names: tuple[str, ...], dry_run: bool = False) -> Report:
     """Write the samples as they were decided.
 
     Args:
@@ -78,7 +83,7 @@ def apply(work: Path, source: SampleFile, names: tuple[str, ...], dry_run: bool 
     file = work / "review" / "journal.jsonl"
     if not file.is_file():
         raise DataError(f"{file}: nothing has been decided yet; begin with 'optisar dataset review work={work}'")
-    decisions = Journal(file).last
+    decisions = DecisionLog(file).last
     return steps.run(
         work,
         "review",
@@ -120,7 +125,7 @@ def decided(
         if kept or not sample.instances:
             yield replace(sample, instances=kept)
         else:
-            report.count("images without objects left, dropped")
+            report.count("pictures without objects left, dropped")
     for id in sorted(unknown):
         report.problems.add("decision about an object that is not here, ignored", id)
 
@@ -153,69 +158,47 @@ def _checked(
     return replace(after, box=box, captions=captions)
 
 
-def _import(file: Path, source: SampleFile, journal: Journal, names: tuple[str, ...], dry_run: bool) -> None:
+def _import(file: Path, source: SampleFile, log: DecisionLog, names: tuple[str, ...], dry_run: bool) -> None:
     report = Report()
-    decisions = list(interchange.decisions_of(file, source, report, journal.last, names))
+    decisions = list(interchange.decisions_of(file, source, report, log.last, names))
     if not dry_run:
-        _record(journal, decisions)
+        with steps.unwritable("cannot be written", log.path):
+            log.add(*decisions)
     for action in ("accept", "correct", "reject"):
         report.count(f"to {action}", sum(d.action == action for d in decisions))
-    LOGGER.info(f"{file}: " + ", ".join(f"{n} {name}" for name, n in report.counts.items()))
-    for line in report.problems.lines():
+    counts, *problems = report.lines()
+    LOGGER.info(f"{file}: {counts}")
+    for line in problems:
         LOGGER.warning(f"  {line}")
 
 
-def _record(journal: Journal, decisions: list[Decision]) -> None:
-    try:
-        journal.add(*decisions)
-    except OSError as error:
-        raise DataError(f"{journal.path}: cannot be written ({error.strerror or error})") from error
-
-
-def _export(file: Path, source: SampleFile, journal: Journal, names: tuple[str, ...], options: dict[str, Any]) -> None:
-    flagged, images = options["show"] == "flagged", options["pictures"]
-    try:
-        entries, notes = interchange.write_coco(file, source, journal.last, names, flagged, images)
-    except OSError as error:
-        raise DataError(f"{error.filename or file}: cannot be written ({error.strerror or error})") from error
-    LOGGER.info(f"{file}: {images} images, {notes} objects")
-
-
-def _page(work: Path, source: SampleFile, journal: Journal, names: tuple[str, ...], options: dict[str, Any]) -> None:
-    queue = Queue(source.path, options["show"])
+def _page(
+    work: Path, queue: Queue, log: DecisionLog, names: tuple[str, ...], by: str, host: str, port: int, browser: bool
+) -> None:
     if not len(queue):
-        LOGGER.info(f"{source.path}: no flagged objects; show=all reviews every object")
+        LOGGER.info(f"{work}: no flagged objects; show=all reviews every object")
         return
-    _check_free(options["host"], options["port"])
+    _check_free(host, port)
     try:
-        from optisar_yolo.construction.review.server import serve
+        from optisar_yolo.construction.review.page import serve
     except ImportError as error:
         raise DataError(f"the page needs {error.name}: pip install 'optisar-yolo[build]'") from error
-    _record(journal, [])  # a folder that cannot be written is better known before the first decision
-    if options["host"] not in ("127.0.0.1", "localhost", "::1"):
-        LOGGER.warning(f"host={options['host']}: whoever reaches this address can see the images and decide")
-    LOGGER.info(f"{len(queue)} objects to review at http://{options['host']}:{options['port']} (Ctrl-C ends)")
-    try:
-        serve(
-            queue,
-            journal,
-            names or tuple(sorted(queue.categories)),
-            options["by"],
-            options["host"],
-            options["port"],
-            options["browser"],
-        )
-    except KeyboardInterrupt:
-        pass
-    done = sum(i in journal.last for i in queue.ids)
+    with steps.unwritable("cannot be written", log.path):
+        log.add()  # nothing, to find a folder that cannot be written before the first decision
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        LOGGER.warning(f"host={host}: everyone who reaches this address can see the images and decide")
+    LOGGER.info(f"{len(queue)} objects to review at http://{host}:{port} (Ctrl-C ends)")
+    with suppress(KeyboardInterrupt):
+        serve(queue, log, names or tuple(sorted(queue.categories)), by, host, port, browser)
+    done = sum(i in log.last for i in queue.ids)
     LOGGER.info(
-        f"{done} of {len(queue)} decided, kept in {journal.path}. "
+        f"{done} of {len(queue)} decided, kept in {log.path}. "
         f"Apply them with 'optisar dataset review work={work} apply=True'"
     )
 
 
 def _check_free(host: str, port: int) -> None:
-    """Make sure that the page can be served at this address.
+    """Check that the page can be served at this address.
 
     Raises:
         DataError: It cannot.

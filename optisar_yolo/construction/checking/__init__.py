@@ -1,1 +1,0 @@
-"""Checks and statistics of a written data set."""

@@ -1,1 +1,0 @@
-"""Dropping what cannot be right, unifying categories and their words."""

@@ -1,0 +1,107 @@
+"""Finds image files, reads their sizes without decoding them, and links or copies them."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+
+from optisar_yolo.data import SPLITS, DataError, read_image
+from optisar_yolo.utils import write_atomic
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+_SWAPPED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_ORIENTATION = 0x0112
+FLIP = {"hflip": 1, "vflip": 0, "rot180": -1}
+"""`Sample.transform` to the flip code of ``cv2.flip``."""
+
+# First bytes of a file to what reads its header. Not PIL.Image.open: ultralytics replaces that by a function that tries
+# to install a plugin when it meets a file that is no image.
+_HEADERS: dict[bytes, Callable[[Any, str], Any]] = {
+    b"\xff\xd8\xff": JpegImagePlugin.jpeg_factory,
+    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
+    b"II*\0": TiffImagePlugin.TiffImageFile,
+    b"MM\0*": TiffImagePlugin.TiffImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+}
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Return an image's width and height as `read_image` would give it, from the file's header where that is known.
+
+    Args:
+        path: A JPEG, PNG, TIFF or BMP, of which only the header is read, or any other image, which is decoded.
+
+    Raises:
+        DataError: The file cannot be read or is no image.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+            file.seek(0)
+            for prefix, header in _HEADERS.items():
+                if start.startswith(prefix):
+                    image = header(file, str(path))
+                    width, height = image.size
+                    # without the first condition a PNG would be decoded in search of the tag
+                    turned = "exif" in image.info and image.getexif().get(_ORIENTATION) in _SWAPPED
+                    return (height, width) if turned else (width, height)
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as error:
+        raise DataError(f"{path}: the image's header cannot be read ({error}); copy it again") from error
+    height, width = read_image(path).shape[:2]
+    return width, height
+
+
+def find_image(folder: Path, bases: Sequence[str], name: str) -> tuple[str, Path] | None:
+    """Find an image in the folders of its source.
+
+    Args:
+        folder: The source's folder.
+        bases: Folders of its images, under `folder`; the first that holds the image counts.
+        name: Its file's name as the annotation has it, which may begin with folders. The suffix may be missing or of
+            another image format.
+
+    Returns:
+        The name with the file's own suffix, and the path; None where no folder holds it, or the name leads out of them.
+    """
+    relative = PurePosixPath(name.replace("\\", "/"))
+    if relative.is_absolute() or ".." in relative.parts or not relative.name:
+        return None
+    stem = relative.with_suffix("") if relative.suffix.lower() in SUFFIXES else relative
+    others = (f"{stem}{suffix}" for suffix in (*SUFFIXES, *map(str.upper, SUFFIXES)))
+    for candidate in (str(relative), *others):
+        for base in bases:
+            path = os.path.join(folder, base, candidate)
+            if os.path.isfile(path):  # unlike Path.is_file, False for impossible names
+                return candidate, Path(path)
+    return None
+
+
+def in_split(folder: Path, bases: Sequence[str], name: str, split: str) -> str:
+    """Return an image's name, with its split's folder before it where the images lie in folders of splits.
+
+    Two images of one name in two such folders are then two images, and an image that several splits share is one.
+    """
+    if split not in SPLITS or not any(os.path.isdir(folder / base / split) for base in bases):
+        return name
+    inner = f"{split}/{name}"
+    return inner if find_image(folder, bases, inner) is not None else name
+
+
+def link_or_copy(source: Path, path: Path, link: bool) -> None:
+    """Give a file a second name (a hard link), or copy it where that is not wanted or not possible (another disk).
+
+    Raises:
+        OSError: The source cannot be read, the folder cannot be written or the disk is full.
+    """
+    if link:
+        try:
+            os.link(os.path.realpath(source), path)  # of the file itself where the source is a symbolic link
+            return
+        except OSError:
+            pass  # another disk, or a file system without links; other reasons hinder the copy too, and it says so
+    write_atomic(path, source.read_bytes(), sync=False)

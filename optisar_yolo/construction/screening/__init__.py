@@ -1,1 +1,0 @@
-"""Flagging boxes that a detector trained on the other images does not find."""

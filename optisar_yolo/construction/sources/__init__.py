@@ -1,1 +1,0 @@
-"""Reading sources as their authors publish them."""

@@ -1,1 +1,0 @@
-"""Copies of images with rare objects, their captions rewritten and verified."""

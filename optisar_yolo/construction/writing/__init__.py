@@ -1,1 +1,0 @@
-"""Splitting the samples and writing them in the released layout."""
