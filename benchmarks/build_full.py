@@ -40,7 +40,7 @@ from ultralytics.utils import TQDM
 
 from optisar_yolo.construction.samples import SampleFile
 from optisar_yolo.construction.steps import output_of
-from optisar_yolo.language.parser import parse
+from optisar_yolo.language import parse
 from optisar_yolo.plugin import resources
 
 SPLITS = ("train", "val", "test")
@@ -288,7 +288,7 @@ def main() -> None:
                 record["captions that their boxes disprove"] = false_by_source(part / "work")
                 write_sample(part / "work", args.output.with_name("build-sample.md"))
     for share, steps in record["shares"].items():
-        print(f"share of the pictures: {share}")
+        print(f"share of the images: {share}")
         for step, facts in steps.items():
             counts = facts.get("counts", "")
             took = f"{facts['seconds']:>8.1f} s {facts['cpu_seconds']:>8.1f} s CPU {facts['peak_memory_mib']:>6} MiB"

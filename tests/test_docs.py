@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
 from dataclasses import dataclass
@@ -12,8 +11,7 @@ import pytest
 from ultralytics.cfg import MODES, merge_equals_args
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-from optisar_yolo.commands.main import STOCK_WORDS, VERBS
-from optisar_yolo.construction.commands import COMMON, VERBS as STEPS
+from optisar_yolo.commands.main import STOCK_WORDS, VERBS, commands_of
 from optisar_yolo.plugin.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,17 +50,12 @@ def known_keys(words: list[str]) -> set[str] | None:
     """Return the keys that a command takes, or None where its first words are no command."""
     first, second = (*words, "", "")[:2]
     if first in VERBS:
-        verb = VERBS[first]
-        if first == "dataset":
-            if second in STEPS:
-                return {*COMMON, *importlib.import_module(f"optisar_yolo.construction.{STEPS[second][0]}").DEFAULTS}
+        declared = commands_of(first)
+        command = declared.get("") or declared.get(second)
+        if command is None:
             return None
-        if verb.nested:
-            return TABLE_KEYS
-        module = importlib.import_module(verb.module)
-        if hasattr(module, "OWN"):  # beside any setting of a training
-            return {*STOCK, *module.OWN}
-        return set(getattr(module, "DEFAULTS", ()))
+        keys = {name for option in command.options for name in (option.name, *option.old)}
+        return keys | TABLE_KEYS if first == "reproduce" else keys
     return STOCK if first in (*MODES, *STOCK_WORDS, "help") else None
 
 
