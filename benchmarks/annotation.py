@@ -2,8 +2,8 @@
 
     python benchmarks/annotation.py [--model optisar++n-pocket.safetensors] [--imgsz 320] [--limit 20]
 
-writes benchmarks/results/annotation.json. The pool are the distinct captions of the training split; the test images
-and their labels are used for scoring alone. An image's modality is read from its file name, as ``optisar annotate``
+writes benchmarks/results/annotation.json. The pool consists of the distinct captions of the training split; test images
+and their labels are used for scoring only. An image's modality is read from its file name, as ``optisar annotate``
 does. The real images are expected where benchmarks/optsar-real.yaml says.
 """
 
@@ -24,22 +24,18 @@ from torchvision.ops import box_iou
 from ultralytics.utils import TQDM
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.annotate.annotate import Annotator, Settings
-from optisar_yolo.annotate.choose import Annotation, annotated
-from optisar_yolo.annotate.pool import load_pool
-from optisar_yolo.data.config import load_dataset_config
-from optisar_yolo.data.records import ImageRecord, load_split, modality_by_name
-from optisar_yolo.language.verify import LabelledObjects
-from optisar_yolo.utils.arguments import BUNDLED_MODEL
-from optisar_yolo.utils.files import write_atomic
+from optisar_yolo.annotate import AnnotateOptions, Annotation, Annotator, choose_annotations, load_pool
+from optisar_yolo.data import ImageRecord, load_dataset_config, load_split, modality_by_name
+from optisar_yolo.language import LabelledObjects
+from optisar_yolo.utils import BUNDLED_MODEL, write_atomic
 
 HERE = Path(__file__).resolve().parent
 REAL = HERE / "optsar-real.yaml"
 RIGHT = 0.5  # IoU from which a box is right
 VERDICTS = {True: "true", False: "false", None: "cannot tell"}
 RULE = (
-    f"a written box is right if it has IoU >= {RIGHT} with a labelled object that no surer box has taken; category, "
-    "caption and claims are judged for right boxes, against all labelled boxes of the picture; singled out: the "
+    f"a written box is right if it has IoU >= {RIGHT} with a labelled object that no more confident box has; category, "
+    "caption and claims are judged for right boxes, against all labelled boxes of the image; singled out: the "
     "caption is true of the object and of no other of its category"
 )
 
@@ -51,18 +47,18 @@ class Score:
         self.counts: Counter[str] = Counter()
 
     def add(self, image: ImageRecord, names: Sequence[str], written: Sequence[Annotation]) -> None:
-        """Add an image with its annotations, the surest first."""
-        self.counts.update(images=1, objects=len(image.boxes), boxes=len(written))
+        """Add an image with its annotations, the most confident first."""
+        self.counts.update(pictures=1, objects=len(image.boxes), boxes=len(written))
         labels = [names[c] for c in image.categories]
-        scene = LabelledObjects(image.boxes, labels, (image.width, image.height))
+        labelled = LabelledObjects(image.boxes, labels, (image.width, image.height))
         for found, target in zip(written, pairs(written, image.boxes), strict=True):
             if target is None:
                 continue
             self.counts["right"] += 1
             self.counts["category"] += found.category == labels[target]
-            claims = scene.claims(found.caption, target)
-            self.counts[f"caption {VERDICTS[scene.truth(found.caption, target)]}"] += 1
-            self.counts["singled out"] += scene.singles_out(found.caption, target)
+            claims = labelled.claims(found.caption, target)
+            self.counts[f"caption {VERDICTS[labelled.truth(found.caption, target)]}"] += 1
+            self.counts["singled out"] += labelled.singles_out(found.caption, target)
             self.counts.update(f"{claim} {VERDICTS[verdict]}" for claim, verdict in claims.items())
 
     def figures(self) -> dict[str, Any]:
@@ -111,18 +107,18 @@ def main() -> None:
     parser.add_argument("--confs", type=float, nargs="+", default=[0.4, 0.5, 0.6, 0.7, 0.8])
     parser.add_argument("--verify", nargs="+", default=["off", "drop", "strip"])
     parser.add_argument("--topk", type=int, default=5)
-    parser.add_argument("--limit", type=int, default=0, help="pictures at most, of both modalities; 0 for all")
+    parser.add_argument("--limit", type=int, default=0, help="images at most, of both modalities; 0 for all")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "annotation.json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    dataset_config = load_dataset_config(REAL)
-    images = load_split(dataset_config, "test")
+    config = load_dataset_config(REAL)
+    images = load_split(config, "test")
     if args.limit:
         images = images[:: max(len(images) // args.limit, 1)][: args.limit]
     pool = load_pool(REAL, "train")
-    settings = Settings(conf=min(args.confs), topk=args.topk, imgsz=args.imgsz)
-    annotator = Annotator(OptiSAR(args.model), pool, settings, cache=dataset_config.root)
+    options = AnnotateOptions(conf=min(args.confs), topk=args.topk, imgsz=args.imgsz)
+    annotator = Annotator(OptiSAR(args.model), pool, options, cache=config.root)
     cells = [(verify, conf) for verify in args.verify for conf in args.confs]
     scores = {(cell, group): Score() for cell in cells for group in ("optical", "sar", "all")}
     dropped: dict[tuple[str, float], Counter[str]] = {cell: Counter() for cell in cells}
@@ -130,12 +126,12 @@ def main() -> None:
     for image in TQDM(images, desc="annotating"):
         found, size = annotator.find(image.path)
         for verify, conf in cells:
-            chosen = annotated(
-                found.least(conf), pool, size, modality_by_name(image.path),
+            chosen = choose_annotations(
+                found.above(conf), pool, size, modality_by_name(image.path),
                 verify=verify, dropped=dropped[verify, conf],
             )  # fmt: skip
             for group in (image.modality, "all"):
-                scores[(verify, conf), group].add(image, dataset_config.names, chosen)
+                scores[(verify, conf), group].add(image, config.names, chosen)
     seconds = (time.perf_counter() - start) / len(images)
     rows = [
         {"verify": v, "conf": c, "group": g, **scores[(v, c), g].figures()}
@@ -149,7 +145,7 @@ def main() -> None:
     }  # fmt: skip
     write_atomic(args.out, json.dumps(record, indent=1) + "\n")
     print(table(rows))
-    print(f"{len(images)} pictures, {len(pool)} captions, {seconds:.2f} s per picture; written to {args.out}")
+    print(f"{len(images)} images, {len(pool)} captions, {seconds:.2f} s per image; written to {args.out}")
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

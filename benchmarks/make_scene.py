@@ -1,16 +1,21 @@
-"""Builds a georeferenced scene of any size from real images, with what is in it and questions about it.
+"""Builds a georeferenced raster of any size from real images, with its objects and expressions about it.
 
     python benchmarks/make_scene.py --out scene.tif [--side 20000] [--modality optical] [--dtype uint8] [--overviews]
                                     [--split test] [--images 24] [--categories airplane] [--paint]
 
-writes scene.tif and scene.json. Images of a split, those that end calmly, lie scattered on a ground of calm, box-free
-patches of others of them; an image's edge fades into the ground. The JSON file holds every object with its box in
-pixels and its corners in WGS 84 (by pyproj), and questions with one right answer: plain ones about the only object of a
-kind, places, extremes and ranks ("the second leftmost ship") that lead by at least 30 pixels, extremes of a place; half
-of the directions are said by compass. ``--paint`` fills the boxes of all objects that overlap no other with a colour
-each, by which they can be found without a network: what is answered wrongly then is not the network's fault. The
-scene is written band of rows by band of rows, so memory stays small. The images are expected where
-benchmarks/optsar-real.yaml says.
+writes scene.tif and scene.json.
+
+1. Images of a split whose edges are calm are scattered on a background of calm patches without objects. Their edges
+   fade into the background.
+2. The JSON file holds the box of every object in pixels and its corners in WGS 84 (by pyproj).
+3. It also holds expressions that mean exactly one object: the only object of a category, places, superlatives and
+   ordinals ("the second leftmost ship") that lead by at least 30 pixels, and superlatives within a place. Half of the
+   directions are compass words.
+4. ``--paint`` fills the boxes of all objects that overlap no other with distinct colours, by which they can be found
+   without a network. Errors are then not those of the network.
+
+The raster is written in bands of rows, so memory stays small. The images are expected where benchmarks/optsar-real.yaml
+says.
 """
 
 from __future__ import annotations
@@ -31,37 +36,46 @@ from pyproj import Transformer
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 from rasterio.windows import Window
-from scene_questions import questions
 from torchvision.ops import nms
 from tqdm import tqdm
 
-from optisar_yolo.data.config import load_dataset_config
-from optisar_yolo.data.images import read_image
-from optisar_yolo.data.records import ImageRecord, load_split
-from optisar_yolo.language.parser import noun_of
+from optisar_yolo.data import ImageRecord, load_dataset_config, load_split, read_image
+from optisar_yolo.language import LabelledObjects, noun_of
+from optisar_yolo.language.vocabulary import CELLS
 
 HERE = Path(__file__).resolve().parent
 CRS, PIXEL, ORIGIN = "EPSG:32633", 0.5, (400_000.0, 5_800_000.0)  # UTM 33 N, metres
 BLOCK = 512  # rows written at once, and the side of the file's blocks
-FADE = 12  # pixels over which an image fades into the ground
-CELL = 800  # pixels between the places of images, above the long side of any
-FIELD = 4000  # side of the fields that share a patch of ground
-BELT = 1600  # over which two fields become each other: the corner of two would be that of a court to any eye
+FADE = 12  # pixels over which an image fades into the background
+CELL = 800  # pixels between the places of images; larger than the long side of any image
+FIELD = 4000  # side of the fields with the same background patch
+BELT = 1600  # pixels over which two fields blend; a sharp corner would look like a court
 PATCH = 200  # side of a patch
-COARSE = 5  # side of the squares by which its calm is judged
+COARSE = 5  # side of the squares whose means measure how calm a patch is
 GROUNDS = 6  # patches that are used at most
-CALM = 20  # grey levels by which the squares of one may differ: quilted, lines become shapes that look like objects
-SPOT, BLEND = 128, 24  # side of a spot of it, and over how much of it the next one fades in
-EACH = 4  # images of a category at most, so that some cells of the 3 x 3 grid hold one object of it
-UNIQUE = 2  # categories with one object in the scene
+CALM = 20  # grey levels by which the squares of a patch may differ; repeated lines would look like objects
+SPOT, BLEND = 128, 24  # side of a piece of a patch, and pixels over which neighbours blend
+EACH = 4  # images of a category at most, so that some cells of the 3 x 3 grid hold exactly one
+UNIQUE = 2  # categories with one object in the raster
 IMAGES = 24
-MOST = 3  # objects in an image: a scene crowded with them leaves few questions with one answer
-LEVELS = 40  # of uint16 to one of uint8: the images' range is then about 13 bits, as of many sensors
+MOST = 3  # objects in an image; in a crowded raster few expressions mean one object
+LEVELS = 40  # of uint16 per level of uint8: the range is then about 13 bits, as of many sensors
+LEAD = 30  # pixels by which a superlative must lead
+ORDINALS = ("first", "second", "third")
+# Side of the image: compass word, axis, and sign of the order.
+SIDES = {
+    "left": ("western", 0, 1),
+    "right": ("eastern", 0, -1),
+    "top": ("northern", 1, 1),
+    "bottom": ("southern", 1, -1),
+}
+_CORNERS = {"upper left": "north-west", "upper right": "north-east", "lower left": "south-west",
+            "lower right": "south-east"}  # fmt: skip
 
 
 @dataclass
 class Placed:
-    """An image in the scene: BGR values, left and top edge."""
+    """An image in the raster: BGR values, left and top edge."""
 
     image: NDArray[np.uint8]
     x: int
@@ -69,10 +83,10 @@ class Placed:
 
 
 def select(images: list[ImageRecord], names: Sequence[str], most: int, rng: np.random.Generator) -> list[ImageRecord]:
-    """Choose at most so many images that a few categories have one object in the scene, and none has very many."""
+    """Choose at most `most` images so that a few categories have one object in the raster, and none has very many."""
     order = [images[i] for i in rng.permutation(len(images)) if len(images[i].boxes) <= MOST]
     counted = [(p, Counter(names[int(c)] for c in p.categories)) for p in order]
-    several = len({k for _, c in counted for k in c}) > 1  # SAR images hold ships alone: all of them are welcome
+    several = len({k for _, c in counted for k in c}) > 1  # SAR images show ships only, and all are used
     unique: dict[str, ImageRecord] = {}
     for p, c in counted:
         if several and sum(c.values()) == 1 and len(unique) < UNIQUE:
@@ -87,10 +101,10 @@ def select(images: list[ImageRecord], names: Sequence[str], most: int, rng: np.r
 
 
 def patches(images: list[ImageRecord], count: int) -> list[NDArray[np.uint8]]:
-    """Return the calmest box-free squares of the images, one per image at most, and at least one in all.
+    """Return the calmest squares without boxes, one per image at most, and at least one in all.
 
-    Calm is what has no square of `COARSE` pixels unlike the others: water, woods and fields without roads, roofs or the
-    small boats that nobody labelled.
+    A square is calm if no part of `COARSE` pixels differs much from the others: water, woods and fields without roads,
+    roofs or unlabelled boats.
     """
     found: list[tuple[float, NDArray[np.uint8]]] = []
     for p in images:
@@ -120,7 +134,7 @@ def coarse(grey: NDArray[np.float64]) -> float:
 def calmly_ended(images: list[ImageRecord]) -> list[ImageRecord]:
     """Return the half of the images whose edges are calmest.
 
-    A quay that ends with its image is a bright bar on dark ground, a ship to any eye; no real scene has such ends.
+    A quay that ends at the edge of its image would be a bright bar on dark ground, which looks like a ship.
     """
     edges = []
     for p in images:
@@ -131,10 +145,10 @@ def calmly_ended(images: list[ImageRecord]) -> list[ImageRecord]:
     return [p for p, edge in zip(images, edges, strict=True) if edge <= middle]
 
 
-def ground(patch: list[NDArray[np.uint8]], top: int, rows: int, side: int) -> NDArray[np.uint8]:
-    """Return rows of the ground: every field is strewn with spots of one patch, turned, that fade into each other.
+def background(patch: list[NDArray[np.uint8]], top: int, rows: int, side: int) -> NDArray[np.uint8]:
+    """Return rows of the background: every field consists of rotated pieces of one patch that blend.
 
-    Mirroring a patch instead draws rings and diamonds, which look like courts and fields.
+    Mirrored pieces would make rings and diamonds, which look like courts and fields.
     """
     pitch = SPOT - BLEND
     along = np.minimum(np.arange(SPOT) + 1, SPOT - np.arange(SPOT)).clip(max=BLEND).astype(np.float32)
@@ -157,12 +171,12 @@ def ground(patch: list[NDArray[np.uint8]], top: int, rows: int, side: int) -> ND
 
 
 def fields(x: int, y: int, side: int, count: int) -> list[tuple[int, float]]:
-    """Say which of the patches cover a spot at (x, y), and with what weight: several where fields meet."""
+    """Return the patches at (x, y) and their weights; several where fields meet."""
     per_side = -(-side // FIELD)
     near = []
     for start in (y, x):
         at = min(max(start + SPOT / 2, 0), side - 1) / FIELD
-        border = min(max(round(at), 1), max(per_side - 1, 1))  # the nearest between two fields
+        border = min(max(round(at), 1), max(per_side - 1, 1))  # the nearest border of two fields
         after = min(max((at - border) * FIELD / BELT + 0.5, 0), 1) if per_side > 1 else 0.0
         near.append([(border - 1, 1 - after), (border, after)])
     rows, columns = near
@@ -170,7 +184,7 @@ def fields(x: int, y: int, side: int, count: int) -> list[tuple[int, float]]:
 
 
 def paste(out: NDArray[np.uint8], top: int, placed: Placed) -> None:
-    """Draw the part of an image that lies in rows of the scene from `top` on."""
+    """Draw the part of an image that lies in rows of the raster from `top` on."""
     h, w = placed.image.shape[:2]
     first, last = max(top, placed.y), min(top + len(out), placed.y + h)
     if first >= last:
@@ -183,7 +197,7 @@ def paste(out: NDArray[np.uint8], top: int, placed: Placed) -> None:
 
 
 def apart(boxes: NDArray[np.float64]) -> list[int]:
-    """Return the boxes that overlap none before them: paint would hide parts of the others."""
+    """Return the indices of boxes that overlap no earlier one, as paint would hide parts of it."""
     first_best = -torch.arange(len(boxes), dtype=torch.float64)
     return nms(torch.from_numpy(boxes), first_best, 0.0).tolist()
 
@@ -200,6 +214,59 @@ def painted(images: list[Placed], boxes: NDArray[np.float64]) -> list[list[int]]
     return colours
 
 
+def leaders(along: NDArray[np.float64]) -> list[int | None]:
+    """Return the indices of the first, second, … by `along`; None where one does not lead by `LEAD`."""
+    order = np.argsort(along)
+    gaps = np.diff(along[order], prepend=-np.inf, append=np.inf)
+    return [int(order[k]) if min(gaps[k : k + 2]) >= LEAD else None for k in range(min(len(ORDINALS), len(order)))]
+
+
+def expressions(boxes: NDArray[np.float64], names: list[str], side: int) -> list[dict[str, Any]]:
+    """Return expressions that mean exactly one object each, by the centres of the true boxes."""
+    cases: list[dict[str, Any]] = []
+    objects = LabelledObjects(boxes, names, (side, side))
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+
+    def add(kind: str, plain: str, compass: str, index: int) -> None:
+        text = compass if len(cases) % 2 else plain
+        cases.append({"text": text, "kind": kind, "object": index})
+
+    for name in sorted(set(names)):
+        members = [i for i, n in enumerate(names) if n == name]
+        noun = noun_of(name)
+        if len(members) == 1:
+            cases.append({"text": f"the {noun}", "kind": "plain", "object": members[0]})
+            continue
+        for word, (compass_word, axis, sign) in SIDES.items():
+            first = leaders(centre[members, axis] * sign)
+            for rank, which in enumerate(first):
+                if which is not None:
+                    kind, ordinal = ("rank", f"{ORDINALS[rank]} ") if rank else ("extreme", "")
+                    add(
+                        kind,
+                        f"the {ordinal}{word}most {noun}",
+                        f"the {ordinal}{compass_word}most {noun}",
+                        members[which],
+                    )
+        for cell, phrase in CELLS.items():
+            truths = {i: objects.claims(f"the {noun} {phrase} of the image", i).get("place") for i in members}
+            true = [i for i, v in truths.items() if v is True]
+            if not true or None in truths.values():  # the truth is open for one in a corner
+                continue
+            corner = next((c for c in _CORNERS if c in phrase), None)
+            lone = next((s for s in cell if s in SIDES), None) if None in cell else None
+            compass = f"in the {_CORNERS[corner]}" if corner else f"in the {SIDES[lone][0][:-3]}" if lone else phrase
+            if len(true) == 1:
+                add("place", f"the {noun} {phrase} of the image", f"the {noun} {compass}", true[0])
+                continue
+            for word, (compass_word, axis, sign) in SIDES.items():
+                best = leaders(centre[true, axis] * sign)[0]
+                if best is not None:
+                    plain = f"the {word}most {noun} {phrase} of the image"
+                    add("place and extreme", plain, f"the {compass_word}most {noun} {compass}", true[best])
+    return cases
+
+
 def main() -> None:
     """Compose, write the raster and its truth."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -207,10 +274,8 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=20_000)
     parser.add_argument("--modality", choices=("optical", "sar"), default="optical")
     parser.add_argument("--split", default="test", help="of benchmarks/optsar-real.yaml; val to choose settings on")
-    parser.add_argument("--pictures", type=int, default=IMAGES, help="at most")
-    parser.add_argument(
-        "--categories", nargs="+", metavar="NOUN", help="pictures that show nothing else; by default any"
-    )
+    parser.add_argument("--images", "--pictures", type=int, default=IMAGES, help="at most")
+    parser.add_argument("--categories", nargs="+", metavar="NOUN", help="images that show nothing else; by default any")
     parser.add_argument("--dtype", choices=("uint8", "uint16"), default="uint8")
     parser.add_argument("--compress", choices=("deflate", "none"), default="deflate")
     parser.add_argument("--overviews", action="store_true", help="of 1/2, 1/4, 1/8 and 1/16 of the resolution")
@@ -218,20 +283,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     rng = np.random.default_rng(args.seed)
-    dataset_config = load_dataset_config(HERE / "optsar-real.yaml")
+    config = load_dataset_config(HERE / "optsar-real.yaml")
     images = [
-        p
-        for p in load_split(dataset_config, args.split)
-        if p.modality == args.modality and p.path.is_relative_to(dataset_config.root)
+        p for p in load_split(config, args.split) if p.modality == args.modality and p.path.is_relative_to(config.root)
     ]
     calm = calmly_ended(images)
     if args.categories:
-        calm = [
-            p for p in calm if {noun_of(dataset_config.names[int(c)]) for c in p.categories} <= set(args.categories)
-        ]
-    chosen = select(calm, dataset_config.names, args.images, rng)
+        calm = [p for p in calm if {noun_of(config.names[int(c)]) for c in p.categories} <= set(args.categories)]
+    chosen = select(calm, config.names, args.images, rng)
     if not chosen:
-        parser.error(f"no calmly ended picture of {args.split} shows so few objects of {args.categories or 'any kind'}")
+        parser.error(
+            f"no image of {args.split} with calm edges shows so few objects of {args.categories or 'any kind'}"
+        )
     per_side = args.side // CELL
     spots = rng.choice(per_side**2, size=min(len(chosen), per_side**2), replace=False)
     patch = patches(images, GROUNDS)
@@ -242,7 +305,7 @@ def main() -> None:
         x, y = (np.array([spot % per_side, spot // per_side]) * CELL + rng.integers(0, room + 1)).tolist()
         placed.append(Placed(image, x, y))
         boxes += (p.boxes + [x, y, x, y]).tolist()
-        names += [dataset_config.names[int(c)] for c in p.categories]
+        names += [config.names[int(c)] for c in p.categories]
     all_boxes = np.asarray(boxes, float)
     if args.paint:
         seen = apart(all_boxes)
@@ -258,7 +321,7 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.Env(GDAL_CACHEMAX=128 << 20), rasterio.open(args.out, "w", **about) as file:
         for top in tqdm(range(0, args.side, BLOCK), desc="writing", unit=" bands"):
-            rows = ground(patch, top, min(BLOCK, args.side - top), args.side)
+            rows = background(patch, top, min(BLOCK, args.side - top), args.side)
             for p in placed:
                 paste(rows, top, p)
             bands = rows[..., ::-1].transpose(2, 0, 1)
@@ -275,10 +338,10 @@ def main() -> None:
         objects.append({"category": name, "box": box, "corners": [to_degrees.transform(*c) for c in ring]})
     truth = {"scene": args.out.name, "crs": CRS, "side": args.side, "pixel": PIXEL, "origin": ORIGIN,
              "pictures": len(placed), "objects": objects, "colours": colours,
-             "questions": questions(all_boxes, names, args.side)}  # fmt: skip
+             "questions": expressions(all_boxes, names, args.side)}  # fmt: skip
     args.out.with_suffix(".json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
     kinds = dict(Counter(q["kind"] for q in truth["questions"]))
-    print(f"{args.out}: {len(placed)} pictures, {len(objects)} objects, questions {kinds}")
+    print(f"{args.out}: {len(placed)} images, {len(objects)} objects, expressions {kinds}")
 
 
 if __name__ == "__main__":

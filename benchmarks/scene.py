@@ -1,15 +1,18 @@
-"""A scene's throughput and answers: `optisar scene` beside a plain loop over tiles, and beside SAHI if installed.
+"""Throughput and correctness of `optisar scene`, beside a plain loop over tiles and, if installed, SAHI.
 
     python benchmarks/make_scene.py --out scene.tif --overviews
-    python benchmarks/scene.py --scene scene.tif [--scale 2] [--expressions 1] [--repeats 3] [--side 20000]
+    python benchmarks/scene.py --scene scene.tif [--scale 2] [--expressions 1] [--repeats 3]
 
-adds to benchmarks/results/scene.json: megapixels of the file per second and peak memory of each contestant, all with
-the same network, tile size, overlap and expressions, each in a process of its own, in turn. The plain loop is what one
-writes first: read a window, `predict`, shift the boxes, one non-maximum suppression at the end. SAHI reads the image
-as a whole, as it does. Then the share of the questions that are answered right: the answer's box has an IoU of at
-least 0.5 with the true one, and, by geopandas, its polygon on the ground covers the true object's centre. Beside them:
-how many objects of each kind were found, and how many that are not there. ``--with``
-and no contestant asks the questions alone. A painted scene is asked without the network.
+adds to benchmarks/results/scene.json:
+
+1. Megapixels of the file per second and peak memory of each contestant, with the same network, tile size, overlap and
+   expressions, each in its own process, in turn. The plain loop reads a window, calls `predict`, shifts the boxes, and
+   applies one non-maximum suppression at the end. SAHI reads the whole image.
+2. The share of the expressions whose box is right: an IoU of at least 0.5 with the true box and, by geopandas, a
+   polygon on the ground that covers the centre of the true object.
+3. How many objects of each category were found, and how many boxes are false.
+
+``--with`` without a contestant measures 2 and 3 alone. A painted raster is searched without a network.
 """
 
 from __future__ import annotations
@@ -33,23 +36,19 @@ from numpy.typing import NDArray
 from torchvision.ops import box_iou, nms
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.geo.detecting import CANDIDATES
-from optisar_yolo.geo.options import SceneOptions
-from optisar_yolo.geo.tiling import Grid
-from optisar_yolo.language.parser import noun_of
-from optisar_yolo.utils.arguments import BUNDLED_MODEL
+from optisar_yolo.geo import CANDIDATES, Grid, RasterOptions, ground_raster
+from optisar_yolo.language import noun_of
+from optisar_yolo.utils import BUNDLED_MODEL
 
 RIGHT = 0.5  # IoU
-OVERLAP = SceneOptions.overlap  # of tiles, by default
+OVERLAP = RasterOptions.overlap  # of tiles, by default
 EXPRESSIONS = ("the airplane", "the ship", "the storage tank", "the harbor", "the vehicle", "the bridge",
              "the tennis court", "the baseball diamond")  # fmt: skip
 
 
 def ours(args: argparse.Namespace, source: Path, texts: list[str], folder: str) -> int:
-    """Run our way; returns the number of objects."""
-    from optisar_yolo.geo import ground_scene
-
-    result = ground_scene(
+    """Run `optisar scene`; returns the number of objects."""
+    result = ground_raster(
         OptiSAR(args.model), source, texts, imgsz=args.imgsz, scale=args.scale, overlap=args.overlap, batch=args.batch,
         topk="all", project=folder, resume=False,
     )  # fmt: skip
@@ -83,8 +82,8 @@ def sahi(args: argparse.Namespace, source: Path, texts: list[str], folder: str) 
     from sahi.models.ultralytics import UltralyticsDetectionModel
     from sahi.predict import get_sliced_prediction
 
-    class Asked:
-        """Our model, as SAHI calls one of ultralytics: without expressions."""
+    class WithExpressions:
+        """The model with fixed expressions, as SAHI calls a model of Ultralytics."""
 
         names = dict(enumerate(texts))
         overrides = {"task": "detect"}
@@ -100,7 +99,7 @@ def sahi(args: argparse.Namespace, source: Path, texts: list[str], folder: str) 
     with rasterio.open(source) as file:
         size = (round(file.height / args.scale), round(file.width / args.scale))
         image = file.read(out_shape=(3, *size), resampling=Resampling.average).transpose(1, 2, 0)
-    model = UltralyticsDetectionModel(model=Asked(), device="cpu", confidence_threshold=0.0)
+    model = UltralyticsDetectionModel(model=WithExpressions(), device="cpu", confidence_threshold=0.0)
     found = get_sliced_prediction(
         np.ascontiguousarray(image), model, args.imgsz, args.imgsz, args.overlap, args.overlap,
         perform_standard_pred=False, postprocess_type="NMS", postprocess_match_metric="IOU", verbose=0,
@@ -109,10 +108,10 @@ def sahi(args: argparse.Namespace, source: Path, texts: list[str], folder: str) 
 
 
 class Painted:
-    """Finds the objects of a painted scene by their colours: a detector (`optisar_yolo.geo.detecting`) without fault.
+    """Finds the objects of a painted raster by their colours: a detector (`optisar_yolo.geo.detecting`) without errors.
 
     Args:
-        truth: What `make_scene.py --paint` wrote about the scene.
+        truth: What `make_scene.py --paint` wrote about the raster.
     """
 
     key, conf = "painted", 0.5
@@ -121,7 +120,7 @@ class Painted:
         self.objects = [(noun_of(o["category"]), c) for o, c in zip(truth["objects"], truth["colours"], strict=True)]
 
     def __call__(
-        self, images: NDArray[np.uint8], expressions: Sequence[str], least: float
+        self, images: NDArray[np.uint8], expressions: Sequence[str], floor: float
     ) -> list[NDArray[np.float32]]:
         """Find them in images uint8 [B, 3, h, w]."""
         return [self.find(image, expressions) for image in images]
@@ -132,7 +131,7 @@ class Painted:
         if (image[0] == 255).any():
             for noun, colour in self.objects:
                 ys, xs = np.nonzero((image == np.reshape(colour, (3, 1, 1))).all(0))
-                if len(xs):  # pixels at its border are mixed with what lies around
+                if len(xs):  # pixels at its border are mixed with the background
                     box = [xs.min() - 0.5, ys.min() - 0.5, xs.max() + 1.5, ys.max() + 1.5, 1.0]
                     rows += [[*box, j] for j, text in enumerate(expressions) if noun in text]
         return np.array(rows, np.float32).reshape(-1, 6)
@@ -150,7 +149,7 @@ def once(args: argparse.Namespace, name: str) -> dict[str, float]:
 
 
 def contest(args: argparse.Namespace) -> None:
-    """Be one contestant: print seconds and peak memory as JSON."""
+    """Run as one contestant: print seconds and peak memory as JSON."""
     texts = list(EXPRESSIONS[: args.expressions])
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
@@ -160,28 +159,26 @@ def contest(args: argparse.Namespace) -> None:
     print(json.dumps({"seconds": seconds, "peak_mb": peak, "objects": objects}))
 
 
-def answers(args: argparse.Namespace, truth: dict[str, Any]) -> dict[str, Any]:
-    """Ask all questions of the scene and count what is right, by kind."""
+def correctness(args: argparse.Namespace, truth: dict[str, Any]) -> dict[str, Any]:
+    """Ground all expressions about the raster, and count the right boxes by kind of expression."""
     import geopandas
     from shapely.geometry import Polygon
 
-    from optisar_yolo.geo import ground_scene
-
-    asked = truth["questions"]
+    expressions = truth["questions"]
     nouns = sorted({noun_of(o["category"]) for o in truth["objects"]})
-    texts = [*(q["text"] for q in asked), *(f"the {noun}" for noun in nouns)]
+    texts = [*(q["text"] for q in expressions), *(f"the {noun}" for noun in nouns)]
     detector = Painted(truth) if truth.get("colours") else None
     with tempfile.TemporaryDirectory() as folder:
-        result = ground_scene(
+        result = ground_raster(
             None if detector else OptiSAR(args.model), args.scene, texts, imgsz=args.imgsz, scale=args.scale,
             overlap=args.overlap, batch=args.batch, conf=args.conf, topk="all", project=folder, resume=False,
             detector=detector,
         )  # fmt: skip
         table = geopandas.read_file(result.folder / "objects.geojson")
-        first = {row.expression: row.geometry for row in table.iloc[::-1].itertuples()}
+        first = {row.sentence: row.geometry for row in table.iloc[::-1].itertuples()}
     total, right, on_ground, silent = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     cases = []
-    for j, q in enumerate(asked):
+    for j, q in enumerate(expressions):
         thing = truth["objects"][q["object"]]
         mine = result.of(j)[:1]
         iou = float(box_iou(torch.tensor(mine[:, :4]), torch.tensor([thing["box"]]))[0, 0]) if len(mine) else 0.0
@@ -202,7 +199,7 @@ def answers(args: argparse.Namespace, truth: dict[str, Any]) -> dict[str, Any]:
         for k, n in total.items()
     }
     found = {}
-    for j, noun in enumerate(nouns, len(asked)):
+    for j, noun in enumerate(nouns, len(expressions)):
         boxes = torch.tensor([o["box"] for o in truth["objects"] if noun_of(o["category"]) == noun])
         hit = box_iou(torch.tensor(result.of(j)[:, :4]), boxes.double()) >= RIGHT
         found[noun] = {"there": len(boxes), "found": int(hit.any(0).sum()), "false": int((~hit.any(1)).sum())}
@@ -218,8 +215,8 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=2.0, help="pixels of the file in one of the network")
     parser.add_argument("--overlap", type=float, default=OVERLAP)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--sentences", type=int, default=1, choices=range(1, len(EXPRESSIONS) + 1))
-    parser.add_argument("--conf", type=float, help="for the questions; the model's threshold by default")
+    parser.add_argument("--expressions", "--sentences", type=int, default=1, choices=range(1, len(EXPRESSIONS) + 1))
+    parser.add_argument("--conf", type=float, help="threshold of the expressions; the model's by default")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--with", dest="contestants", nargs="*", default=["ours", "loop"], choices=[*CONTESTANTS])
@@ -252,7 +249,7 @@ def main() -> None:
         }
     described = args.scene.with_suffix(".json")
     if described.is_file():
-        right = answers(args, json.loads(described.read_text(encoding="utf-8")))
+        right = correctness(args, json.loads(described.read_text(encoding="utf-8")))
         others = "" if args.model == BUNDLED_MODEL else f", {Path(args.model).stem}"
         tiling = f"scale {args.scale:g}" + (f", overlap {args.overlap:g}" if args.overlap != OVERLAP else "")
         cells[f"answers, {tiling}, {args.scene.stem}{others}"] = about | right

@@ -142,7 +142,7 @@ def counts_of(images: Sequence[AnnotatedFile]) -> dict[str, Any]:
 
 
 def write_preview(path: Path, root: Path, images: Sequence[AnnotatedFile], count: int) -> Path | None:
-    """Write a sheet of evenly chosen images with their boxes and captions; None where no image has any."""
+    """Write a JPEG sheet of evenly chosen images with their boxes and captions; None where no image has any."""
     usable = [p for p in images if p.objects]
     chosen = [usable[i] for i in np.unique(np.linspace(0, len(usable) - 1, min(count, len(usable))).astype(int))]
     tiles = []
@@ -151,29 +151,18 @@ def write_preview(path: Path, root: Path, images: Sequence[AnnotatedFile], count
             pixels = read_image(root / image.file)
         except DataError:  # removed since
             continue
-        boxes = np.array([[*o.box, o.score, j] for j, o in enumerate(image.objects)])
-        pixels, boxes = _tile(pixels, boxes)
-        tiles.append(draw_predictions(pixels, boxes, {j: o.caption for j, o in enumerate(image.objects)}))
+        scale = TILE / pixels.shape[1]
+        height = max(round(pixels.shape[0] * scale), 1)
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        boxes = np.array([[*(v * scale for v in o.box), o.score, j] for j, o in enumerate(image.objects)])
+        captions = {j: o.caption for j, o in enumerate(image.objects)}
+        drawn = draw_predictions(cv2.resize(pixels, (TILE, height), interpolation=how), boxes, captions)
+        tiles.append(np.asarray(drawn.convert("RGB")))
     if not tiles:
         return None
-    columns = [tiles[i::COLUMNS] for i in range(min(COLUMNS, len(tiles)))]
-    sheet = Image.new(
-        "RGB", (TILE * len(columns), max(sum(t.height for t in column) for column in columns)), (255, 255, 255)
-    )
-    for i, column in enumerate(columns):
-        top = 0
-        for tile in column:
-            sheet.paste(tile, (i * TILE, top))
-            top += tile.height
+    columns = [np.concatenate(tiles[i::COLUMNS]) for i in range(min(COLUMNS, len(tiles)))]
+    tallest = max(map(len, columns))
+    white = [np.pad(c, ((0, tallest - len(c)), (0, 0), (0, 0)), constant_values=255) for c in columns]
     with appearing(path, binary=True) as file:
-        sheet.save(file, "JPEG" if path.suffix.lower() in (".jpg", ".jpeg") else "PNG")
+        Image.fromarray(np.hstack(white)).save(file, "JPEG")
     return path
-
-
-def _tile(image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scale an image to the width of a tile, and its boxes [n, 6] with it."""
-    scale = TILE / image.shape[1]
-    size = (TILE, max(round(image.shape[0] * scale), 1))
-    resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    boxes[:, :4] *= scale
-    return resized, boxes

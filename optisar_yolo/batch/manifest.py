@@ -169,13 +169,10 @@ def _check_expressions(column: pa.Array, source: str) -> None:
 
 def _check_unique(ids: Sequence[str], source: str, what: str, remedy: str) -> None:
     """Check that no id occurs twice."""
-    if len(set(ids)) == len(ids):
-        return
     first: dict[str, int] = {}
     for row, key in enumerate(ids, 1):
-        if key in first:
+        if first.setdefault(key, row) != row:
             raise BatchError(f"{source}: row {row} {what} (row {first[key]}, '{key}'); {remedy}")
-        first[key] = row
 
 
 def cut(table: pa.Table, workers: int) -> list[pa.Table]:

@@ -26,9 +26,9 @@ EXPRESSIONS = 256  # of an image that are grounded at once; bounds memory and do
 
 
 class Row(NamedTuple):
-    """A row of a part: its index, its image, and its expression cleaned."""
+    """A row of a part: its number, its image, and its expression cleaned."""
 
-    index: int
+    number: int
     image: str
     text: str
 
@@ -121,7 +121,7 @@ class Worker:
             try:
                 image = read_record_image(rows[0].image, self.settings.base)
             except DataError as error:
-                out += [{"row": row.index, "answered": False, "error": str(error), "rank": 1} for row in rows]
+                out += [{"row": row.number, "answered": False, "error": str(error), "rank": 1} for row in rows]
                 continue
             ready.append((PreparedImage.of(rows[0].image, image, self.settings.imgsz), rows))
         most = max((len(rows) for _, rows in ready), default=0)
@@ -137,7 +137,7 @@ class Worker:
         for (image, rows), results in zip(images, self.grounder.ground(requests), strict=True):
             width, height = image.size
             for row, result in zip(rows, results, strict=True):
-                out += [{"row": row.index, "width": width, "height": height} | box for box in _boxes(result)]
+                out += [{"row": row.number, "width": width, "height": height} | box for box in _boxes(result)]
         return out
 
     def _table(self, table: pa.Table, results: Sequence[dict[str, Any]]) -> pa.Table:

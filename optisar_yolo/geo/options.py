@@ -46,7 +46,7 @@ class RasterOptions:
     limits: tuple[float, float] | None = option(
         None, "floats", "values that become 0 and 255, instead of percentiles", counts=(2,), example="0,3000"
     )
-    nodata: float | str | None = option(
+    nodata: float | None = option(
         None, "float", "value that means no data, where the file does not declare it; NaN always does", words=("nan",),
         example="0",
     )  # fmt: skip

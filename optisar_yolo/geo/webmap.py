@@ -11,7 +11,7 @@ from optisar_yolo.geo.result import SMALLEST, RasterResult, enlarged
 from optisar_yolo.utils import need
 from optisar_yolo.visualize import PALETTE
 
-SIDE = 900  # pixels of the plot's frame, at most
+SIDE, SHORTEST = 900, 200  # pixels of the plot's frame: its long side, and its short one at least
 HALO = 5  # width of the dark line behind each box
 
 
@@ -31,15 +31,10 @@ def map_page(result: RasterResult) -> str:
     on_ground = result.place.upright if result.place else False
     corner, labels = _axes(result, on_ground)
     (left, right), (bottom, top) = sorted((corner[0], corner[2])), sorted((corner[1], corner[3]))
-    shape = (
-        (SIDE, max(round(SIDE * height / width), 1))
-        if width >= height
-        else (max(round(SIDE * width / height), 1), SIDE)
-    )
     plot: Any = figure(
         title=Path(result.source).name,
-        frame_width=max(shape[0], 200),
-        frame_height=max(shape[1], 200),
+        frame_width=max(round(SIDE * width / max(width, height)), SHORTEST),
+        frame_height=max(round(SIDE * height / max(width, height)), SHORTEST),
         x_range=Range1d(start=left, end=right),
         y_range=Range1d(start=bottom, end=top),
         x_axis_label=labels[0],
