@@ -248,7 +248,7 @@ def build_page(handlers: AppHandlers) -> gr.Blocks:
                 table = gr.Dataframe(
                     headers=list(PAGE_COLUMNS), datatype="str", interactive=False, wrap=True, elem_id="table",
                     label="Boxes: left, top, right, bottom in pixels",
-                    column_widths=["36%", "15%", "11%", "23%", "15%"],
+                    column_widths=["33%", "15%", "15%", "22%", "15%"],
                 )  # fmt: skip
                 gallery = gr.Gallery(
                     label="Score maps: yellow where the expression fits best", columns=2, object_fit="contain",
@@ -266,7 +266,7 @@ def build_page(handlers: AppHandlers) -> gr.Blocks:
             "outputs": [image, status],
         }
         private: dict[str, Any] = {"api_visibility": "private"}
-        go.click(**ground, api_name="ground")
+        go.click(**ground, api_name="ground", trigger_mode="always_last")  # a click while one runs is not lost
         conf.release(**ground, **private)
         topk.release(**ground, **private)
         source.upload(**show, **private)
