@@ -135,7 +135,8 @@ def touch_cfg(module: Any) -> None:
     @functools.wraps(stock_dict)
     def cfg2dict(cfg: Any) -> Any:
         content = stock_dict(cfg)
-        if keys_active() and (cfg is module.DEFAULT_CFG_DICT or cfg is module.DEFAULT_CFG):
+        # A whole configuration, also the copy that a second `predict` starts from; overrides have a few keys only.
+        if keys_active() and module.DEFAULT_CFG_DICT.keys() <= content.keys():
             return {**settings.OPTISAR_DEFAULTS, **content}
         return content
 
