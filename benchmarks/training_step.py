@@ -33,9 +33,8 @@ from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, TQDM
 
 from optisar_yolo.data.config import DatasetConfig, load_dataset_config
 from optisar_yolo.data.dataset import GroundingDataset
-from optisar_yolo.data.loader import GroundingLoader
 from optisar_yolo.data.records import load_split
-from optisar_yolo.data.sampler import EpochSampler
+from optisar_yolo.data.sampler import EpochSampler, GroundingLoader
 from optisar_yolo.engine.train import TRAIN_DEFAULTS
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS

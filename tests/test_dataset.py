@@ -33,19 +33,19 @@ def settings_of(**changes):
 
 
 @pytest.fixture(scope="module")
-def dataset_config(tiny):
+def config(tiny):
     return load_dataset_config(tiny)
 
 
 @pytest.fixture(scope="module")
-def images(dataset_config):
-    return load_split(dataset_config, "train")
+def images(config):
+    return load_split(config, "train")
 
 
 @pytest.fixture(scope="module")
-def samples(dataset_config, images):
+def samples(config, images):
     """Two epochs of augmented samples, with their (epoch, index)."""
-    data = GroundingDataset(images, dataset_config.names, settings_of())
+    data = GroundingDataset(images, config.names, settings_of())
     return {(e, i): data[e, i] for e in range(2) for i in range(len(images))}
 
 
@@ -114,7 +114,7 @@ def test_own_column_of_every_object_is_true(samples):
         assert (s["targets"][:, s["guide"]] == 1).any()  # the neck is guided by an expression with an answer
 
 
-def test_false_expressions_are_false(samples, dataset_config, images):
+def test_false_expressions_are_false(samples, config, images):
     """Against the boxes as they lie in the sample: flips would show as true expressions taught as false."""
     false = true = 0
     for (_, i), s in samples.items():
@@ -123,13 +123,13 @@ def test_false_expressions_are_false(samples, dataset_config, images):
         left, top, right, bottom = s["extent"].numpy()
         boxes = np.stack((x - w / 2 - left, y - h / 2 - top, x + w / 2 - left, y + h / 2 - top), 1)
         scale = np.tile([image.width / (right - left), image.height / (bottom - top)], 2)
-        scene = language.LabelledObjects(
+        objects = language.LabelledObjects(
             (boxes * scale).astype(np.float32),
-            [dataset_config.names[c] for c in image.categories],
+            [config.names[c] for c in image.categories],
             (image.width, image.height),
         )
         for t, text in enumerate(s["texts"]):
-            for verdict, target in zip(scene.verdicts(text), s["targets"][:, t].tolist(), strict=True):
+            for verdict, target in zip(objects.truths(text), s["targets"][:, t].tolist(), strict=True):
                 assert not (verdict is True and target == 0), text
                 assert not (verdict is False and target == 1), text
                 false += verdict is False and target == 0
@@ -153,12 +153,12 @@ def test_boxes_lie_on_what_is_drawn(samples, images):
     assert checked
 
 
-def test_epochs_differ_and_repeat(dataset_config, images, samples):
-    again = GroundingDataset(images, dataset_config.names, settings_of())
+def test_epochs_differ_and_repeat(config, images, samples):
+    again = GroundingDataset(images, config.names, settings_of())
     for key in reversed(samples):  # in another order, from a fresh data set
         assert same(again[key], samples[key])
     assert not any(same(samples[0, i], samples[1, i]) for i in range(len(images)))
-    other = GroundingDataset(images, dataset_config.names, settings_of(seed=4))
+    other = GroundingDataset(images, config.names, settings_of(seed=4))
     assert not same(other[0, 0], samples[0, 0])
 
 
@@ -169,10 +169,10 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["default", "everything"])
-def test_workers_change_nothing(dataset_config, images, changes):
+def test_workers_change_nothing(config, images, changes):
     batches = []
     for workers in (0, 2):
-        data = GroundingDataset(images, dataset_config.names, settings_of(**changes))
+        data = GroundingDataset(images, config.names, settings_of(**changes))
         sampler = EpochSampler(len(data), seed=3)
         sampler.set_epoch(1)
         loader = DataLoader(data, 2, sampler=sampler, num_workers=workers, collate_fn=data.collate)
@@ -181,8 +181,8 @@ def test_workers_change_nothing(dataset_config, images, changes):
     assert all(same(a, b) for a, b in zip(*batches, strict=True))
 
 
-def test_without_augmentation_images_are_letterboxed(dataset_config, images):
-    data = GroundingDataset(images, dataset_config.names, settings_of(describe=0), augmented=False)
+def test_without_augmentation_images_are_letterboxed(config, images):
+    data = GroundingDataset(images, config.names, settings_of(describe=0), augmented=False)
     first, later = data[0, 0], data[5, 0]
     assert torch.equal(first["img"], later["img"]) and torch.equal(first["bboxes"], later["bboxes"])
     left, top, right, bottom = first["extent"].tolist()
@@ -200,22 +200,22 @@ def test_batch_tells_whose_objects_are_whose(samples):
     assert batch["guide"].tolist() == [s["guide"] for s in chosen]
 
 
-def test_images_are_read_once_and_small(dataset_config, images, monkeypatch):
+def test_images_are_read_once_and_small(config, images, monkeypatch):
     read = []
     monkeypatch.setattr(module, "read_image", lambda path: read.append(path) or read_image(path))
-    data = GroundingDataset(images, dataset_config.names, settings_of())
+    data = GroundingDataset(images, config.names, settings_of())
     before = data.load(0).copy()
     _ = data[0, 0], data[1, 0]
     assert len(read) == 1 and np.array_equal(data.load(0), before)  # and augmentation leaves the cached one alone
     assert before.shape == (43, 64, 3)
     monkeypatch.setattr(module, "CACHE_LIMIT", 0)
-    data = GroundingDataset(images, dataset_config.names, settings_of())
+    data = GroundingDataset(images, config.names, settings_of())
     data.load(0), data.load(0)
     assert len(read) == 3
 
 
-def test_evaluation_groups_images_by_canvas(dataset_config):
-    images = load_split(dataset_config, "test")
+def test_evaluation_groups_images_by_canvas(config):
+    images = load_split(config, "test")
     data = EvaluationDataset(images, 128)
     index, canvas, extent = data[0]
     assert index == 0 and canvas.shape == (3, 96, 128) and canvas.dtype == torch.uint8 and extent.shape == (4,)
@@ -226,11 +226,11 @@ def test_evaluation_groups_images_by_canvas(dataset_config):
     assert groups[0][1].shape == (2, 3, 96, 128) and torch.equal(groups[0][1][0], canvas)
 
 
-def test_the_setting_chooses_who_guides(dataset_config, images):
+def test_the_setting_chooses_who_guides(config, images):
     """A right expression, any expression of the list, or all of them together."""
 
     def guides(kind):
-        data = GroundingDataset(images, dataset_config.names, settings_of(guide=kind))
+        data = GroundingDataset(images, config.names, settings_of(guide=kind))
         drawn = [data[epoch, i] for epoch in range(6) for i in range(len(data))]
         return [(s["guide"], bool((s["targets"][:, s["guide"]] == 1).any())) for s in drawn]
 

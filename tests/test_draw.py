@@ -1,4 +1,4 @@
-"""Drawn answers: boxes where they are, a legend that tells found from not found."""
+"""Drawn predictions: boxes where they are, a legend that tells found from not found."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from optisar_yolo.visualize.draw import PALETTE, GroundingResults, draw_answers
+from optisar_yolo.visualize.draw import PALETTE, GroundingResults, draw_predictions
 
 EXPRESSIONS = {0: "The ship at the top", 1: "Das Schiff links – не найдено"}
 
@@ -18,7 +18,7 @@ def rgb(colour: str) -> tuple[int, ...]:
 
 def test_each_expression_has_its_colour_and_only_found_ones_a_box() -> None:
     pixels = np.zeros((240, 400, 3), np.uint8)
-    drawn = np.asarray(draw_answers(pixels, np.array([[100, 50, 200, 120, 0.8, 0]]), EXPRESSIONS))
+    drawn = np.asarray(draw_predictions(pixels, np.array([[100, 50, 200, 120, 0.8, 0]]), EXPRESSIONS))
     image, legend = drawn[:240], drawn[240:]
     assert drawn.shape[1] == 400 and len(legend) > 0
     ys, xs = np.nonzero((image == rgb(PALETTE[0])).all(-1))
@@ -29,7 +29,8 @@ def test_each_expression_has_its_colour_and_only_found_ones_a_box() -> None:
 
 
 def test_small_images_are_enlarged_with_their_boxes() -> None:
-    drawn = np.asarray(draw_answers(np.zeros((60, 80, 3), np.uint8), np.array([[20, 15, 40, 30, 0.8, 0]]), {0: "x"}))
+    pixels, boxes = np.zeros((60, 80, 3), np.uint8), np.array([[20, 15, 40, 30, 0.8, 0]])
+    drawn = np.asarray(draw_predictions(pixels, boxes, {0: "x"}))
     ys, xs = np.nonzero((drawn[:240] == rgb(PALETTE[0])).all(-1))
     assert abs(xs.min() - 80) <= 3 and abs(ys.max() - 120) <= 3
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from optisar_yolo import language
-from optisar_yolo.data.augment import ASPECT, View, mirror, zoom
-from optisar_yolo.data.geometry import GREY, STRIDE, canvas_for, letterbox, place, to_canvas, to_image
-from optisar_yolo.data.radiometry import light
+from optisar_yolo.data.annotated import AnnotatedImage
+from optisar_yolo.data.augment import ASPECT, jitter_tone, mirror, zoom
+from optisar_yolo.data.geometry import GREY, STRIDE, canvas_for, draw_on_canvas, letterbox, to_canvas, to_image
 
 sides = st.integers(1, 1500)
 imgsz = st.integers(2, 32).map(lambda n: n * STRIDE)
@@ -73,7 +73,7 @@ def test_image_of_canvas_size_is_taken_as_it_is():
     assert np.array_equal(canvas, img) and extent.tolist() == [0, 0, 1, 1]
 
 
-def test_answers_are_clipped_to_the_image():
+def test_boxes_are_clipped_to_the_image():
     extent = np.array([0.25, 0, 0.75, 1], np.float32)
     out = to_image(np.array([[-50, -50, 500, 500]], np.float32), (20, 40), extent, (64, 64))
     assert out.tolist() == [[0, 0, 20, 40]]
@@ -107,7 +107,7 @@ def paint(boxes, size):
 
 def flip(img, boxes, captions, size, horizontal, vertical):
     """Mirror an image of optical objects."""
-    return mirror(View(img, boxes, NAMES, captions, size, "optical"), horizontal, vertical)
+    return mirror(AnnotatedImage(img, boxes, NAMES, captions, size, "optical"), horizontal, vertical)
 
 
 @pytest.mark.parametrize(("horizontal", "vertical"), BOTH)
@@ -124,12 +124,15 @@ def test_flipped_captions_stay_true(horizontal, vertical):
     out = flip(paint(BOXES, SIZE), BOXES, CAPTIONS, SIZE, horizontal, vertical)
     checked = stale = 0
     for i, texts in enumerate(CAPTIONS):
-        scene, flipped = language.LabelledObjects(BOXES, NAMES, SIZE), language.LabelledObjects(out.boxes, NAMES, SIZE)
+        objects, flipped = (
+            language.LabelledObjects(BOXES, NAMES, SIZE),
+            language.LabelledObjects(out.boxes, NAMES, SIZE),
+        )
         for text in texts:
-            if scene.verdicts(text)[i] is True:
-                stale += flipped.verdicts(text)[i] is False
+            if objects.truths(text)[i] is True:
+                stale += flipped.truths(text)[i] is False
         for text in out.captions[i]:
-            verdict = flipped.verdicts(text)[i]
+            verdict = flipped.truths(text)[i]
             assert verdict is not False, text
             checked += verdict is True
     assert checked >= 4 and stale >= 2
@@ -158,7 +161,7 @@ def test_no_flip_is_no_change():
     assert out.img is img and out.boxes is BOXES and out.captions == CAPTIONS
 
 
-# zoom and light
+# zoom and tone
 
 
 @settings(max_examples=200, deadline=None)
@@ -170,7 +173,7 @@ def test_zoom_stays_inside_the_canvas(size, height, width, scale, seed):
     assert h <= max(round(height * r), 1) and w <= max(round(width * r), 1)
     least = (1 - scale) * (1 - min(ASPECT, scale))
     assert h >= height * r * least - 1 and w >= width * r * least - 1
-    canvas, extent = place(np.zeros((3, 5, 3), np.uint8), (size, size), (h, w), (top, left))
+    canvas, extent = draw_on_canvas(np.zeros((3, 5, 3), np.uint8), (size, size), (h, w), (top, left))
     assert canvas.shape == (size, size, 3) and (extent >= 0).all() and (extent <= 1).all()
     assert ((canvas == 0).all(2)).sum() == h * w
 
@@ -189,17 +192,17 @@ def test_zoom_varies():
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0, 1), st.integers(0, 99))
-def test_light_keeps_the_order_of_brightness(amount, seed):
+def test_tone_keeps_the_order_of_brightness(amount, seed):
     """One curve for all pixels and channels: colours named in captions are not turned into others."""
     ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)[..., None].repeat(3, 2)
-    out = light(ramp, amount, np.random.default_rng(seed))
+    out = jitter_tone(ramp, amount, np.random.default_rng(seed))
     assert out.dtype == np.uint8 and out.shape == ramp.shape
     assert (np.diff(out[..., 0].ravel().astype(int)) >= 0).all() and (out == out[..., :1]).all()
     if amount == 0:
         assert out is ramp
 
 
-def test_light_changes_images_by_different_amounts():
+def test_tone_changes_images_by_different_amounts():
     rng = np.random.default_rng(0)
     grey = np.full((2, 2, 3), 100, np.uint8)
-    assert len({int(light(grey, 0.5, rng)[0, 0, 0]) for _ in range(10)}) > 5
+    assert len({int(jitter_tone(grey, 0.5, rng)[0, 0, 0]) for _ in range(10)}) > 5

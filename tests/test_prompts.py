@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from optisar_yolo.data.prompts import PromptList, PromptSampler, written
-from optisar_yolo.language.swaps import Variant, swap, verdicts_of
+from optisar_yolo.data.prompts import PromptList, PromptSampler, category_phrase
+from optisar_yolo.language.descriptions import describe
+from optisar_yolo.language.swaps import Variant, swap, truths_of_variant
 from optisar_yolo.language.verify import LabelledObjects
 
 SIZE = (640.0, 480.0)
@@ -73,7 +74,7 @@ def test_targets_of_own_expressions_and_of_the_category() -> None:
     assert "category" not in without.kinds and not (without.targets[3] == 1).any()
 
 
-def test_categories_are_asked_for_beside_absent_ones() -> None:
+def test_categories_are_named_beside_absent_ones() -> None:
     own, absent = set(), set()
     captions = [texts or ("The ship at the bottom",) for texts in CAPTIONS]  # all have an expression of their own
     sampler = PromptSampler(POOL, categories=1.0)
@@ -103,7 +104,7 @@ def test_a_caption_against_its_boxes_stays_as_it_is_beside_absent_categories() -
         assert prompts.texts[0] == "A harbor" and prompts.targets[0, 0] == 1
 
 
-def test_a_expression_true_of_two_objects_is_left_out_for_the_second() -> None:
+def test_an_expression_true_of_two_objects_is_left_out_for_the_second() -> None:
     boxes = np.array([_box(80, 60), _box(110, 120)])  # both in the upper left
     captions = [("The ship in the upper left corner of the image",), ()]
     prompts = PromptSampler(POOL)(captions, boxes, NAMES[:2], SIZE, np.random.default_rng(0))
@@ -146,14 +147,14 @@ def test_no_negative_may_be_true_of_any_object(seed: int, n: int, share: float) 
     centre, half = rng.uniform(0.05, 0.95, (n, 2)), rng.uniform(0.01, 0.1, (n, 2))
     boxes = np.concatenate([centre - half, centre + half], 1).clip(0, 1) * [*SIZE, *SIZE]
     names = rng.choice(["sar ship", "sar transmission tower"], n).tolist()
-    scene = LabelledObjects(boxes, names, SIZE)
-    captions = [scene.describe(i, rng) if rng.random() < 0.7 else [] for i in range(n)]
+    objects = LabelledObjects(boxes, names, SIZE)
+    captions = [describe(objects, i, rng) if rng.random() < 0.7 else [] for i in range(n)]
     prompts = PromptSampler(POOL, reword_share=share)(captions, boxes, names, SIZE, rng)
     assert (prompts.targets == 1).any(axis=1).all() and len(set(prompts.texts)) == 20
     for i, (text, kind) in enumerate(zip(prompts.texts, prompts.kinds, strict=True)):
         if kind in ("swap", "other"):
-            assert [v is True for v in scene.verdicts(text)] == (prompts.targets[:, i] == 1).tolist(), text
-            assert None not in scene.verdicts(text) and (kind == "swap" or not prompts.targets[:, i].any()), text
+            assert [v is True for v in objects.truths(text)] == (prompts.targets[:, i] == 1).tolist(), text
+            assert None not in objects.truths(text) and (kind == "swap" or not prompts.targets[:, i].any()), text
         elif kind == "positive":
             assert (prompts.targets[:, i] == 1).any()
 
@@ -184,26 +185,32 @@ def test_lengths_must_agree() -> None:
         PromptSampler(POOL)(CAPTIONS, BOXES, NAMES[:3], SIZE, np.random.default_rng(0))
 
 
-def test_written() -> None:
-    assert [written(n) for n in ("sar ship", "optical harbor", "ship")] == ["SAR ship", "optical harbor", "ship"]
+def test_category_phrase() -> None:
+    assert [category_phrase(n) for n in ("sar ship", "optical harbor", "ship")] == [
+        "SAR ship",
+        "optical harbor",
+        "ship",
+    ]
 
 
 def test_a_caption_proves_its_own_colour():
     """Boxes know no colours, but what is red is not blue; a landmark's colour proves nothing, near colours neither."""
     boxes = np.array([[5, 5, 15, 15], [80, 80, 95, 95], [5, 80, 15, 95]], np.float32)
-    scene = LabelledObjects(boxes, ["optical vehicle", "optical vehicle", "optical bridge"], (100, 100))
+    objects = LabelledObjects(boxes, ["optical vehicle", "optical vehicle", "optical bridge"], (100, 100))
     caption = "The red vehicle in the upper left corner"
     blue = Variant("The blue vehicle in the upper left corner", "colour")
     assert blue in swap(caption, ["colour"])
-    assert scene.verdict(blue.text, 0) is None
-    assert verdicts_of(blue, caption, [0], scene) == [False, False, False]
+    assert objects.truth(blue.text, 0) is None
+    assert truths_of_variant(blue, caption, [0], objects) == [False, False, False]
     alone = "A red vehicle"
-    assert verdicts_of(Variant("A blue vehicle", "colour"), alone, [0], scene)[1] is None  # the other one may be blue
+    assert (
+        truths_of_variant(Variant("A blue vehicle", "colour"), alone, [0], objects)[1] is None
+    )  # the other one may be blue
     beside = "The vehicle above the red bridge"
-    assert verdicts_of(Variant("The vehicle above the blue bridge", "colour"), beside, [0], scene)[0] is None
+    assert truths_of_variant(Variant("The vehicle above the blue bridge", "colour"), beside, [0], objects)[0] is None
     assert "The orange vehicle in the upper left corner" not in [v.text for v in swap(caption)]
     prompts = PromptSampler([caption], 8, 4.0, kinds="colour:1")(
-        [[caption], [], []], boxes, scene.names, (100, 100), np.random.default_rng(0)
+        [[caption], [], []], boxes, objects.names, (100, 100), np.random.default_rng(0)
     )
     colours = [t for t, kind in zip(prompts.texts, prompts.kinds, strict=True) if kind == "swap"]
     assert colours and all("upper left" in t and "red" not in t for t in colours)

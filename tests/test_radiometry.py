@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from optisar_yolo.data import radiometry
+from optisar_yolo.data import augment
 from optisar_yolo.language.swaps import has_colour
 
 
@@ -16,22 +16,22 @@ def test_colour_words_are_found(text):
     assert not has_colour("The covered harbor in the greenhouse")  # parts of words are none
 
 
-def test_tint_changes_hue_and_saturation_alone():
+def test_colour_jitter_changes_hue_and_saturation_alone():
     rng = np.random.default_rng(0)
     img = rng.integers(0, 256, (20, 20, 3), np.uint8)
-    done = radiometry.tint(img, 0.3, 0.5, rng)
+    done = augment.jitter_colour(img, 0.3, 0.5, rng)
     value = [cv2.cvtColor(x, cv2.COLOR_BGR2HSV)[..., 2].astype(int) for x in (img, done)]
     assert not np.array_equal(done, img) and np.abs(value[0] - value[1]).max() <= 1
     grey = np.repeat(img[..., :1], 3, axis=2)
-    assert np.array_equal(radiometry.tint(grey, 0.5, 0.9, rng), grey)
-    assert radiometry.tint(img, 0, 0, rng) is img and radiometry.speckle(img, 0, rng) is img
+    assert np.array_equal(augment.jitter_colour(grey, 0.5, 0.9, rng), grey)
+    assert augment.jitter_colour(img, 0, 0, rng) is img and augment.add_speckle(img, 0, rng) is img
 
 
-def test_speckle_is_of_the_promised_looks():
+def test_speckle_has_the_documented_looks():
     img = np.full((200, 200, 3), 40, np.uint8)
     spread = []
     for seed in range(20):
-        done = radiometry.speckle(img, 0.5, np.random.default_rng(seed)).astype(float)
+        done = augment.add_speckle(img, 0.5, np.random.default_rng(seed)).astype(float)
         assert np.array_equal(done[..., 0], done[..., 2])
         assert done.mean() == pytest.approx(39.5, abs=0.6)  # rounding down takes half a level
         spread.append(done[..., 0].std() / 40)

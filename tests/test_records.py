@@ -18,9 +18,8 @@ from ultralytics.utils import LOGGER, SETTINGS
 
 from optisar_yolo import synthetic
 from optisar_yolo.data import config as dataset_configs
-from optisar_yolo.data.checks import Skips
 from optisar_yolo.data.config import DataError, load_dataset_config
-from optisar_yolo.data.records import ImageRecord, load_split
+from optisar_yolo.data.records import ImageRecord, Skips, load_split
 from optisar_yolo.plugin import resources
 
 Edit = Callable[[dict[str, Any]], object]
@@ -178,10 +177,10 @@ def test_real_set(optsar_real: Path) -> None:
     dataset_config = load_dataset_config(
         {"path": str(optsar_real), "train": "train.json", "val": "val.json", "test": "test.json", "names": names}
     )
-    for split, count, expressions in (("train", 1250, 2623), ("val", 187, 381), ("test", 358, 730)):
+    for split, count, captions in (("train", 1250, 2623), ("val", 187, 381), ("test", 358, 730)):
         skips = Skips()
         images = load_split(dataset_config, split, skips=skips)
-        assert (len(images), expressions(images), skips.counts) == (count, expressions, {})
+        assert (len(images), expressions(images), skips.counts) == (count, captions, {})
     assert [p.modality for p in images].count("sar") == 232  # the standard test part of SSDD
     assert sum(len(p.boxes) for p in images) == 1206
 

@@ -11,8 +11,8 @@ import pytest
 
 from optisar_yolo.language.verify import LabelledObjects
 from optisar_yolo.synthetic import paint, render as module
-from optisar_yolo.synthetic.render import NAMES, draw, kind_of, render_dataset
-from optisar_yolo.synthetic.stamps import STAMPS
+from optisar_yolo.synthetic.objects import OBJECTS
+from optisar_yolo.synthetic.render import NAMES, kind_of, render_dataset, render_image
 
 COUNTS = {"train": 4, "val": 2, "test": 2}
 SMALL = (160, 200)
@@ -53,23 +53,23 @@ def test_same_seed_same_bytes_and_more_images_keep_the_first(rendered: Path, tmp
     render_dataset(tmp_path / "again", seed=5, counts={"train": 6}, size=SMALL)
     for file in (rendered / "images/train").iterdir():
         assert (tmp_path / "again/images/train" / file.name).read_bytes() == file.read_bytes()
-    one, other = (draw(seed, "train", 0, SMALL)["img"] for seed in (5, 6))
+    one, other = (render_image(seed, "train", 0, SMALL)["img"] for seed in (5, 6))
     assert one.shape != other.shape or (one != other).any()
 
 
 @pytest.mark.parametrize("number", range(16))
-def test_every_scene_has_sound_boxes_and_expressions_of_one_object(number: int) -> None:
-    made = draw(0, "val", number, (224, 256))
+def test_every_image_has_sound_boxes_and_expressions_of_one_object(number: int) -> None:
+    made = render_image(0, "val", number, (224, 256))
     img, boxes, names = made["img"], made["boxes"], made["names"]
     h, w = img.shape[:2]
     assert img.dtype == np.uint8 and max(h, w) in range(224, 257)
     assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= [w, h]).all()
     assert (boxes[:, 2:] - boxes[:, :2] >= 5).all() and set(names) <= set(NAMES)
     assert {n.split()[0] for n in names} == {made["modality"]}
-    scene = LabelledObjects(boxes, names, (w, h))
+    objects = LabelledObjects(boxes, names, (w, h))
     assert made["expressions"]
     for index, caption, _ in made["expressions"]:
-        assert scene.singles_out(caption, index), caption
+        assert objects.singles_out(caption, index), caption
     if made["modality"] == "sar":
         assert (img[..., 0] == img[..., 1]).all()
         for x0, y0, x1, y1 in boxes.astype(int):  # ships and masts outshine what is around them
@@ -77,9 +77,9 @@ def test_every_scene_has_sound_boxes_and_expressions_of_one_object(number: int) 
             assert img[y0:y1, x0:x1, 0].mean() > 1.15 * np.median(around)
 
 
-@pytest.mark.parametrize("name", STAMPS)
+@pytest.mark.parametrize("name", OBJECTS)
 def test_a_stamps_box_is_tight(name: str) -> None:
-    stamp = STAMPS[name](np.random.default_rng(1), 48.0, 0.7)
+    stamp = OBJECTS[name](np.random.default_rng(1), 48.0, 0.7)
     img = np.full((120, 140, 3), 100, np.float32)
     before = img.copy()
     x0, y0, x1, y1 = paint.paste(img, stamp, 66, 61).astype(int)
@@ -92,7 +92,7 @@ def test_a_stamps_box_is_tight(name: str) -> None:
 def test_expressions_of_all_kinds_and_both_modalities_come_up() -> None:
     kinds: set[tuple[str, str]] = set()
     for number in range(40):
-        made = draw(1, "train", number, SMALL)
+        made = render_image(1, "train", number, SMALL)
         kinds |= {(made["modality"], kind) for _, _, kind in made["expressions"]}
     assert {("optical", "position"), ("optical", "extreme"), ("optical", "relation")} <= kinds
     assert {("sar", "position"), ("sar", "extreme")} <= kinds

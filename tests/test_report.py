@@ -16,7 +16,6 @@ from make_tiny import SIZE
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from optisar_yolo.data.cases import Case, predicted_box
 from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.data.records import load_split
 from optisar_yolo.engine.metrics import GroundingMetrics
@@ -29,13 +28,13 @@ from optisar_yolo.engine.report import (
     write_report,
 )
 from optisar_yolo.visualize.page import Section, write_index
-from optisar_yolo.visualize.sheet import PREDICTED, TRUE, batch_sheet, draw_sheet
+from optisar_yolo.visualize.sheet import PREDICTED, TRUE, EvaluatedExpression, batch_sheet, draw_sheet
 
 NAN = (math.nan,) * 4
 
 
 @pytest.fixture
-def validation(tiny: Path) -> tuple[GroundingMetrics, list[Case]]:
+def validation(tiny: Path) -> tuple[GroundingMetrics, list[EvaluatedExpression]]:
     """Return figures and cases of the tiny test split, with answers of all qualities."""
     dataset_config = load_dataset_config(tiny)
     metrics, cases = GroundingMetrics(), []
@@ -54,7 +53,9 @@ def validation(tiny: Path) -> tuple[GroundingMetrics, list[Case]]:
                     kind,
                 )
                 cases.append(
-                    Case(image.path, caption, image.boxes[i], pred, math.nan if pred is None else 0.5, float(iou[0]))
+                    EvaluatedExpression(
+                        image.path, caption, image.boxes[i], pred, math.nan if pred is None else 0.5, float(iou[0])
+                    )
                 )
     return metrics, cases
 
@@ -68,7 +69,9 @@ def colours(figure: Figure) -> list[str]:
     return ["#" + "".join(f"{round(255 * v):02x}" for v in colour[:3]) for colour in found]
 
 
-def test_report_writes_all_its_files(validation: tuple[GroundingMetrics, list[Case]], tmp_path: Path) -> None:
+def test_report_writes_all_its_files(
+    validation: tuple[GroundingMetrics, list[EvaluatedExpression]], tmp_path: Path
+) -> None:
     metrics, cases = validation
     files = write_report(metrics, cases, tmp_path / "run", count=3)
     names = ["metrics.json", "metrics.csv", "iou_histogram.png", "precision.png", "cases.csv", "best.png", "worst.png"]
@@ -90,13 +93,15 @@ def test_report_without_cases_or_expressions(tmp_path: Path) -> None:
     assert [f.name for f in files] == ["metrics.json", "metrics.csv", "iou_histogram.png", "precision.png"]
 
 
-def test_report_needs_one_case_per_expression(validation: tuple[GroundingMetrics, list[Case]], tmp_path: Path) -> None:
+def test_report_needs_one_case_per_expression(
+    validation: tuple[GroundingMetrics, list[EvaluatedExpression]], tmp_path: Path
+) -> None:
     with pytest.raises(ValueError, match="7 cases for 8 expressions"):
         write_report(validation[0], validation[1][:-1], tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_plots_show_the_figures(validation: tuple[GroundingMetrics, list[Case]]) -> None:
+def test_plots_show_the_figures(validation: tuple[GroundingMetrics, list[EvaluatedExpression]]) -> None:
     metrics, _ = validation
     groups = metrics.groups()
     lines = {line.get_label(): line for line in precision_curve(metrics).axes[0].get_lines()}
@@ -110,7 +115,9 @@ def test_plots_show_the_figures(validation: tuple[GroundingMetrics, list[Case]])
     ]
 
 
-def test_sheet_draws_boxes_and_says_what_is_missing(validation: tuple[GroundingMetrics, list[Case]]) -> None:
+def test_sheet_draws_boxes_and_says_what_is_missing(
+    validation: tuple[GroundingMetrics, list[EvaluatedExpression]],
+) -> None:
     _, cases = validation
     drawn = colours(draw_sheet(cases[:3], "Some"))
     assert drawn.count(TRUE) - drawn.count(PREDICTED) == 2  # the first image's two expressions got no box
@@ -120,9 +127,9 @@ def test_sheet_draws_boxes_and_says_what_is_missing(validation: tuple[GroundingM
 
 
 def test_nan_box_is_no_box() -> None:
-    case = Case(Path("a.png"), "the ship", (0, 0, 5, 5), NAN, 0.0, 0.0)
-    assert predicted_box(case) is None and predicted_box(case._replace(pred=None)) is None
-    np.testing.assert_array_equal(predicted_box(case._replace(pred=(1, 2, 3, 4))), [1, 2, 3, 4])
+    case = EvaluatedExpression(Path("a.png"), "the ship", (0, 0, 5, 5), NAN, 0.0, 0.0)
+    assert case.predicted_box is None and case._replace(pred=None).predicted_box is None
+    np.testing.assert_array_equal(case._replace(pred=(1, 2, 3, 4)).predicted_box, [1, 2, 3, 4])
 
 
 @pytest.mark.parametrize("size", [(10, 400), (400, 10), (1, 1), (30, 40)])
@@ -130,7 +137,9 @@ def test_awkward_cases_are_drawn(tmp_path: Path, size: tuple[int, int]) -> None:
     height, width = size
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((height, width, 3), np.uint8))
     expression = "Costs $5 & $6 <b>\n" + "very " * 60 + "long"  # no formula, no markup, cut off
-    case = Case(tmp_path / "a.png", expression, (0, 0, width / 20, height / 20), (-50, -50, 900, 900), 0.99, 0.01)
+    case = EvaluatedExpression(
+        tmp_path / "a.png", expression, (0, 0, width / 20, height / 20), (-50, -50, 900, 900), 0.99, 0.01
+    )
     gone = case._replace(path=tmp_path / "gone.png", pred=None)
     figure = draw_sheet([case, gone, case, case, case], "5 of $ and $")
     figure.canvas.draw()
@@ -140,7 +149,7 @@ def test_awkward_cases_are_drawn(tmp_path: Path, size: tuple[int, int]) -> None:
 
 def test_small_target_gets_an_inset(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((400, 600, 3), np.uint8))
-    case = Case(tmp_path / "a.png", "the ship", (0, 390, 12, 400), None, math.nan, 0.0)
+    case = EvaluatedExpression(tmp_path / "a.png", "the ship", (0, 390, 12, 400), None, math.nan, 0.0)
     (axes,) = draw_sheet([case], "one").axes
     (inset,) = axes.child_axes
     assert sorted(inset.get_xlim()) == [0, 36] and sorted(inset.get_ylim()) == [364, 400]  # kept inside the image
@@ -150,8 +159,10 @@ def test_small_target_gets_an_inset(tmp_path: Path) -> None:
 
 def test_choice_takes_turns_and_prefers_new_images() -> None:
     box = (0, 0, 1, 1)
-    cases = [Case(Path(f"o{i // 4}"), f"o{i}", box, box, conf=1 - i / 10, iou=0.1 * (i % 3)) for i in range(8)]
-    cases += [Case(Path("s"), f"s{i}", box, box, conf=0.1 * i, iou=0.5) for i in range(3)]
+    cases = [
+        EvaluatedExpression(Path(f"o{i // 4}"), f"o{i}", box, box, conf=1 - i / 10, iou=0.1 * (i % 3)) for i in range(8)
+    ]
+    cases += [EvaluatedExpression(Path("s"), f"s{i}", box, box, conf=0.1 * i, iou=0.5) for i in range(3)]
     modalities = ["optical"] * 8 + ["sar"] * 3
     best = choose_cases(cases, modalities, 4, best=True)
     assert [c.caption for c in best] == ["s2", "s1", "o2", "o5"]  # the surest of equals, one of each optical image

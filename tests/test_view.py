@@ -1,4 +1,4 @@
-"""The contact sheet of augmented images: its command line, what it shows, and what it answers to slips."""
+"""The contact sheet of augmented images: its command line, what it shows, and the errors of wrong options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from optisar_yolo.commands import main as cli
+from optisar_yolo.commands import main as cli, view as commands
 from optisar_yolo.engine import view
 
 
@@ -37,10 +37,10 @@ def test_true_expressions_have_the_colour_and_number_of_their_boxes():
     boxes = [p.get_edgecolor() for p in figure.axes[0].patches]
     assert view.colours(np.array(targets)) == [first, second, second]
     assert boxes[1] == boxes[2] != boxes[0]
-    said = dict(words(figure))
-    assert said["The left ship  → 1"] == first and said["The right ship  → 3"] == second
-    assert said["A ship  → 1, 2, 3"] == first and said["An optical ship"] == view.FALSE
-    assert said["The middle ship  [left out: 2]"] == view.OPEN and "sar_1.jpg, sar" in said
+    texts_of = dict(words(figure))
+    assert texts_of["The left ship  → 1"] == first and texts_of["The right ship  → 3"] == second
+    assert texts_of["A ship  → 1, 2, 3"] == first and texts_of["An optical ship"] == view.FALSE
+    assert texts_of["The middle ship  [left out: 2]"] == view.UNCERTAIN and "sar_1.jpg, sar" in texts_of
 
 
 def test_long_lists_are_cut_and_counted():
@@ -53,7 +53,7 @@ def test_long_lists_are_cut_and_counted():
     assert ("A ship  → 1, 2, 3, 4, 5, 6, … (9 objects)", view.COLOURS[0]) in many
 
 
-def test_a_image_without_objects_is_shown():
+def test_an_image_without_objects_is_shown():
     figure = view.view_sheet([sample([], [])], "title")
     assert len(figure.axes) == 2 and not figure.axes[0].patches
 
@@ -80,28 +80,32 @@ def test_command_writes_the_sheet(tiny: Path, tmp_path: Path, caplog, monkeypatc
 def test_settings_are_those_of_training_but_for_what_is_given():
     from optisar_yolo.engine.train import TRAIN_DEFAULTS
 
-    args, own = view.configure({"fliplr": "1", "rewrite": "False", "save": "a.png"})
+    own = commands.COMMAND.parse(["fliplr=1", "rewrite=no", "save=a.png"])
+    settings = own.pop("settings")
+    assert settings == {"fliplr": "1", "rewrite": "no"} and own.pop("save") == "a.png"
+    args = view.training_settings(settings, data=own["data"], split=own["split"], imgsz=own["imgsz"])
     assert args.fliplr == 1 and args.rewrite is False and args.flipud == TRAIN_DEFAULTS["flipud"]
     assert (args.mosaic, args.hsv_s, args.crop, args.imgsz, args.split) == (0, 0, 0, 320, "train")
-    assert own == {"n": 12, "epoch": 0, "save": Path("a.png")}
+    assert own == {"data": "optsar.yaml", "split": "train", "n": 12, "seed": 0, "epoch": 0, "imgsz": 320}
+    assert "optisar train --help" in commands.COMMAND.page()
 
 
 @pytest.mark.parametrize(
     ("word", "status", "message"),
     [
         ("mosiac=1", 2, "unknown argument 'mosiac'; did you mean 'mosaic'?"),
-        ("qqqq=1", 2, "known are data, split, n, seed, epoch, imgsz, save and the settings of training"),
-        ("n=0", 1, "'n=0' is not valid: it must be a whole number of at least 1"),
-        ("epoch=two", 1, "'epoch=two' is not valid"),
-        ("save=sheet.gif", 1, "must end with .jpg, .jpeg, .png"),
-        ("mosaic=often", 1, "'mosaic=often' is of invalid type"),
-        ("crop=2", 1, "'crop=2' is not valid: it must be a number from 0 to 1"),
-        ("rewrite=1", 1, "it must be True or False"),
+        ("qqqq=1", 2, "unknown argument 'qqqq'; known are "),
+        ("n=0", 2, "'n=0' is not valid: it must be a whole number of at least 1"),
+        ("epoch=two", 2, "epoch=two: it must be a whole number of at least 0"),
+        ("save=sheet.gif", 2, "must end with .jpg, .jpeg, .png"),
+        ("mosaic=often", 2, "'mosaic=often' is of invalid type"),
+        ("crop=2", 2, "'crop=2.0' is not valid: it must be a number from 0 to 1"),
+        ("rewrite=maybe", 2, "it must be True or False"),
         ("split=trial", 1, "no split 'trial'; the dataset config has train, val, test"),
         ("data=missing.yaml", 1, "dataset config 'missing.yaml' not found"),
     ],
 )
-def test_slips_are_explained(tiny: Path, tmp_path: Path, capsys, monkeypatch, word, status, message):
+def test_errors_are_explained(tiny: Path, tmp_path: Path, capsys, monkeypatch, word, status, message):
     monkeypatch.chdir(tmp_path)
     given = {"data": str(tiny)} | dict([word.split("=")])
     assert cli.main(["view", *(f"{k}={v}" for k, v in given.items())]) == status

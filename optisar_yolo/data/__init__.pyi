@@ -1,23 +1,8 @@
-from .cases import (
-    Case as Case,
-    predicted_box as predicted_box,
-)
-from .checks import (
-    Box as Box,
-    EXAMPLES as EXAMPLES,
-    Skips as Skips,
-    clip as clip,
-    from_xywh as from_xywh,
-    iou as iou,
-    is_id as is_id,
-    is_number as is_number,
-    label_boxes as label_boxes,
-)
 from .config import (
-    DataError as DataError,
-    DatasetConfig as DatasetConfig,
     MODALITIES as MODALITIES,
     SPLITS as SPLITS,
+    DataError as DataError,
+    DatasetConfig as DatasetConfig,
     dataset_names as dataset_names,
     load_dataset_config as load_dataset_config,
     modality_of as modality_of,
@@ -34,15 +19,22 @@ from .geometry import (
     to_image as to_image,
 )
 from .images import (
-    read_encoded as read_encoded,
+    decode_image as decode_image,
     read_image as read_image,
 )
-from .loader import GroundingLoader as GroundingLoader
-from .prompts import written as written
+from .prompts import category_phrase as category_phrase
 from .records import (
-    ImageRecord as ImageRecord,
+    EXAMPLES as EXAMPLES,
     SAME_BOX as SAME_BOX,
     SAME_OBJECT as SAME_OBJECT,
+    Box as Box,
+    ImageRecord as ImageRecord,
+    Skips as Skips,
+    clip as clip,
+    from_xywh as from_xywh,
+    is_id as is_id,
+    is_number as is_number,
+    label_boxes as label_boxes,
     load_split as load_split,
     modality_by_name as modality_by_name,
     read_json as read_json,
@@ -50,6 +42,8 @@ from .records import (
 )
 from .sampler import (
     EpochSampler as EpochSampler,
+    GroundingLoader as GroundingLoader,
     by_modality as by_modality,
-    modality_sides as modality_sides,
+    choose_images as choose_images,
+    modality_groups as modality_groups,
 )

@@ -1,4 +1,4 @@
-"""Dataset configs: one YAML file that says where a data set lies, what its splits are and what its categories are called."""
+"""Dataset configs: a YAML file with the path of a data set, its splits and the names of its categories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from optisar_yolo.plugin import find_packaged
 SPLITS = ("train", "val", "test")
 MODALITIES = ("optical", "sar")
 _KEYS = {"path", *SPLITS, "images", "labels", "names", "render", "download", "include"}
-_IGNORED = {"nc", "channels"}  # ultralytics' own dataset config keys that mean nothing here
+_IGNORED = {"nc", "channels"}  # keys of Ultralytics' dataset configs without meaning here
 
 
 class DataError(ValueError):
@@ -24,16 +24,16 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """A dataset config with every path resolved.
+    """A dataset config with all paths resolved.
 
     Attributes:
-        path: The YAML file, or the folder it was resolved from when the dataset config was given as a mapping.
+        path: The YAML file; the working folder where the content was given as a mapping.
         root: The data set's folder.
         names: Category names by index; a name begins with its modality ("optical airplane", "sar ship").
         splits: Split name to annotation file (COCO JSON).
         images: Split name to the folder of its images.
         labels: Split name to the folder of its YOLO label files; the folder may be absent.
-        download: How to get the data set, shown when it is not there; may be empty.
+        download: How to get the data set, shown when its folder does not exist; may be empty.
         include: Other dataset configs whose training images are added when a model is trained on this one.
     """
 
@@ -57,14 +57,14 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
     """Read a dataset config.
 
     Args:
-        data: A YAML file's path; the bare name of a packaged dataset config (``"optsar.yaml"``), from any folder; or
-            the dataset config's content as a mapping. A `DatasetConfig` is returned as it is.
+        data: A YAML file's path; the name of a packaged dataset config (``"optsar.yaml"``); or the content of a dataset
+            config as a mapping. A `DatasetConfig` is returned as it is.
 
     Returns:
-        The card. If it has a ``render`` entry and its images are missing, they have been rendered.
+        The dataset config. If it has a ``render`` entry and images are missing, they have been rendered.
 
     Raises:
-        DataError: The dataset config is not found, is no valid YAML, lacks a key, or the data set is not where it says.
+        DataError: The file is not found, is no valid YAML or lacks a key, or the data set is not at its path.
     """
     if isinstance(data, DatasetConfig):
         return data
@@ -92,9 +92,7 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
         _render(content["render"], root, splits, where)
     hint = content.get("download", "").strip()
     if not root.is_dir():
-        raise DataError(
-            f"{where}: the data set's folder {root} does not exist. {hint or 'Correct `path:` in the card.'}"
-        )
+        raise DataError(f"{where}: the data set's folder {root} does not exist. {hint or 'Correct `path:` in it.'}")
     return DatasetConfig(
         path=file,
         root=root,
@@ -108,20 +106,20 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
 
 
 def dataset_names(data: str | Path) -> tuple[str, ...]:
-    """Read the category names of a dataset config whose data set need not be there.
+    """Read the category names of a dataset config; its data set need not exist.
 
     Args:
-        data: A YAML file's path, or the bare name of a packaged card.
+        data: A YAML file's path, or the name of a packaged dataset config.
 
     Raises:
-        DataError: The dataset config is not found, is no valid YAML, or names no categories.
+        DataError: The file is not found, is no valid YAML, or names no categories.
     """
     file = _locate(data)
     return _names(_read_yaml(file).get("names"), str(file))
 
 
 def _locate(data: str | Path) -> Path:
-    """Find a dataset config's file: a path from the working folder first, then the packaged cards."""
+    """Find the file of a dataset config: a path from the working folder first, then the packaged ones."""
     path = Path(data).expanduser()
     if path.is_file():
         return path.resolve()
@@ -176,7 +174,7 @@ def _include(configs: object, where: str) -> tuple[str, ...]:
 
 
 def _root(path: str, base: Path) -> Path:
-    """Resolve `path:`: absolute, else beside the dataset config if it is there, else under ultralytics' datasets_dir."""
+    """Resolve `path:`: absolute, else beside the dataset config if it exists, else under Ultralytics' datasets_dir."""
     given = Path(path).expanduser()
     if given.is_absolute() or not path:
         return given if path else base
@@ -201,7 +199,7 @@ def _render(recipe: object, root: Path, splits: Mapping[str, Path], where: str) 
             raise DataError(f"{where}: 'render' needs '{key}' as a whole number >= 0, found {value!r}")
     if all(file.is_file() for file in splits.values()):
         return
-    from optisar_yolo.synthetic import render_dataset  # only dataset config sets that are drawn need the renderer
+    from optisar_yolo.synthetic import render_dataset  # only rendered data sets need it
 
     LOGGER.info(f"{where}: rendering its images to {root}")
     try:

@@ -1,8 +1,7 @@
-"""Images on canvases: where an image lies in the network's input, and the way back for boxes.
+"""Images on canvases: where an image lies in the network's input, and how boxes are converted.
 
-The *extent* [left, top, right, bottom] gives the image's place as shares of the canvas. It carries all there is to
-know:
-positions in expressions, position codes and boxes refer to the unpadded image.
+The *extent* [left, top, right, bottom] is the image's place as shares of the canvas. Positions in expressions, position
+codes and boxes refer to the unpadded image, so the extent is all that is needed to convert between the two.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ GREY = 114  # YOLO's padding
 
 
 def canvas_for(height: int, width: int, imgsz: int) -> tuple[int, int, int, int]:
-    """The smallest canvas for an image whose long side becomes imgsz.
+    """Return the smallest canvas for an image whose long side becomes imgsz.
 
     Args:
         height: Of the image, pixels.
@@ -33,7 +32,7 @@ def canvas_for(height: int, width: int, imgsz: int) -> tuple[int, int, int, int]
     return -(-h // STRIDE) * STRIDE, -(-w // STRIDE) * STRIDE, h, w
 
 
-def place(
+def draw_on_canvas(
     img: NDArray[np.uint8], canvas: tuple[int, int], drawn: tuple[int, int], at: tuple[int, int] | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Draw an image on a grey canvas.
@@ -63,13 +62,13 @@ def place(
 def letterbox(
     img: NDArray[np.uint8], imgsz: int, square: bool = False
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Fit an image, long side to imgsz, centred on the smallest canvas (or on a square one): canvas and extent."""
+    """Resize an image to a long side of imgsz, centred on the smallest canvas or on a square one: canvas and extent."""
     ch, cw, h, w = canvas_for(img.shape[0], img.shape[1], imgsz)
-    return place(img, (imgsz, imgsz) if square else (ch, cw), (h, w))
+    return draw_on_canvas(img, (imgsz, imgsz) if square else (ch, cw), (h, w))
 
 
 def to_canvas(boxes: NDArray[np.float32], size: tuple[int, int], extent: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Boxes [N, 4] xyxy in pixels of an image of size (width, height) to shares of the canvas."""
+    """Convert boxes [N, 4] xyxy in pixels of an image of size (width, height) to shares of the canvas."""
     scale = np.array([extent[2] - extent[0], extent[3] - extent[1]], np.float32) / np.array(size, np.float32)
     return boxes * np.tile(scale, 2) + np.tile(extent[:2], 2)
 
@@ -77,7 +76,7 @@ def to_canvas(boxes: NDArray[np.float32], size: tuple[int, int], extent: NDArray
 def to_image(
     boxes: NDArray[np.float32], size: tuple[int, int], extent: NDArray[np.float32], canvas: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Boxes [N, 4] xyxy in canvas pixels to pixels of the image, clipped to it.
+    """Convert boxes [N, 4] xyxy in canvas pixels to pixels of the image, clipped to it.
 
     Args:
         boxes: Boxes on the canvas.
@@ -95,8 +94,8 @@ def to_image(
     return np.clip(out, 0, limit).astype(np.float32)
 
 
-def untouched(first: NDArray[Any], last: NDArray[Any], boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Tell which windows no box reaches into.
+def free_of_boxes(first: NDArray[Any], last: NDArray[Any], boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Tell which windows no box overlaps.
 
     Args:
         first: Left and top of M windows, [M, 2].
@@ -104,7 +103,7 @@ def untouched(first: NDArray[Any], last: NDArray[Any], boxes: NDArray[np.floatin
         boxes: [N, 4] xyxy in the same pixels.
 
     Returns:
-        [M], true of all where there is no box.
+        bool [M], all true where there is no box.
     """
     apart = (boxes[:, :2] >= last[:, None]) | (boxes[:, 2:] <= first[:, None])  # [M, N, 2]
     return np.all(np.any(apart, axis=2), axis=1)

@@ -1,8 +1,8 @@
 """Reads images of every usual depth and channel count into one form: uint8 [H, W, 3], BGR, contiguous.
 
 Remote-sensing images often use 11 or 12 of 16 bits, and SAR amplitudes have a long bright tail, so division by the
-full range would leave them dark. An image of deeper type is therefore stretched between its own 0.5 and 99.5
-percentiles. Two sorts are not: floats within 0..1 are multiplied by 255, and values within 0..255 are kept.
+full range would leave them dark. An image of more than 8 bits is therefore stretched between its own 0.5 and 99.5
+percentiles. There are two exceptions: floats within 0..1 are multiplied by 255, and values within 0..255 are kept.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def read_image(source: Source) -> np.ndarray:
     return _to_bgr8(_decode(data, str(path)), str(source))
 
 
-def read_encoded(data: bytes, name: str) -> np.ndarray:
+def decode_image(data: bytes, name: str) -> np.ndarray:
     """Read one image from a file's content.
 
     Args:
         data: The content.
-        name: What errors call it.
+        name: Its name in error messages.
 
     Returns:
         As :func:`read_image`.
@@ -70,9 +70,9 @@ def _decode(data: np.ndarray, name: str) -> np.ndarray:
     """Decode a file's bytes, keeping their depth."""
     if not data.size:
         raise DataError(f"{name}: image file of zero bytes; copy it again")
-    # Three channels of the file's own type, alpha dropped, orientation applied. OpenCV cannot do so for TIFFs of one
-    # 32-bit channel; it returns TIFFs as they are instead, which are not turned by EXIF in practice. PIL is no way out:
-    # ultralytics patches it so that it tries to install a plugin when it meets a file that is no image.
+    # Three channels of the file's own type, alpha dropped, orientation applied. OpenCV cannot do this for TIFFs of one
+    # 32-bit channel; these are read as they are, because TIFFs are not rotated by EXIF in practice. PIL cannot be used:
+    # Ultralytics patches it so that it tries to install a plugin when a file is no image.
     flags = cv2.IMREAD_UNCHANGED if bytes(data[:4]) in TIFF else cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     try:
         image = cv2.imdecode(data, flags)
@@ -110,7 +110,7 @@ def _to_bgr8(image: np.ndarray[Any, Any], name: str) -> np.ndarray:
 
 
 def _to_uint8(image: np.ndarray[Any, Any], name: str) -> np.ndarray:
-    """Scale values to 0..255 as the module's first lines say."""
+    """Scale values to 0..255 as described at the top of this file."""
     if image.dtype == np.uint8:
         return image.copy()
     if image.dtype.kind == "b":
@@ -128,10 +128,10 @@ def _to_uint8(image: np.ndarray[Any, Any], name: str) -> np.ndarray:
         return values.round().astype(np.uint8)
     _warn_once(str(image.dtype))
     low, high = np.percentile(known, (LOW, HIGH))
-    if high <= low:  # nearly constant: a few values stand out, or none does
+    if high <= low:  # nearly constant
         low, high = lowest, highest
     if high <= low:
-        return np.full(image.shape, 128, np.uint8)  # a constant of unknown scale says nothing: mid-grey
+        return np.full(image.shape, 128, np.uint8)  # a constant of unknown scale: mid-grey
     return ((values - low) * (255 / (high - low))).clip(0, 255).round().astype(np.uint8)
 
 

@@ -1,9 +1,19 @@
-"""The list of expressions an image is trained with: what is true of its objects, and what is nearly true.
+"""The prompt list of an image: T = 20 expressions, each with a target for every labelled object.
 
-The paper's prompt list has positives, adversarial variants of them, expressions of other objects in the image and of
-other images, 20 in all. Here an expression is a negative only where the boxes prove it false of every labelled object
-(the released sampler also teaches true expressions as false). A variant that the boxes prove to mean another object, as
-"the leftmost ship" made "the rightmost ship", is a positive of that object; expressions that may be true are left out.
+1. Positives: one caption of each object that has any, for at most half the list. A positive is a negative of the other
+   objects in the image (the paper's in-image negatives).
+2. Category expressions: objects without a caption get the one of their category ("A SAR ship"), which means all objects
+   of that category.
+3. Adversarial variants: positives with one word exchanged ("left" for "right", "SAR" for "optical"), at least one for
+   each positive that has any.
+4. Global negatives: captions of other images, half of them of categories that this image shows too; where these run
+   out, expressions of all known categories fill the list.
+5. A share of all expressions, true and false ones alike, is reworded.
+
+The boxes decide every target of steps 3 and 4. An expression is a negative only where it is proven false of every
+labelled object (the released sampler also teaches true expressions as false). A variant that is proven to mean another
+object, as "the rightmost ship" made of "the leftmost ship", is a positive of that object. Variants that may be true are
+not used.
 """
 
 from __future__ import annotations
@@ -18,14 +28,24 @@ from typing import Any
 
 import numpy as np
 
-from optisar_yolo.language import NOUNS, LabelledObjects, Variant, agree, noun_of, parse, reword, swap, verdicts_of
+from optisar_yolo.language import (
+    NOUNS,
+    LabelledObjects,
+    Variant,
+    agree,
+    noun_of,
+    parse,
+    reword,
+    swap,
+    truths_of_variant,
+)
 from optisar_yolo.plugin import SETTINGS
 from optisar_yolo.utils import weights_of
 
-SAME_CATEGORY = 0.5  # share of other images' expressions taken from categories that this image shows too
+SAME_CATEGORY = 0.5  # share of global negatives that are of categories this image shows too
 _CATEGORY_FRAMES = ("A {}", "There is a {}", "{}")
 _MODALITY = re.compile(r"^(?:SAR|optical) ", re.IGNORECASE)
-_TRIES = 4  # draws from the pool per expression wanted, before made-up expressions step in
+_TRIES = 4  # draws from the pool per expression of the list, before made-up expressions fill it
 
 
 @dataclass
@@ -34,8 +54,7 @@ class PromptList:
 
     Attributes:
         texts: T different expressions.
-        targets: [N, T] float32: 1 the expression means this object, 0 it does not, -1 it may (leave it out of the
-            loss).
+        targets: [N, T] float32: 1 the expression means this object, 0 it does not, -1 it may (left out of the loss).
         kinds: Per expression "positive", "category", "swap" or "other".
     """
 
@@ -48,17 +67,16 @@ class PromptSampler:
     """Draws a `PromptList` for an image.
 
     Args:
-        pool: Captions of the training set, in any order, repeats allowed: other images' expressions are drawn from it
-            as often as they occur.
+        pool: Captions of the training set, repeats included: global negatives are drawn from it as often as they occur.
         total: Number of expressions T.
         neg_ratio: Adversarial variants per positive; every positive that has one gets at least one.
-        category_prompts: Give objects without an expression of their own the one of their category ("A SAR ship"),
-            which means all objects of that category. Without it their rows have no 1.
-        kinds: Kinds of words that are exchanged, and how often (see `optisar_yolo.language.KINDS`); kinds that are not
-            named are left alone. Place and modality are what the method is about.
-        reword_share: Probability of each expression, true or false, to be said in other words.
-        categories: Probability of each category in the image to be asked for as such ("a ship": all of them),
-            whether its objects have expressions or not, with or without its modality; as many absent ones are too.
+        category_prompts: Use category expressions (step 2). Without them objects without a caption have no 1.
+        kinds: Kinds of words that are exchanged, with their weights (see `optisar_yolo.language.KINDS`); kinds that are
+            not named are never exchanged.
+        reword_share: Probability of each expression, true or false, to be reworded.
+        categories: Probability of each category in the image to get its category expression even if all its objects
+            have captions, with or without its modality ("a ship"). As many categories that the image does not show
+            are named, too.
 
     Raises:
         ValueError: total < 2, a negative ratio or a share outside 0…1.
@@ -96,10 +114,10 @@ class PromptSampler:
         size: tuple[float, float],
         rng: np.random.Generator,
     ) -> PromptList:
-        """Draw the expressions of one image.
+        """Draw the prompt list of one image.
 
         Args:
-            captions: Expressions of each object, of which one is drawn; may be empty.
+            captions: Captions of each object, of which one is drawn; may be empty.
             boxes: [N, 4] xyxy in pixels, all labelled objects.
             names: Category name of each object ("sar ship").
             size: (width, height) of the image in pixels.
@@ -113,7 +131,7 @@ class PromptSampler:
         """
         if not len(captions) == len(boxes) == len(names):
             raise ValueError(f"{len(captions)} captions, {len(boxes)} boxes and {len(names)} names for one image")
-        scene = LabelledObjects(boxes, names, size)
+        objects = LabelledObjects(boxes, names, size)
         columns: dict[str, np.ndarray] = {}
         kinds: list[str] = []
 
@@ -121,80 +139,86 @@ class PromptSampler:
             columns[text] = column
             kinds.append(kind)
 
-        chosen = self._choose(captions, rng)
+        chosen = self._positives(captions, rng)
         for text, owners in chosen.items():
-            add(text, "positive", self._targets(text, owners, scene))
-        for text, name in self._categories(scene, columns, rng):
+            add(text, "positive", self._targets(text, owners, objects))
+        for text, name in self._categories(objects, columns, rng):
             column = np.zeros(len(names), np.float32)
-            column[scene.groups[name]] = 1
+            column[objects.groups[name]] = 1
             add(text, "category", column)
         nothing = np.zeros(len(names), np.float32)
-        for text in self._absent(scene, kinds.count("category") if len(scene) else self.total // 4, rng):
+        for text in self._absent(objects, kinds.count("category") if len(objects) else self.total // 4, rng):
             if len(columns) < self.total and text not in columns:  # a caption may contradict its boxes
                 add(text, "other", nothing)
-        for text, target in self._swaps(chosen, scene, columns, self.total - len(columns), rng):
+        for text, target in self._swaps(chosen, objects, columns, self.total - len(columns), rng):
             column = nothing.copy()
             column[target] = 1
             add(text, "swap", column)
-        for text in self._others(scene, rng):
+        for text in self._others(objects, rng):
             if len(columns) >= self.total:
                 break
-            if text not in columns and scene.false_of_all(text):
+            if text not in columns and objects.false_of_all(text):
                 add(text, "other", nothing)
         if len(columns) != self.total:
-            raise ValueError(f"no {self.total} different expressions for an image with {len(scene.groups)} categories")
+            raise ValueError(
+                f"no {self.total} different expressions for an image with {len(objects.groups)} categories"
+            )
         texts = self._reword(list(columns), rng)
         return PromptList(texts, np.stack(list(columns.values()), axis=1).reshape(len(names), self.total), kinds)
 
-    def _choose(self, captions: Sequence[Sequence[str]], rng: np.random.Generator) -> dict[str, list[int]]:
-        """Draw one expression of each expressed object, at most half a list: text -> its objects."""
-        expressed = [n for n, c in enumerate(captions) if len(c)]
+    def _positives(self, captions: Sequence[Sequence[str]], rng: np.random.Generator) -> dict[str, list[int]]:
+        """Draw one caption of each object that has any, for at most half the list: caption -> its objects."""
+        captioned = [n for n, c in enumerate(captions) if len(c)]
         room = self.total // 2
-        if len(expressed) > room:
-            expressed = sorted(rng.choice(expressed, room, replace=False).tolist())
+        if len(captioned) > room:
+            captioned = sorted(rng.choice(captioned, room, replace=False).tolist())
         chosen: dict[str, list[int]] = {}
-        for n in expressed:
+        for n in captioned:
             chosen.setdefault(captions[n][int(rng.integers(len(captions[n])))], []).append(n)
         return chosen
 
     @staticmethod
-    def _targets(text: str, owners: list[int], scene: LabelledObjects) -> np.ndarray:
-        """Return the [N] targets of an object's own expression: also true of another object means "leave out"."""
-        column = np.array([-1.0 if v is True else 0.0 for v in scene.verdicts(text)], np.float32)
+    def _targets(text: str, owners: list[int], objects: LabelledObjects) -> np.ndarray:
+        """Return the [N] targets of a positive; an object of which it is also true is left out of the loss."""
+        column = np.array([-1.0 if v is True else 0.0 for v in objects.truths(text)], np.float32)
         column[owners] = 1
         return column
 
     def _categories(
-        self, scene: LabelledObjects, columns: dict[str, np.ndarray], rng: np.random.Generator
+        self, objects: LabelledObjects, columns: dict[str, np.ndarray], rng: np.random.Generator
     ) -> list[tuple[str, str]]:
-        """Return (expression, category name) for every category with an object that no expression means yet."""
+        """Return (expression, category name) of every category with an object that no expression means yet."""
         if not self.category_prompts:
             return []
-        covered = np.zeros(len(scene), bool)
+        covered = np.zeros(len(objects), bool)
         for column in columns.values():
             covered |= column == 1
         made: list[tuple[str, str]] = []
-        for name, members in scene.groups.items():
-            asked = not covered[members].all() or (self.categories and rng.random() < self.categories)
-            if asked and len(columns) + len(made) < self.total:
-                text = self._category(written(name), rng)
-                # A caption of the data set may say just this of one object; then another frame says it of all.
+        for name, members in objects.groups.items():
+            wanted = not covered[members].all() or (self.categories and rng.random() < self.categories)
+            if wanted and len(columns) + len(made) < self.total:
+                text = self._category(category_phrase(name), rng)
+                # A caption of one object may have the same words; then the category gets another frame.
                 while text in columns:
-                    text = f"Any {written(name)}" if text.startswith("There") else agree(f"There is a {written(name)}")
+                    text = (
+                        f"Any {category_phrase(name)}"
+                        if text.startswith("There")
+                        else agree(f"There is a {category_phrase(name)}")
+                    )
                 made.append((text, name))
         return made
 
     def _category(self, name: str, rng: np.random.Generator) -> str:
-        """Ask for a category."""
+        """Word the expression of a category."""
         frame = _CATEGORY_FRAMES[int(rng.integers(len(_CATEGORY_FRAMES)))]
         if self.categories and rng.random() < 0.5:
             name = _MODALITY.sub("", name)
         return agree(frame.format(name))
 
-    def _absent(self, scene: LabelledObjects, count: int, rng: np.random.Generator) -> list[str]:
-        """Return expressions of categories that the image does not show, where categories are asked for as such.
+    def _absent(self, objects: LabelledObjects, count: int, rng: np.random.Generator) -> list[str]:
+        """Return expressions of categories that the image does not show, where `categories` is above 0.
 
-        Otherwise the wording alone would tell that an expression is true.
+        Without them the form of a category expression would reveal that it is true.
         """
         if not self.categories:
             return []
@@ -202,20 +226,17 @@ class PromptSampler:
             self._category(f"{('SAR', 'optical')[int(rng.integers(2))]} {self._nouns[i]}", rng)
             for i in rng.permutation(len(self._nouns))
         ]
-        return list(islice(filter(scene.false_of_all, made), count))
+        return list(islice(filter(objects.false_of_all, made), count))
 
     def _swaps(
         self,
         positives: dict[str, list[int]],
-        scene: LabelledObjects,
+        objects: LabelledObjects,
         used: dict[str, Any],
         room: int,
         rng: np.random.Generator,
     ) -> list[tuple[str, list[int]]]:
-        """Return variants and the objects that they mean, none or one.
-
-        In turns over the positives, each time of a kind drawn by its weight.
-        """
+        """Return variants, in turn over the positives, with the objects that they mean, none or one."""
         wanted = min(max(math.ceil(self.neg_ratio * len(positives)), len(positives)), room)
         queues = {text: self._variants(text, rng) for text in positives}
         out: dict[str, list[int]] = {}
@@ -224,9 +245,9 @@ class PromptSampler:
                 for variant in queue:
                     if variant.text in used or variant.text in out:
                         continue
-                    verdicts = verdicts_of(variant, text, positives[text], scene)
-                    if None not in verdicts and verdicts.count(True) <= 1:
-                        out[variant.text] = [i for i, v in enumerate(verdicts) if v]
+                    truths = truths_of_variant(variant, text, positives[text], objects)
+                    if None not in truths and truths.count(True) <= 1:
+                        out[variant.text] = [i for i, v in enumerate(truths) if v]
                         break
                 else:
                     del queues[text]
@@ -235,7 +256,7 @@ class PromptSampler:
         return list(out.items())
 
     def _variants(self, text: str, rng: np.random.Generator) -> Iterator[Variant]:
-        """Yield a caption's variants in random order, kinds weighted."""
+        """Yield a caption's variants in random order, their kinds drawn by weight."""
         by_kind: dict[str, list[Variant]] = {}
         for variant in swap(text, self.kinds):
             by_kind.setdefault(variant.kind, []).append(variant)
@@ -247,9 +268,9 @@ class PromptSampler:
             if not by_kind[kind]:
                 del by_kind[kind]
 
-    def _others(self, scene: LabelledObjects, rng: np.random.Generator) -> Iterator[str]:
-        """Yield candidates from other images, then made-up ones of all known categories."""
-        nouns = [noun_of(name) for name in scene.groups]
+    def _others(self, objects: LabelledObjects, rng: np.random.Generator) -> Iterator[str]:
+        """Yield candidates for global negatives: captions of other images, then expressions of all known categories."""
+        nouns = [noun_of(name) for name in objects.groups]
         near = [t for noun in nouns for t in [self._by_noun.get(noun)] if t]
         for _ in range(_TRIES * self.total if self.pool else 0):
             if near and rng.random() < SAME_CATEGORY:
@@ -261,7 +282,7 @@ class PromptSampler:
         yield from (agree(made[i]) for i in rng.permutation(len(made)))
 
     def _reword(self, texts: list[str], rng: np.random.Generator) -> list[str]:
-        """Say a share of the expressions in other words, true and false ones alike: wording must not tell them apart."""
+        """Reword a share of the expressions, true and false ones alike, so that wording does not tell them apart."""
         if not self.reword_share:
             return texts
         out = list(texts)
@@ -272,6 +293,6 @@ class PromptSampler:
         return out
 
 
-def written(name: str) -> str:
+def category_phrase(name: str) -> str:
     """Return a category name as expressions write it: "sar ship" is "SAR ship"."""
     return "SAR " + name[4:] if name.lower().startswith("sar ") else name

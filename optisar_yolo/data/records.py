@@ -1,7 +1,7 @@
 """Annotations: COCO JSON with captions, and YOLO label files with all boxes of an image, read into typed records.
 
-One bad record of many is skipped and counted, and a warning names the first few; a file that gives nothing usable is a
-`DataError`.
+A bad record is skipped and counted in `Skips`, and a warning names the first few of each kind. A file without any
+usable record is a `DataError`.
 """
 
 from __future__ import annotations
@@ -9,19 +9,45 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.data.checks import Box, Skips, clip, from_xywh, iou, is_id, is_number, label_boxes
 from optisar_yolo.data.config import DataError, DatasetConfig, modality_of
 from optisar_yolo.data.images import read_image
+from optisar_yolo.utils import iou
 
+EXAMPLES = 3  # records named per kind of problem
+MIN_SIDE = 0.01  # pixels; thinner boxes have no area in float32 coordinates of a large image
 SAME_OBJECT = 0.9  # IoU from which a label-file box and an annotation of the same category are one object
 SAME_BOX = 0.99  # IoU from which two annotations of the same category are one object with several captions
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass
+class Skips:
+    """Counts of what was skipped or corrected while reading, with the first few records of each kind."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, problem: str, record: str) -> None:
+        """Count one record under a problem."""
+        self.counts[problem] = self.counts.get(problem, 0) + 1
+        if len(shown := self.examples.setdefault(problem, [])) < EXAMPLES:
+            shown.append(record)
+
+    def lines(self) -> list[str]:
+        """Return one line per problem: its count and first records."""
+        return [
+            f"{n} x {problem} ({'; '.join(self.examples[problem])}{'; ...' if n > len(self.examples[problem]) else ''})"
+            for problem, n in self.counts.items()
+        ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +61,8 @@ class ImageRecord:
         modality: "optical" or "sar".
         boxes: float32 [N, 4], xyxy in pixels, inside the image, none of zero area.
         categories: int64 [N], index into the dataset config's names.
-        captions: For each object its expressions; empty for an object nobody described.
-        kinds: As `captions`: each expression's kind ("position", "relation", ...), "" where the data set does not say.
+        captions: For each object its expressions; empty for an object without any.
+        kinds: As `captions`: each expression's kind ("position", "relation", ...), "" where it has none.
     """
 
     path: Path
@@ -53,12 +79,13 @@ class ImageRecord:
 class _Object:
     box: Box
     category: int
-    captions: list[str]
-    kinds: list[str]
+    same: float  # IoU from which a box of the label file is this object; two label lines may overlap much
+    captions: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
 
 
 def load_split(
-    dataset_config: DatasetConfig, split: str, fraction: float = 1.0, seed: int = 0, skips: Skips | None = None
+    config: DatasetConfig, split: str, fraction: float = 1.0, seed: int = 0, skips: Skips | None = None
 ) -> list[ImageRecord]:
     """Read one split of a data set.
 
@@ -67,7 +94,7 @@ def load_split(
     later is skipped. An image file that is missing or empty is skipped with its annotations.
 
     Args:
-        dataset_config: The dataset config.
+        config: The dataset config.
         split: "train", "val" or "test".
         fraction: Share of the images to keep, in (0, 1]; drawn per modality, and a smaller share is a subset of a
             larger one.
@@ -80,21 +107,19 @@ def load_split(
     Raises:
         DataError: The split or its file is missing or broken, or no usable expression is left.
     """
-    if split not in dataset_config.splits:
-        raise DataError(
-            f"{dataset_config.path}: no split '{split}'; the dataset config has {', '.join(dataset_config.splits)}"
-        )
+    if split not in config.splits:
+        raise DataError(f"{config.path}: no split '{split}'; the dataset config has {', '.join(config.splits)}")
     if not 0 < fraction <= 1:
         raise DataError(f"fraction must be above 0 and at most 1, not {fraction}")
     skips = Skips() if skips is None else skips
-    file = dataset_config.splits[split]
-    content = _read_coco(file, dataset_config)
+    file = config.splits[split]
+    content = _read_coco(file, config)
     entries = _image_entries(content["images"], file, skips)
-    objects = _annotations(content, entries, dataset_config, skips)
+    objects = _annotations(content, entries, config, skips)
     images = [
         image
         for image_id, entry in entries.items()
-        if (image := _image(entry, objects.get(image_id, []), dataset_config, split, skips)) is not None
+        if (image := _image(entry, objects.get(image_id, []), config, split, skips)) is not None
     ]
     lines = skips.lines()
     if not any(captions for image in images for captions in image.captions):
@@ -131,10 +156,86 @@ def read_json(file: Path) -> object:
         raise DataError(f"{file}: not valid JSON ({error}); copy it again or correct it") from error
 
 
-def _read_coco(file: Path, dataset_config: DatasetConfig) -> dict[str, Any]:
+def from_xywh(bbox: object) -> Box | None:
+    """Turn COCO's [x, y, w, h] into xyxy, or None where it is not four finite numbers with w, h > 0."""
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(is_number(v) for v in bbox):
+        return None
+    x, y, w, h = (float(v) for v in bbox)
+    return (x, y, x + w, y + h) if w > 0 and h > 0 else None
+
+
+def clip(box: Box | None, size: tuple[int, int], record: str, skips: Skips) -> Box | None:
+    """Clip a box to the image.
+
+    Args:
+        box: A box in pixels, xyxy, or None for one that could not be read.
+        size: Width and height of the image in pixels.
+        record: How messages name the box.
+        skips: Counts a box that is skipped, or clipped by more than a pixel.
+
+    Returns:
+        The box inside the image, or None where it has no area there.
+    """
+    if box is None:
+        skips.add("box that is not four finite numbers of positive area", record)
+        return None
+    width, height = size
+    inside = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))
+    if inside[2] - inside[0] < MIN_SIDE or inside[3] - inside[1] < MIN_SIDE:
+        skips.add("box outside its image", f"{record}, image {width}x{height}")
+        return None
+    if max(abs(a - b) for a, b in zip(box, inside, strict=True)) > 1:  # up to a pixel is rounding
+        skips.add("box partly outside its image, clipped", record)
+    return inside
+
+
+def label_boxes(file: Path, size: tuple[int, int], categories: int, skips: Skips) -> Iterator[tuple[Box, int]]:
+    """Read a YOLO label file: class, centre x, centre y, width, height, all four as shares of the image.
+
+    Args:
+        file: The label file.
+        size: Width and height of the image in pixels.
+        categories: Number of categories; a class is 0 to this number, exclusive.
+        skips: Counts the lines that are skipped.
+
+    Yields:
+        A box in pixels, xyxy and inside the image, and its category.
+    """
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        record = f"{file.name} line {number}"
+        try:
+            values = [float(v) for v in line.split()]
+        except ValueError:
+            values = []
+        if len(values) != 5 or not all(map(math.isfinite, values)):
+            skips.add("label line that is not five finite numbers", record)
+        elif not values[0].is_integer() or not 0 <= values[0] < categories:
+            skips.add("label line of unknown category", f"{record}, {values[0]:g}")
+        else:
+            x, y, w, h = values[1] * size[0], values[2] * size[1], values[3] * size[0], values[4] * size[1]
+            box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2) if w > 0 and h > 0 else None
+            if (inside := clip(box, size, record, skips)) is not None:
+                yield inside, int(values[0])
+
+
+def is_id(value: object) -> TypeGuard[int | str]:
+    """Tell whether a JSON value can serve as an id: a whole number or text."""
+    return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Tell whether a JSON value is a finite number (Python reads NaN, Infinity and any length from JSON)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= 2**53 if isinstance(value, int) else math.isfinite(value)
+
+
+def _read_coco(file: Path, config: DatasetConfig) -> dict[str, Any]:
     if not file.exists():
         raise DataError(
-            f"{file}: annotation file missing. {dataset_config.download or 'Correct the dataset config ' + str(dataset_config.path)}"
+            f"{file}: annotation file missing. {config.download or 'Correct the dataset config ' + str(config.path)}"
         )
     content = read_json(file)
     for key in ("images", "annotations"):
@@ -165,10 +266,10 @@ def _image_entries(images: list[Any], file: Path, skips: Skips) -> dict[Any, dic
 
 
 def _annotations(
-    content: dict[str, Any], entries: dict[Any, Any], dataset_config: DatasetConfig, skips: Skips
+    content: dict[str, Any], entries: dict[Any, Any], config: DatasetConfig, skips: Skips
 ) -> dict[Any, list[Any]]:
     """Group the annotation records by image, each as (record label, record, category index)."""
-    index = {name: i for i, name in enumerate(dataset_config.names)}
+    index = {name: i for i, name in enumerate(config.names)}
     categories = content.get("categories")
     by_id = {
         c["id"]: c["name"]
@@ -176,7 +277,7 @@ def _annotations(
         if isinstance(c, dict) and is_id(c.get("id")) and isinstance(c.get("name"), str)
     }
     # Without a list of categories in the file, its ids are taken for indices into the dataset config's names.
-    by_id = by_id or dict(enumerate(dataset_config.names))
+    by_id = by_id or dict(enumerate(config.names))
     seen: set[Any] = set()
     grouped: dict[Any, list[Any]] = {}
     for number, note in enumerate(content["annotations"]):
@@ -207,12 +308,12 @@ def _annotations(
 
 
 def _image(
-    entry: dict[str, Any], notes: list[Any], dataset_config: DatasetConfig, split: str, skips: Skips
+    entry: dict[str, Any], notes: list[Any], config: DatasetConfig, split: str, skips: Skips
 ) -> ImageRecord | None:
     """Build one image's record, or None where its file or modality is unusable."""
     name = entry["file_name"]
-    folder = dataset_config.images[split]
-    path = _either(folder, name)
+    folder = config.images[split]
+    path = _find_file(folder, name)
     if path is None or path.stat().st_size == 0:
         skips.add("image file missing" if path is None else "image file of zero bytes", str(path or folder / name))
         return None
@@ -220,44 +321,34 @@ def _image(
     if size is None:
         skips.add("image of unknown size (no width and height, file unreadable)", str(path))
         return None
-    modality = _modality(name, [category for _, _, category in notes], dataset_config)
+    modality = _modality(name, [category for _, _, category in notes], config)
     if modality is None:
         skips.add("image of unknown modality (neither category nor file name says optical or SAR)", name)
         return None
 
     objects: list[_Object] = []
     for label, note, category in notes:
-        if modality_of(dataset_config.names[category]) not in (modality, None):
+        if modality_of(config.names[category]) not in (modality, None):
             skips.add(
-                "category of the other modality in an image",
-                f"{label}, {dataset_config.names[category]} in {modality} {name}",
+                "category of the other modality in an image", f"{label}, {config.names[category]} in {modality} {name}"
             )
             continue
         box = clip(from_xywh(note.get("bbox")), size, f"{label}, bbox {note.get('bbox')}", skips)
         if box is None:
             continue
         caption = _caption(note, label, skips)
-        same = next((o for o in objects if o.category == category and iou(o.box, box) >= SAME_BOX), None)
+        same = next(_same_objects(objects, box, category, SAME_BOX), None)
         if same is None:
-            objects.append(same := _Object(box, category, [], []))
+            objects.append(same := _Object(box, category, SAME_OBJECT))
         if caption in same.captions:
             skips.add("expression repeated for the same object", label)
         elif caption is not None:
             same.captions.append(caption)
             same.kinds.append(note["kind"] if isinstance(note.get("kind"), str) else "")
-    annotated = len(objects)
-    labels = (
-        _either(dataset_config.labels[split], Path(name).with_suffix(".txt"))
-        if split in dataset_config.labels
-        else None
-    )
-    for box, category in label_boxes(labels, size, len(dataset_config.names), skips) if labels else ():
-        # Two labelled objects may overlap much; only a repeated line is the same object again.
-        limits = (SAME_OBJECT if i < annotated else SAME_BOX for i in range(len(objects)))
-        if not any(
-            o.category == category and iou(o.box, box) >= limit for o, limit in zip(objects, limits, strict=True)
-        ):
-            objects.append(_Object(box, category, [], []))
+    labels = _find_file(config.labels[split], Path(name).with_suffix(".txt")) if split in config.labels else None
+    for box, category in label_boxes(labels, size, len(config.names), skips) if labels else ():
+        if not any(_same_objects(objects, box, category)):
+            objects.append(_Object(box, category, SAME_BOX))
     return ImageRecord(
         path=path,
         width=size[0],
@@ -270,8 +361,15 @@ def _image(
     )
 
 
-def _either(folder: Path, name: str | Path) -> Path | None:
-    """Find an image's or label's file in its split's folder, or beside that folder."""
+def _same_objects(objects: list[_Object], box: Box, category: int, limit: float | None = None) -> Iterator[_Object]:
+    """Yield the objects of a category that a box overlaps by at least a limit, by default that of each object."""
+    alike = [o for o in objects if o.category == category]
+    overlaps = iou([o.box for o in alike], box).tolist() if alike else []
+    return (o for o, overlap in zip(alike, overlaps, strict=True) if overlap >= (limit or o.same))
+
+
+def _find_file(folder: Path, name: str | Path) -> Path | None:
+    """Find an image or label file in its split's folder, or beside that folder."""
     # os.path.isfile is False, where Path.is_file raises, for names no file system takes.
     return next((p for p in (folder / name, folder.parent / name) if os.path.isfile(p)), None)
 
@@ -288,12 +386,12 @@ def _size(entry: dict[str, Any], path: Path) -> tuple[int, int] | None:
     return found[1], found[0]
 
 
-def _modality(name: str, categories: list[int], dataset_config: DatasetConfig) -> str | None:
-    """Return what most of an image's categories say, else what its file name's prefix says."""
-    said = [m for c in categories if (m := modality_of(dataset_config.names[c])) is not None]
-    if not said or said.count("sar") * 2 == len(said):  # nothing said, or a tie
-        return modality_by_name(name) or (said[0] if said else None)
-    return "sar" if said.count("sar") * 2 > len(said) else "optical"
+def _modality(name: str, categories: list[int], config: DatasetConfig) -> str | None:
+    """Return the modality of most of an image's categories, else that of its file name's prefix."""
+    votes = [m for c in categories if (m := modality_of(config.names[c])) is not None]
+    if votes.count("sar") * 2 == len(votes):  # no votes, or a tie
+        return modality_by_name(name) or (votes[0] if votes else None)
+    return "sar" if votes.count("sar") * 2 > len(votes) else "optical"
 
 
 def modality_by_name(name: str | Path) -> str | None:

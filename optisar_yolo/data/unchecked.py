@@ -1,9 +1,9 @@
-"""Prompt lists that nobody checks against the boxes: what our own sampling is compared with.
+"""Prompt lists that are not checked against the boxes, for comparison with `optisar_yolo.data.prompts`.
 
-``random`` is the recipe of open-vocabulary detectors (YOLOE): the expressions of the image's objects and expressions of
-other images. ``released`` is that of the authors' public release, with what is wrong in it: exchanged words are found
-as parts of words ("bright" becomes "bleft"), radar and optical are never exchanged, an image with one expression gets
-no exchanged one, and an expression that is true of the image may be taught as false.
+``random`` is the recipe of open-vocabulary detectors (YOLOE): captions of the image's objects, and captions of other
+images. ``released`` follows the authors' public release with its errors: it exchanges words inside of other words
+("bright" becomes "bleft"), never exchanges "SAR" and "optical", makes no variant for an image with one caption, and may
+teach an expression that is true of the image as false.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from optisar_yolo.data.prompts import PromptList
 
-FREQUENT = 200  # expressions that fill up a list of the release: the most frequent ones of the training set
+FREQUENT = 200  # the release fills its lists with the most frequent captions of the training set
 _EXCHANGES = (
     ("upper left", "upper right"), ("upper right", "upper left"), ("lower left", "lower right"),
     ("lower right", "lower left"), ("leftmost", "rightmost"), ("rightmost", "leftmost"), ("left", "right"),
@@ -25,7 +25,7 @@ _EXCHANGES = (
 
 
 def exchange(text: str) -> list[str]:
-    """Variants of an expression with one string of letters exchanged, wherever it stands."""
+    """Return variants of an expression with one string of letters exchanged, also within words."""
     return list(dict.fromkeys(text.replace(old, new, 1) for old, new in _EXCHANGES if old in text))
 
 
@@ -33,10 +33,10 @@ class UncheckedSampler:
     """Draws a `PromptList` without looking at the boxes.
 
     Args:
-        pool: Captions of the training set, repeats allowed.
+        pool: Captions of the training set, repeats included.
         total: Number of expressions T.
-        neg_ratio: Exchanged variants per expression of the image, rounded down (``released``).
-        released: The release's recipe instead of random expressions alone.
+        neg_ratio: Variants per caption of the image, rounded down (``released``).
+        released: Follow the release, not only draw at random.
 
     Raises:
         ValueError: No captions to draw from.
@@ -44,7 +44,7 @@ class UncheckedSampler:
 
     def __init__(self, pool: Sequence[str], total: int = 20, neg_ratio: float = 0.5, released: bool = False) -> None:
         if not pool:
-            raise ValueError("negatives=random and negatives=released draw on the captions of the set, which has none")
+            raise ValueError("negatives=random and negatives=released draw captions of the data set, which has none")
         self.total, self.neg_ratio, self.released = total, neg_ratio, released
         self.pool = list(pool)
         if released:

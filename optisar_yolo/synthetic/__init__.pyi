@@ -1,5 +1,5 @@
 from .render import (
     NAMES as NAMES,
-    draw as draw,
     render_dataset as render_dataset,
+    render_image as render_image,
 )

@@ -1,22 +1,156 @@
-"""Optical-like overhead scenes: airport, coast, sports grounds, town, river, tank farm."""
+"""Optical-like overhead images: airport, coast, sports grounds, town, river, tank farm.
+
+`Canvas` keeps the image that is drawn, the labelled objects, and the places that are taken. Each layout is a function
+that draws on it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from optisar_yolo.synthetic import paint
-from optisar_yolo.synthetic.canvas import ASPHALT, Canvas, Mask
+from optisar_yolo.synthetic.objects import OBJECTS, house, tree
 from optisar_yolo.synthetic.paint import Colour, Image
 
-_CONCRETE: Colour = (172, 178, 182)
+Mask = NDArray[np.bool_]
+ASPHALT: Colour = (96, 98, 100)
+CONCRETE: Colour = (172, 178, 182)
+MARKING: Colour = (206, 214, 216)  # lines on roads
+
+
+@dataclass
+class Canvas:
+    """An image being drawn, with the objects placed so far.
+
+    Attributes:
+        img: [h, w, 3] BGR float32.
+        rng: Source of all choices.
+        sun: Direction of shadows, in pixels per pixel of height.
+        boxes: [4] xyxy of each labelled object.
+        names: Its category name.
+        taken: [h, w] pixels that nothing else may cover.
+        roads: [h, w] pixels of roads.
+    """
+
+    img: Image
+    rng: np.random.Generator
+    sun: tuple[float, float]
+    boxes: list[NDArray[np.float64]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    taken: Mask = field(init=False)
+    roads: Mask = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start with nothing taken."""
+        self.taken = np.zeros(self.img.shape[:2], bool)
+        self.roads = np.zeros(self.img.shape[:2], bool)
+
+    @property
+    def unit(self) -> float:
+        """Return the image's scale: 1 for a shorter side of 320 pixels."""
+        return min(self.img.shape[:2]) / 320
+
+    def uniform(self, low: float, high: float) -> float:
+        """Draw a number."""
+        return float(self.rng.uniform(low, high))
+
+    def count(self, low: int, high: int) -> int:
+        """Draw a whole number from low to high, both included."""
+        return int(self.rng.integers(low, high + 1))
+
+    def spot(self, reach: float, where: Mask | None, tries: int = 40) -> tuple[float, float] | None:
+        """Return a free place for something of the given reach, None where no try found one."""
+        h, w = self.taken.shape
+        if 2 * reach + 4 >= min(h, w):
+            return None
+        for _ in range(tries):
+            x, y = self.uniform(reach + 1, w - reach - 1), self.uniform(reach + 1, h - reach - 1)
+            window = np.s_[int(y - reach) : int(y + reach) + 1, int(x - reach) : int(x + reach) + 1]
+            if not self.taken[window].any() and (where is None or where[window].mean() > 0.98):
+                return x, y
+        return None
+
+    def add(
+        self,
+        name: str,
+        size: float,
+        angle: float | None = None,
+        where: Mask | None = None,
+        at: tuple[float, float] | None = None,
+    ) -> bool:
+        """Draw a labelled object in a free place, and tell whether there was one.
+
+        Args:
+            name: Category name, a key of `OBJECTS`.
+            size: Length in pixels.
+            angle: Direction in radians, random when None.
+            where: Pixels it may stand on, all when None.
+            at: Its centre, in place of a free spot.
+        """
+        stamp = OBJECTS[name](self.rng, size, self.uniform(0, 2 * np.pi) if angle is None else angle)
+        rows, columns = np.nonzero(stamp.alpha > paint.VISIBLE)
+        reach = max(np.ptp(rows), np.ptp(columns)) / 2 + 2
+        at = at or self.spot(float(reach), where)
+        if at is None:
+            return False
+        box = paint.paste(self.img, stamp, *at, sun=self.sun)
+        self.label(name, box)
+        return True
+
+    def label(self, name: str, box: NDArray[np.float64]) -> None:
+        """Record an object and keep its place."""
+        self.boxes.append(box)
+        self.names.append(name)
+        x0, y0, x1, y1 = (int(v) for v in box)
+        self.taken[max(y0 - 2, 0) : y1 + 2, max(x0 - 2, 0) : x1 + 2] = True
+
+    def trees(self, n: int, where: Mask | None = None) -> None:
+        """Draw trees in free places; crowns may touch."""
+        kinds = [tree(self.rng, self.uniform(8, 18) * self.unit, self.uniform(0, 2 * np.pi)) for _ in range(8)]
+        for _ in range(n):
+            stamp = kinds[self.count(0, len(kinds) - 1)]
+            at = self.spot(stamp.alpha.shape[0] * 0.36, where, tries=3)
+            if at:
+                paint.paste(self.img, stamp, *at, sun=self.sun)
+
+    def houses(self, n: int, low: float, high: float, angle: float, where: Mask | None = None) -> None:
+        """Draw houses in free places, most of them in line with the given direction."""
+        for _ in range(n):
+            size = self.uniform(low, high) * self.unit
+            at = self.spot(size * 0.56, where, tries=4)
+            if at:
+                turn = angle + np.pi / 2 * self.count(0, 3) + self.uniform(-0.08, 0.08)
+                x0, y0, x1, y1 = (int(v) for v in paint.paste(self.img, house(self.rng, size, turn), *at, sun=self.sun))
+                self.taken[y0:y1, x0:x1] = True
+
+    def road(self, start: tuple[float, float], stop: tuple[float, float], width: float, dashed: bool = True) -> None:
+        """Draw a straight road between two points in pixels."""
+        p, q = np.asarray(start), np.asarray(stop)
+        ends = _point(p), _point(q)
+        cv2.line(self.img, *ends, (150, 156, 158), int(width * 1.3), cv2.LINE_AA)
+        cv2.line(self.img, *ends, paint.jitter(self.rng, ASPHALT, 6), int(width), cv2.LINE_AA)
+        length = float(np.hypot(*(q - p)))
+        if dashed and length:
+            for t in np.arange(0, length, width * 1.1):
+                a, b = (p + (q - p) * min(s, length) / length for s in (t, t + width * 0.5))
+                cv2.line(self.img, _point(a), _point(b), MARKING, max(int(width * 0.08), 1))
+        mask = np.zeros(self.taken.shape, np.uint8)
+        cv2.line(mask, *ends, 1, int(width * 1.3))
+        self.roads |= mask > 0
+
+
+def _point(at: Sequence[float] | np.ndarray) -> tuple[int, int]:
+    """Return a point in whole pixels, as OpenCV takes it."""
+    return int(at[0]), int(at[1])
 
 
 def _land(rng: np.random.Generator, h: int, w: int) -> Image:
-    """Return some countryside."""
+    """Return the texture of open country."""
     kind = rng.integers(4)
     if kind == 0:
         return paint.fields(rng, h, w)
@@ -27,7 +161,7 @@ def _land(rng: np.random.Generator, h: int, w: int) -> Image:
 
 
 def _traffic(canvas: Canvas, along: float, n: int, width: float, where: Mask) -> None:
-    """Put cars on roads, headed along them."""
+    """Draw cars on roads, in the direction of the road."""
     for _ in range(n):
         canvas.add("optical vehicle", canvas.uniform(0.5, 0.7) * width, along + np.pi * canvas.count(0, 1), where)
 
@@ -36,7 +170,7 @@ def airport(c: Canvas) -> None:
     """Draw an apron with airplanes, a runway, and grass between them."""
     h, w = c.taken.shape
     grass = paint.ground(c.rng, h, w, (72, 104, 88), (104, 138, 124))
-    apron = paint.ground(c.rng, h, w, _CONCRETE, (196, 200, 202), 3)
+    apron = paint.ground(c.rng, h, w, CONCRETE, (196, 200, 202), 3)
     a = c.uniform(-0.5, 0.5) + (np.pi / 2 if c.rng.random() < 0.3 else 0)
     y, x = np.mgrid[:h, :w].astype(np.float32)
     v = ((y - h / 2) * np.cos(a) - (x - w / 2) * np.sin(a)) / min(h, w)
@@ -65,7 +199,7 @@ def airport(c: Canvas) -> None:
 
 
 def coast(c: Canvas) -> None:
-    """Draw a shore with piers, ships on the water and perhaps tanks behind."""
+    """Draw a shore with piers, ships on the water and sometimes tanks on land."""
     h, w = c.taken.shape
     y, x = np.mgrid[:h, :w].astype(np.float32)
     a = c.uniform(0, 2 * np.pi)
@@ -170,14 +304,12 @@ def town(c: Canvas) -> None:
     main = c.roads & ~side
     r = width * c.uniform(1.0, 1.25)
     middle = centre + (across * width * 0.25 if tee else 0)
-    cv2.circle(c.img, tuple(int(v) for v in centre), int(width * 0.5), ASPHALT, -1)
+    cv2.circle(c.img, _point(centre), int(width * 0.5), ASPHALT, -1)
     for s, way in ((-1, along), (1, along), (1, across), *(() if tee else ((-1, across),))):
         for k in range(-2, 3):  # zebra stripes
             p = centre + way * s * width * 0.82 + np.array([-way[1], way[0]]) * k * width * 0.19
             q = p + way * s * width * 0.2
-            cv2.line(
-                c.img, tuple(int(v) for v in p), tuple(int(v) for v in q), (214, 220, 222), max(int(width * 0.08), 1)
-            )
+            cv2.line(c.img, _point(p), _point(q), (214, 220, 222), max(int(width * 0.08), 1))
     box = np.array([middle[0] - r, middle[1] - r, middle[0] + r, middle[1] + r])
     c.label("optical T junction" if tee else "optical crossroad", box.clip(0, [w, h, w, h]))
     _traffic(c, a, c.count(1, 4), width, main)
@@ -190,7 +322,7 @@ def town(c: Canvas) -> None:
 
 
 def river(c: Canvas) -> None:
-    """Draw a river with a bridge or two, ships on it."""
+    """Draw a river with one or two bridges and ships."""
     h, w = c.taken.shape
     land = _land(c.rng, h, w)
     flow = paint.water(c.rng, h, w, [(84, 92, 58), (96, 80, 48)][c.count(0, 1)])
@@ -219,12 +351,17 @@ def river(c: Canvas) -> None:
         inner = np.s_[int(box[1]) : int(box[3]), int(box[0]) : int(box[2])]
         c.img[inner] = (196, 202, 204)  # parapets, and the roadway between them
         edge = max(int(width * 0.14), 2)
-        way = (inner[0], slice(inner[1].start + edge, inner[1].stop - edge))
-        c.img[way if upright is False else (slice(inner[0].start + edge, inner[0].stop - edge), inner[1])] = ASPHALT
+        rows, columns = inner
+        way = (
+            (slice(rows.start + edge, rows.stop - edge), columns)
+            if upright
+            else (rows, slice(columns.start + edge, columns.stop - edge))
+        )
+        c.img[way] = ASPHALT
         for t in np.arange(lo, hi - 4, width * 0.8):
             p, q = (t, at), (t + width * 0.36, at)
-            (ax, ay), (bx, by) = (p, q) if upright else (p[::-1], q[::-1])
-            cv2.line(c.img, (int(ax), int(ay)), (int(bx), int(by)), (206, 214, 216), max(int(width * 0.08), 1))
+            a, b = (p, q) if upright else (p[::-1], q[::-1])
+            cv2.line(c.img, _point(a), _point(b), MARKING, max(int(width * 0.08), 1))
         c.label("optical bridge", np.array([int(v) for v in box], np.float64).clip(0, [w, h, w, h]))
     wet = offset < -4
     for _ in range(c.count(0, 4)):
@@ -237,7 +374,7 @@ def river(c: Canvas) -> None:
 
 
 def tank_farm(c: Canvas) -> None:
-    """Draw storage tanks on bare ground, a service road with cars."""
+    """Draw storage tanks on bare ground and a service road with cars."""
     h, w = c.taken.shape
     c.img[:] = paint.ground(c.rng, h, w, (120, 140, 150), (158, 174, 182))
     a = c.uniform(-0.3, 0.3)
@@ -253,26 +390,26 @@ def tank_farm(c: Canvas) -> None:
     c.trees(20)
 
 
-SCENES: tuple[Callable[[Canvas], None], ...] = (airport, coast, sports, town, river, tank_farm)
+LAYOUTS: tuple[Callable[[Canvas], None], ...] = (airport, coast, sports, town, river, tank_farm)
 
 
-def optical_scene(
+def render_optical(
     rng: np.random.Generator, h: int, w: int, kind: int
 ) -> tuple[NDArray[np.uint8], np.ndarray, list[str]]:
-    """Draw an optical scene.
+    """Render an optical-like image.
 
     Args:
         rng: Source of all choices.
         h: Height in pixels.
         w: Width in pixels.
-        kind: Which of `SCENES`.
+        kind: Index into `LAYOUTS`.
 
     Returns:
         [h, w, 3] BGR image, [N, 4] xyxy boxes in pixels, N category names.
     """
     a = rng.uniform(0, 2 * np.pi)
     canvas = Canvas(np.zeros((h, w, 3), np.float32), rng, (float(np.cos(a)), float(np.sin(a))))
-    SCENES[kind](canvas)
+    LAYOUTS[kind](canvas)
     img = cv2.GaussianBlur(canvas.img, (0, 0), rng.uniform(0.45, 0.8))
     # The lens, the light and the sensor.
     gain, cast = rng.uniform(0.82, 1.12), rng.uniform(0.95, 1.05, 3).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Drawing for rendered scenes: ground textures, and the pen that draws an object as a stamp.
+"""Drawing for rendered images: ground textures, and the pen that draws an object as a stamp.
 
-A stamp is drawn four times larger than needed, in its own frame with x along the object's length, and shrunk, so that
-edges are smooth and its alpha mask gives a tight box. Colours are BGR, 0-255. NumPy and OpenCV only.
+A stamp is drawn four times too large, in its own frame with x along the object's length, and then reduced. This gives
+smooth edges, and an alpha mask from which a tight box follows. Colours are BGR, 0-255.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SAR-like scenes: speckled sea with bright ships, coasts, and land with transmission towers."""
+"""SAR-like images: speckled sea with bright ships, coasts, and land with transmission towers."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from optisar_yolo.synthetic import paint
 from optisar_yolo.synthetic.paint import Image
 
 _LOBES = 30  # reach of the side lobes of a strong scatterer, in pixels
-_SPOT = np.outer((0.3, 0.95, 0.3), (0.3, 0.95, 0.3)).astype(np.float32)  # the system's answer to a point
+_SPOT = np.outer((0.3, 0.95, 0.3), (0.3, 0.95, 0.3)).astype(np.float32)  # the system's response to a point scatterer
 
 
-class _Echo:
-    """A radar image being drawn as intensity, with the objects placed so far."""
+class _Intensity:
+    """A radar image that is drawn as intensity, with the objects placed so far."""
 
     def __init__(self, rng: np.random.Generator, h: int, w: int) -> None:
         self.rng, self.h, self.w = rng, h, w
         self.unit = min(h, w) / 320
-        self.clutter = np.ones((h, w), np.float32)  # what speckles
-        self.points = np.zeros((h, w), np.float32)  # what does not
+        self.clutter = np.ones((h, w), np.float32)  # mean intensity under speckle
+        self.points = np.zeros((h, w), np.float32)  # point scatterers, without speckle
         self.taken = np.zeros((h, w), bool)
         self.boxes: list[NDArray[np.float64]] = []
         self.names: list[str] = []
 
     def spot(self, reach: float, where: NDArray[np.bool_] | None) -> tuple[float, float] | None:
-        """Return a free place, None where no try found one."""
+        """Return a free place; None where none was found."""
         for _ in range(40):
             x, y = self.rng.uniform(reach, self.w - reach), self.rng.uniform(reach, self.h - reach)
             window = np.s_[int(y - reach) : int(y + reach) + 1, int(x - reach) : int(x + reach) + 1]
@@ -141,7 +141,7 @@ class _Echo:
         return float(foot[0]), float(foot[1])
 
 
-def _sea(e: _Echo) -> Image:
+def _sea(e: _Intensity) -> Image:
     """Return the sea's mean intensity: swell and slicks."""
     y, x = np.mgrid[: e.h, : e.w].astype(np.float32)
     a, length = e.rng.uniform(0, np.pi), e.rng.uniform(9, 22)
@@ -149,14 +149,14 @@ def _sea(e: _Echo) -> Image:
     return np.exp(0.35 * paint.fractal(e.rng, e.h, e.w, 2, 4) + e.rng.uniform(0, 0.15) * swell).astype(np.float32)
 
 
-def _land(e: _Echo, level: float) -> Image:
+def _land(e: _Intensity, level: float) -> Image:
     """Return the land's mean intensity: fields, relief and built-up areas."""
     plots = paint.fields(e.rng, e.h, e.w)[..., 2] / 130
     relief = np.exp(0.9 * paint.fractal(e.rng, e.h, e.w, 5, 6, 0.75))
     return (level * plots * relief).astype(np.float32)
 
 
-def _built(e: _Echo, where: NDArray[np.bool_], n: int) -> None:
+def _built(e: _Intensity, where: NDArray[np.bool_], n: int) -> None:
     """Add blocks of bright corner echoes where there is land."""
     for _ in range(n):
         x, y = e.rng.uniform(0, e.w), e.rng.uniform(0, e.h)
@@ -170,14 +170,14 @@ def _built(e: _Echo, where: NDArray[np.bool_], n: int) -> None:
                 e.point(float(p[0]), float(p[1]), e.rng.uniform(0.3, 1.4))
 
 
-def _open_sea(e: _Echo, level: float) -> None:
+def _open_sea(e: _Intensity, level: float) -> None:
     e.clutter = level * _sea(e)
     size, strong = e.rng.uniform(16, 62) * e.unit, e.rng.uniform(0.8, 1.8)
     for _ in range(int(e.rng.integers(1, 8))):
         e.ship(size * e.rng.uniform(0.6, 1.4), e.rng.uniform(0, np.pi), None, strong)
 
 
-def _coast(e: _Echo, level: float) -> None:
+def _coast(e: _Intensity, level: float) -> None:
     y, x = np.mgrid[: e.h, : e.w].astype(np.float32)
     a = e.rng.uniform(0, 2 * np.pi)
     shore = (x / e.w - 0.5) * np.cos(a) + (y / e.h - 0.5) * np.sin(a)
@@ -191,7 +191,7 @@ def _coast(e: _Echo, level: float) -> None:
     _built(e, inland, int(e.rng.integers(2, 9)))
 
 
-def _towers(e: _Echo, level: float) -> None:
+def _towers(e: _Intensity, level: float) -> None:
     e.clutter = _land(e, level * 1.6 + 0.04)
     size, layover = e.rng.uniform(30, 62) * e.unit, e.rng.uniform(-0.35, 0.35) + np.pi * e.rng.integers(2)
     feet = [e.tower(size * e.rng.uniform(0.8, 1.25), layover, None) for _ in range(int(e.rng.integers(2, 6)))]
@@ -203,8 +203,8 @@ def _towers(e: _Echo, level: float) -> None:
     _built(e, np.ones((e.h, e.w), bool), int(e.rng.integers(0, 4)))
 
 
-def radar_scene(rng: np.random.Generator, h: int, w: int, kind: int) -> tuple[NDArray[np.uint8], np.ndarray, list[str]]:
-    """Draw a SAR scene.
+def render_sar(rng: np.random.Generator, h: int, w: int, kind: int) -> tuple[NDArray[np.uint8], np.ndarray, list[str]]:
+    """Render a SAR-like image.
 
     Args:
         rng: Source of all choices.
@@ -215,7 +215,7 @@ def radar_scene(rng: np.random.Generator, h: int, w: int, kind: int) -> tuple[ND
     Returns:
         [h, w, 3] grey image in BGR, [N, 4] xyxy boxes in pixels, N category names.
     """
-    echo = _Echo(rng, h, w)
+    echo = _Intensity(rng, h, w)
     level = float(np.exp(rng.uniform(np.log(0.004), np.log(0.14))))
     (_open_sea, _coast, _towers)[kind](echo, level)
     looks = float(rng.choice([1.0, 2.0, 4.0]))

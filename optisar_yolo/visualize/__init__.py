@@ -1,4 +1,4 @@
-"""Figures: answers drawn on images, sheets of many images, static pages."""
+"""Figures: predictions drawn on images, maps over images, sheets of many images, static pages."""
 
 import lazy_loader
 

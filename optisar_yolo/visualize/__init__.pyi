@@ -1,35 +1,34 @@
 from .draw import (
-    GroundingResults as GroundingResults,
     PALETTE as PALETTE,
-    draw_answers as draw_answers,
+    GroundingResults as GroundingResults,
+    draw_predictions as draw_predictions,
 )
 from .figures import (
     COLOURS as COLOURS,
+    PANEL_GAP as PANEL_GAP,
+    PANEL_HEAD as PANEL_HEAD,
+    PANEL_SHORTEST as PANEL_SHORTEST,
+    PANEL_TITLE as PANEL_TITLE,
+    PANEL_WIDTH as PANEL_WIDTH,
+    add_box as add_box,
+    add_colour_bar as add_colour_bar,
+    draw_box as draw_box,
+    draw_image as draw_image,
+    draw_lines_above as draw_lines_above,
+    draw_map as draw_map,
+    draw_text as draw_text,
+    panel_grid as panel_grid,
     save_figure as save_figure,
     style_axes as style_axes,
+    wrap_heading as wrap_heading,
 )
 from .frame import Frame as Frame
 from .page import (
     Section as Section,
     write_index as write_index,
 )
-from .panels import (
-    PANEL_GAP as PANEL_GAP,
-    PANEL_HEAD as PANEL_HEAD,
-    PANEL_SHORTEST as PANEL_SHORTEST,
-    PANEL_TITLE as PANEL_TITLE,
-    PANEL_WIDTH as PANEL_WIDTH,
-    above as above,
-    backdrop as backdrop,
-    bar as bar,
-    board as board,
-    heat as heat,
-    lines_above as lines_above,
-    outline as outline,
-    save as save,
-    say as say,
-)
 from .sheet import (
+    EvaluatedExpression as EvaluatedExpression,
     batch_sheet as batch_sheet,
     draw_sheet as draw_sheet,
 )

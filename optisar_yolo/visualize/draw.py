@@ -1,4 +1,4 @@
-"""Answers drawn on the image: a box for each expression, and the expressions in a legend below."""
+"""Predictions drawn on the image: a box for each expression, and the expressions in a legend below."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class GroundingResults(Results):
     """Ultralytics' results, drawn with their expressions."""
 
     def new(self) -> GroundingResults:
-        """An empty copy, as ultralytics' own conversions need it."""
+        """Return an empty copy, as Ultralytics' own conversions need it."""
         result = GroundingResults(orig_img=self.orig_img, path=self.path, names=self.names, speed=self.speed)
         result.save_dir = self.save_dir
         return result
 
     def verbose(self) -> str:
-        """The expressions that got a box, as the log line of an image shows them."""
+        """Return the expressions that got a box, for the log line of an image."""
         if self.boxes is None or not len(self.boxes):
             return "(nothing found), "
         return "".join(f'"{self.names[int(j)]}" {c:.2f}, ' for c, j in self.boxes.data[:, 4:6].tolist())
@@ -43,10 +43,10 @@ class GroundingResults(Results):
         filename: str | Path | None = None,
         **kwargs: Any,
     ) -> np.ndarray | Image.Image:
-        """Draw the boxes, and below the image each expression with its confidence or "nothing found".
+        """Draw the boxes, and below the image each expression with its confidence, or "nothing found".
 
         Args:
-            *args: Ultralytics' drawing options, which have no meaning here.
+            *args: Ultralytics' drawing options, which are ignored.
             img: Draw on this image instead (BGR).
             pil: Return a PIL image.
             show: Open it in a window.
@@ -57,7 +57,7 @@ class GroundingResults(Results):
         Returns:
             The drawing, BGR [h, w, 3] unless ``pil``; taller than the image by its legend.
         """
-        drawing = draw_answers(self.orig_img if img is None else img, self.boxes.data.cpu().numpy(), self.names)
+        drawing = draw_predictions(self.orig_img if img is None else img, self.boxes.data.cpu().numpy(), self.names)
         if show:
             drawing.show()
         if save:
@@ -65,8 +65,8 @@ class GroundingResults(Results):
         return drawing if pil else np.asarray(drawing)[..., ::-1].copy()
 
 
-def draw_answers(image: np.ndarray, boxes: np.ndarray, expressions: dict[int, str]) -> Image.Image:
-    """Draw answers.
+def draw_predictions(image: np.ndarray, boxes: np.ndarray, expressions: dict[int, str]) -> Image.Image:
+    """Draw boxes on an image, and the expressions with their confidences in a legend below it.
 
     Args:
         image: Image [h, w, 3], BGR.
@@ -86,8 +86,8 @@ def draw_answers(image: np.ndarray, boxes: np.ndarray, expressions: dict[int, st
     lines: list[tuple[int, str]] = []
     per_line = max(int((canvas.width - 3 * size) / (0.55 * size)), 12)
     for j, text in expressions.items():
-        said = f"{text}: " + ("nothing found" if best[j] is None else f"{best[j]:.2f}")
-        wrapped = textwrap.wrap(said, per_line)
+        outcome = "nothing found" if best[j] is None else f"{best[j]:.2f}"
+        wrapped = textwrap.wrap(f"{text}: {outcome}", per_line)
         lines += [(j, wrapped[0]), *((-1 - j, w) for w in wrapped[1:])]
     step = round(size * 1.5)
     out = Image.new("RGB", (canvas.width, canvas.height + step * len(lines) + size), LEGEND)

@@ -1,4 +1,4 @@
-"""Where the cells of a network's map lie on the image; the grey padding around the image is cut off."""
+"""Where the cells of a feature map lie on the image, without the grey padding around it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Frame(NamedTuple):
 
     @property
     def inside(self) -> NDArray[np.float64]:
-        """The image in the canvas, [4] xyxy in canvas pixels."""
+        """Place of the image in the canvas, [4] xyxy in canvas pixels."""
         return self.extent.astype(np.float64) * np.tile(self.canvas[::-1], 2)
 
     def on_canvas(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Boxes [N, 4] xyxy in pixels of the image to canvas pixels."""
+        """Convert boxes [N, 4] xyxy in pixels of the image to canvas pixels."""
         shares = to_canvas(boxes, self.size, self.extent).astype(np.float64)
         return shares * np.tile(self.canvas[::-1], 2)
 
     def to_image(self, x: float, y: float) -> tuple[float, float]:
-        """A point in canvas pixels to pixels of the image; points of the padding lie outside of it."""
+        """Convert a point in canvas pixels to pixels of the image; points of the padding lie outside of it."""
         left, top, right, bottom = self.inside
         return (x - left) * self.size[0] / (right - left), (y - top) * self.size[1] / (bottom - top)
 
@@ -53,12 +53,12 @@ class Frame(NamedTuple):
         return left, right, bottom, top
 
     def grid(self, stride: float) -> tuple[int, int]:
-        """Rows and columns of a map of this stride (canvas pixels) that covers the image alone."""
+        """Return the rows and columns of a map of a stride (canvas pixels) that covers the image alone."""
         left, top, right, bottom = self.inside
         return max(round((bottom - top) / stride), 1), max(round((right - left) / stride), 1)
 
     def cut(self, values: NDArray[np.float32], cell: tuple[float, float], shape: tuple[int, int]) -> np.ndarray:
-        """Lay a map on a grid that covers the image alone; each cell gets the value under its centre, unblended.
+        """Resample a map to a grid that covers the image alone: each cell gets the value under its centre (nearest).
 
         Args:
             values: [..., h, w] over the canvas.
@@ -78,7 +78,7 @@ class Frame(NamedTuple):
     def coverage(
         self, shape: tuple[int, int], cell: tuple[float, float], box: NDArray[np.float64] | None = None
     ) -> NDArray[np.float64]:
-        """How a box is spread over the cells of a map, by area.
+        """Return how the area of a box is distributed over the cells of a map.
 
         Args:
             shape: Rows and columns of the map.

@@ -24,7 +24,7 @@ class Section:
 
 
 def write_index(folder: str | Path, title: str, sections: Sequence[Section]) -> Path:
-    """Write index.html, a static page that lists images and tables; all text is escaped.
+    """Write index.html, a static page that lists images and tables.
 
     Args:
         folder: The page's folder; images are linked relative to it and should lie in it.

@@ -1,4 +1,4 @@
-"""Sheets of images with boxes and expressions: answers of a validation, and samples of a training batch."""
+"""Sheets of images with boxes and expressions: predictions of a validation, and samples of a training batch."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 
-from optisar_yolo.data import Case, DataError, predicted_box, read_image
+from optisar_yolo.data import DataError, read_image
+from optisar_yolo.visualize.figures import add_box
 
 TRUE, PREDICTED = "#2fd62f", "#ff3030"
 COLUMNS = 4  # panels beside each other
@@ -30,11 +30,37 @@ LINE = 0.18  # inches: a line of a training image's expressions
 OBJECTS = ("#2fd62f", "#ffb000", "#4cc9f0", "#ff5db1", "#a06bff")  # colours of objects and their expressions
 
 
-def draw_sheet(cases: Sequence[Case], title: str) -> Figure:
-    """Draw cases as panels: the image with the true box (solid) and the predicted box (dashed), and the expression.
+class EvaluatedExpression(NamedTuple):
+    """One expression of a validation with its target and its prediction.
+
+    Attributes:
+        path: The image file.
+        caption: The expression.
+        target: True box, xyxy in pixels of the image.
+        pred: Predicted box, likewise; None or NaN for no box.
+        conf: Confidence of the predicted box; NaN for none.
+        iou: IoU of the two boxes.
+    """
+
+    path: Path
+    caption: str
+    target: Sequence[float] | np.ndarray
+    pred: Sequence[float] | np.ndarray | None
+    conf: float
+    iou: float
+
+    @property
+    def predicted_box(self) -> np.ndarray | None:
+        """The predicted box as float64 [4], or None where there is none."""
+        box = None if self.pred is None else np.asarray(self.pred, np.float64)
+        return box if box is not None and np.isfinite(box).all() else None
+
+
+def draw_sheet(cases: Sequence[EvaluatedExpression], title: str) -> Figure:
+    """Draw expressions as panels: the image with the true box (solid) and the predicted box (dashed).
 
     Args:
-        cases: At least one case.
+        cases: At least one expression.
         title: Heading of the sheet.
 
     Returns:
@@ -43,7 +69,7 @@ def draw_sheet(cases: Sequence[Case], title: str) -> Figure:
     images = [_load(case.path) for case in cases]
     figure, panels = _panels([p.shape for p in images], TEXT)
     for axes, case, image in zip(panels, cases, images, strict=True):
-        _answer(axes, case, image)
+        _prediction(axes, case, image)
     keys = [Rectangle((0, 0), 1, 1, fill=False, edgecolor=TRUE, linewidth=2.5, label="true box")]
     keys.append(
         Rectangle((0, 0), 1, 1, fill=False, edgecolor=PREDICTED, linewidth=2, linestyle="--", label="predicted box")
@@ -55,7 +81,7 @@ def draw_sheet(cases: Sequence[Case], title: str) -> Figure:
 
 
 def batch_sheet(batch: dict[str, Any], count: int = 8) -> Figure:
-    """Draw the first images of a training batch as the network sees them, with their objects and true expressions.
+    """Draw the first images of a training batch as they enter the network, with their objects and true expressions.
 
     An object without an expression of its own, and any beyond the fifth expression, has a thin white box.
 
@@ -76,17 +102,17 @@ def batch_sheet(batch: dict[str, Any], count: int = 8) -> Figure:
     corners = np.stack(
         [(x - w / 2) * width, (y - h / 2) * height, w * width, h * height], axis=1
     )  # [N, 4] xywh, pixels
-    # For each image its expressions, and for each object the first that means it, by place in that list.
-    said: list[list[str]] = [[] for _ in images]
+    # For each image its expressions, and for each object the first that means it, as an index into that list.
+    listed: list[list[str]] = [[] for _ in images]
     place = np.full(len(owner), -1)
     for row, number in enumerate(owner.tolist()):
         meant = np.flatnonzero(targets[row] == 1)
         if number < len(images) and len(meant):
             text = batch["texts"][number][meant[0]]
-            if text not in said[number]:
-                said[number].append(text)
-            place[row] = said[number].index(text)
-    lines = min(max(map(len, said)), len(OBJECTS))
+            if text not in listed[number]:
+                listed[number].append(text)
+            place[row] = listed[number].index(text)
+    lines = min(max(map(len, listed)), len(OBJECTS))
     figure, panels = _panels([image.shape for image in images], LINE * (lines + 1))
     for number, (axes, image) in enumerate(zip(panels, images, strict=True)):
         axes.imshow(image.clip(0, 1), interpolation="none", extent=(0, width, height, 0))
@@ -94,24 +120,15 @@ def batch_sheet(batch: dict[str, Any], count: int = 8) -> Figure:
         for row in np.flatnonzero(owner == number).tolist():
             known = 0 <= place[row] < len(OBJECTS)
             colour, line = (OBJECTS[place[row]], 2.0) if known else ("white", 0.9)
-            a, b, c, d = corners[row]
-            shape = Rectangle((a, b), c, d, fill=False, edgecolor=colour, linewidth=line)
-            shape.set_path_effects([withStroke(linewidth=line + 1.2, foreground="black")])
-            axes.add_patch(shape)
-        for line_number, (text, colour) in enumerate(reversed(list(zip(said[number], OBJECTS, strict=False)))):
-            at = (0, 4 + 72 * LINE * line_number)  # points above the image
+            add_box(axes, corners[row], colour, line, spread=1.2)
+        for line_number, (text, colour) in enumerate(reversed(list(zip(listed[number], OBJECTS, strict=False)))):
+            rise = 4 + 72 * LINE * line_number  # points above the image
             short = textwrap.shorten(text, WRAP, placeholder=" …")
             for offset, mark, ink in ((0, "\N{BLACK SQUARE}", colour), (11, short, "black")):
                 axes.annotate(
-                    mark,
-                    (0, 1),
-                    (at[0] + offset, at[1]),
-                    xycoords="axes fraction",
-                    textcoords="offset points",
-                    fontsize=8.5,
-                    color=ink,
-                    parse_math=False,
-                )
+                    mark, (0, 1), (offset, rise), xycoords="axes fraction", textcoords="offset points",
+                    fontsize=8.5, color=ink, parse_math=False,
+                )  # fmt: skip
     return figure
 
 
@@ -141,20 +158,20 @@ def _panels(shapes: Sequence[tuple[int, ...]], text: float) -> tuple[Figure, lis
 
 
 def _load(path: Path) -> np.ndarray:
-    """Read an image; one that has become unreadable since is shown as a grey field, and its caption says so."""
+    """Read an image; a grey field stands for one that has become unreadable."""
     try:
         return read_image(path)
     except DataError:
         return np.full((3, 4, 3), 200, np.uint8)
 
 
-def _answer(axes: Axes, case: Case, image: np.ndarray) -> None:
-    """Draw one case: the whole image, since expressions speak of places in it, and a small target magnified."""
+def _prediction(axes: Axes, case: EvaluatedExpression, image: np.ndarray) -> None:
+    """Draw one expression: the whole image, because expressions refer to places in it, and a small target magnified."""
     words = textwrap.wrap(f"“{case.caption}”", WRAP, max_lines=3, placeholder=" …")
-    found = "no box" if predicted_box(case) is None else f"IoU {case.iou:.2f}"
-    sure = "" if predicted_box(case) is None or not math.isfinite(case.conf) else f", conf {case.conf:.2f}"
-    # Expressions are no mathematics: a dollar sign must not start a formula.
-    axes.set_title("\n".join([*words, f"{found}{sure}  ·  {case.path.name}"]), fontsize=8.5, pad=4, parse_math=False)
+    found = "no box" if case.predicted_box is None else f"IoU {case.iou:.2f}"
+    conf = "" if case.predicted_box is None or not math.isfinite(case.conf) else f", conf {case.conf:.2f}"
+    # parse_math=False: a dollar sign in an expression must not start a formula.
+    axes.set_title("\n".join([*words, f"{found}{conf}  ·  {case.path.name}"]), fontsize=8.5, pad=4, parse_math=False)
     height, width = image.shape[:2]
     _draw(axes, case, image, (0, 0, width, height))
     x1, y1, x2, y2 = (float(v) for v in case.target)
@@ -171,16 +188,16 @@ def _answer(axes: Axes, case: Case, image: np.ndarray) -> None:
             spine.set(visible=True, color="white", linewidth=1.5)
 
 
-def _free_corner(case: Case, width: int, height: int) -> tuple[int, int]:
+def _free_corner(case: EvaluatedExpression, width: int, height: int) -> tuple[int, int]:
     """Return the corner (0 or 1 in x, in y downwards) that is farthest from the nearest box."""
-    boxes = [np.asarray(box, float) for box in (case.target, predicted_box(case)) if box is not None]
+    boxes = [np.asarray(box, float) for box in (case.target, case.predicted_box) if box is not None]
     centres = [((b[0] + b[2]) / 2 / width, (b[1] + b[3]) / 2 / height) for b in boxes]
     return max(
         ((x, y) for x in (0, 1) for y in (0, 1)), key=lambda c: min(math.hypot(c[0] - a, c[1] - b) for a, b in centres)
     )
 
 
-def _draw(axes: Axes, case: Case, image: np.ndarray, view: tuple[float, float, float, float]) -> None:
+def _draw(axes: Axes, case: EvaluatedExpression, image: np.ndarray, view: tuple[float, float, float, float]) -> None:
     """Draw a part of the image, and the boxes over it; coordinates stay those of the image."""
     x1, y1, x2, y2 = math.floor(view[0]), math.floor(view[1]), math.ceil(view[2]), math.ceil(view[3])
     part = image[y1:y2, x1:x2]
@@ -191,11 +208,9 @@ def _draw(axes: Axes, case: Case, image: np.ndarray, view: tuple[float, float, f
     axes.set(xlim=(x1, x2), ylim=(y2, y1), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     boxes = [(np.asarray(case.target, float), TRUE, "-", 2.2)]
-    if (box := predicted_box(case)) is not None:
+    if (box := case.predicted_box) is not None:
         boxes.append((box, PREDICTED, "--", 1.8))
     height, width = image.shape[:2]
     for edges, colour, style, line in boxes:
         a, b, c, d = np.clip(edges, 0, [width, height, width, height])
-        shape = Rectangle((a, b), c - a, d - b, fill=False, edgecolor=colour, linewidth=line, linestyle=style)
-        shape.set_path_effects([withStroke(linewidth=line + 1.4, foreground="black")])  # visible on bright speckle
-        axes.add_patch(shape)
+        add_box(axes, (a, b, c - a, d - b), colour, line, style)

@@ -1,4 +1,4 @@
-"""The objects of rendered optical scenes, one function each: (rng, length in pixels, angle) to a stamp."""
+"""The objects of rendered optical images, one function each: (rng, length in pixels, angle) to a stamp."""
 
 from __future__ import annotations
 
@@ -190,13 +190,8 @@ def vehicle(rng: np.random.Generator, size: float, angle: float) -> Stamp:
     """Draw a car of the given length."""
     pen = Pen(size * 0.6, angle)
     paints: list[Colour] = [
-        (236, 236, 236),
-        (60, 60, 64),
-        (50, 50, 190),
-        (170, 90, 50),
-        (170, 172, 174),
-        (60, 160, 210),
-    ]
+        (236, 236, 236), (60, 60, 64), (50, 50, 190), (170, 90, 50), (170, 172, 174), (60, 160, 210),
+    ]  # fmt: skip
     paint = jitter(rng, paints[int(rng.integers(len(paints)))])
     a, b = size / 2, size * 0.22
     pen.poly([(a, -b * 0.7), (a, b * 0.7), (a * 0.9, b), (-a * 0.94, b), (-a, b * 0.8), (-a, -b * 0.8), (-a * 0.94, -b),
@@ -249,7 +244,7 @@ def tree(rng: np.random.Generator, size: float, angle: float) -> Stamp:
     return pen.done(size * 0.3)
 
 
-STAMPS: dict[str, Callable[[np.random.Generator, float, float], Stamp]] = {
+OBJECTS: dict[str, Callable[[np.random.Generator, float, float], Stamp]] = {
     "optical airplane": airplane, "optical ship": ship, "optical storage tank": storage_tank,
     "optical tennis court": tennis_court, "optical basketball court": basketball_court,
     "optical ground track field": ground_track_field, "optical baseball diamond": baseball_diamond,
