@@ -54,7 +54,7 @@ def bare(content):
 @pytest.mark.parametrize("show", ["flagged", "all"])
 @pytest.mark.parametrize("tool", [lambda c: c, bare])
 def test_there_and_back_decides_nothing(work, show, tool):
-    content = exported(work, show=show, images=True)
+    content = exported(work, show=show, **{"images" if show == "all" else "pictures": True})  # the former name works
     assert len(content["annotations"]) == 5 and [c["name"] for c in content["categories"]] == NAMES
     assert (work / "out_images" / "s" / "a.jpg").is_file()
     assert imported(work, tool(content)) == {}

@@ -157,6 +157,16 @@ def test_repeating_it_changes_nothing_and_mends_what_is_missing(tmp_path: Path) 
     assert {p for p in before if before[p] != after[p]} <= {out / "images" / "val" / "opt_000004.jpg"}
 
 
+def test_a_set_whose_manifest_has_the_former_keys_is_up_to_date(tmp_path: Path) -> None:
+    work, out = make_work(tmp_path), tmp_path / "out"
+    run(work, out)
+    text = (out / "manifest.json").read_text()
+    source = json.loads(text)["plan"]["options"]["recipe"]["sources"][0]
+    assert "images" in source and "pictures" not in source
+    (out / "manifest.json").write_text(text.replace('"images":', '"pictures":'))
+    run(work, out)  # another build would be refused
+
+
 def test_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
     samples = samples_of(tmp_path / "sources", 4)
     work, out = make_work(tmp_path, samples), tmp_path / "out"

@@ -69,10 +69,7 @@ def comparable(caption: str) -> str:
 def merge(instances: Iterable[Instance], report: Report, by_source: bool = False) -> list[Instance]:
     """Make one object of records with the same category and box, with each of its captions once.
 
-    Args:
-        instances: The objects of one image.
-        report: Counts the records that were merged and the repeated captions.
-        by_source: Keep records of different splits apart.
+    With `by_source`, records of different splits stay apart.
     """
     groups: dict[tuple[str, str], list[Instance]] = {}
     merged: list[Instance] = []
@@ -97,13 +94,7 @@ def merge(instances: Iterable[Instance], report: Report, by_source: bool = False
 
 
 def settle(instances: list[Instance], report: Report, drop: bool = False) -> list[Instance]:
-    """Flag the objects of an image that share a caption, or drop the caption.
-
-    Args:
-        instances: The objects of one image, merged.
-        report: Counts the captions.
-        drop: Drop the caption from all of them; otherwise each gets a flag.
-    """
+    """Flag the objects of an image, merged before, that share a caption, or drop the caption from all of them."""
     owners: dict[str, list[Instance]] = {}
     for instance in instances:
         for caption in instance.captions:
@@ -196,10 +187,10 @@ def clean(
     ambiguous: str = "flag",
     jobs: int = 1,
 ) -> Iterator[Sample]:
-    """Clean what was imported.
+    """Clean imported images.
 
     Args:
-        samples: What to clean; read twice, so no iterator.
+        samples: The images; read twice, so no iterator.
         report: Counts what is dropped or corrected.
         recipe: Has the category of each source's words. Where it keeps the sources' own splits, two records of one
             object are merged only within a split.
@@ -207,9 +198,6 @@ def clean(
         hash: Drop an image whose file equals an earlier one's.
         ambiguous: For a caption of several objects of an image: "flag" the objects, "drop" the caption, or "keep" it.
         jobs: Threads that read images.
-
-    Yields:
-        Images with at least one object; boxes inside and of positive area, categories of the dataset config.
 
     Raises:
         DataError: A sample's source is not in the recipe, or maps to the other modality; or no image is left.
@@ -283,7 +271,7 @@ def _decode(path: Path) -> None:
 
 
 def _sized(sample: Sample, size: tuple[int, int], problems: Skips) -> Sample:
-    """Give a sample the size of its file, where its annotation said another."""
+    """Give a sample the size of its file, where its annotation has another."""
     if size == (sample.width, sample.height):
         return sample
     noted = f"{sample.width}x{sample.height}"

@@ -37,24 +37,12 @@ def labelled_objects(sample: Sample) -> LabelledObjects:
 
 
 def disproved(caption: str, index: int, objects: LabelledObjects) -> list[str]:
-    """Return the claims of a caption ("place", "extreme" …) that the boxes disprove.
-
-    Args:
-        caption: An English expression.
-        index: The object that it refers to.
-        objects: All labelled objects of the image.
-    """
+    """Return the claims ("place", "extreme" …) of a caption about one object that the boxes disprove."""
     return [claim for claim, verdict in objects.claims(caption, index).items() if verdict is False]
 
 
 def conflicts(caption: str, index: int, objects: LabelledObjects) -> list[str]:
-    """Return, in words, the claims of a caption that the boxes disprove.
-
-    Args:
-        caption: An English expression.
-        index: The object that it refers to.
-        objects: All labelled objects of the image.
-    """
+    """Return, in words, the claims of a caption about one object that the boxes disprove."""
     x1, y1, x2, y2 = objects.boxes[index]
     facts = {"x": (x1 + x2) / 2, "y": (y1 + y2) / 2, "w": x2 - x1, "h": y2 - y1, "name": objects.names[index]}
     return [f"{claim}: {_DISPROVED[claim].format(**facts)}" for claim in disproved(caption, index, objects)]
@@ -137,13 +125,7 @@ class Outcome:
 
 
 def turn_box(box: Box, transform: str, size: tuple[int, int]) -> Box:
-    """Return a box in the transformed image.
-
-    Args:
-        box: xyxy in pixels.
-        transform: One of `samples.TRANSFORMS`.
-        size: Width and height of the image in pixels.
-    """
+    """Return a box, xyxy in pixels, in the transformed image; `size` is the image's width and height."""
     x1, y1, x2, y2 = box
     horizontal, vertical = AXES[transform]
     if horizontal:

@@ -41,10 +41,7 @@ def describe(
         report: Counts expressions written and objects left without.
         each: Expressions per object, each with another claim, as far as so many claims single it out.
         modality: Share of the expressions that name the modality.
-        seed: Of the wording; an image's wording depends on the seed and its name alone.
-
-    Yields:
-        The samples with their new expressions.
+        seed: Seed of the wording, which depends on it and the image's name alone.
     """
     for sample in samples:
         if sample.width < 1 or sample.height < 1:

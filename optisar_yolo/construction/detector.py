@@ -36,16 +36,13 @@ class FoldTrainer(DetectionTrainer):
 
 
 def train_fold(config: Path, model: str, jobs: int, **settings: Any) -> Path:
-    """Train a detector, or go on with a training that was interrupted.
+    """Train a detector, or go on with a training that was interrupted, and return the weights after the last epoch.
 
     Args:
-        config: Dataset config of the fold; the training's folder lies beside it.
+        config: Dataset config of the fold; the training's folder is created beside it.
         model: Architecture ("yolo11n.yaml") or weights.
         jobs: Worker processes that load images.
-        settings: Of Ultralytics' training: epochs, imgsz, batch, device, seed.
-
-    Returns:
-        The weights after the last epoch.
+        **settings: Of Ultralytics' training: epochs, imgsz, batch, device, seed.
     """
     folder = config.parent / "train"
     last = folder / "weights" / "last.pt"
@@ -72,12 +69,7 @@ def train_fold(config: Path, model: str, jobs: int, **settings: Any) -> Path:
 
 
 def detect(weights: Path, folder: Path, **settings: Any) -> Iterator[dict[str, Any]]:
-    """Predict the objects in the images of a folder.
-
-    Args:
-        weights: A trained detector.
-        folder: Images whose names are numbers.
-        settings: Of Ultralytics' prediction: imgsz, batch, device.
+    """Predict the objects in the images of a folder, whose names are numbers.
 
     Yields:
         Per image, in the order of the numbers, {"index": number, "detections": [[category, confidence, x1, y1, x2,

@@ -71,23 +71,20 @@ def _stem(word: str) -> str:
 
 
 def _is_finer(word: str, noun: str) -> bool:
-    """Tell whether captions should say the noun instead of the word."""
+    """Tell whether captions should have the noun instead of the word."""
     bare = fold(word)
     if len(bare) < SHORTEST or not any(c.isalpha() for c in bare) or bare in (fold(noun), fold(_plural(noun))):
         return False
-    known, said = noun_of(word), parse(word)
+    known, parsed = noun_of(word), parse(word)
     if known in NOUNS and known != noun_of(noun):
         return False
-    return not (said.category == noun_of(noun) and said.size and not said.rest)
+    return not (parsed.category == noun_of(noun) and parsed.size and not parsed.rest)
 
 
 def _replace(caption: str, fine: Mapping[str, str], plain: Mapping[str, str]) -> str:
     """Replace every name made of finer words, with the nouns beside them, by the noun.
 
-    Args:
-        caption: An English expression.
-        fine: Folded finer words to their nouns.
-        plain: Folded words that say a noun already, to that noun.
+    `fine` has the folded finer words and their nouns, `plain` the folded words that already are such a noun.
     """
     of_class, unit = _patterns(tuple(sorted(fine)), tuple(sorted(plain)))
     text = of_class.sub("", caption)
@@ -117,8 +114,8 @@ def _replace(caption: str, fine: Mapping[str, str], plain: Mapping[str, str]) ->
 
 def _single(found: re.Match[str], words: Mapping[str, str]) -> str:
     """Return which word was found, in the singular or in the plural."""
-    said = fold(found["word"])
-    return next(w for w in (said, said[:-1], said[:-2], said[:-3] + "y") if w in words)
+    word = fold(found["word"])
+    return next(w for w in (word, word[:-1], word[:-2], word[:-3] + "y") if w in words)
 
 
 def _put(text: str, start: int, end: int, new: str) -> str:

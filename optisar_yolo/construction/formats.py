@@ -114,12 +114,7 @@ def split_of(file: Path) -> str:
 
 
 def read_voc(source: Source, folder: Path, problems: Skips) -> Iterator[RawImage]:
-    """Yield the images of a VOC source.
-
-    Args:
-        source: The source; its `index` gives the splits where there is one.
-        folder: Its folder.
-        problems: Counts files and objects that cannot be used.
+    """Yield the images of a VOC source; its `index` gives the splits where there is one.
 
     Raises:
         DataError: An index does not fit the objects, or a file that an index counts through is broken.
@@ -227,15 +222,9 @@ def _first_number(splits: dict[int, str], files: list[Path]) -> int:
 def read_list(source: Source, folder: Path, problems: Skips) -> Iterator[RawImage]:
     """Yield the images of a list source, sorted by name.
 
-    A list has one record per expression, and the records of an image may stand anywhere, also in several splits. A list
-    is held in memory whole.
-
-    Args:
-        source: The source; its `files` are .json, or .pth and other pickles. A record is a tuple or list (image, box,
-            expression) with the category as a fourth where there is one, or a dictionary with "image", "bbox" or
-            "bbox_xyxy", "phrase" and "category".
-        folder: Its folder.
-        problems: Counts records that cannot be used.
+    A file is .json, or .pth and other pickles, and held in memory whole. A record is a tuple or list (image, box,
+    expression) with the category as a fourth where there is one, or a dictionary with "image", "bbox" or "bbox_xyxy",
+    "phrase" and "category". The records of an image may stand anywhere, also in several splits.
 
     Raises:
         DataError: A file that is no list.
@@ -270,13 +259,10 @@ def _list_fields(record: object) -> tuple[object, ...]:
 
 
 def read_coco(source: Source, folder: Path, problems: Skips) -> Iterator[RawImage]:
-    """Yield the images of a COCO source, sorted by name. An image that several files list is one; a file is read whole.
+    """Yield the images of a COCO source, sorted by name. An image that several files list is one.
 
-    Args:
-        source: The source. An annotation's expressions are its "caption", a text or a list of texts; its category is
-            that of its "category_id", or its "category_name" where the file has no categories.
-        folder: Its folder.
-        problems: Counts records that cannot be used.
+    An annotation's expressions are its "caption", a text or a list of texts; its category is that of its "category_id",
+    or its "category_name" where the file has no categories. A file is held in memory whole.
 
     Raises:
         DataError: A file that is no COCO JSON, or an id that stands for two images.
@@ -307,14 +293,19 @@ def read_coco(source: Source, folder: Path, problems: Skips) -> Iterator[RawImag
         yield images[name]
 
 
-def _coco_objects(content: dict[str, Any], split: str, where: str, problems: Skips) -> dict[Any, list[RawObject]]:
-    """Group the annotations by the id of their image."""
-    categories = content.get("categories")
-    words = {
+def category_names(content: Mapping[str, Any]) -> dict[Any, str]:
+    """Return id to name of the usable categories of COCO JSON."""
+    listed = content.get("categories")
+    return {
         c["id"]: c["name"]
-        for c in (categories if isinstance(categories, list) else ())
+        for c in (listed if isinstance(listed, list) else ())
         if isinstance(c, dict) and is_id(c.get("id")) and isinstance(c.get("name"), str)
     }
+
+
+def _coco_objects(content: dict[str, Any], split: str, where: str, problems: Skips) -> dict[Any, list[RawObject]]:
+    """Group the annotations by the id of their image."""
+    words = category_names(content)
     objects: dict[Any, list[RawObject]] = defaultdict(list)
     for number, record in enumerate(content["annotations"]):
         place = f"{where} annotations[{number}]"
@@ -338,12 +329,7 @@ def _coco_size(image: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def read_yolo(source: Source, folder: Path, problems: Skips) -> Iterator[RawImage]:
-    """Yield the images of a YOLO source.
-
-    Args:
-        source: The source; `names` holds the words of its class numbers.
-        folder: Its folder.
-        problems: Counts lines that cannot be used.
+    """Yield the images of a YOLO source; its `names` are the words of its class numbers.
 
     Raises:
         DataError: No label files, or no names.

@@ -31,10 +31,9 @@ _HEADERS: dict[bytes, Callable[[Any, str], Any]] = {
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Return an image's width and height as `read_image` would give it, from the file's header where that is known.
+    """Return an image's width and height as `read_image` would give it.
 
-    Args:
-        path: A JPEG, PNG, TIFF or BMP, of which only the header is read, or any other image, which is decoded.
+    Of a JPEG, PNG, TIFF or BMP only the header is read; any other image is decoded.
 
     Raises:
         DataError: The file cannot be read or is no image.

@@ -45,12 +45,7 @@ class BoxReader:
         self.total = self.outside = self.mistaken = self.shares = 0
 
     def read(self, box: Box, size: tuple[int, int]) -> Box:
-        """Return a box as xyxy in pixels.
-
-        Args:
-            box: Four numbers in the source's form; any values.
-            size: Width and height of the image in pixels.
-        """
+        """Return a box of the source's form as xyxy in pixels; `size` is the image's width and height."""
         self.total += 1
         self.shares += self.form != "shares" and max(map(abs, box)) <= 1
         read = to_xyxy(box, self.form, size)
@@ -113,12 +108,7 @@ _EARLY = 500
 
 
 def import_step(work: WorkFolder, recipe: str, root: str) -> None:
-    """Import the sources of a recipe into a work folder.
-
-    Args:
-        work: The work folder.
-        recipe: File, or name of a packaged recipe.
-        root: The folder that holds the sources.
+    """Import the sources of a recipe into a work folder; the arguments are the command's options.
 
     Raises:
         DataError: A recipe or source that cannot be used.
@@ -149,8 +139,8 @@ def read_source(source: Source, root: Path, report: Report, jobs: int = 1) -> It
         jobs: Threads that look for images and read their headers.
 
     Raises:
-        DataError: The source is not there, gives nothing, its boxes are of another form than declared, or it does not
-            hold what the recipe expects.
+        DataError: The source is missing or empty, its boxes have another form than declared, or its counts differ from
+            those that the recipe expects.
     """
     _check_present(source, root)
     folder, boxes, seen = root / source.path, BoxReader(source), set[str]()

@@ -1,7 +1,7 @@
 """Reads pickled lists without running anything that they name.
 
-A pickle is a program: it can name any function of any module and call it. Here only what plain data needs is looked
-up, and that is answered with the stand-ins below, which know numbers and arrays of numbers as NumPy pickles them.
+A pickle is a program: it can name any function of any module and call it. Here only the names that plain data needs
+are accepted, and they stand for the functions and classes below, which read numbers and arrays as NumPy pickles them.
 """
 
 from __future__ import annotations
@@ -112,14 +112,10 @@ class _Inert(pickle.Unpickler):
 
 
 def read_pickle(file: Path) -> object:
-    """Read a pickle, or a file of torch.save in its zip or its older form, of plain data.
+    """Read plain data from a pickle, or from a file of torch.save in its zip or its older form.
 
-    Args:
-        file: It may hold numbers, texts, lists, tuples, dictionaries, and NumPy's numbers and arrays of numbers, which
-            come back as numbers and flat lists.
-
-    Returns:
-        The data.
+    The data may be numbers, texts, lists, tuples, dictionaries, and NumPy's numbers and arrays of numbers, which become
+    numbers and flat lists.
 
     Raises:
         DataError: The file cannot be read, or holds anything else; nothing of it was run.

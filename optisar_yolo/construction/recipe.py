@@ -160,11 +160,7 @@ def _warn_once(text: str) -> None:
 
 
 def recipe_of(content: Mapping[str, Any], where: str) -> Recipe:
-    """Check a recipe's content.
-
-    Args:
-        content: As in the YAML file, with the present keys, or as `Recipe.as_dict` gave it.
-        where: How messages name it.
+    """Check a recipe's content, with the present keys; `where` is how messages name it.
 
     Raises:
         DataError: Content that means nothing.

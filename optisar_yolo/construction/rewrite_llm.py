@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from optisar_yolo.construction.copies import RewrittenCaption, Task, by_rules, conflicts, mirror
+from optisar_yolo.construction.steps import unwritable
 from optisar_yolo.data import DataError
 from optisar_yolo.language import PLACE, SUPERLATIVE, clean, noun_of, parse, read_place, rotate180
 from optisar_yolo.utils import Journal, fingerprint
@@ -41,11 +42,8 @@ class Reply(NamedTuple):
 class ReplyCache:
     """Replies by the hash of the request, in a journal on disk; threads may share it. Use it in a ``with``.
 
-    Args:
-        path: The file; made if it is missing.
-
     Raises:
-        DataError: The file cannot be made, or is no such journal.
+        DataError: The file cannot be made, or is something else.
     """
 
     FINGERPRINT = "replies of language models"
@@ -54,11 +52,9 @@ class ReplyCache:
         self.path = path
         self._lock = Lock()
         if path.is_file() and path.stat().st_size and not Journal.belongs(path, self.FINGERPRINT):
-            raise self._failed("no file of replies")  # it may be something of the user's
-        try:
+            raise DataError(f"{path}: no file of a model's replies; if it is damaged, delete the file")
+        with unwritable("the model's replies cannot be stored", path):
             self._journal = Journal(path, self.FINGERPRINT)
-        except OSError as error:
-            raise self._failed(error) from error
         self._replies = {entry["key"]: Reply(*entry["reply"]) for entry in self._journal}
 
     def __enter__(self) -> ReplyCache:
@@ -77,18 +73,9 @@ class ReplyCache:
         Raises:
             DataError: The disk is full or cannot be written.
         """
-        try:
-            with self._lock:
-                self._journal.add({"key": key, "reply": reply})
-        except OSError as error:
-            raise self._failed(error) from error
-        self._replies[key] = reply
-
-    def _failed(self, error: object) -> DataError:
-        return DataError(
-            f"{self.path}: the model's replies cannot be stored ({error}); free the disk, or delete the file "
-            "if it is damaged (its replies are then paid for again)"
-        )
+        with self._lock, unwritable("the model's replies cannot be stored", self.path):
+            self._journal.add({"key": key, "reply": reply})
+            self._replies[key] = reply
 
 
 Message = dict[str, str]
@@ -153,15 +140,10 @@ class Client:
         self._in_a_row = 0
         self._errors = (openai.OpenAIError, ValueError, RecursionError)  # the latter two: a body that is no JSON
         # Local endpoints want no key, the library wants one.
-        self._api = openai.OpenAI(
-            api_key=key or "none", base_url=url or None, timeout=timeout, max_retries=max(retries, 0)
-        )
+        self._api = openai.OpenAI(api_key=key or "none", base_url=url or None, timeout=timeout, max_retries=retries)
 
     def reply(self, messages: list[Message]) -> str:
-        """Return the model's reply to a conversation.
-
-        Args:
-            messages: The conversation so far, each with "role" and "content".
+        """Return the model's reply to a conversation of messages, each with "role" and "content".
 
         Raises:
             NoReplyError: The endpoint gave none after all repetitions, or the limit of requests is reached.
@@ -169,19 +151,16 @@ class Client:
         """
         key = fingerprint(self._model, messages)
         reply = self._cache.get(key)
-        if reply is not None:
-            self._count("answers from the cache")
-        else:
+        cached = reply is not None
+        if reply is None:
             reply = self._request(messages)
             self._cache.put(key, reply)
         with self._lock:
+            if cached:
+                self.counts["answers from the cache"] += 1
             self.counts["prompt tokens"] += reply.prompt_tokens
             self.counts["completion tokens"] += reply.completion_tokens
         return reply.text
-
-    def _count(self, name: str) -> None:
-        with self._lock:
-            self.counts[name] += 1
 
     def _request(self, messages: list[Message]) -> Reply:
         with self._lock:
@@ -322,14 +301,10 @@ def _request_for(task: Task) -> str:
 
 
 def read_reply(raw: str, old: str) -> str:
-    """Return the caption in a model's reply.
-
-    Args:
-        raw: The reply; text around the JSON object (code fences) is ignored.
-        old: The caption that was to be rewritten.
+    """Return the caption in a model's reply; text around the JSON object (code fences) is ignored.
 
     Raises:
-        ValueError: No JSON object, no text under "caption", or a text far longer than the old one.
+        ValueError: No JSON object, no text under "caption", or a text far longer than the old caption.
     """
     try:
         content = json.loads(raw[raw.index("{") : raw.rindex("}") + 1])

@@ -125,14 +125,7 @@ def rng_of(key: str) -> np.random.Generator:
 
 
 def write_lines(path: Path, records: Iterable[Sample | dict[str, Any]]) -> int:
-    """Write records as JSON lines, one at a time; the file appears when all of them are in it.
-
-    Args:
-        path: The file; its folder is made if it is missing.
-        records: Samples, or dictionaries that JSON can say.
-
-    Returns:
-        Number of lines.
+    """Write samples or plain dictionaries as JSON lines, one at a time, and return their number.
 
     Raises:
         OSError: The folder cannot be written or the disk is full; the file is then as it was.

@@ -41,15 +41,8 @@ BIT_DEPTH = 24  # offset of the bit depth in a PNG
 def folds_of(samples: Iterable[Sample], folds: int, seed: int) -> dict[str, int]:
     """Assign images to folds of the same size, every source and rare category spread over all of them.
 
-    An image and its transformed copies are one: they get one fold.
-
-    Args:
-        samples: The images; iterated twice.
-        folds: Number of folds, at least 2.
-        seed: Of the draw.
-
     Returns:
-        Name of the origin (see `Sample.origin`) to its fold, from 0.
+        Name of the origin to its fold, from 0; an image and its transformed copies are in one fold.
 
     Raises:
         DataError: Fewer than two folds, or fewer images than folds.
@@ -86,15 +79,7 @@ def write_parts(
 ) -> None:
     """Write ``part-<fold>/images`` and ``part-<fold>/labels``; a file's name is the sample's number in the input.
 
-    Images that are there already are left, so a killed run goes on. Images that cannot be read are left out.
-
-    Args:
-        root: Folder of the parts.
-        samples: The images, with boxes in pixels.
-        folds: Fold of every origin.
-        categories: Category names; a label's class is the place here.
-        report: Counts images that are left out.
-        jobs: Threads.
+    Images that exist are kept, so a run that was killed goes on. Images that cannot be read are left out and counted.
 
     Raises:
         OSError: The folder cannot be written or the disk is full.
@@ -122,11 +107,7 @@ def write_parts(
 
 
 def write_dataset_config(root: Path, fold: int, folds: int, categories: Sequence[str]) -> Path:
-    """Write the dataset config of the training that leaves one fold out.
-
-    Returns:
-        The YAML file.
-    """
+    """Write the dataset config of the training that leaves one fold out, and return its path."""
     others = [str(part_of(root, k) / "images") for k in range(folds) if k != fold]
     held_out = str(part_of(root, fold) / "images")
     content = {"train": others, "val": held_out, "names": dict(enumerate(categories))}
@@ -144,12 +125,7 @@ def clear(root: Path) -> None:
 
 
 def _write_image(sample: Sample, folder: Path, stem: str) -> None:
-    """Link an image, or write it as PNG where a trainer would not read it as `read_image` does.
-
-    Raises:
-        DataError: The image cannot be read.
-        OSError: The folder cannot be written.
-    """
+    """Link an image, or write it as PNG where a trainer would not read it as `read_image` does."""
     source = Path(sample.path)
     suffix = "" if sample.transform else _suffix(source)
     target = folder / f"{stem}{suffix or '.png'}"
@@ -186,16 +162,7 @@ def _suffix(image: Path) -> str:
 
 @dataclass(frozen=True)
 class ScreenTraining:
-    """Settings that the detections depend on.
-
-    Attributes:
-        model: Architecture or weights of a stock detector.
-        folds: Number of folds.
-        epochs: Epochs of each training.
-        imgsz: Long side of images in pixels.
-        batch: Images in a batch.
-        seed: Seed of the folds and the trainings.
-    """
+    """Settings that the detections depend on; see the options of ``optisar dataset screen``."""
 
     model: str
     folds: int
@@ -215,17 +182,7 @@ def screen_step(
     device: str | None,
     iou: float,
 ) -> None:
-    """Train, predict and flag; the results of an earlier run with the same settings and samples are used.
-
-    Args:
-        work: The work folder. A dry run only prints the sizes of the folds.
-        model: See :class:`ScreenTraining`, as `folds`, `epochs`, `imgsz` and `batch`.
-        folds: Number of folds.
-        epochs: Epochs of each training.
-        imgsz: Long side of images in pixels.
-        batch: Images in a batch.
-        device: As in Ultralytics.
-        iou: Annotations whose best detection overlaps less are flagged.
+    """Run the step; the arguments are its command's options. A dry run only prints the sizes of the folds.
 
     Raises:
         DataError: Input that cannot be used.
@@ -263,16 +220,7 @@ def predict(
     device: str | None = None,
     jobs: int = 1,
 ) -> list[Path]:
-    """Train on the folds and write the detections of each; those of an earlier run of the same plan are kept.
-
-    Args:
-        root: Folder of the step.
-        source: The samples.
-        folds: Fold of every origin.
-        categories: Category names by class.
-        training: Settings of the trainings.
-        device: As in Ultralytics.
-        jobs: Threads, and worker processes that load images.
+    """Train on the folds and write the detections of each, except those of an earlier run of the same plan.
 
     Returns:
         File of detections by fold.
@@ -319,7 +267,7 @@ def screen(
     """Flag annotations that no detection of their category overlaps enough.
 
     Args:
-        samples: The images, in the order in which their detections are numbered.
+        samples: The images, in the order of the indices of their detections.
         report: Counts the flags and, in ten bins, the best overlaps.
         predictions: File of detections by fold.
         folds: Fold of every origin.
@@ -327,7 +275,7 @@ def screen(
         threshold: IoU below which an annotation is flagged.
 
     Yields:
-        The samples, with flags ("screen: best IoU 0.12") in place of those of an earlier screening.
+        The samples; flags of an earlier screening ("screen: best IoU 0.12") are replaced.
     """
     readers = [_Detections(path) for path in predictions]
     for tenth in range(10):
@@ -353,10 +301,7 @@ def screen(
 def best_overlap(item: Instance, detections: Sequence[Sequence[float]], categories: Sequence[str]) -> float:
     """Return the largest IoU of an annotation with a detection of its category, 0 where there is none.
 
-    Args:
-        item: The annotation.
-        detections: [class, confidence, x1, y1, x2, y2] each.
-        categories: Category names by class.
+    Detections are [class, confidence, x1, y1, x2, y2] each, in pixels.
     """
     boxes = [d[2:] for d in detections if categories[int(d[0])] == item.category and is_box(d[2:])]
     return float(iou(item.box, boxes).max()) if boxes and is_box(item.box) else 0.0

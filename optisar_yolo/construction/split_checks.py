@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from optisar_yolo.construction.formats import category_names
 from optisar_yolo.construction.image_files import image_size
 from optisar_yolo.construction.written_files import read_xml
 from optisar_yolo.data import (
@@ -163,16 +164,7 @@ class InspectedSplit:
 
 
 def inspect(config: DatasetConfig, split: str, findings: Findings) -> InspectedSplit:
-    """Check a split.
-
-    Args:
-        config: The dataset config.
-        split: One of its splits.
-        findings: Collects the findings.
-
-    Returns:
-        What the checks across splits need.
-    """
+    """Check a split, and return what the checks across splits need."""
     seen = InspectedSplit()
     file = config.splits[split]
     try:
@@ -232,12 +224,7 @@ def _notes(
     content: dict[str, Any], entries: dict[Any, Any], config: DatasetConfig, split: str, findings: Findings
 ) -> dict[Any, list[ExpressionNote]]:
     """Return the usable annotations by image id."""
-    listed = content.get("categories")
-    names = {
-        c["id"]: c["name"]
-        for c in (listed if isinstance(listed, list) else [])
-        if isinstance(c, dict) and is_id(c.get("id")) and isinstance(c.get("name"), str)
-    }
+    names = category_names(content)
     if list(names.items()) != list(enumerate(config.names)):
         findings.warning(
             "categories that are not those of the dataset config in their order", f"{split}: {list(names.values())}"

@@ -33,13 +33,7 @@ class Group:
 
 
 def split_step(work: WorkFolder, ratio: str, by: str) -> None:
-    """Run the step.
-
-    Args:
-        work: The work folder.
-        ratio: Shares of train, val and test.
-        by: "image" draws the splits; "source" keeps those that the source gave its objects, so that an image may be in
-            several (as in DIOR-RSVG). "picture" is the former name of "image".
+    """Run the step; the arguments are its command's options. `by` is "image", its former name "picture", or "source".
 
     Raises:
         DataError: A ratio that cannot be read, or input that cannot be used.
@@ -78,16 +72,13 @@ def parse_ratio(text: str) -> tuple[float, float, float]:
 def by_image(
     samples: Iterable[Sample], report: Report, ratio: tuple[float, float, float], seed: int = 0
 ) -> Iterator[Sample]:
-    """Assign every image to one split.
+    """Assign every image to one split: set `Sample.split` and every object's split.
 
     Args:
         samples: Images; read twice.
-        report: Gets each split's images, expressions and objects by category.
+        report: Counts each split's images, expressions and objects by category.
         ratio: Shares of train, val and test in the images, met to within the images of one group.
         seed: Seed of the order among similar images.
-
-    Yields:
-        The samples with `Sample.split` and every object's split set.
 
     Raises:
         DataError: No image, or an image and its copy would get into two splits.
@@ -111,12 +102,7 @@ def by_image(
 def by_source(samples: Iterable[Sample], report: Report) -> Iterator[Sample]:
     """Keep the splits of the source, which belong to objects: an image may be in several.
 
-    Args:
-        samples: Images whose objects have a split.
-        report: Gets each split's objects, and the images that are in several splits.
-
-    Yields:
-        The samples; `Sample.split` is set where all objects of the image are in one split.
+    `Sample.split` is set where all objects of the image are in one split. The report counts images in several splits.
 
     Raises:
         DataError: No object has a split.
@@ -186,7 +172,7 @@ def _groups(samples: Iterable[Sample]) -> tuple[dict[str, int], list[Group]]:
 
 
 def stratify(groups: list[Group], ratio: tuple[float, float, float], seed: int) -> list[int]:
-    """Choose a split for every group so that all splits have similar shares of every category and modality.
+    """Return a split's number for every group, so that all splits have similar shares of every category and modality.
 
     A split that has its number of images gets no more, so that the sizes are off by less than one group.
 
@@ -194,9 +180,6 @@ def stratify(groups: list[Group], ratio: tuple[float, float, float], seed: int) 
         groups: The groups.
         ratio: Shares of the splits.
         seed: Seed of the order among equal groups.
-
-    Returns:
-        Number of the split, one per group.
     """
     rng = np.random.default_rng(seed)
     members: dict[str, list[int]] = defaultdict(list)

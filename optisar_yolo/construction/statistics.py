@@ -26,10 +26,7 @@ LISTED = 200  # words of a cloud that are written down
 def stats_step(work: WorkFolder, data: str, out: str | None) -> None:
     """Write ``stats.json``, ``distributions.png`` and ``words.png``, and print a short table.
 
-    Args:
-        work: The work folder.
-        data: A dataset config, or the folder of one.
-        out: Folder of the results; by default ``stats`` in the work folder.
+    The arguments are the command's options.
 
     Raises:
         DataError: The data set cannot be read, or the results cannot be written.

@@ -57,9 +57,8 @@ class Report:
     """What a step did.
 
     Attributes:
-        counts: Numbers to report, by name ("pictures", "captions rewritten"). The names are keys of the manifest; they
-            say "pictures" for images, and are printed with "images".
-        problems: Records that were dropped or mended, with the first few of each kind named.
+        counts: Numbers to report, by name. The names are keys of the manifest, where images are "pictures".
+        problems: Records that were dropped or corrected, with the first few of each kind named.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -90,12 +89,7 @@ def output_of(work: Path, step: str) -> Path:
 
 
 def input_of(work: Path, step: str, given: str | None = None) -> SampleFile:
-    """Return what a step reads: the samples of the nearest earlier step that has been run.
-
-    Args:
-        work: The work folder.
-        step: One of `CHAIN`, or a step that comes after all of these ("write").
-        given: Name of the step to read from instead.
+    """Return the samples that a step reads: those of the nearest earlier step that has been run, or of a given one.
 
     Raises:
         DataError: Nothing to read from.
@@ -181,15 +175,7 @@ def run(
 
 @contextmanager
 def unwritable(message: str, path: Path) -> Iterator[None]:
-    """Turn an OSError into a DataError that names the file.
-
-    Args:
-        message: What failed, such as "cannot be written".
-        path: The file that is named where the error names none.
-
-    Raises:
-        DataError: The block raised an OSError.
-    """
+    """Turn an OSError of the block into a DataError: its file (`path` where it names none) and a message."""
     try:
         yield
     except OSError as error:

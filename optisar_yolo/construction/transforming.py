@@ -42,12 +42,7 @@ class Choice:
 
 
 def usable(sample: Sample, by_source: bool) -> bool:
-    """Tell whether an image may be copied: not one that is a copy, nor one that belongs to "val" or "test".
-
-    Args:
-        sample: The image.
-        by_source: Objects keep the splits of their sources, so that all of its objects must be training ones.
-    """
+    """Tell whether an image may be copied: no copy, and not in val or test (`by_source`: nor any of its objects)."""
     splits = {sample.split} | ({i.split for i in sample.instances} if by_source else set())
     return not sample.transform and splits <= {"", "train"}
 
@@ -137,23 +132,9 @@ def transform_step(
     price_in: float,
     price_out: float,
 ) -> None:
-    """Run the step, and write rates and costs to ``transform/report.json``.
+    """Run the step, and write rates and costs to ``transform/report.json``. The arguments are its command's options.
 
-    Args:
-        work: The work folder; `jobs` is the number of images that are worked on at a time. A dry run sends no request
-            and counts with the rules.
-        target: As for :func:`choose`.
-        rewrite: "rules" or "llm".
-        replace: Replace a caption that cannot be rewritten by another unambiguous expression.
-        model: As for `rewrite_llm.Client`, like `llm_url`, `timeout`, `retries` and `max_requests`.
-        llm_url: The endpoint.
-        tries: As for `rewrite_llm.ByModel`, like `fallback`.
-        fallback: "drop" or "rules".
-        timeout: Seconds to wait for a reply.
-        retries: Repetitions of a failed request.
-        max_requests: Limit of requests; 0: none.
-        price_in: Price of a million prompt tokens, in any currency.
-        price_out: Price of a million completion tokens.
+    A dry run sends no request and counts with the rules.
 
     Raises:
         DataError: Nothing to read, no library or key for the language model, or an endpoint that never replies.
@@ -207,14 +188,11 @@ def transform(
         samples: The images; read twice, so no iterator.
         report: Counts the results for the captions, and the objects that each rare category gained.
         rewrite: Rewrites one caption: `by_rules`, or a `ByModel`.
-        target: As for `choose`.
+        target: As for `choose`, like `by_source` and `seed`.
         replace: Replace a caption that cannot be rewritten by another unambiguous expression.
-        by_source: Objects keep the splits of their sources: only images of training objects are copied.
+        by_source: Copy only images whose objects are all for training.
         seed: Seed of all draws.
         jobs: Threads, for a rewriter that waits for replies.
-
-    Yields:
-        Every image, with flags on objects whose caption the box disproves; and the copies.
     """
     choice = choose(samples, target, by_source, seed)
 
@@ -235,15 +213,9 @@ def transform(
 
 
 def summarise(counts: dict[str, int], price_in: float = 0.0, price_out: float = 0.0) -> dict[str, Any]:
-    """Return counts with rates in percent, and the cost where a price is given.
+    """Return counts with rates in percent (see `PERCENT`), and the cost of all replies used where a price is given.
 
-    Args:
-        counts: Those of the step's report.
-        price_in: Of a million prompt tokens, in any currency.
-        price_out: Of a million completion tokens.
-
-    Returns:
-        "counts"; "percent" as of `PERCENT`; and "cost" of all replies used, whichever run paid for them.
+    Prices are of a million tokens of the prompts and of the completions. It does not matter which run paid.
     """
     percent = {
         name: round(100 * counts.get(name, 0) / counts[base], 2)

@@ -112,12 +112,7 @@ def _same_content(
 def validate_step(work: WorkFolder, data: str, strict: bool, recipe: str | None, hash: bool) -> int:
     """Check a data set, print the findings, and write them to ``validation.json`` in the work folder.
 
-    Args:
-        work: The work folder.
-        data: A dataset config, or the folder of one.
-        strict: Warnings, and counts that differ from the released ones, are errors.
-        recipe: Recipe whose released counts are compared.
-        hash: Compare the content of images.
+    The arguments are the command's options.
 
     Returns:
         1 if there are errors, else 0.
@@ -171,7 +166,7 @@ def validate(
         jobs: Threads that read files.
 
     Returns:
-        The counts and rates, and all findings, as plain values.
+        The content of ``validation.json``.
     """
     seen = {
         split: inspect(config, split, findings) for split in TQDM(list(config.splits), desc="validate", unit=" split")

@@ -26,7 +26,7 @@ from optisar_yolo.construction import steps
 from optisar_yolo.construction.recipe import Recipe, recipe_in, renamed_keys
 from optisar_yolo.construction.samples import TRANSFORMS, Sample, SampleFile
 from optisar_yolo.construction.steps import Report, WorkFolder
-from optisar_yolo.construction.written_files import CocoFile, Target, WriteJob, usable, write_image
+from optisar_yolo.construction.written_files import Target, WriteJob, coco_file, usable, write_image
 from optisar_yolo.data import SPLITS, DataError
 from optisar_yolo.utils import appearing, is_part, ordered_map, write_atomic
 
@@ -39,14 +39,7 @@ COLUMNS = ("file_name", "split", "name", "origin", "source", "transform", "licen
 
 
 def write_step(work: WorkFolder, to: str, link: bool, format: str, replace: bool) -> None:
-    """Run the step.
-
-    Args:
-        work: The work folder.
-        to: Folder of the data set.
-        link: Give unchanged JPEG and PNG files a second name (a hard link) where the disk allows it; else copy them.
-        format: "jpg" (quality 95) or "png", for images that are transformed or neither JPEG nor PNG.
-        replace: Delete another build's files in the folder.
+    """Run the step; the arguments are its command's options.
 
     Raises:
         DataError: A folder with other files, or one that cannot be written.
@@ -196,11 +189,11 @@ def write(samples: Iterable[Sample], report: Report, recipe: Recipe, target: Tar
         samples: Images with their splits; read again where the disk is full, to report how much is missing.
         report: Counts images and expressions, and records that cannot be written.
         recipe: Names the data set, its categories in their order, and the sources' licences.
-        target: Where and how.
+        target: Folder and format.
         jobs: Threads.
 
     Yields:
-        The samples that are in the data set, under their new names and with their new files.
+        The samples that are in the data set, with their new names and files.
 
     Raises:
         DataError: Nothing can be written, or the disk is full.
@@ -209,7 +202,7 @@ def write(samples: Iterable[Sample], report: Report, recipe: Recipe, target: Tar
     written = dict.fromkeys(SPLITS, 0)
     try:
         with ExitStack() as open_files:
-            files = {s: open_files.enter_context(CocoFile(target.root / f"{s}.json", recipe.names)) for s in SPLITS}
+            files = {s: open_files.enter_context(coco_file(target.root / f"{s}.json", recipe.names)) for s in SPLITS}
             table = csv.writer(open_files.enter_context(appearing(target.root / TABLE)))
             table.writerow(COLUMNS)
             planned = jobs_of(samples, report, recipe)

@@ -10,12 +10,11 @@ import math
 import os
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TextIO
+from typing import IO, Any
 
 import cv2
 
@@ -32,33 +31,17 @@ DECIMALS = 4  # of a pixel: 117.23, not 117.22999999999999
 
 
 class CocoFile:
-    """A COCO JSON file that is written image by image, so that memory does not grow; use it in a ``with``.
+    """A COCO JSON file that is written image by image, so that memory does not grow; see :func:`coco_file`."""
 
-    The file appears when the block ends without an error; until then its two lists grow in hidden files beside it.
-
-    Args:
-        path: The JSON file.
-        names: Category names by id.
-    """
-
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
-        self.path = path
-        self.images = 0
-        self.annotations = 0
-        self._categories = [{"id": i, "name": name} for i, name in enumerate(names)]
+    def __init__(self, images: IO[str], annotations: IO[str], names: Sequence[str]) -> None:
+        self.images = self.annotations = 0
         self._ids = {name: i for i, name in enumerate(names)}
-        self._parts = [path.with_name(f".{path.name}.{part}{PART}") for part in ("images", "annotations")]
-        self._files: list[TextIO] = []
-
-    def __enter__(self) -> CocoFile:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._files = [open(part, "w", encoding="utf-8") for part in self._parts]
-        return self
+        self._image_file, self._annotation_file = images, annotations
 
     def add(self, file_name: str, width: int, height: int, objects: Sequence[Instance]) -> None:
         """Add an image and one annotation per expression; an object without any is one annotation without caption."""
         image = {"id": self.images, "file_name": file_name, "width": width, "height": height}
-        self._put(0, self.images, image)
+        self._image_file.write((",\n" if self.images else "") + _json(image))
         for item in objects:
             x1, y1, x2, y2 = item.box
             note: dict[str, Any] = {
@@ -70,31 +53,36 @@ class CocoFile:
                 "iscrowd": 0,
             }
             for caption in [{"caption": c} for c in item.captions] or [{}]:
-                self._put(1, self.annotations, {"id": self.annotations} | note | caption)
+                record = {"id": self.annotations} | note | caption
+                self._annotation_file.write((",\n" if self.annotations else "") + _json(record))
                 self.annotations += 1
         self.images += 1
 
-    def _put(self, part: int, number: int, record: dict[str, Any]) -> None:
-        self._files[part].write((",\n" if number else "") + _json(record))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            for file in self._files:
-                with suppress(*((OSError,) if kind else ())):  # the first error counts
-                    file.close()
-            if kind is None and self.images:
-                with appearing(self.path) as whole:
-                    for key, part in zip(("images", "annotations"), self._parts, strict=True):
-                        whole.write(f'{"{" if key == "images" else ","}"{key}":[\n')
-                        with open(part, encoding="utf-8") as file:
-                            shutil.copyfileobj(file, whole, 1 << 20)
-                        whole.write("\n]")
-                    whole.write(f',"categories":{_json(self._categories)}}}\n')
-        finally:
-            for part in self._parts:
-                part.unlink(missing_ok=True)
+@contextmanager
+def coco_file(path: Path, names: Sequence[str]) -> Iterator[CocoFile]:
+    """Open a COCO JSON file that appears when the block ends without an error, if it has images.
+
+    Args:
+        path: The JSON file. Until then its annotations are in a hidden file beside it.
+        names: Category names by id.
+    """
+    part = path.with_name(f".{path.name}.annotations{PART}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with appearing(path) as whole, open(part, "w+", encoding="utf-8") as annotations:
+            whole.write('{"images":[\n')
+            file = CocoFile(whole, annotations, names)
+            yield file
+            whole.write('\n],"annotations":[\n')
+            annotations.seek(0)
+            shutil.copyfileobj(annotations, whole, 1 << 20)
+            categories = [{"id": i, "name": name} for i, name in enumerate(names)]
+            whole.write(f'\n],"categories":{_json(categories)}}}\n')
+    finally:
+        part.unlink(missing_ok=True)
+    if not file.images:
+        path.unlink()
 
 
 def _json(value: object) -> str:
@@ -266,11 +254,7 @@ def usable(instance: Instance, size: tuple[int, int], recipe: Recipe, report: Re
 
 
 def write_image(job: WriteJob, target: Target) -> tuple[WriteJob, str]:
-    """Write an image into its splits, with labels and XML; files that are there already stay.
-
-    Args:
-        job: The image.
-        target: Where and how.
+    """Write an image into its splits, with labels and XML; files that exist are kept.
 
     Returns:
         The job, and why the image cannot be used, or "".

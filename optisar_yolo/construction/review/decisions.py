@@ -34,12 +34,12 @@ class Decision:
 
     Attributes:
         id: The object's id.
-        action: One of `ACTIONS`.
-        box: The corrected box, xyxy in pixels; None keeps the object's own. Only "correct" has corrections.
+        action: One of `ACTIONS`. Only "correct" has a box, captions or a category.
+        box: The corrected box, xyxy in pixels; None keeps the object's own.
         captions: The corrected expressions; None keeps the object's own.
         category: The corrected category; None keeps the object's own.
         by: Name of the reviewer, if known.
-        time: When, in UTC as ISO 8601.
+        time: UTC in ISO 8601.
     """
 
     id: str
@@ -52,12 +52,7 @@ class Decision:
 
 
 def resolved(instance: Instance, decision: Decision | None) -> Instance | None:
-    """Return an object as decided, or None where it was rejected.
-
-    Args:
-        instance: The object; it is not changed.
-        decision: The last decision about it, None where there is none.
-    """
+    """Return an object after the last decision about it (None: there is none), or None where it was rejected."""
     if decision is None or decision.action == "open":
         return instance
     if decision.action == "reject":
@@ -74,13 +69,7 @@ def resolved(instance: Instance, decision: Decision | None) -> Instance | None:
 
 
 def correction(before: Instance, after: Instance, by: str = "") -> Decision:
-    """Return the decision that turns one object into the other.
-
-    Args:
-        before: The object as the review found it.
-        after: The same object, corrected.
-        by: Name of the reviewer.
-    """
+    """Return the decision of a reviewer that turns one object into the other."""
     return Decision(
         before.id,
         "correct",
@@ -218,9 +207,6 @@ class Queue:
         ids: The objects' ids.
         kinds: Kind of flag to the number of objects that have it.
         categories: All categories of the file, also of objects that are not shown.
-
-    Raises:
-        DataError: A line of the file cannot be read.
     """
 
     def __init__(self, path: Path, show: str) -> None:
@@ -254,13 +240,7 @@ class Queue:
         return len(self.ids)
 
     def load(self, position: int) -> tuple[Sample, int]:
-        """Read the image of one object.
-
-        Args:
-            position: Which of the objects, from 0.
-
-        Returns:
-            The image's sample, and which of its instances the object is.
+        """Return the sample of the image of one object, and which of its instances the object is.
 
         Raises:
             IndexError: No such position.

@@ -37,18 +37,15 @@ def write_coco(
     flagged: bool = True,
     images: bool = False,
 ) -> tuple[int, int]:
-    """Write objects as they are decided so far; rejected ones are left out.
+    """Write objects after the decisions so far, without rejected ones, and return the numbers of images and objects.
 
     Args:
         file: The JSON file.
-        samples: What is reviewed; iterated twice.
+        samples: The images under review; iterated twice.
         decisions: Object id to the last decision about it.
         names: Category names of the data set, first in the list of categories.
         flagged: Only images with a flagged object that is open.
         images: Link the images into the folder ``<file>_images``, under the names that the file gives them.
-
-    Returns:
-        Numbers of images and of objects.
 
     Raises:
         DataError: An image's name leads out of the folder, or it stands for a transformed copy.
@@ -127,13 +124,11 @@ def decisions_of(
     decisions: Mapping[str, Decision],
     names: Sequence[str] = (),
 ) -> Iterator[Decision]:
-    """Compare a COCO JSON file with what is decided so far, and yield the decisions that it makes.
-
-    The file is held in memory as a whole.
+    """Compare a COCO JSON file, held in memory whole, with the decisions so far, and yield the decisions that it makes.
 
     Args:
         file: An export of `write_coco`, changed by another tool.
-        samples: What is reviewed; iterated twice.
+        samples: The images under review; iterated twice.
         report: Counts images, and annotations that cannot be used.
         decisions: Object id to the last decision about it.
         names: Category names of the data set; empty allows any.
@@ -242,15 +237,7 @@ def _captions(found: Instance, now: Instance, note: ReviewNote) -> list[str]:
 
 
 def match(objects: Sequence[Instance], notes: Sequence[ReviewNote]) -> dict[str, ReviewNote]:
-    """Find the annotation of each object: by id, else by overlap, else the one that is left of its category.
-
-    Args:
-        objects: Objects of an image.
-        notes: Its annotations.
-
-    Returns:
-        Object id to its annotation; objects without any are left out.
-    """
+    """Return object id to annotation, in one image: by id, else by overlap, else the only one left of its category."""
     known = {o.id: o for o in objects}
     pairs: dict[str, ReviewNote] = {}
     for note in notes:

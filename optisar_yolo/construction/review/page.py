@@ -77,12 +77,7 @@ class Page:
         return sample, found, resolved(found, self.log.last.get(found.id)) or found
 
     def decide(self, decision: Decision, move: bool = True) -> None:
-        """Record a decision about the object in view.
-
-        Args:
-            decision: The decision.
-            move: Go on to the next object that is open.
-        """
+        """Record a decision about the object in view, and go on to the next open one if `move`."""
         try:
             self.log.add(decision)
         except OSError as error:
@@ -275,17 +270,7 @@ LONGEST = 2048  # pixels of an image's longer side as it is sent; larger ones ar
 
 
 def serve(queue: Queue, log: DecisionLog, names: tuple[str, ...], by: str, host: str, port: int, browser: bool) -> None:
-    """Serve the page until the process is interrupted.
-
-    Args:
-        queue: The objects to review, at least one.
-        log: Records the decisions.
-        names: Category names of the data set.
-        by: Name of the reviewer, for the log.
-        host: Address to listen on.
-        port: Port to listen on.
-        browser: Open the page in the default browser.
-    """
+    """Serve the page for the objects of a queue, at least one, until the process is interrupted."""
 
     @ui.page("/", title="Review")
     def index() -> None:
@@ -305,11 +290,7 @@ def serve(queue: Queue, log: DecisionLog, names: tuple[str, ...], by: str, host:
 
 @lru_cache(maxsize=8)
 def encoded(path: str, transform: str) -> bytes:
-    """Return an image as JPEG, its longer side at most `LONGEST` pixels.
-
-    Args:
-        path: Its file, of any kind that `read_image` knows.
-        transform: How its pixels are changed, as in `Sample`.
+    """Return an image, changed as `Sample.transform` says, as JPEG; its longer side has at most `LONGEST` pixels.
 
     Raises:
         DataError: The file cannot be read.

@@ -35,19 +35,9 @@ def review_step(
     images: bool,
     decisions: str | None,
 ) -> None:
-    """Import decisions, export objects, apply decisions, or, where none of these is asked for, serve the page.
+    """Import decisions, export objects, apply decisions, or else serve the page.
 
-    Args:
-        work: The work folder.
-        port: Port of the page.
-        host: Address of the page.
-        show: "flagged" or "all": the objects on the page and in the export.
-        by: Name of the reviewer, for the log of decisions.
-        browser: Open the page in the browser.
-        apply: Write the samples.
-        export: COCO JSON file to write.
-        images: Link the images of the export into a folder beside it.
-        decisions: COCO JSON file to read decisions from.
+    The arguments are the command's options; `decisions` is its ``import``.
 
     Raises:
         DataError: Input that cannot be used.
@@ -69,13 +59,7 @@ def review_step(
 
 
 def apply_decisions(work: Path, source: SampleFile, names: tuple[str, ...], dry_run: bool = False) -> Report:
-    """Write the samples as they were decided.
-
-    Args:
-        work: The work folder; its journal is the step's other input.
-        source: What was reviewed.
-        names: Category names of the data set; empty allows any.
-        dry_run: Count only.
+    """Write the samples as they were decided; the log of decisions is the step's other input.
 
     Raises:
         DataError: Nothing was decided, or the samples cannot be written.
@@ -104,13 +88,10 @@ def decided(
     object goes with it.
 
     Args:
-        samples: What was reviewed.
-        report: Counts what was done.
+        samples: The images under review.
+        report: Counts the outcomes.
         decisions: Object id to the last decision about it.
         names: Category names of the data set; empty allows any.
-
-    Yields:
-        The samples as decided.
     """
     unknown = set(decisions)
     for sample in samples:
