@@ -236,10 +236,9 @@ class Loader:
         new = importlib.import_module(self.new)
 
         def __getattr__(name: str) -> Any:
-            try:
-                return getattr(new, name)
-            except AttributeError:
+            if (self.new.removeprefix(PACKAGE).lstrip("."), name) in NAMES:  # so that the warning names the user's line
                 return renamed(self.new, name)
+            return getattr(new, name)
 
         module.__doc__, module.__getattr__ = f"Moved to `{self.new}`.", __getattr__  # type: ignore[method-assign]
         warnings.warn(
@@ -250,6 +249,9 @@ class Loader:
 def find_spec(fullname: str) -> ModuleSpec | None:
     """Return the spec of a module that moved, or None."""
     new = new_module(fullname)
-    if new is None or importlib.util.find_spec(new) is None:
+    try:
+        if new is None or importlib.util.find_spec(new) is None:
+            return None
+    except ModuleNotFoundError:  # a name that an old module does not have, looked for as a module below it
         return None
     return ModuleSpec(fullname, Loader(new), is_package=True)  # type: ignore[arg-type]  # the two methods are enough
