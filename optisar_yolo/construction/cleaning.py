@@ -75,7 +75,8 @@ def merge(instances: Iterable[Instance], report: Report, by_source: bool = False
     merged: list[Instance] = []
     for instance in instances:
         group = groups.setdefault((instance.category, instance.split if by_source else ""), [])
-        first = next((i for i in group if iou(i.box, instance.box) >= SAME), None)
+        same = iou(instance.box, [i.box for i in group]) >= SAME if group else ()
+        first = next((i for i, hit in zip(group, same, strict=True) if hit), None)
         if first is None:
             first = replace(instance, captions=[], flags=[])
             group.append(first)
