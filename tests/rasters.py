@@ -51,7 +51,7 @@ class Bright:
 
     Attributes:
         seen: Number of images that it was given.
-        asked: Expressions of the last call.
+        expressions: Expressions of the last call.
     """
 
     key = "bright"
@@ -59,7 +59,7 @@ class Bright:
 
     def __init__(self, fail_after: int | None = None) -> None:
         self.seen = 0
-        self.asked: list[str] = []
+        self.expressions: list[str] = []
         self.shapes: set[tuple[int, ...]] = set()
         self.fail_after = fail_after
 
@@ -69,7 +69,7 @@ class Bright:
         if self.fail_after is not None and self.seen >= self.fail_after:
             raise KeyboardInterrupt
         self.seen += len(images)
-        self.asked = list(expressions)
+        self.expressions = list(expressions)
         self.shapes |= {p.shape for p in images}
         out = []
         for image in images:

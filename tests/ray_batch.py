@@ -131,8 +131,8 @@ def test_a_second_run_has_nothing_to_do(killed_run, manifest, log):
 
 def test_other_settings_are_rejected(killed_run, manifest, capsys):
     assert main(["batch", f"manifest={manifest}", f"out={killed_run[0]}", f"imgsz={IMGSZ}", "conf=0.1"]) == 1
-    said = capsys.readouterr().err
-    assert "begun with other settings (conf " in said and "0.1 now" in said
+    message = capsys.readouterr().err
+    assert "begun with other settings (conf " in message and "0.1 now" in message
 
 
 def test_a_killed_driver_continues(cluster, manifest, tmp_path):

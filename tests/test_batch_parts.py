@@ -67,7 +67,7 @@ def test_lists_of_expressions_become_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([{"picture": "a", "text": "x"}], "no column 'image'"),
         ([{"image": "a", "text": "x", "width": 3}], "'width' has the name of a result column"),
@@ -83,10 +83,10 @@ def test_lists_of_expressions_become_rows(tmp_path):
         ([], "no row"),
     ],
 )
-def test_bad_manifests_are_refused(tmp_path, rows, said):
+def test_bad_manifests_are_refused(tmp_path, rows, message):
     with pytest.raises(BatchError, match="asks.jsonl") as caught:
         read_manifest(manifest(tmp_path, rows))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_files_that_are_no_manifest(tmp_path, capsys):
@@ -220,6 +220,10 @@ def test_a_worker_by_itself(tmp_path, monkeypatch):
 
 
 def test_without_ray_the_extra_is_named():
-    code = "import sys; sys.modules['ray'] = None; from optisar_yolo.commands.main import main; sys.exit(main(['batch', 'manifest=x.csv', 'out=y']))"
+    code = (
+        "import sys; sys.modules['ray'] = None\n"
+        "from optisar_yolo.commands.main import main\n"
+        "sys.exit(main(['batch', 'manifest=x.csv', 'out=y']))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1 and "pip install 'optisar-yolo[batch]'" in done.stderr

@@ -44,11 +44,11 @@ def test_words_about_the_whole_raster(raster, tmp_path):
              "the largest ship", "the smallest ship", "the ship"]  # fmt: skip
     detector = rasters.Bright()
     result = run(raster, texts, tmp_path, detector)
-    assert detector.asked == ["a ship"]  # all expressions have one core
+    assert detector.expressions == ["a ship"]  # all expressions have one core
     first = [boxes_of(result, j)[0] for j in range(len(texts))]
     assert first == [BOXES[i] for i in (0, 3, 2, 3, 4, 0, 4)]
-    asked = json.loads((result.folder / "scene.json").read_text())["questions"]
-    assert asked[1]["core"] == "a ship" and asked[1]["extreme"] == "right"
+    queries = json.loads((result.folder / "scene.json").read_text())["questions"]
+    assert queries[1]["core"] == "a ship" and queries[1]["extreme"] == "right"
 
 
 def test_a_killed_run_continues_and_ends_the_same(raster, tmp_path):

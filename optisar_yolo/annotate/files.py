@@ -153,10 +153,10 @@ def write_preview(path: Path, root: Path, images: Sequence[AnnotatedFile], count
             continue
         scale = TILE / pixels.shape[1]
         height = max(round(pixels.shape[0] * scale), 1)
-        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         boxes = np.array([[*(v * scale for v in o.box), o.score, j] for j, o in enumerate(image.objects)])
         captions = {j: o.caption for j, o in enumerate(image.objects)}
-        drawn = draw_predictions(cv2.resize(pixels, (TILE, height), interpolation=how), boxes, captions)
+        drawn = draw_predictions(cv2.resize(pixels, (TILE, height), interpolation=interpolation), boxes, captions)
         tiles.append(np.asarray(drawn.convert("RGB")))
     if not tiles:
         return None

@@ -30,7 +30,7 @@ class RasterOptions:
     )
     gsd: float | None = option(None, "float", "the same as metres per pixel of the network", low=0.001, example="1.5")
     overlap: float = option(
-        0.25, "float", "share of a tile's side that neighbours share; objects up to that length are seen whole",
+        0.25, "float", "share of a tile's side that neighbours share; objects up to that length are whole in one",
         low=0, high=0.99,
     )  # fmt: skip
     batch: int = option(16, "int", "tiles that are encoded together", low=1)

@@ -122,14 +122,14 @@ class Raster:
         w, h = min(window[2], self.size[0] - x), min(window[3], self.size[1] - y)  # rounding must not exceed the raster
         resampling = self.rasterio.enums.Resampling
         if not smooth or (round(w), round(h)) == size:
-            how = resampling.nearest
+            method = resampling.nearest
         else:
-            how = resampling.average if w > size[0] else resampling.bilinear
+            method = resampling.average if w > size[0] else resampling.bilinear
         area = self.rasterio.windows.Window(x, y, w, h)
         shape = (size[1], size[0])
         distinct = sorted(set(bands))
         with self._readable_errors(f"read at x={x:.0f}, y={y:.0f}"):
-            values = self.data.read(distinct, window=area, out_shape=(len(distinct), *shape), resampling=how)
+            values = self.data.read(distinct, window=area, out_shape=(len(distinct), *shape), resampling=method)
             if self._masked:
                 valid = self.data.dataset_mask(window=area, out_shape=shape, resampling=resampling.nearest) > 0
             else:

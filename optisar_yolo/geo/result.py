@@ -26,7 +26,7 @@ class RasterResult:
         size: Its width and height in pixels.
         queries: The expressions, and how they were parsed.
         found: [N, 6]: xyxy in pixels of the raster, confidence, index of the expression; for each expression the most
-            confident first, or in the order that it asks for ("the second leftmost").
+            confident first, or in the order of its superlative ("the second leftmost").
         place: Its georeference.
         image: The whole raster decimated, uint8 [h, w, 3] RGB.
         folder: Where results are written.

@@ -113,7 +113,7 @@ def _log_choices(raster: Raster, stretch: Stretch, grid: Grid, queries: list[Ras
     scale = max(grid.scale)
     LOGGER.info(
         f"{len(grid)} tiles of {grid.size[0]} x {grid.size[1]} pixels at scale {scale:.3g}; "
-        f"objects up to {grid.overlap * scale:.0f} pixels of the file are seen whole"
+        f"objects up to {grid.overlap * scale:.0f} pixels of the file are whole in a tile"
     )
     for q in queries:
         if q.note:
