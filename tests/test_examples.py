@@ -1,4 +1,4 @@
-"""The examples run as they stand, in any folder, and the bundled weights answer them rightly."""
+"""The examples run unchanged in any folder, and the bundled weights find the right objects."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from optisar_yolo import OptiSAR
 from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.data.records import load_split
 from optisar_yolo.engine.checkpoint import find_weights, load_shared
-from optisar_yolo.synthetic.render import draw
-from optisar_yolo.text.encoders import load_text_encoder
+from optisar_yolo.synthetic.render import render_image
+from optisar_yolo.text import load_text_encoder
 from optisar_yolo.utils.options import BUNDLED_MODEL
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -58,7 +58,7 @@ def test_quick_start(tmp_path: Path) -> None:
     said = run("quickstart.py", tmp_path)
     found = [float(v) for v in re.search(r"\[\[(.+?)\]\]", said)[1].split(",")]
     assert TOP in said
-    assert overlap(found, topmost(draw(seed=0, split="test", number=0))) >= 0.5
+    assert overlap(found, topmost(render_image(seed=0, split="test", number=0))) >= 0.5
     assert (tmp_path / "answer.png").stat().st_size > 0
 
 
@@ -67,17 +67,19 @@ def test_thirty_expressions(tmp_path: Path) -> None:
     together, expressions, single = (int(n) for n in re.findall(r"\d+", counts))
     assert (len(answers), expressions, single) == (together, 30, together)
     boxes = {line.rsplit("]  ")[1]: [int(v) for v in BOX.search(line).groups()] for line in answers}
-    assert overlap(boxes[TOP], topmost(draw(seed=0, split="test", number=0))) >= 0.5
+    assert overlap(boxes[TOP], topmost(render_image(seed=0, split="test", number=0))) >= 0.5
     assert not any("ship" in text for text in boxes)  # there is none
     fast, slow = (float(n) for n in re.findall(r"[\d.]+(?= s)", times))
     assert fast < slow
-    assert cv2.imread(str(tmp_path / "many.png")).shape[1] == draw(seed=0, split="test", number=0)["img"].shape[1]
+    assert (
+        cv2.imread(str(tmp_path / "many.png")).shape[1] == render_image(seed=0, split="test", number=0)["img"].shape[1]
+    )
 
 
 def test_without_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)  # where the export of packaged weights goes
-    made = draw(seed=0, split="test", number=0)
+    made = render_image(seed=0, split="test", number=0)
     cv2.imwrite("port.png", made["img"])
     np.save("text.npy", load_text_encoder("pocket").encode([TOP]).numpy())
     said = run("onnx_only.py", tmp_path, OptiSAR(BUNDLED_MODEL).export(format="onnx"), "port.png", "text.npy")
@@ -85,7 +87,7 @@ def test_without_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert overlap(box, topmost(made)) >= 0.5 and 0 < conf <= 1
 
 
-def test_scene_with_coordinates(tmp_path: Path) -> None:
+def test_raster_with_coordinates(tmp_path: Path) -> None:
     rasterio = pytest.importorskip("rasterio")
     warp = pytest.importorskip("rasterio.warp")
     pytest.importorskip("bokeh")
@@ -94,8 +96,8 @@ def test_scene_with_coordinates(tmp_path: Path) -> None:
     assert [f["properties"]["sentence"] for f in features] == [
         "the largest airplane", "the ship in the north-west", "the easternmost baseball diamond"
     ]  # fmt: skip
-    with rasterio.open(tmp_path / "scene.tif") as scene:
-        crs, place, size = scene.crs, ~scene.transform, scene.shape[::-1]
+    with rasterio.open(tmp_path / "scene.tif") as raster:
+        crs, place, size = raster.crs, ~raster.transform, raster.shape[::-1]
     middles = []
     for feature in features:  # back to pixels, by GDAL and not by us
         lon, lat = zip(*feature["geometry"]["coordinates"][0], strict=True)
@@ -105,7 +107,7 @@ def test_scene_with_coordinates(tmp_path: Path) -> None:
         assert box == pytest.approx(feature["properties"]["pixels"], abs=0.1)
         middles.append((np.mean(columns[:4]), np.mean(rows[:4])))
         assert f"{np.mean(lat[:4]):.6f} N {np.mean(lon[:4]):.6f} E" in said
-    made = draw(seed=0, split="test", number=0)  # the image in the middle of the upper row
+    made = render_image(seed=0, split="test", number=0)  # the image in the middle of the upper row
     shrunk = made["boxes"] * np.tile(np.divide((400, 320), made["img"].shape[1::-1]), 2) + [400, 0, 400, 0]
     kinds = np.array(made["names"]) == "optical airplane"
     largest = max(shrunk[kinds], key=lambda b: (b[2] - b[0]) * (b[3] - b[1]))
@@ -141,7 +143,7 @@ def service(folder: Path) -> Iterator[str]:
 def test_client_of_the_service(tmp_path: Path) -> None:
     for package in ("fastapi", "uvicorn", "prometheus_client", "limits"):
         pytest.importorskip(package)
-    made = draw(seed=0, split="test", number=0)
+    made = render_image(seed=0, split="test", number=0)
     cv2.imwrite(str(tmp_path / "port.png"), made["img"])
     with service(tmp_path) as url:
         said = run("service_client.py", tmp_path, "port.png", TOP, "the SAR ship", OPTISAR_URL=url).splitlines()
@@ -158,8 +160,8 @@ def test_client_of_the_service(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_training_on_own_boxes(tmp_path: Path) -> None:
     said = run("train_on_your_boxes.py", tmp_path)
-    dataset_config = load_dataset_config(tmp_path / "mine" / "mine.yaml")
-    images = {split: load_split(dataset_config, split) for split in dataset_config.splits}
+    config = load_dataset_config(tmp_path / "mine" / "mine.yaml")
+    images = {split: load_split(config, split) for split in config.splits}
     assert sum(map(len, images.values())) == 30
     assert all(any(own for p in split for own in p.captions) for split in images.values())  # from boxes alone
     assert (tmp_path / "runs" / "mine" / "weights" / "best.pt").is_file()
@@ -213,19 +215,19 @@ def test_the_bundled_weights_belong_to_the_bundled_encoder() -> None:
 def test_expressions_of_place_find_their_object() -> None:
     model = OptiSAR(BUNDLED_MODEL)
     hits = []
-    for number in range(16):  # optical and SAR in turn; the first scenes of the test split, whatever they show
-        made = draw(seed=0, split="test", number=number)
-        asked = [(i, text) for i, text, kind in made["expressions"] if kind == "position"]
-        if asked:
-            found = model.encode(made["img"]).ground([text for _, text in asked], conf=0.0).boxes.xyxy
-            targets = torch.tensor(made["boxes"][[i for i, _ in asked]], dtype=torch.float32)
+    for number in range(16):  # optical and SAR in turn: the first images of the test split
+        made = render_image(seed=0, split="test", number=number)
+        position = [(i, text) for i, text, kind in made["expressions"] if kind == "position"]
+        if position:
+            found = model.encode(made["img"]).ground([text for _, text in position], conf=0.0).boxes.xyxy
+            targets = torch.tensor(made["boxes"][[i for i, _ in position]], dtype=torch.float32)
             hits += (box_iou(found, targets).diagonal() >= 0.5).tolist()
     assert len(hits) >= 20
     assert np.mean(hits) >= 0.5
 
 
-def test_a_changed_word_changes_the_answer() -> None:
-    image = draw(seed=0, split="test", number=7)["img"]  # SAR transmission towers, one in each lower corner
+def test_a_changed_word_changes_the_box() -> None:
+    image = render_image(seed=0, split="test", number=7)["img"]  # SAR transmission towers, one in each lower corner
     texts = [f"The SAR transmission tower in the lower {side} corner of the image" for side in ("left", "right")]
     left, right = OptiSAR(BUNDLED_MODEL).encode(image).ground(texts, conf=0.0).boxes.xywhn[:, 0].tolist()
     assert left < 1 / 3 and right > 2 / 3

@@ -1,4 +1,4 @@
-"""Other tools read our answers and labels, and we read theirs."""
+"""Other tools read our predictions and labels, and we read theirs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import yaml
 from optisar_yolo import OptiSAR
 from optisar_yolo.commands.main import main
 from optisar_yolo.construction.samples import sample_of
-from optisar_yolo.synthetic.render import draw
+from optisar_yolo.synthetic.render import render_image
 from optisar_yolo.utils.options import BUNDLED_MODEL
 
 sv = pytest.importorskip("supervision")
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "interop.md"
-PORT = draw(seed=0, split="test", number=2)
+PORT = render_image(seed=0, split="test", number=2)
 TEXTS = ["the largest ship", "the transmission tower at the top", "the ship closest to the top of the image"]
 
 
@@ -47,7 +47,7 @@ def test_detections_are_named_by_their_expressions(model: OptiSAR) -> None:
     assert sv.box_iou_batch(found.xyxy[:1], largest[None])[0, 0] >= 0.5
 
 
-def test_several_boxes_of_a_expression(model: OptiSAR) -> None:
+def test_several_boxes_of_an_expression(model: OptiSAR) -> None:
     found = sv.Detections.from_ultralytics(model.predict(PORT["img"], text=TEXTS[:2], conf=0.0, topk=3)[0])
     assert found.class_id.tolist() == [0, 0, 0, 1, 1, 1]
     assert found["class_name"].tolist() == [TEXTS[0]] * 3 + [TEXTS[1]] * 3
@@ -67,14 +67,14 @@ def test_the_pages_snippet_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     names: dict[str, Any] = {}
     exec(compile(code, str(PAGE), "exec"), names)
     assert names["detections"]["class_name"].tolist() == [TEXTS[0], TEXTS[2]]
-    changed = (names["picture"] != names["result"].orig_img).any(axis=2)
+    changed = (names["annotated"] != names["result"].orig_img).any(axis=2)
     x1, y1, x2, y2 = names["detections"].xyxy[0].round().astype(int)
     assert changed[y1 : y2 + 1, [x1, x2]].mean() > 0.9  # the sides of the first box
     assert not changed[-50:].any()  # both ships are far from there
 
 
 def test_annotations_open_elsewhere(tmp_path: Path) -> None:
-    images = tmp_path / "pictures"
+    images = tmp_path / "images"
     images.mkdir()
     cv2.imwrite(str(images / "opt_1.png"), PORT["img"])
     (tmp_path / "captions.txt").write_text("\n".join([TEXTS[0], TEXTS[2]]))
