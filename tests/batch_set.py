@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 
-from optisar_yolo.synthetic.render import draw
+from optisar_yolo.synthetic.render import render_image
 
 IMGSZ = 224
 
@@ -17,7 +17,7 @@ def make(folder: Path, count: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for i in range(count):
-        made = draw(0, "test", i, (160, 224))
+        made = render_image(0, "test", i, (160, 224))
         cv2.imwrite(str(folder / f"p{i}.png"), made["img"])
         for text in (made["expressions"][0][1], "the ship in the upper left"):
             lines.append(json.dumps({"image": f"p{i}.png", "text": text, "modality": made["modality"], "number": i}))
