@@ -1,6 +1,6 @@
 """What an export changes: the same weights in every engine, on the real test images.
 
-    python benchmarks/exports.py [--model optisar++n-pocket.safetensors] [--imgsz 320] [--threads 2] [--images 150]
+    python benchmarks/exports.py [--model optisar++n-pocket.safetensors] [--imgsz 320] [--threads 2] [--pictures 150]
 
 adds to benchmarks/results/exports.json the figures of ``val`` on the test split and the time of one image with two
 expressions, all engines called in turn. Ranges for 8 bits come from images of the validation split. The real images
@@ -29,13 +29,13 @@ from optisar_yolo.engine.predict import canvas
 from optisar_yolo.export.exported import ExportedModel
 from optisar_yolo.nn.model import fused_copy
 
-CARD = Path(__file__).resolve().parent / "optsar-real.yaml"
+CONFIG = Path(__file__).resolve().parent / "optsar-real.yaml"
 EXPRESSIONS = 2  # of an image while timing, the mean of the test split
 FORMATS: dict[str, dict[str, Any]] = {
     "ONNX Runtime": {"format": "onnx"},
     "TorchScript": {"format": "torchscript"},
     "OpenVINO": {"format": "openvino"},
-    "OpenVINO, 8 bits": {"format": "openvino", "quantize": 8, "data": str(CARD)},
+    "OpenVINO, 8 bits": {"format": "openvino", "quantize": 8, "data": str(CONFIG)},
 }
 
 
@@ -49,14 +49,14 @@ def exported(weights: Path, folder: Path, options: dict[str, Any]) -> Path:
 
 def figures(model: OptiSAR, imgsz: int, folder: str) -> dict[str, float]:
     """Percent on the test split."""
-    found = model.val(data=str(CARD), split="test", imgsz=imgsz, project=folder, plots=False).results_dict
+    found = model.val(data=str(CONFIG), split="test", imgsz=imgsz, project=folder, plots=False).results_dict
     names = {"all": "meanIoU", "optical": "meanIoU optical", "sar": "meanIoU SAR"}
     record = {name: round(100 * found[f"metrics/meanIoU({group})"], 2) for group, name in names.items()}
     return record | {"Pr@0.5": round(100 * found["metrics/Pr@0.5(all)"], 2)}
 
 
 def call_of(model: OptiSAR, images: torch.Tensor, extent: torch.Tensor) -> Callable[[], object]:
-    """Asking one image two expressions."""
+    """Return a call that grounds two expressions in one image."""
     net = model.model if isinstance(model.model, ExportedModel) else fused_copy(model.model)
     generator = torch.Generator().manual_seed(0)
     text = torch.nn.functional.normalize(torch.randn(EXPRESSIONS, net.text_dim, generator=generator), dim=-1)
@@ -80,12 +80,12 @@ def main() -> None:
     args = parser.parse_args()
     pin(args.threads)
     weights = find_weights(args.model)
-    image = load_split(load_dataset_config(CARD), "test")[0]
+    image = load_split(load_dataset_config(CONFIG), "test")[0]
     images, extent = (t[None] for t in canvas(read_image(image.path), args.imgsz))
     with tempfile.TemporaryDirectory() as folder:
         models = {"PyTorch": OptiSAR(weights)}
         for i, (name, options) in enumerate(FORMATS.items()):
-            options = {"imgsz": args.imgsz, "fraction": args.images} | options
+            options = {"imgsz": args.imgsz, "fraction": args.pictures} | options
             models[name] = OptiSAR(exported(weights, Path(folder) / str(i), options))
         cells: dict[str, dict[str, Any]] = {}
         taken = interleaved({n: call_of(m, images, extent) for n, m in models.items()}, args.repeats, say=LOGGER.info)

@@ -24,7 +24,7 @@ from engines import (
 )
 
 from optisar_yolo.engine.grounding import ground
-from optisar_yolo.export.export import export_onnx
+from optisar_yolo.export.export import ExportSettings, export
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.yaml import load_model_yaml
 
@@ -71,7 +71,7 @@ class Ours:
             return openvino_graph(next(self.int8.glob("*.xml")), self.threads)
         path = self.folder / f"{self.name}.onnx"
         if not path.exists():
-            export_onnx(self.build(), path)
+            export(self.build(), path, ExportSettings())
         if engine == ONNX:
             return onnx_graph(path, self.threads)
         return openvino_graph(path, self.threads, "bf16" if engine == OPENVINO_BF16 else "f32")

@@ -11,17 +11,16 @@ import pytest
 from test_explain import spread
 
 from optisar_yolo.commands import main as cli
-from optisar_yolo.data.cases import Case
 from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.data.images import read_image
 from optisar_yolo.data.records import ImageRecord, load_split
-from optisar_yolo.engine import answer_sheets as sheets
-from optisar_yolo.engine.routing import Routing
-from optisar_yolo.engine.routing_survey import ExpertUse, Watch
-from optisar_yolo.explain.look import Explainer
-from optisar_yolo.explain.split import routing_sheets
+from optisar_yolo.engine import report
+from optisar_yolo.engine.routing import ExpertUse, ExpertUseRecorder, Routing
+from optisar_yolo.explain.explainer import Explainer
+from optisar_yolo.explain.maps import routing_sheets
+from optisar_yolo.visualize.figures import shortened, wrapped
 from optisar_yolo.visualize.frame import Frame
-from optisar_yolo.visualize.panels import shortened, wrapped
+from optisar_yolo.visualize.sheet import EvaluatedExpression
 
 NAMES = ("optical ship", "sar ship")
 FRAME = Frame((100, 50), (64, 128), np.array([0, 0.25, 0.78125, 0.875], np.float32))  # 100 x 40 pixels at row 16
@@ -104,9 +103,9 @@ def test_matrix_of_a_split_is_the_mean_of_its_images(surveyed, tiny):
     model, folder = surveyed
     with open(folder / "expert_use.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    look, own = Explainer(model, 128), defaultdict(list)
+    explainer, own = Explainer(model, 128), defaultdict(list)
     for one in load_split(load_dataset_config(tiny), "test"):
-        frame, routing = look.routes(read_image(one.path))
+        frame, routing = explainer.routes(read_image(one.path))
         own[one.modality].append(routing["moe8"].shares(frame))
     for modality, shares in own.items():
         mine = [r for r in rows if (r["of"], r["name"]) == ("modality", modality)]
@@ -119,12 +118,12 @@ def test_matrix_of_a_split_is_the_mean_of_its_images(surveyed, tiny):
 
 def test_split_without_experts(tiny, tmp_path):
     model = spread("optisar++n-baseline.yaml")
-    look, watch = Explainer(model, 64), Watch(model.model, load_dataset_config(tiny).names)
+    explainer, recorder = Explainer(model, 64), ExpertUseRecorder(model.model, load_dataset_config(tiny).names)
     one = load_split(load_dataset_config(tiny), "test")[0]
-    frame, routing = look.routes(read_image(one.path))
-    watch.add(0, one, frame.extent, frame.canvas)
-    assert routing == {} and watch.write(tmp_path) == []
-    assert routing_sheets(look, tiny, "test", 1, tmp_path) == [] and not list(tmp_path.iterdir())
+    frame, routing = explainer.routes(read_image(one.path))
+    recorder.add(0, one, frame.extent, frame.canvas)
+    assert routing == {} and recorder.write(tmp_path) == []
+    assert routing_sheets(explainer, tiny, "test", 1, tmp_path) == [] and not list(tmp_path.iterdir())
 
 
 # figures
@@ -147,30 +146,30 @@ def test_long_names_lose_their_middle():
 # sheets
 
 
-def case(number: int, conf: float, iou: float) -> Case:
-    return Case(Path(f"{number}.png"), f"ship {number}", (0, 0, 5, 5), (0, 0, 5, 5), conf, iou)
+def case(number: int, conf: float, iou: float) -> EvaluatedExpression:
+    return EvaluatedExpression(Path(f"{number}.png"), f"ship {number}", (0, 0, 5, 5), (0, 0, 5, 5), conf, iou)
 
 
 def test_the_surest_come_first_and_images_are_new():
     cases = [case(1, 0.2, 0), case(2, 0.9, 0), case(2, 0.8, 0), case(3, float("nan"), 0), case(4, 0.5, 0)]
-    chosen = sheets.surest(cases, ["optical"] * 5, 5)
+    chosen = report.most_confident(cases, ["optical"] * 5, 5)
     assert [c.conf for c in chosen[:4]] == [0.9, 0.8, 0.5, 0.2] and chosen[4].path.name == "3.png"
-    assert [c.path.name for c in sheets.surest(cases, ["optical"] * 5, 2)] == ["2.png", "4.png"]
+    assert [c.path.name for c in report.most_confident(cases, ["optical"] * 5, 2)] == ["2.png", "4.png"]
 
 
 def test_both_modalities_are_shown():
     cases = [case(i, 0.9 - i / 100, 0) for i in range(8)] + [case(i, 0.1 + i / 100, 0) for i in range(8, 10)]
-    chosen = sheets.surest(cases, ["optical"] * 8 + ["sar"] * 2, 4)
+    chosen = report.most_confident(cases, ["optical"] * 8 + ["sar"] * 2, 4)
     assert [c.path.name for c in chosen] == ["0.png", "1.png", "9.png", "8.png"]
 
 
 def test_right_and_wrong_answers_go_to_sheets_of_their_own(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(sheets, "draw_sheet", lambda cases, title: drawn.append((cases, title)))
-    monkeypatch.setattr(sheets, "save", lambda figure, path: path)
+    monkeypatch.setattr(report, "draw_sheet", lambda cases, title: drawn.append((cases, title)))
+    monkeypatch.setattr(report, "save_figure", lambda figure, path: path)
     cases = [case(1, 0.2, 0.5), case(2, 0.9, 0.49), case(3, 0.7, 0.9), case(4, 0.95, 0.0)]
-    files = sheets.write_sheets(cases, ["sar"] * 4, tmp_path)
+    files = report.confident_sheets(cases, ["sar"] * 4, tmp_path)
     assert [f.name for f in files] == ["right.png", "failures.png"]
     assert [[c.path.stem for c in own] for own, _ in drawn] == [["3", "1"], ["4", "2"]]
     assert "2 right" in drawn[0][1] and "2 failures" in drawn[1][1]
-    assert [f.name for f in sheets.write_sheets(cases[:1], ["sar"], tmp_path)] == ["right.png"]
+    assert [f.name for f in report.confident_sheets(cases[:1], ["sar"], tmp_path)] == ["right.png"]

@@ -1,4 +1,4 @@
-"""Export to ONNX: the file answers as the network does, alone and through the package."""
+"""Export to ONNX: the file gives the boxes of the network, alone and through the package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from optisar_yolo.engine.checkpoint import BUNDLED, CheckpointError, save_shared
 from optisar_yolo.export import export, exported as runtime
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.plugin import identify
-from optisar_yolo.text.encoders import load_text_encoder
+from optisar_yolo.text import load_text_encoder
 
 TEXTS = ["The SAR ship in the upper left corner of the image", "the airplane at the bottom", "the small ship"]
 
@@ -155,8 +155,8 @@ def test_more_expressions_than_one_run_takes(files, session, eager):
     opened.batch = 2
     rows = torch.tensor([1, 0] * 5)  # any order
     order = [(int(r), n // 2) for n, r in enumerate(rows)]
-    asked = torch.stack([text[i, j] for i, j in order])
-    b, c = opened.ground(opened.encode(images, extent), rows, asked)
+    features = torch.stack([text[i, j] for i, j in order])
+    b, c = opened.ground(opened.encode(images, extent), rows, features)
     assert b[:, 0].numpy() == pytest.approx(np.stack([boxes[i, j] for i, j in order]), abs=1e-2)
     assert c[:, 0].numpy() == pytest.approx(np.array([conf[i, j] for i, j in order]), rel=1e-4)
 
@@ -195,8 +195,7 @@ def test_example_without_pytorch(files, image, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"format": "engine"}, "format=engine is not supported: TensorRT builds"),
-        ({"format": "onxx"}, "no such format"),
+        ({"format": "engine"}, "format=engine is not supported; formats here are onnx, openvino, torchscript"),
         ({"half": True}, "32 bits"),
         ({"quantize": 8}, "format=openvino alone"),
         ({"int8": True, "format": "openvino"}, "int8 needs data="),
@@ -213,18 +212,19 @@ def test_refusals(files, options, words):
 def test_missing_packages_are_named_not_installed(model, tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError, match=r"pip install 'optisar-yolo\[export\]'") as error:
-        export.export_onnx(model, tmp_path / "x.onnx")
+        export.export(model, tmp_path / "x.onnx", export.ExportSettings())
     assert isinstance(error.value, ValueError)  # what `optisar` reports in one line
     assert not list(tmp_path.iterdir())
 
 
 def test_a_graph_that_differs_is_not_written(model, tmp_path, monkeypatch):
     (tmp_path / "x.onnx").write_bytes(b"before")
-    answers = export.Answers.forward
+    right = export.WholeNetwork.forward
     in_trace = torch.onnx.is_in_onnx_export
-    monkeypatch.setattr(export.Answers, "forward", lambda *a: [v * (0.5 if in_trace() else 1.0) for v in answers(*a)])
+    wrong = lambda *a: [v * (0.5 if in_trace() else 1.0) for v in right(*a)]  # noqa: E731
+    monkeypatch.setattr(export.WholeNetwork, "forward", wrong)
     with pytest.raises(export.ExportError, match="no file was written"):
-        export.export_onnx(model, tmp_path / "x.onnx")
+        export.export(model, tmp_path / "x.onnx", export.ExportSettings())
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("x.onnx", b"before")]
 
 

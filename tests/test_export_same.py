@@ -1,4 +1,4 @@
-"""Every kind of export answers as the network does: the graphs themselves, and through prediction and validation."""
+"""Every kind of export gives the boxes of the network: the graphs, and through prediction and validation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ultralytics import YOLO
 from optisar_yolo import OptiSAR
 from optisar_yolo.engine.checkpoint import save_shared
 from optisar_yolo.export.exported import ExportedModel
-from optisar_yolo.export.graphs import answers
+from optisar_yolo.export.graphs import best_per_expression
 
 pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
 
@@ -38,7 +38,7 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def expected(opened: OptiSAR) -> list[dict[str, torch.Tensor]]:
-    """What the network answers, and what it was asked."""
+    """Inputs, and the network's boxes and confidences."""
     made = []
     for b, t, (height, width) in CASES:
         g = torch.Generator().manual_seed(b * t)
@@ -46,7 +46,7 @@ def expected(opened: OptiSAR) -> list[dict[str, torch.Tensor]]:
         extent = torch.tensor([[0.0, 0.1, 1.0, 0.8]]).repeat(b, 1)
         case = {"images": torch.rand(b, 3, height, width, generator=g), "text": text, "extent": extent}
         with torch.inference_mode():
-            boxes, conf = answers(opened.model, opened.model.encode(case["images"], extent), text)
+            boxes, conf = best_per_expression(opened.model, opened.model.encode(case["images"], extent), text)
         made.append({**case, "boxes": boxes, "conf": conf})
     assert torch.cat([m["conf"].flatten() for m in made]).std() > 0.01  # something to tell apart
     return made
@@ -72,7 +72,7 @@ def test_graphs_give_what_the_network_gives(exported: str, expected: list[dict[s
 
 
 def use(model: OptiSAR, tiny: Path, folder: Path) -> tuple[list[Any], dict[str, float]]:
-    """Predict, ask an encoded image, and validate: results, and the table."""
+    """Predict, ground in an encoded image, and validate: results, and the table."""
     rng = np.random.default_rng(0)
     image = cv2.resize(rng.integers(0, 255, (6, 12, 3), np.uint8), (100, 60), interpolation=cv2.INTER_NEAREST)
     ground: dict[str, Any] = {"text": TEXTS, "conf": 0.0, "verbose": False, "device": "cpu", "imgsz": 96}
@@ -99,7 +99,7 @@ def test_predict_encode_and_val(
     assert any(used[1].values()) and table == pytest.approx(used[1], abs=1e-4)
 
 
-def test_two_parts_encode_a_image_once(opened: OptiSAR, exported: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_parts_encode_an_image_once(opened: OptiSAR, exported: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = ExportedModel(exported)
     if found.query is None:
         pytest.skip("one graph")
@@ -107,8 +107,8 @@ def test_two_parts_encode_a_image_once(opened: OptiSAR, exported: str, monkeypat
     for graph in (found.graph, found.query):
         monkeypatch.setattr(graph, "_run", lambda feed, run=graph._run: (runs.append(list(feed)), run(feed))[1])
     found.batch = 2
-    scene = found.encode(torch.rand(1, 3, 64, 64))
+    encoded = found.encode(torch.rand(1, 3, 64, 64))
     text = torch.nn.functional.normalize(torch.randn(5, opened.model.text_dim), dim=-1)
-    found.ground(scene, torch.zeros(5, dtype=torch.long), text)
+    found.ground(encoded, torch.zeros(5, dtype=torch.long), text)
     assert [("images" in names, "text" in names) for names in runs] == [(True, False)] + [(False, True)] * 3
     assert ExportedModel(exported.replace("-encoder", "-query")).graph.path == found.graph.path  # either opens both

@@ -15,8 +15,7 @@ from optisar_yolo.commands import main as cli
 from optisar_yolo.engine import grounding as asking
 from optisar_yolo.engine.checkpoint import CheckpointError, load_shared
 from optisar_yolo.nn.plmoe import PLMoE
-from optisar_yolo.paper.equals import gates, without_text
-from optisar_yolo.paper.release import import_release
+from optisar_yolo.paper.release import gates, import_release, without_text
 from optisar_yolo.plugin.identify import is_ours
 
 
@@ -238,10 +237,10 @@ def test_open_gates_have_no_cheaper_equal(opened, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "give the authors' checkpoint"),
+        ([], "optisar import-weights needs model=… (the authors' checkpoint), such as model=official.pt"),
         (["a.pt", "save=b.pt"], "ends in .safetensors"),
         (["a.pt", "lat=1"], "unknown argument 'lat'; did you mean 'late'?"),
-        (["a.pt", "late=maybe"], "expected True or False"),
+        (["a.pt", "late=maybe"], "late=maybe: it must be True or False"),
         (["nowhere.pt"], "weights 'nowhere.pt' not found"),
     ],
 )

@@ -15,8 +15,8 @@ from test_parity import mixture_keys, ready
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.plmoe import PLMoE
 from optisar_yolo.nn.yaml import load_model_yaml
-from optisar_yolo.paper.names import UNUSED, ours, reason, translate
-from optisar_yolo.paper.plmoe_fitted import FittedPLMoE, fitted_side
+from optisar_yolo.paper.blocks import FittedPLMoE, fitted_side
+from optisar_yolo.paper.release import UNUSED, our_name, translate, why_unused
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "parity"
 EXACT = {"rtol": 0, "atol": 1e-9}  # double against double precision
@@ -152,6 +152,6 @@ def test_names_of_scale_m():
     own = GroundingModel(load_model_yaml("optisar++m-official.yaml"), verbose=False).state_dict()
     theirs = translate(tensors)
     assert {k: v.shape for k, v in theirs.items()} == {k: v.shape for k, v in own.items()}
-    left_out = [k for k in tensors if reason(k)]
+    left_out = [k for k in tensors if why_unused(k)]
     assert len(left_out) == 68 and all(k.startswith("model.23.savpe.") for k in left_out)
-    assert len({ours(k) for k in tensors}) == len(tensors) and UNUSED
+    assert len({our_name(k) for k in tensors}) == len(tensors) and UNUSED

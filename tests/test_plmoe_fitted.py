@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from optisar_yolo.nn.plmoe import PatchConv
-from optisar_yolo.paper.plmoe_fitted import FittedMoEBlock, convolve_patches, fitted_side
+from optisar_yolo.paper.blocks import FittedMoEBlock, convolve_patches, fitted_side
 
 
 def test_patch_sides():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -266,10 +265,12 @@ def test_checkpoint_is_not_unpickled(tmp_path):
     assert identify.is_ours(tmp_path / "best.pt") and not (tmp_path / "exploded").exists()
 
 
-def test_memo_of_a_pickle_is_followed():
-    """Protocol 4 names a module once and refers back to it afterwards."""
-    twice = pickle.dumps([SettingError, Option], protocol=4)
-    assert list(identify._modules(twice)) == ["optisar_yolo.utils.options"] * 2
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_string_that_mentions_a_class_is_no_class(tmp_path, protocol):
+    text = "from optisar_yolo.nn.model\nGroundingModel\n"
+    content = {"optisar_yolo.nn.model": "GroundingModel", "note": text, "w": torch.zeros(3)}
+    torch.save(content, tmp_path / "theirs.pt", pickle_protocol=protocol)
+    assert not identify.is_ours(tmp_path / "theirs.pt")
 
 
 def test_exports_are_judged_by_their_metadata(tmp_path):
@@ -282,7 +283,7 @@ def test_exports_are_judged_by_their_metadata(tmp_path):
     for name, key in (("ours", "optisar"), ("theirs", "head")):
         save_file({"w": torch.zeros(2)}, tmp_path / f"{name}.safetensors", metadata={key: "1", "note": "by optisar"})
         model = helper.make_model(graph, doc_string="optisar")
-        helper.set_model_props(model, {"note": "by optisar", key: "1" * 300})
+        helper.set_model_props(model, {"note": "by optisar", key: '{"format": 2, "x": "' + "1" * 300 + '"}'})
         onnx.save(model, tmp_path / f"{name}.onnx")
     for suffix in ("safetensors", "onnx"):
         assert identify.is_ours(tmp_path / f"ours.{suffix}") and not identify.is_ours(tmp_path / f"theirs.{suffix}")

@@ -12,12 +12,13 @@ import torch
 
 from optisar_yolo.data.config import load_dataset_config
 from optisar_yolo.data.records import ImageRecord, load_split
+from optisar_yolo.engine import metrics
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.plmoe import MoEBlock, PLMoE
 from optisar_yolo.nn.tgdf import TGDFSSA
 from optisar_yolo.nn.yaml import load_model_yaml
 from optisar_yolo.paper import networks, subsets
-from optisar_yolo.paper.tables import TABLES, ReproduceError, find, published
+from optisar_yolo.paper.tables import FIGURES, TABLES, ReproduceError, published
 
 
 def images(rng: np.random.Generator, count: int) -> list[ImageRecord]:
@@ -69,7 +70,7 @@ def test_replaced_expressions_are_an_exact_nested_share_of_each_modality(seed):
 
 
 def test_a_share_refers_to_the_sets_own_images(tiny, tmp_path):
-    """Its dataset config reads as any dataset config; images, boxes and expressions of what it holds are those of the data set."""
+    """Its dataset config reads as any other; its images, boxes and expressions are those of the data set."""
     data = subsets.read(tiny)
     dataset_config, counts = subsets.write(data, tmp_path / "run", 60, 0, 0)
     own = load_split(load_dataset_config(dataset_config), "train")
@@ -156,7 +157,7 @@ def test_cells_of_table_5_have_the_parts_that_they_name(cell):
 def test_without_fusion_the_rows_are_those_of_the_packaged_baseline():
     content, baseline = load_model_yaml("optisar++n.yaml"), load_model_yaml("optisar++n-baseline.yaml")
     networks.change(content, TABLES["table5"].cell("baseline").network)
-    content["head"][-1][3] = content["head"][-1][3][:2]  # compare=0 is the default
+    content["head"][-1][3] = content["head"][-1][3][:2]  # candidates=0 is the default
     assert content["backbone"] + content["head"] == baseline["backbone"] + baseline["head"]
 
 
@@ -202,9 +203,5 @@ def test_published_figures_fit_the_tables():
         assert row[9] == published()["table2"]["others"]["rows"][name][6]
 
 
-@pytest.mark.parametrize(
-    ("word", "name"), [("table2", "table2"), ("II", "table2"), ("6", "table6"), ("tableIV", "table4")]
-)
-def test_tables_are_found_by_number_too(word, name):
-    assert find(word) is TABLES[name]
-    assert find("table7") is None
+def test_figures_are_those_of_a_validation():
+    assert FIGURES == metrics.FIGURES

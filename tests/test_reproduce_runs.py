@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from optisar_yolo.commands import main as cli
-from optisar_yolo.paper import commands, record, runs
-from optisar_yolo.paper.markdown import NOT_RUN, table_text
-from optisar_yolo.paper.plan import plan, runs as runs_of
-from optisar_yolo.paper.record import Record
+from optisar_yolo.paper import runs, subsets
+from optisar_yolo.paper.markdown import NOT_RUN, belongs, table_text
+from optisar_yolo.paper.plan import make_plan, measured, runs_of
+from optisar_yolo.paper.runs import RECORD, Record
 from optisar_yolo.paper.tables import TABLES, ReproduceError
 
 SMALL = ["epochs=1", "imgsz=64", "batch=2", "prompts=8", "warmup_epochs=0", "amp=False", "threads=1"]
@@ -20,18 +20,18 @@ NAMES = ["optical ship", "sar ship"]
 
 
 def reproduce(*words: object) -> int:
-    return commands.main([str(w) for w in words])
+    return cli.main(["reproduce", *(str(w) for w in words)])
 
 
-def entry(table: str, cell: str, seed: int = 0, value: float = 0.123456, **options: str) -> dict:
+def entry(table: str, cell: str, seed: int = 0, value: float = 0.123456, **settings: object) -> dict:
     """A record's entry as of a finished run, with figures that nobody measured."""
-    what = plan(TABLES[table], {"model": "optisar++n.yaml", "cells": cell, "seed": str(seed), **options})
-    (run,) = runs_of(what, "data")
+    plan = make_plan(TABLES[table], {"seed": seed, **settings}, model="optisar++n.yaml", cells=cell)
+    (run,) = runs_of(plan, "data")
     figures = {f"modality/{g}": {"meanIoU": value, "cumIoU": value} for g in ("all", "optical")}
     counts = {"pictures": 3, "expressions": 5, "replaced": 0}
     return {
         "key": run.key, "share": run.cell.share, "bare": run.cell.bare, "network": run.network, "model": run.model,
-        "seed": seed, "settings": record.measured(run.settings), "figures": figures, "training_seconds": 61,
+        "seed": seed, "settings": measured(run.settings), "figures": figures, "training_seconds": 61,
         "data": {"name": "mine", "names": NAMES, "fingerprint": "data", "train": counts,
                  "counts": dict.fromkeys(("train", "val", "test"), counts)},
         "cost": {"parameters": 2_500_000, "gflops": 1.5}, "device": "cpu",
@@ -67,7 +67,7 @@ def test_a_run_fills_its_own_cell_alone():
 
 
 def test_runs_of_other_budgets_stand_apart_and_seeds_together():
-    entries = [entry("table2", "60"), entry("table2", "60", 1, 0.143456), entry("table2", "100", epochs="2")]
+    entries = [entry("table2", "60"), entry("table2", "60", 1, 0.143456), entry("table2", "100", epochs=2)]
     first, second, _ = grids(table_text(TABLES["table2"], entries))
     assert first[1][1] == "13.35 ± 1.00 (79.83)" and first[1][-1] == "2"
     assert first[2][1] == f"{NOT_RUN} (83.17)"
@@ -79,10 +79,10 @@ def test_tables_share_a_run_only_where_it_is_the_same():
     whole = entry("table2", "100")
     for table, cell in (("table1", "full"), ("table3", "0"), ("table6", "8-2-2")):
         assert entry(table, cell)["key"] == whole["key"]
-        assert record.belongs(whole, TABLES[table].cell(cell))
-    assert not any(record.belongs(whole, cell) for cell in TABLES["table5"].cells)
-    described = entry("table2", "100", describe="0.5")
-    assert described["key"] != whole["key"] and not record.belongs(described, TABLES["table3"].cell("0"))
+        assert belongs(whole, TABLES[table].cell(cell))
+    assert not any(belongs(whole, cell) for cell in TABLES["table5"].cells)
+    described = entry("table2", "100", describe=0.5)
+    assert described["key"] != whole["key"] and not belongs(described, TABLES["table3"].cell("0"))
     assert entry("table2", "100", device="0")["key"] == whole["key"], "where it ran is not what it measured"
     assert entry("table2", "100", seed=1)["key"] != whole["key"]
 
@@ -133,8 +133,8 @@ def test_a_dry_run_counts_the_data(capsys, tiny, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["tabel2"], "unknown table 'tabel2'; did you mean 'table2'?"),
-        (["table9x"], "unknown table"),
+        (["tabel2"], "unknown command 'optisar reproduce tabel2'; did you mean 'table2'?"),
+        (["table2", "threads=-1"], "'threads=-1' is not valid: it must be a whole number of at least 0"),
         (["table2", "epoch=3"], "unknown argument 'epoch'; did you mean 'epochs'?"),
         (["table2", "epochs=three"], "epochs"),
         (["table2", "cells=40"], "no cell '40'; it has 30, 60, 100"),
@@ -163,7 +163,7 @@ def test_a_table_wants_its_own_kind_of_data(tiny, tmp_path, capsys):
 def test_help_lists_every_table(capsys):
     assert reproduce() == 0
     page = capsys.readouterr().out
-    assert all(f"\n  {name}" in page for name in TABLES)
+    assert all(f"\n  optisar reproduce {name}" in page for name in TABLES)
 
 
 def test_a_broken_run_goes_on(tiny, tmp_path, monkeypatch, capsys):
@@ -178,7 +178,7 @@ def test_a_broken_run_goes_on(tiny, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(runs.subprocess, "run", fail)
     assert reproduce(*words) == 1
-    assert NOT_RUN in capsys.readouterr().out and not (tmp_path / record.NAME).exists()
+    assert NOT_RUN in capsys.readouterr().out and not (tmp_path / RECORD).exists()
     folder = Path(next(w for w in calls[0] if w.startswith("project=")).partition("=")[2])
     assert f"data={folder / 'data.yaml'}" in calls[0] and "epochs=1" in calls[0] and "val=False" in calls[0]
     last = folder / "train" / "weights" / "last.pt"
@@ -190,10 +190,11 @@ def test_a_broken_run_goes_on(tiny, tmp_path, monkeypatch, capsys):
 
 def test_a_cell_that_another_process_runs_is_left_alone(tiny, tmp_path, monkeypatch, capsys):
     words = ["table2", f"data={tiny}", "cells=30", f"project={tmp_path}", *SMALL]
-    monkeypatch.setattr(commands.runs, "train", None)
-    what = plan(TABLES["table2"], {k: v for k, _, v in (w.partition("=") for w in words[1:])})
-    (run,) = runs_of(what, commands.subsets.read(tiny).fingerprint)
-    with record.locked(run.folder / "lock"):
+    monkeypatch.setattr(runs, "train", None)
+    values = cli.commands_of("reproduce")["table2"].parse(words[1:])
+    plan = make_plan(TABLES["table2"], values["settings"], cells="30", project=tmp_path)
+    (run,) = runs_of(plan, subsets.read(tiny).fingerprint)
+    with runs.locked(run.folder / "lock"):
         assert reproduce(*words) == 1
     assert NOT_RUN in capsys.readouterr().out
 
@@ -214,7 +215,7 @@ def test_from_command_to_table(tiny, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(runs.subprocess, "run", None)  # nothing may be trained again
     assert reproduce(*words) == 0
-    (tmp_path / record.NAME).unlink()
+    (tmp_path / RECORD).unlink()
     assert reproduce(*words) == 0
     (again,) = Record(tmp_path).entries()
     assert again["figures"] == made["figures"] and again["key"] == made["key"]

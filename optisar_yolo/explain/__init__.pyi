@@ -1,9 +1,13 @@
-from .command import explain as explain
-from .explanation import (
+from .explainer import (
     ExplainedBox as ExplainedBox,
-    Explanation as Explanation,
-)
-from .look import (
-    ExplainError as ExplainError,
     Explainer as Explainer,
+    ExplainError as ExplainError,
+    Explanation as Explanation,
+    checked_network as checked_network,
+    explain as explain,
+)
+from .pages import (
+    explain_images as explain_images,
+    explain_split as explain_split,
+    write_explanation as write_explanation,
 )

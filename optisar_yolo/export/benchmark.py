@@ -13,8 +13,7 @@ from ultralytics.engine.model import Model
 from ultralytics.utils import LOGGER, TQDM
 from ultralytics.utils.files import file_size
 
-from optisar_yolo.export.export import run_export
-from optisar_yolo.export.formats import SUPPORTED, check_options
+from optisar_yolo.export.export import check_format, run_export
 
 PYTORCH = "-"  # as ultralytics' benchmark calls it
 NAMES = {PYTORCH: "PyTorch", "torchscript": "TorchScript", "onnx": "ONNX", "openvino": "OpenVINO"}
@@ -23,12 +22,12 @@ COLUMNS = ["Format", "Status❔", "Size (MB)", METRIC, "Inference time (ms/im)",
 
 
 def run_benchmark(model: Model, args: Any, verbose: bool | float) -> Any:
-    """Export, validate and time.
+    """Export to every format, validate and time each.
 
     Args:
         model: The model.
-        args: Ultralytics' configuration: ``format``, ``data``, ``imgsz``, ``fraction``, ``quantize`` and ``device``
-            count.
+        args: Ultralytics' configuration. These have an effect: ``format``, ``data``, ``imgsz``, ``fraction``,
+            ``quantize`` and ``device``.
         verbose: As of :meth:`optisar_yolo.api.OptiSAR.benchmark`.
 
     Returns:
@@ -50,7 +49,7 @@ def run_benchmark(model: Model, args: Any, verbose: bool | float) -> Any:
                 size, status = file_size(opened.ckpt_path or ""), "❎"
                 figures = validated(opened, own, folder)
                 status = "✅"
-        except Exception as error:  # one format that fails does not hold back the others
+        except Exception as error:  # the other formats may still succeed
             if verbose:
                 raise
             LOGGER.error(f"{name}: {error}")
@@ -61,7 +60,7 @@ def run_benchmark(model: Model, args: Any, verbose: bool | float) -> Any:
     shown = table.with_columns(polars.all().cast(polars.String).fill_null("-"))
     with polars.Config(tbl_cols=-1, tbl_rows=-1, tbl_width_chars=-1, tbl_hide_column_data_types=True):
         LOGGER.info(f"{model.model_name} on {args.data} at imgsz={args.imgsz}, {torch.get_num_threads()} threads")
-        LOGGER.info(f"✅ the same answers are expected of all   ❎ exported, not validated   ❌ not exported\n{shown}")
+        LOGGER.info(f"✅ validated, all figures should agree   ❎ exported, not validated   ❌ not exported\n{shown}")
     if verbose and not isinstance(verbose, bool):
         measured = [row[COLUMNS.index(METRIC)] for row in rows if row[COLUMNS.index(METRIC)] is not None]
         assert all(value >= verbose for value in measured), f"a meanIoU is below {verbose}: {measured}"
@@ -69,7 +68,7 @@ def run_benchmark(model: Model, args: Any, verbose: bool | float) -> Any:
 
 
 def chosen(args: Any) -> list[tuple[str, Namespace]]:
-    """What to compare, in order: the name of a row, and the configuration of its export.
+    """Return the rows of the table, in order: name, and the configuration of the export.
 
     Raises:
         ValueError: A format that is not written.
@@ -78,8 +77,8 @@ def chosen(args: Any) -> list[tuple[str, Namespace]]:
     eight = args.quantize == 8
     options = {**vars(args), "quantize": None, "parts": False, "text": None, "text_graph": False, "nms": None}
     if wanted and wanted not in NAMES:
-        check_options(Namespace(**{**options, "format": wanted}))
-    formats = [f for f in NAMES if f in (PYTORCH, *SUPPORTED) and wanted in ("", f)]
+        check_format(Namespace(**{**options, "format": wanted}))
+    formats = [f for f in NAMES if wanted in ("", f)]
     rows = [(NAMES[f], Namespace(**{**options, "format": f})) for f in formats]
     if eight and wanted in ("", "openvino"):
         rows.append(("OpenVINO, 8 bits", Namespace(**{**options, "format": "openvino", "quantize": 8})))
@@ -87,7 +86,7 @@ def chosen(args: Any) -> list[tuple[str, Namespace]]:
 
 
 def exported(model: Model, args: Namespace, folder: Path) -> Model:
-    """Open an export of the model, or the model itself."""
+    """Export the model and open the export; for PyTorch, return the model itself."""
     if args.format == PYTORCH:
         return model
     source = folder / Path(model.ckpt_path or "model").with_suffix(".pt").name
@@ -95,7 +94,7 @@ def exported(model: Model, args: Namespace, folder: Path) -> Model:
 
 
 def validated(opened: Model, args: Namespace, folder: str) -> tuple[float, float, float]:
-    """Return its meanIoU, its milliseconds per image with all of the image's expressions, and images a second."""
+    """Return meanIoU, milliseconds per image with all of its expressions, and images a second."""
     metrics = opened.val(
         data=args.data, imgsz=args.imgsz, fraction=args.fraction, device=args.device, batch=1, plots=False,
         project=folder, verbose=False,

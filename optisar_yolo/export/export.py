@@ -1,8 +1,12 @@
-"""Export: the network as a graph for other programs, checked against PyTorch before anything is put in its place.
+"""Export: writes a network as a graph for other programs and checks it against PyTorch before it replaces a file.
 
-What the graphs take and give stands in :mod:`optisar_yolo.export.exported`. Everything is written into a folder beside
-the target first, opened as a user will open it and compared on other numbers of images, expressions and pixels than it
-was traced with; only then does it take the place of an older export.
+1. :func:`check_format` refuses options that cannot be met, before any work is done.
+2. The network, or each of its two parts, is written into a folder beside the target.
+3. What was written is opened as a user opens it, and compared with PyTorch on other numbers of images, expressions and
+   pixels than it was traced with.
+4. Only then it takes the place of an older export.
+
+Inputs and outputs of the graphs are described in :mod:`optisar_yolo.export.exported`.
 """
 
 from __future__ import annotations
@@ -20,38 +24,61 @@ from torch import Tensor
 from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
 
-from optisar_yolo.engine import ATTRIBUTE, BUNDLED, KnownExpressions, calibration_of
+from optisar_yolo.engine import (
+    ATTRIBUTE,
+    BUNDLED,
+    KnownExpressions,
+    calibration_of,
+    checked_expressions,
+    text_features_for,
+)
 from optisar_yolo.export.exported import ENCODER, FORMAT, INPUTS, OUTPUTS, QUERY, ExportedModel
-from optisar_yolo.export.formats import check_options
-from optisar_yolo.export.graphs import Answers, Baked, Encoder, Exportable, Query, answers, example
-from optisar_yolo.export.tracing import OPSET, read_openvino, write_onnx, write_openvino, write_torchscript
+from optisar_yolo.export.graphs import (
+    OPSET,
+    Encoder,
+    Exportable,
+    FixedExpressions,
+    Query,
+    WholeNetwork,
+    best_per_expression,
+    example,
+    onnx_of,
+    write_onnx,
+    write_openvino,
+    write_torchscript,
+)
+from optisar_yolo.export.quantise import quantiser
+from optisar_yolo.export.runtimes import OnnxGraph
 from optisar_yolo.nn import GroundingModel, fused_copy
-from optisar_yolo.text import TextBank
-from optisar_yolo.utils import need
+from optisar_yolo.text import PocketEncoder, TextEncoder, TextFeatureCache
+from optisar_yolo.utils import need, write_atomic
 from optisar_yolo.version import __version__
 
 ENDING = {"onnx": ".onnx", "openvino": "_openvino_model", "torchscript": ".torchscript"}
+PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino"), "torchscript": ()}
+TEXT, TOKENIZER = "-text.onnx", "-tokenizer.json"  # endings of the text encoder's files
 TOLERANCE = 2e-3  # of a confidence's logit, between the export and PyTorch; rounding alone stays far below
+TEXT_TOLERANCE = 1e-5  # of an entry of a text feature; a feature has length 1
 SURE = (1e-9, 1 - 1e-4)  # confidences beyond are all the same: single precision has too few numbers near 1
 ROUNDING = 2e-7  # of a confidence: ONNX Runtime's sigmoid is off by up to 1.3e-7, which is much of a logit of -12
 
 
 class ExportError(RuntimeError):
-    """The written graph does not give what the network gives."""
+    """The written graph gives other results than the network."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be exported, and how.
+class ExportSettings:
+    """What is exported, and how.
 
     Attributes:
         format: A key of `ENDING`.
-        imgsz: Long side, in pixels, that a program should use unless told otherwise; kept in the metadata.
+        imgsz: Long side of images, in pixels, that the export suggests; kept in the metadata.
         opset: Version of the ONNX operators.
-        parts: Two graphs, one for images and one for questions.
-        texts: Expressions to bake in.
-        features: Theirs [T, D].
-        quantise: Turns OpenVINO's model of a graph into one of 8 bits; None leaves 32.
+        parts: Two graphs, one for images and one for expressions.
+        texts: Fixed expressions.
+        features: Their features [T, D].
+        quantise: Turns OpenVINO's model of a graph into one of 8 bits; None keeps 32 bits.
     """
 
     format: str = "onnx"
@@ -63,8 +90,48 @@ class Wanted:
     quantise: Callable[[Any, Exportable], Any] | None = None
 
 
+def check_format(args: Any) -> str:
+    """Return the format of an export, and refuse options that cannot be met.
+
+    Args:
+        args: Ultralytics' configuration of an export, and our keys.
+
+    Raises:
+        ValueError: A format that is not written, or options that exclude each other.
+    """
+    name = str(args.format).lower()
+    if name not in ENDING:
+        raise ValueError(
+            f"format={args.format} is not supported; formats here are {', '.join(ENDING)}. For another program use "
+            "format=onnx and convert the file with the tools of that program"
+        )
+    if args.nms:
+        raise ValueError("nms=True is not supported: an export gives one box per expression, so leave nms out")
+    if args.quantize == 8:
+        if name != "openvino":
+            raise ValueError(
+                f"int8 is not supported with format={name}: 8 bits are written and checked with format=openvino alone"
+            )
+        if not args.data:
+            raise ValueError(
+                "int8 needs data=<dataset config>: the ranges of 8-bit numbers are measured on its images and "
+                "expressions; give the dataset config that the model was trained on"
+            )
+        if args.parts:
+            raise ValueError("int8 with parts=True is not supported: leave one of them out")
+    elif args.quantize not in (None, 32, "32", "fp32"):
+        raise ValueError(
+            f"quantize={args.quantize} is not supported: an export has 32 bits, or with format=openvino 8 (int8=True)"
+        )
+    if args.text is not None and args.parts:
+        raise ValueError(
+            "text= with parts=True is not supported: with fixed expressions one graph is enough; leave one out"
+        )
+    return name
+
+
 def target_of(model: GroundingModel, source: str | None, format: str = "onnx") -> Path:
-    """Where an export goes: beside the weights, or into the working folder for packaged or new ones.
+    """Return where an export goes: beside the weights, or into the working folder for packaged or new ones.
 
     Args:
         model: The network.
@@ -77,14 +144,54 @@ def target_of(model: GroundingModel, source: str | None, format: str = "onnx") -
     return path.with_name(path.stem + ENDING[format])
 
 
-def export(model: GroundingModel, path: str | Path, wanted: Wanted) -> Path:
+def run_export(model: GroundingModel, args: Any, source: str | None) -> str:
+    """Export a network as ``optisar export`` does.
+
+    Args:
+        model: The network.
+        args: Ultralytics' configuration and ours. These have an effect: ``format``, ``imgsz``, ``opset``, ``quantize``,
+            ``data``, ``fraction``, ``parts``, ``text``, ``text_graph`` and ``text_weights``. ``simplify``, ``batch``,
+            ``dynamic`` and ``device`` have none: sizes and counts are always free.
+        source: File that the network was loaded from.
+
+    Returns:
+        Path of the file or folder, as Ultralytics' export gives it.
+
+    Raises:
+        ValueError: An option that cannot be met.
+    """
+    format = check_format(args)
+    settings = ExportSettings(format, args.imgsz, args.opset, bool(args.parts))
+    bank = None
+    if args.text is not None or args.text_graph:
+        bank = text_features_for(model, args.text_weights)
+        assert isinstance(bank, TextFeatureCache)
+        if args.text is not None:
+            texts = list(dict.fromkeys(checked_expressions(args.text)))
+            settings = replace(settings, texts=texts, features=bank(texts))
+    if args.quantize == 8:
+        settings = replace(settings, quantise=quantiser(model, args))
+    target = target_of(model, source, format)
+    if args.text_graph and bank is not None:
+        export_text(bank.encoder, target.with_name(target.name.removesuffix(ENDING[format])), args.opset)
+    path = export(model, target, settings)
+    written = ExportedModel(path)
+    size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.iterdir())) / 1e6
+    LOGGER.info(
+        f"Exported to {path} ({size:.1f} MB), inputs {', '.join(written.graph.inputs)}; text features from the "
+        f"encoder {written.text_model}, {written.text_dim} wide"
+    )
+    return str(path)
+
+
+def export(model: GroundingModel, path: str | Path, settings: ExportSettings) -> Path:
     """Write the network, and compare what was written with it.
 
     Args:
-        model: The network; it is left as it is.
+        model: The network; it is not changed.
         path: The file or folder to write; of two parts, what their names are made of. Each is replaced as a whole or,
             on any error, stays as it was.
-        wanted: What is wanted.
+        settings: What is exported, and how.
 
     Returns:
         The path; of two parts that of the first.
@@ -94,16 +201,16 @@ def export(model: GroundingModel, path: str | Path, wanted: Wanted) -> Path:
         ExportError: The graph does not reproduce the network; nothing is written.
         OSError: The folder cannot be written.
     """
-    path, ending = Path(path), ENDING[wanted.format]
-    for package in {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}.get(wanted.format, ()):
+    path, ending = Path(path), ENDING[settings.format]
+    for package in PACKAGES[settings.format]:
         need(package)
     plain = copy.deepcopy(model).cpu().float().eval()  # all of it: PyTorch's exporter restores the mode
     fused = fused_copy(plain)
     # Where every expression has its own maps, one anchor's box is cheaper than all. Elsewhere it depends on the number
     # of expressions, which a graph leaves open.
     fused.head.windows = bool(fused.guided) and fused.head.reranker is None
-    meta = metadata(plain, wanted)
-    if wanted.parts:
+    meta = metadata(plain, settings)
+    if settings.parts:
         encoder = Encoder(fused).eval()
         pair = {"pair": uuid.uuid4().hex}
         graphs: list[tuple[str, Exportable, dict[str, Any]]] = [
@@ -111,37 +218,35 @@ def export(model: GroundingModel, path: str | Path, wanted: Wanted) -> Path:
             (QUERY, Query(encoder).eval(), {**meta, **pair, "part": "query"}),
         ]
     else:
-        net = Answers(fused) if wanted.features is None else Baked(fused, wanted.features)
+        net = WholeNetwork(fused) if settings.features is None else FixedExpressions(fused, settings.features)
         graphs = [("", net.eval(), meta)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    before = path.name.removesuffix(ending)
+    stem = path.name.removesuffix(ending)
     with tempfile.TemporaryDirectory(prefix=".optisar-export-", dir=path.parent) as folder:
-        made = [Path(folder) / f"{before}{name}{ending}" for name, _, _ in graphs]
+        made = [Path(folder) / f"{stem}{name}{ending}" for name, _, _ in graphs]
         for file, (_, part, about) in zip(made, graphs, strict=True):
-            _write(part, file, {**about, "inputs": part.inputs}, wanted)
-        compare(plain, ExportedModel(made[0]), wanted)
+            _write(part, file, {**about, "inputs": part.inputs}, settings)
+        compare(plain, ExportedModel(made[0]), settings)
         for file in made:
-            _replace(file, path.with_name(file.name))
+            old = path.with_name(file.name)
+            if old.is_dir():  # a folder cannot be replaced in one step
+                old.rename(file.with_name(f"old-{file.name}"))  # deleted with the temporary folder
+            file.replace(old)
     return path.with_name(made[0].name)
 
 
-def export_onnx(model: GroundingModel, path: str | Path, imgsz: Any = 640, opset: int | None = None) -> Path:
-    """Write the network as one ONNX graph; see :func:`export`."""
-    return export(model, path, Wanted(imgsz=imgsz, opset=opset))
-
-
-def metadata(model: GroundingModel, wanted: Wanted) -> dict[str, Any]:
-    """What a program has to know about an export."""
+def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
+    """Return what a program has to know about an export."""
     stride = int(model.stride.max())
-    long_side = check_imgsz(wanted.imgsz, stride=stride, min_dim=1)
+    long_side = check_imgsz(settings.imgsz, stride=stride, min_dim=1)
     calibration = calibration_of(model)
-    names = dict(enumerate(wanted.texts)) or model.names
+    names = dict(enumerate(settings.texts)) or model.names
     return {
         "format": FORMAT,
         "version": __version__,
         "names": {str(k): v for k, v in names.items()},
-        "texts": list(wanted.texts),
-        "text_model": model.text_model or "pocket",  # what an untrained network is asked with too
+        "texts": list(settings.texts),
+        "text_model": model.text_model or "pocket",  # the encoder of an untrained network too
         "text_fingerprint": model.text_fingerprint,
         "text_dim": model.text_dim,
         "guided": bool(model.guided),
@@ -149,31 +254,32 @@ def metadata(model: GroundingModel, wanted: Wanted) -> dict[str, Any]:
         "stride": stride,
         "inputs": INPUTS,
         "outputs": OUTPUTS,
-        **({"quantize": 8} if wanted.quantise else {}),
+        **({"quantize": 8} if settings.quantise else {}),
         **({ATTRIBUTE: calibration.to_dict()} if calibration else {}),
     }
 
 
-def _write(net: Exportable, path: Path, meta: dict[str, Any], wanted: Wanted) -> None:
+def _write(net: Exportable, path: Path, meta: dict[str, Any], settings: ExportSettings) -> None:
     """Write one graph."""
-    if wanted.format == "torchscript":
+    if settings.format == "torchscript":
         write_torchscript(net, path, meta)
         return
-    file = path if wanted.format == "onnx" else path.with_name("graph.onnx")
-    write_onnx(net, file, meta, wanted.opset)
-    if wanted.format == "openvino":
-        graph = read_openvino(file)
-        write_openvino(wanted.quantise(graph, net) if wanted.quantise else graph, path, meta)
+    file = path if settings.format == "onnx" else path.with_name("graph.onnx")
+    write_onnx(net, file, meta, settings.opset)
+    if settings.format == "openvino":
+        # not `convert_model`, which reports its use over the network
+        graph = need("openvino").Core().read_model(str(file))
+        write_openvino(settings.quantise(graph, net) if settings.quantise else graph, path, meta)
         file.unlink()
 
 
-def compare(model: GroundingModel, written: ExportedModel, wanted: Wanted) -> None:
+def compare(model: GroundingModel, written: ExportedModel, settings: ExportSettings) -> None:
     """Check an export against the network on sizes that no trace has seen.
 
     Args:
         model: The network.
         written: The export.
-        wanted: How it was made; of 8 bits the difference is logged, not judged.
+        settings: How it was made; for 8 bits the difference is logged, and no error is raised.
 
     Raises:
         ExportError: A confidence differs by more than rounding.
@@ -182,21 +288,21 @@ def compare(model: GroundingModel, written: ExportedModel, wanted: Wanted) -> No
     for b, t, height, width in ((1, 1, 7, 5), (3, 2, 4, 8)):
         given = example(b, t, height * written.stride, width * written.stride, model.text_dim)
         text = given["text"]
-        if wanted.features is not None:
-            text = wanted.features.expand(b, -1, -1)
+        if settings.features is not None:
+            text = settings.features.expand(b, -1, -1)
             t = text.shape[1]
         with torch.inference_mode():
-            expected = answers(model, model.encode(given["images"], given["extent"]), text)[1]
-            asked = text.reshape(b * t, -1)
+            expected = best_per_expression(model, model.encode(given["images"], given["extent"]), text)[1]
+            features = text.reshape(b * t, -1)
             if written.texts:
-                asked = KnownExpressions(written.texts, written.path)(written.texts).repeat(b, 1)
+                features = KnownExpressions(written.texts, written.path)(written.texts).repeat(b, 1)
             rows = torch.arange(b).repeat_interleave(t)
-            found = written.ground(written.encode(given["images"], given["extent"]), rows, asked)[1]
-        # on logits: the images are noise, to which a trained network answers with next to no confidence
-        conf, other = (c.double().clamp(*SURE) for c in (expected.reshape(-1), found[:, 0]))
+            actual = written.ground(written.encode(given["images"], given["extent"]), rows, features)[1]
+        # on logits: the images are noise, on which the confidences of a trained network are next to 0
+        conf, other = (c.double().clamp(*SURE) for c in (expected.reshape(-1), actual[:, 0]))
         apart = (conf.logit() - other.logit()).abs()
         worst = max(worst, float((apart * ((conf - other).abs() > ROUNDING)).max()))
-    if wanted.quantise is None and not worst <= TOLERANCE:
+    if settings.quantise is None and not worst <= TOLERANCE:
         raise ExportError(
             f"the exported graph gives other confidences than the network (logits differ by {worst:.2g}), so no file "
             f"was written; try opset={OPSET} or another version of torch or of what runs the graph"
@@ -204,53 +310,67 @@ def compare(model: GroundingModel, written: ExportedModel, wanted: Wanted) -> No
     LOGGER.info(f"{written.format} graph against PyTorch: logits of confidences differ by at most {worst:.1g}")
 
 
-def _replace(new: Path, old: Path) -> None:
-    """Put a file or folder in the place of another; a folder that stands there is moved away first."""
-    if old.is_dir():
-        old.rename(new.with_name(f"old-{new.name}"))  # goes with the temporary folder
-    new.replace(old)
+def export_text(encoder: TextEncoder, stem: Path, opset: int | None = None) -> Path:
+    """Write a text encoder as ONNX and its tokenizer beside it, for programs without PyTorch and without this package.
 
-
-def run_export(model: GroundingModel, args: Any, source: str | None) -> str:
-    """Do what ``optisar export`` asks for.
+    Input ``ids`` int64 [N, L]: token ids of N expressions with start and end marks, padded with the metadata's ``pad``;
+    L is at most its ``max_tokens``. Output ``features`` [N, D]: unit vectors, the ``text`` of a network's graph.
 
     Args:
-        model: The network.
-        args: Ultralytics' configuration and ours: ``format``, ``imgsz``, ``opset``, ``quantize``, ``data``,
-            ``fraction``, ``parts``, ``text``, ``text_graph`` and ``text_weights`` count; ``simplify``, ``batch``,
-            ``dynamic`` and ``device`` change nothing: sizes and counts are always free.
-        source: File that the network was loaded from.
+        encoder: The encoder; only `pocket` can be written.
+        stem: Path without the endings: ``best`` gives ``best-text.onnx`` and ``best-tokenizer.json``.
+        opset: Version of the ONNX operators.
 
     Returns:
-        Path of the file or folder, as ultralytics' export gives it.
+        The graph's path.
 
     Raises:
-        ValueError: An option that cannot be met.
+        ValueError: Another encoder.
+        MissingExtraError: The packages of the extra ``export`` are not installed.
+        ExportError: The graph gives other features than the encoder; nothing is written.
     """
-    format = check_options(args)
-    wanted = Wanted(format, args.imgsz, args.opset, bool(args.parts))
-    if args.text is not None or args.text_graph:
-        from optisar_yolo.engine import checked_bank, checked_expressions
+    if not isinstance(encoder, PocketEncoder):
+        raise ValueError(
+            f"text_graph=True writes the text encoder pocket alone, and this model's is {encoder.name}: encode the "
+            "expressions where it is installed, or fix them with text=[…]"
+        )
+    need("onnxruntime")
+    net = copy.deepcopy(encoder.net).eval()
+    tokenizer, path = stem.with_name(stem.name + TOKENIZER), stem.with_name(stem.name + TEXT)
+    meta = {
+        "format": FORMAT,
+        "version": __version__,
+        "part": "text",
+        "text_model": encoder.name,
+        "text_fingerprint": encoder.fingerprint,
+        "text_dim": encoder.width,
+        "max_tokens": encoder.max_tokens,
+        "pad": net.config.pad,
+        "tokenizer": tokenizer.name,
+    }
+    axes = {"ids": {0: "texts", 1: "tokens"}, "features": {0: "texts"}}
+    sample = (_token_ids(net.config.vocab, 3, 7),)
+    content = onnx_of(net, sample, ["ids"], ["features"], axes, meta, opset).SerializeToString()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "text.onnx"
+        file.write_bytes(content)
+        graph = OnnxGraph(file)
+        worst = 0.0
+        for n, length in ((1, 4), (4, net.config.max_tokens)):
+            ids = _token_ids(net.config.vocab, n, length)
+            with torch.inference_mode():
+                expected = net(ids)
+            worst = max(worst, float((graph({"ids": ids})["features"] - expected).abs().max()))
+        del graph  # its file is open on some systems
+    if not worst <= TEXT_TOLERANCE:
+        raise ExportError(f"the exported text encoder gives other features (by {worst:.2g}), so no file was written")
+    write_atomic(tokenizer, encoder.tokenizer.to_str())
+    write_atomic(path, content)
+    LOGGER.info(f"Text encoder exported to {path} ({len(content) / 1e6:.1f} MB), its tokenizer to {tokenizer.name}")
+    return path
 
-        bank = checked_bank(model, args.text_weights, None)
-        if args.text is not None:
-            texts = list(dict.fromkeys(checked_expressions(args.text)))
-            wanted = replace(wanted, texts=texts, features=bank(texts))
-    if args.quantize == 8:
-        from optisar_yolo.export.quantise import quantiser
 
-        wanted = replace(wanted, quantise=quantiser(model, args))
-    target = target_of(model, source, format)
-    if args.text_graph:
-        from optisar_yolo.export.textgraph import export_text
-
-        assert isinstance(bank, TextBank)
-        export_text(bank.encoder, target.with_name(target.name.removesuffix(ENDING[format])), args.opset)
-    path = export(model, target, wanted)
-    written = ExportedModel(path)
-    size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.iterdir())) / 1e6
-    LOGGER.info(
-        f"Exported to {path} ({size:.1f} MB), inputs {', '.join(written.graph.inputs)}; text features from the "
-        f"encoder {written.text_model}, {written.text_dim} wide"
-    )
-    return str(path)
+def _token_ids(vocab: int, n: int, length: int) -> Tensor:
+    """Return token ids [n, length] of expressions of different lengths, the same in every call."""
+    ids = torch.randint(1, vocab, (n, length), generator=torch.Generator().manual_seed(0))
+    return ids.where(torch.arange(length) < length - torch.arange(n)[:, None], 0)

@@ -1,16 +1,16 @@
-"""Exported networks: what their graphs take and give, and how they predict and validate, whatever runs them.
+"""Exported networks: inputs and outputs of their graphs, and the interface that prediction and validation use.
 
-A graph holds the network without its text encoder. One run answers T expressions about each of B images; images,
-their sizes and the number of expressions may change from run to run:
+A graph holds the network without its text encoder. One run grounds T expressions in each of B images; the number of
+images, their sizes and the number of expressions may change from run to run:
 
 * ``images`` [B, 3, H, W]: images, RGB in 0..1, H and W multiples of the stride, padding grey (114 / 255).
-* ``text`` [B, T, D]: the text encoder's features, each of length 1. The metadata names the encoder. A graph with baked
+* ``text`` [B, T, D]: the text encoder's features, each of length 1. The metadata name the encoder. A graph with fixed
   expressions has no such input: its T expressions are those in the metadata.
 * ``extent`` [B, 4]: left, top, right and bottom of the unpadded image as shares of the canvas; 0, 0, 1, 1 where
   nothing is padded. "Upper left" means that of the image, so the network has to know where it lies.
 * ``boxes`` [B, T, 4]: the one best box of each expression, x1, y1, x2, y2 in pixels of the canvas.
 * ``conf`` [B, T]: its raw confidence, 0..1. Where the metadata hold a ``calibration`` with a, b and threshold, the
-  probability that the box is right is sigmoid(a * log(conf / (1 - conf)) + b); below the threshold there is no answer.
+  probability that the box is right is sigmoid(a * log(conf / (1 - conf)) + b); below the threshold no box is given.
 
 An export in two parts has a graph ``…-encoder`` from ``images`` and ``extent`` to the tensors that its metadata list,
 and a graph ``…-query`` from these, ``text`` and ``extent`` to ``boxes`` and ``conf``.
@@ -38,8 +38,8 @@ from optisar_yolo.export.runtimes import Graph, open_graph
 from optisar_yolo.plugin import MARK, is_ours
 
 FORMAT = 2  # of the inputs, outputs and metadata; raised when a reader of the old one could not use a file
-READABLE = (1, 2)  # 1: one graph with expressions as input, and nothing else
-TEXT_BATCH = 16  # expressions in one run through text-guided rows: bounds memory, not the answer
+READABLE = (1, 2)  # 1: only one graph with expressions as input
+TEXT_BATCH = 16  # expressions in one run through text-guided rows: bounds memory, does not change results
 SCORE_BATCH = 256  # expressions in one run of a network whose pyramid is without text
 EIGHT_BITS_SIDE = 96  # pixels: OpenVINO 2026.4 crashes in its 8-bit convolutions on maps of 2 x 2 and smaller
 ENCODER, QUERY = "-encoder", "-query"  # before the ending of the names of an export in two parts
@@ -55,22 +55,22 @@ OUTPUTS = {
 
 
 class ExportedModel(ExportedNetwork):
-    """An exported network, with the interface that prediction and validation use.
+    """An exported network.
 
-    Unless it was exported in two parts, an image is not encoded once and for all as by a PyTorch model: each run of
-    up to 16 expressions (256 without text-guided rows) encodes it anew.
+    An export in two parts encodes an image once, as a PyTorch model does. Any other export encodes it again in each run
+    of up to 16 expressions (256 without text-guided rows).
 
     Args:
         path: What :func:`optisar_yolo.export.export.export` wrote: a file or, of OpenVINO, a folder; of an export in
             two parts either part, which opens both.
 
     Attributes:
-        names: Names of the classes, ``{0: "object"}``: expressions take their place; those baked in, where there are.
-        texts: Expressions baked in; empty where any may be asked.
+        names: Names of the classes: the fixed expressions, or ``{0: "object"}``, which expressions replace.
+        texts: Fixed expressions; empty where the export takes any expression.
         text_model: Name of the text encoder.
         text_fingerprint: Fingerprint of its weights.
         text_dim: Width D of its features.
-        imgsz: Long side of images that the file was exported for; others work.
+        imgsz: Long side of images that the export suggests; others work.
         stride: Height and width of canvases are multiples of it.
         version: Version of optisar-yolo that wrote the file.
         calibration: As a dictionary (see :class:`~optisar_yolo.engine.calibrate.Calibration`); None without one.
@@ -78,13 +78,14 @@ class ExportedModel(ExportedNetwork):
     Raises:
         FileNotFoundError: No such file.
         CheckpointError: Damaged, not ours, of a later format, or a part without the other.
-        MissingExtraError: What runs it is not installed.
+        MissingExtraError: The runtime is not installed.
     """
 
-    base_model = False  # these three: what ultralytics' predictor asks its backends
+    # attributes that Ultralytics' predictor reads of its backends
+    base_model = False
     dynamic = True
     format: str
-    prefetch = True  # Ultralytics' predictor reads the next file meanwhile
+    prefetch = True  # the next file is read meanwhile
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -136,17 +137,17 @@ class ExportedModel(ExportedNetwork):
         return other
 
     def to(self, device: torch.device) -> ExportedModel:
-        """Run on a GPU where one is asked for and what runs the graph can; results are on the CPU anyway."""
+        """Run on a device, where the runtime supports it; results are on the CPU anyway."""
         for graph in (self.graph, self.query):
             if graph is not None:
                 graph.to(device)
         return self
 
     def warmup(self, im: Tensor | None = None, **_: Any) -> None:
-        """Nothing to warm up; ultralytics' predictor asks for it."""
+        """Do nothing; Ultralytics' predictor calls it."""
 
     def encode(self, images: Tensor, extent: Tensor | None = None) -> CanvasImages:
-        """Keep images for :meth:`ground`; of an export in two parts, encode them.
+        """Return images for :meth:`ground`, encoded where the export has an encoder graph.
 
         Args:
             images: Images [B, 3, H, W] RGB in 0..1.
@@ -164,20 +165,20 @@ class ExportedModel(ExportedNetwork):
         made = self.graph({"images": images, "extent": extent}) if self.query is not None else {}
         return CanvasImages(images, extent, made)
 
-    def ground(self, scene: CanvasImages, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
-        """Ask expressions of images.
+    def ground(self, encoded: CanvasImages, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """Ground expressions in images.
 
         Args:
-            scene: Images of :meth:`encode`.
+            encoded: Images of :meth:`encode`.
             rows: [N] image of each expression.
-            texts: [N, D] features of the expressions; [N, 1] numbers of those baked in.
-            k: Boxes per expression; only 1, an export gives no more.
+            texts: [N, D] features of the expressions; [N, 1] indices of fixed ones.
+            k: Boxes per expression; an export gives 1.
 
         Returns:
             Boxes [N, 1, 4] xyxy on the canvas and confidences [N, 1].
 
         Raises:
-            ValueError: More than one box is wanted.
+            ValueError: `k` is more than 1.
         """
         if k != 1:
             raise ValueError(f"{self.path}: an exported model gives one box per expression; use topk=1 or the .pt file")
@@ -186,16 +187,16 @@ class ExportedModel(ExportedNetwork):
             mine = (rows == row).nonzero()[:, 0]
             part = slice(row, row + 1)
             if self.texts:
-                found = self.graph({"images": scene.images[part], "extent": scene.extent[part]})
+                found = self.graph({"images": encoded.images[part], "extent": encoded.extent[part]})
                 index = texts[mine, 0].long()
                 boxes[mine, 0], conf[mine, 0] = found["boxes"][0, index], found["conf"][0, index]
                 continue
             for few in mine.split(self.batch):
-                feed = {"text": texts[few][None], "extent": scene.extent[part]}
+                feed = {"text": texts[few][None], "extent": encoded.extent[part]}
                 if self.query is not None:
-                    found = self.query({**{name: v[part] for name, v in scene.made.items()}, **feed})
+                    found = self.query({**{name: v[part] for name, v in encoded.made.items()}, **feed})
                 else:
-                    found = self.graph({"images": scene.images[part], **feed})
+                    found = self.graph({"images": encoded.images[part], **feed})
                 boxes[few, 0], conf[few, 0] = found["boxes"][0], found["conf"][0]
         return boxes, conf
 

@@ -1,13 +1,19 @@
-"""What is exported: the network, or a part of it, as a module of tensors in and tensors out that can be traced.
+"""What is exported: a network, or a part of it, as a module of tensors in and tensors out; and how it is written.
 
-As in :meth:`~optisar_yolo.nn.model.GroundingModel.predict`, each expression has its own row of the text-guided neck, so
-that N expressions in one run get the answers of N runs. Only the best anchor of an expression is decoded, inside the
-graph.
+Each expression has its own row in the text-guided neck, as in :meth:`~optisar_yolo.nn.model.GroundingModel.predict`, so
+that N expressions in one run give the same boxes as N runs. Only the best anchor of an expression is decoded, inside
+the graph. Nothing here compares a written graph with the network; :mod:`optisar_yolo.export.export` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+import io
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +21,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from optisar_yolo.export.exported import INPUTS, OUTPUTS
+from optisar_yolo.export.runtimes import without_jit_advice
 from optisar_yolo.nn import Encoded, GroundingModel
+from optisar_yolo.plugin import EXPORT_NOTE, MARK
+from optisar_yolo.utils import need
 
+OPSET = 17  # the first with LayerNormalization; any PyTorch that we support writes it
 FREE = {  # axes whose length may change from run to run; those of an encoder's maps are numbered by `Encoder`
     "images": {0: "batch", 2: "height", 3: "width"},
     "text": {0: "batch", 1: "texts"},
@@ -33,8 +43,8 @@ class Exportable(nn.Module):
         model: The network, in evaluation mode.
 
     Attributes:
-        inputs: Name of each input and what it is.
-        outputs: The same of the outputs.
+        inputs: Name and description of each input.
+        outputs: Name and description of each output.
         axes: Names of the free axes of each.
     """
 
@@ -45,20 +55,20 @@ class Exportable(nn.Module):
         self.axes: dict[str, dict[int, str]] = dict(FREE)
 
     def example(self, b: int, t: int, height: int, width: int) -> tuple[Tensor, ...]:
-        """Inputs of b images and t expressions, the same in every call; the images are padded above and below."""
+        """Return inputs of b images and t expressions, the same in every call."""
         given = example(b, t, height, width, self.model.text_dim)
         return tuple(given[name] for name in self.inputs)
 
 
-class Answers(Exportable):
-    """The whole network: images and expressions in, one box and confidence per expression out."""
+class WholeNetwork(Exportable):
+    """Images and expressions in, one box and confidence per expression out."""
 
     def forward(self, images: Tensor, text: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
         """Map images [B, 3, H, W], text [B, T, D] and extent [B, 4] to boxes [B, T, 4] and conf [B, T]."""
-        return answers(self.model, self.model.encode(images, extent), text)
+        return best_per_expression(self.model, self.model.encode(images, extent), text)
 
 
-class Baked(Exportable):
+class FixedExpressions(Exportable):
     """The network with fixed expressions.
 
     Args:
@@ -74,36 +84,37 @@ class Baked(Exportable):
 
     def forward(self, images: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
         """Map images [B, 3, H, W] and extent [B, 4] to boxes [B, T, 4] and conf [B, T]."""
-        return answers(self.model, self.model.encode(images, extent), self.text.expand(images.shape[0], -1, -1))
+        text = self.text.expand(images.shape[0], -1, -1)
+        return best_per_expression(self.model, self.model.encode(images, extent), text)
 
 
 class Encoder(Exportable):
-    """The first of two graphs: what of an image no expression touches, as tensors named by their place in `Encoded`."""
+    """The first of two graphs: images to features that depend on no expression, named by their place in `Encoded`."""
 
     def __init__(self, model: GroundingModel) -> None:
         super().__init__(model)
         del self.inputs["text"]
         with torch.inference_mode():
             small, large = (
-                flatten(slim(model.encode(*self.example(2, 1, *size)), model.guided))
+                flatten(needed(model.encode(*self.example(2, 1, *size)), model.guided))
                 for size in ((128, 96), (192, 160))
             )
         self.outputs = {}
         for name, value in small.items():
-            if name == "extent":  # given, not made
+            if name == "extent":  # an input of both graphs
                 continue
-            self.outputs[name] = "part of the encoded images, for the graph that answers [batch, ...]"
+            self.outputs[name] = "part of the encoded images, for the query graph [batch, ...]"
             free = [i for i, n in enumerate(value.shape) if n != large[name].shape[i]]
             self.axes[name] = {0: "batch"} | {i: f"{name}_{i}" for i in free}
 
     def forward(self, images: Tensor, extent: Tensor) -> tuple[Tensor, ...]:
         """Map images [B, 3, H, W] and extent [B, 4] to the tensors that `outputs` names."""
-        made = flatten(slim(self.model.encode(images, extent), self.model.guided))
+        made = flatten(needed(self.model.encode(images, extent), self.model.guided))
         return tuple(made[name] for name in self.outputs)
 
 
 class Query(Exportable):
-    """The second of two graphs: encoded images and expressions in, boxes and confidences out.
+    """The second of two graphs: encoded images and expressions to boxes and confidences.
 
     Args:
         encoder: The first.
@@ -115,16 +126,16 @@ class Query(Exportable):
         self.inputs = {**encoder.outputs, **{name: INPUTS[name] for name in ("text", "extent")}}
         self.axes = encoder.axes
         with torch.inference_mode():
-            self.made = slim(encoder.model.encode(*encoder.example(2, 1, 128, 96)), encoder.model.guided)
+            self.encoded = needed(encoder.model.encode(*encoder.example(2, 1, 128, 96)), encoder.model.guided)
 
     def forward(self, *given: Tensor) -> tuple[Tensor, Tensor]:
         """Map the encoder's tensors, text [B, T, D] and extent [B, 4] to boxes [B, T, 4] and conf [B, T]."""
         tensors = dict(zip(self.inputs, given, strict=True))
         text = tensors.pop("text")
-        return answers(self.model, rebuild(self.made, tensors), text)
+        return best_per_expression(self.model, rebuild(self.encoded, tensors), text)
 
     def example(self, b: int, t: int, height: int, width: int) -> tuple[Tensor, ...]:
-        """As of the whole network, the images encoded."""
+        """Return inputs as of the whole network, the images encoded."""
         encoder = self.encoder[0]
         given = example(b, t, height, width, self.model.text_dim)
         with torch.inference_mode():
@@ -133,46 +144,46 @@ class Query(Exportable):
         return (*(v.clone() for v in made), given["text"], given["extent"])
 
 
-def answers(model: GroundingModel, scene: Encoded, text: Tensor) -> tuple[Tensor, Tensor]:
-    """Best box [B, T, 4] and confidence [B, T] of the expressions text [B, T, D] about the B images of a scene."""
+def best_per_expression(model: GroundingModel, encoded: Encoded, text: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the best box [B, T, 4] and confidence [B, T] of the expressions text [B, T, D] in B encoded images."""
     b, t, d = text.shape
     if not model.guided:
-        boxes, conf = model.head.decode(model.match_all(scene, text))
+        boxes, conf = model.head.decode(model.match_all(encoded, text))
         return boxes[:, :, 0], conf[:, :, 0]
     # not `repeat_interleave`: a number of repeats that is known only at run time has no ONNX counterpart
     index = torch.arange(b, device=text.device)[:, None].expand(b, t).reshape(-1)
-    boxes, conf = model.head.decode(model.match(scene.rows(index), text.reshape(-1, d)))
+    boxes, conf = model.head.decode(model.match(encoded.rows(index), text.reshape(-1, d)))
     return boxes.reshape(b, t, 4), conf.reshape(b, t)
 
 
 def example(b: int, t: int, height: int, width: int, dim: int) -> dict[str, Tensor]:
-    """Random inputs of the whole network by name, the same in every call."""
+    """Return random inputs of the whole network by name, the same in every call; images are padded above and below."""
     generator = torch.Generator().manual_seed(0)
     text = F.normalize(torch.randn(b, t, dim, generator=generator), dim=-1)
     extent = torch.tensor([0.0, 0.125, 1.0, 0.875]).repeat(b, 1)
     return {"images": torch.rand(b, 3, height, width, generator=generator), "text": text, "extent": extent}
 
 
-def slim(scene: Encoded, guided: object) -> Encoded:
-    """Leave out what no question needs: of a pyramid without text, all but what the head has made of it.
+def needed(encoded: Encoded, guided: object) -> Encoded:
+    """Leave out what no expression needs: of a pyramid without text all but the head's features.
 
-    The head takes the maps' sizes alone, which those of its own cells are too.
+    The head uses only the sizes of its input maps, and its own cells have the same.
     """
-    if guided or scene.head is None or scene.head.boxes is None:
-        return scene
-    return scene._replace(maps={}, first=scene.head.boxes, head=scene.head._replace(feats=scene.head.cells))
+    if guided or encoded.head is None or encoded.head.boxes is None:
+        return encoded
+    return encoded._replace(maps={}, first=encoded.head.boxes, head=encoded.head._replace(feats=encoded.head.cells))
 
 
 def flatten(value: Any) -> dict[str, Tensor]:
-    """Tensors of nested tuples, lists and dictionaries by their place (``head_cells_0``), each once."""
+    """Return the tensors of nested tuples, lists and dictionaries by their place (``head_cells_0``), each once."""
     found: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in _leaves(value, ""):
         found.setdefault(id(tensor), (name, tensor))
     return dict(found.values())
 
 
-def rebuild(like: Any, tensors: dict[str, Tensor]) -> Any:
-    """Put tensors in the places that :func:`flatten` took them from; like has the structure and is not changed."""
+def rebuild(like: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Put tensors in the places that :func:`flatten` took them from; `like` has the structure and is not changed."""
     first: dict[int, str] = {}
     for name, tensor in _leaves(like, ""):
         first.setdefault(id(tensor), name)
@@ -204,3 +215,100 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
         return
     for key, part in parts:
         yield from _leaves(part, f"{name}_{key}" if name else key)
+
+
+# writing
+
+
+def _sample(net: Exportable) -> tuple[Tensor, ...]:
+    """Return inputs for a trace: no size is 1, which it may take for a constant."""
+    stride = int(net.model.stride.max())
+    return net.example(2, 3, 3 * stride, 4 * stride)
+
+
+def onnx_of(
+    net: nn.Module,
+    sample: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    axes: dict[str, dict[int, str]],
+    meta: dict[str, Any],
+    opset: int | None = None,
+) -> Any:
+    """Trace a module into an ONNX model, with metadata under our key.
+
+    Args:
+        net: The module, in evaluation mode.
+        sample: Its inputs.
+        inputs: Their names.
+        outputs: Names of its outputs.
+        axes: Names of the free axes.
+        meta: Metadata.
+        opset: Version of the ONNX operators.
+
+    Raises:
+        MissingExtraError: The package onnx is not installed.
+    """
+    onnx = need("onnx")
+    buffer = io.BytesIO()
+    # The tracing exporter exists in every PyTorch we support, needs no package and keeps all axes free.
+    tracing = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    with _without_false_alarms():
+        torch.onnx.export(
+            net,
+            sample,
+            buffer,  # type: ignore[arg-type]
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={name: axes[name] for name in (*inputs, *outputs) if name in axes},
+            opset_version=opset or OPSET,
+            **tracing,
+        )
+    graph = onnx.load_from_string(buffer.getvalue())
+    onnx.helper.set_model_props(graph, {MARK: json.dumps(meta)})
+    onnx.checker.check_model(graph)
+    return graph
+
+
+def write_onnx(net: Exportable, path: Path, meta: dict[str, Any], opset: int | None = None) -> None:
+    """Write a part of the network as an ONNX file, with a description of each input and output.
+
+    Raises:
+        MissingExtraError: The package onnx is not installed.
+    """
+    graph = onnx_of(net, _sample(net), list(net.inputs), list(net.outputs), net.axes, meta, opset)
+    for value in (*graph.graph.input, *graph.graph.output):
+        value.doc_string = (net.inputs | net.outputs)[value.name]
+    path.write_bytes(graph.SerializeToString())
+
+
+def write_torchscript(net: Exportable, path: Path, meta: dict[str, Any]) -> None:
+    """Write a part of the network as a TorchScript file, the metadata in it as a file of their own."""
+    note = json.dumps({MARK: {**meta, "inputs": net.inputs, "outputs": net.outputs}})
+    with without_jit_advice(), _without_false_alarms():
+        # without PyTorch's own check: `export` compares on other sizes than these
+        traced = torch.jit.trace(net, _sample(net), check_trace=False)
+        torch.jit.save(traced, str(path), _extra_files={EXPORT_NOTE: note})
+
+
+def write_openvino(model: Any, folder: Path, meta: dict[str, Any]) -> None:
+    """Write a model of OpenVINO as a new folder: the graph, its weights in 32 bits and our metadata."""
+    folder.mkdir()
+    name = folder.name.removesuffix("_openvino_model")
+    need("openvino").save_model(model, str(folder / f"{name}.xml"), compress_to_fp16=False)
+    (folder / EXPORT_NOTE).write_text(json.dumps({MARK: meta}, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def _without_false_alarms() -> Iterator[None]:
+    """Silence the warnings of a trace that are known to be false alarms."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.filterwarnings("ignore", message=".*legacy TorchScript-based", category=DeprecationWarning)
+        # Two comparisons of the number of anchors, with the one box wanted and with the number of candidates, may be
+        # frozen: a canvas has fewer anchors than candidates only where it is a single cell of 32 x 32 pixels. The text
+        # encoder takes the three parts of its attention, and their width, for what they are: constants.
+        for module in (r"optisar_yolo\.nn\.head", r"optisar_yolo\.nn\.rerank", r"optisar_yolo\.text\.pocket"):
+            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=module)
+        # true of negative indices; the constant ones of PatchConv are not negative
+        warnings.filterwarnings("ignore", message="Exporting aten::index operator", category=UserWarning)
+        yield

@@ -1,4 +1,4 @@
-"""What runs an exported graph: ONNX Runtime, OpenVINO or TorchScript behind one small interface."""
+"""Runs exported graphs: ONNX Runtime, OpenVINO or TorchScript behind one interface."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from optisar_yolo.utils import need
 
 
 @contextmanager
-def jit() -> Iterator[None]:
+def without_jit_advice() -> Iterator[None]:
     """Silence PyTorch's advice to leave TorchScript, which is what the user asked for."""
     with warnings.catch_warnings():
         for kind in (DeprecationWarning, FutureWarning):
@@ -34,9 +34,9 @@ class Graph(ABC):
     Attributes:
         format: As ultralytics calls it.
         path: The file or folder.
-        metadata: Its metadata as strings; ours stand under :data:`optisar_yolo.plugin.identify.MARK`.
-        inputs: Names of what it takes.
-        outputs: Names of what it gives.
+        metadata: Its metadata as strings, ours under the key :data:`optisar_yolo.plugin.MARK`.
+        inputs: Names of the inputs.
+        outputs: Names of the outputs.
     """
 
     format: str
@@ -49,7 +49,7 @@ class Graph(ABC):
     def __init__(self, path: Path) -> None: ...
 
     def __call__(self, feed: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Run it once. What it does not take is left out; results are on the CPU."""
+        """Run it once. Tensors that are no inputs are left out; results are on the CPU."""
         feed = {name: feed[name].detach().cpu().contiguous() for name in self.inputs}
         feed = {name: value.float() if value.is_floating_point() else value for name, value in feed.items()}
         return dict(zip(self.outputs, self._run(feed), strict=True))
@@ -59,7 +59,7 @@ class Graph(ABC):
         """Run it once on tensors on the CPU, float32 or whole numbers, named and in the order of `inputs`."""
 
     def to(self, device: torch.device) -> None:
-        """Run on a GPU where one is asked for and it can."""
+        """Run on a device, where the runtime supports it."""
         if device.type != "cpu":
             LOGGER.warning(f"{self.path}: {self.format} runs on the CPU here, not on {device}")
 
@@ -83,7 +83,7 @@ class OnnxGraph(Graph):
         return [torch.from_numpy(v) for v in self.session.run(self.outputs, {k: v.numpy() for k, v in feed.items()})]
 
     def to(self, device: torch.device) -> None:
-        """Run on a GPU where one is asked for and the installed ONNX Runtime can."""
+        """Run on a device, where the installed ONNX Runtime supports it."""
         providers = ["CPUExecutionProvider"]
         if device.type == "cuda":
             if "CUDAExecutionProvider" in need("onnxruntime").get_available_providers():
@@ -107,15 +107,15 @@ class OpenVinoGraph(Graph):
         files = sorted(path.glob("*.xml"))
         if len(files) != 1 or not files[0].with_suffix(".bin").is_file():
             raise CheckpointError(f"{path}: needs one .xml with its .bin beside it; export the model again")
-        # On processors with bfloat16 units OpenVINO would round everything to 8 bits of mantissa, int8 graphs' other
-        # layers too: answers must not depend on the machine.
+        # On processors with bfloat16 units OpenVINO would round everything to 8 bits of mantissa, also the layers of an
+        # 8-bit graph that stay in 32 bits: results must not depend on the machine.
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         try:
             self.compiled = ov.Core().compile_model(str(files[0]), "CPU", options)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise CheckpointError(f"{path}: damaged or incomplete ({reason}); export the model again") from error
-        # of several names that a value may have, the one that the export gave it
+        # a value may have several names, one of them that of the export
         self.inputs = [next(n for n in v.names if n in meta["inputs"]) for v in self.compiled.inputs]
         self.outputs = [next(n for n in v.names if n in meta["outputs"]) for v in self.compiled.outputs]
 
@@ -125,14 +125,14 @@ class OpenVinoGraph(Graph):
 
 
 class TorchScriptGraph(Graph):
-    """A traced graph in PyTorch; on the CPU alone, as a trace keeps the device of every constant it makes."""
+    """A traced graph in PyTorch; only on the CPU, as a trace keeps the device of every constant it makes."""
 
     format = "torchscript"
 
     def __init__(self, path: Path) -> None:
         extra = {EXPORT_NOTE: ""}
         try:
-            with jit():
+            with without_jit_advice():
                 self.module = torch.jit.load(str(path), map_location="cpu", _extra_files=extra).eval()
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
@@ -153,7 +153,7 @@ ENDINGS: dict[str, type[Graph]] = {
     "_openvino_model": OpenVinoGraph,
     ".torchscript": TorchScriptGraph,
 }
-"""What the names of exports end with, and what runs them."""
+"""Endings of the names of exports, and the runtime of each."""
 
 
 def is_export(path: str | Path) -> bool:
@@ -162,11 +162,11 @@ def is_export(path: str | Path) -> bool:
 
 
 def open_graph(path: Path) -> Graph:
-    """Open a graph with what runs its kind.
+    """Open a graph in the runtime of its kind.
 
     Raises:
-        CheckpointError: Damaged, or of a kind that nothing here runs.
-        MissingExtraError: What runs it is not installed.
+        CheckpointError: Damaged, or no kind of export.
+        MissingExtraError: The runtime is not installed.
     """
     for ending, kind in ENDINGS.items():
         if path.name.lower().endswith(ending):

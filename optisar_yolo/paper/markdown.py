@@ -10,8 +10,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from optisar_yolo.data import SPLITS
 from optisar_yolo.engine import TRAIN_DEFAULTS
 from optisar_yolo.paper.networks import paper_parameters
-from optisar_yolo.paper.plan import read_recipe, unlike_paper
-from optisar_yolo.paper.record import belongs, budgets, measured
+from optisar_yolo.paper.plan import digest, measured, network_of, read_recipe, unfit, unlike_paper
 from optisar_yolo.paper.tables import Cell, ReproduceError, Table, published
 from optisar_yolo.plugin import OPTISAR_DEFAULTS
 
@@ -46,7 +45,7 @@ def table_text(table: Table, entries: Sequence[Entry]) -> str:
         f'"{NOT_RUN}": there is no such run in the record.',
         "More than one seed: mean ± half of the range.",
     ]
-    sections = budgets(table, [dict(e) for e in entries])
+    sections = budgets(table, entries)
     for section in sections:
         lines += ["", *heading(table, section), "", *body(table, section)]
     if not sections:
@@ -99,6 +98,31 @@ def body(table: Table, section: Sequence[Entry]) -> list[str]:
         values += [_beside(_params(own, cell), printed.get(PARAMS), 1)]
         rows[cell.title] = [*values, *(_cost(own, c) for c in costs), str(len(own)) if own else NOT_RUN]
     return _grid(["", *titles, "Params (M), m with text encoder", *costs, "runs"], rows)
+
+
+def budgets(table: Table, entries: Sequence[Entry]) -> list[list[Entry]]:
+    """Group the runs that a table may show: within a group only the cells' own settings and the seed differ."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if unfit(table, entry["data"]["names"]) or not any(belongs(entry, cell) for cell in table.cells):
+            continue
+        free = table.forced | {"seed"}
+        budget = {k: v for k, v in entry["settings"].items() if k not in free}
+        key = digest([entry["model"], budget, entry["data"]["fingerprint"]])
+        groups.setdefault(key, []).append(entry)
+    return list(groups.values())
+
+
+def belongs(entry: Entry, cell: Cell) -> bool:
+    """Tell whether a run is one of a cell's."""
+    if (entry["share"], entry["bare"]) != (cell.share, cell.bare):
+        return False
+    if any(entry["settings"].get(key) != value for key, value in cell.settings.items()):
+        return False
+    try:
+        return bool(entry["network"] == network_of(entry["model"]["description"], cell.network))
+    except ReproduceError:  # a model that has no such part
+        return False
 
 
 def _figure(own: Sequence[Entry], group: str, figure: str) -> str:

@@ -16,7 +16,7 @@ from optisar_yolo.paper.tables import ReproduceError
 EXPERTS = ("PLMoE", "FittedPLMoE")
 FUSION = ("TGDFSSA", "ClosedTGDFSSA")
 HEAD = "GroundingDetect"
-KNOWN = ("experts", "top_k", "patch", "fusion", "position", "compare")
+KNOWN = ("experts", "top_k", "patch", "fusion", "position", "candidates")
 
 TEXT_PARAMETERS = 63_428_096
 """Of the frozen MobileCLIP2-B text encoder, which the paper's counts include (Sect. V-A3)."""
@@ -58,7 +58,7 @@ def change(content: dict[str, Any], changes: Mapping[str, Any]) -> None:
     Args:
         content: As of ``load_model_yaml``.
         changes: ``experts`` (0 takes PL-MoE out), ``top_k``, ``patch`` (a side, or "image" for the whole map),
-            ``fusion`` (False takes TGDF-SSA out), ``position`` and ``compare`` of the head.
+            ``fusion`` (False takes TGDF-SSA out), ``position`` and ``candidates`` of the head.
 
     Raises:
         ReproduceError: The description has no such part to change.
@@ -72,8 +72,8 @@ def change(content: dict[str, Any], changes: Mapping[str, Any]) -> None:
         elif row[2] in FUSION and changes.get("fusion", True) is False:
             row[1], row[2], row[3] = 2, "C3k2", [row[3][0], row[3][0] == 1024]  # YOLO11's blocks
         elif row[2] == HEAD:
-            region, position, compare = [*row[3], *[4, True, 0][len(row[3]) :]][:3]
-            row[3][:3] = [region, changes.get("position", position), changes.get("compare", compare)]
+            region, position, candidates = [*row[3], *[4, True, 0][len(row[3]) :]][:3]
+            row[3][:3] = [region, changes.get("position", position), changes.get("candidates", candidates)]
     if changes.get("experts") and not any(row[2] in EXPERTS for row in rows):
         raise ReproduceError(f"{content.get('yaml_file', 'the model')} has no PL-MoE row; give model=optisar++.yaml")
 

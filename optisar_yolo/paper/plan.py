@@ -1,57 +1,44 @@
-"""From a command line to runs: the recipe, what the command changes in it, and what the cells fix."""
+"""From the options of a command to trainings: the recipe, what the options change in it, and what the cells fix."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from ultralytics.cfg import get_cfg, smart_value
-from ultralytics.utils import DEFAULT_CFG_DICT
+from ultralytics.cfg import get_cfg
 
-from optisar_yolo.data import SPLITS
+from optisar_yolo.data import MODALITIES, SPLITS, dataset_names, modality_of
 from optisar_yolo.nn import load_model_yaml
-from optisar_yolo.paper import record
-from optisar_yolo.paper.networks import scaled
-from optisar_yolo.paper.tables import Cell, ReproduceError, Table
+from optisar_yolo.paper.networks import change, scaled
+from optisar_yolo.paper.tables import TABLES, Cell, ReproduceError, Table
 from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys, find_packaged
-from optisar_yolo.utils import UsageError, check_known, plain
-
-OWN: dict[str, Any] = {
-    "cfg": "quick.yaml",
-    "data": "",
-    "model": "",
-    "scale": None,
-    "cells": "",
-    "project": "runs/reproduce",
-    "threads": 0,
-    "dry_run": False,
-    "table": False,
-}
-"""Arguments of the command itself; all others are settings of the training."""
+from optisar_yolo.utils import UsageError, fingerprint, plain
 
 FIXED = {"mode", "task", "resume", "name", "save_dir", "exist_ok", "val", "split", "fraction", "pretrained", "text"}
 """Settings that the tables decide."""
 
+NEUTRAL = {"device", "workers", "plots", "verbose", "text_weights"}
+"""Settings that decide where a run happens and what it shows, not what it measures."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What a command asks for.
+    """What a command runs.
 
     Attributes:
         table: The table.
-        cells: Those of its cells that are wanted.
+        cells: Those of its cells that are run.
         recipe: Name of the recipe.
         model: Model YAML with its scale.
         data: Dataset config.
-        settings: Of the training: the recipe's, changed by the command line.
-        given: Names of those on the command line.
+        settings: Of the training: the recipe's, changed by those given.
+        given: Names of the settings that were given.
         project: Folder of all runs.
-        threads: Of the processor, 0 for the library's choice.
-        dry_run: Train nothing.
-        table_only: Write the table from the record.
+        threads: Processor threads, 0 for the library's choice.
     """
 
     table: Table
@@ -63,8 +50,6 @@ class Plan:
     given: frozenset[str]
     project: Path
     threads: int
-    dry_run: bool
-    table_only: bool
 
 
 @dataclass(frozen=True)
@@ -114,54 +99,65 @@ def read_recipe(name: str) -> tuple[str, dict[str, Any]]:
     return path.name, content
 
 
-def plan(table: Table, options: Mapping[str, str]) -> Plan:
-    """Read a command's arguments.
+def make_plan(
+    table: Table,
+    given: Mapping[str, Any],
+    cfg: str = "quick.yaml",
+    data: str | None = None,
+    model: str | None = None,
+    scale: str | None = None,
+    cells: str | None = None,
+    project: str | Path = "runs/reproduce",
+    threads: int = 0,
+) -> Plan:
+    """Plan the runs of a table.
+
+    Args:
+        table: The table.
+        given: Settings of the training that take the place of the recipe's.
+        cfg: Recipe: a file, or the name of a packaged one.
+        data: Dataset config; by default that of the table.
+        model: Model YAML; by default that of the recipe, else ``optisar++.yaml``.
+        scale: Scale letter of the model.
+        cells: Names of cells, with commas; all by default.
+        project: Folder of all runs.
+        threads: Processor threads, 0 for the library's choice.
 
     Raises:
-        UsageError: An unknown argument, or a value that the training does not take.
+        UsageError: A setting that the training does not take.
         ReproduceError: A recipe, model or cell that does not exist, or a setting that the table decides.
     """
-    known = [*OWN, *DEFAULT_CFG_DICT, *OPTISAR_DEFAULTS]
-    for key in options:
-        if key in FIXED:
-            raise ReproduceError(f"{key}= is decided by the tables' protocol; leave it out")
-        check_known(key, known)
-    own = OWN | {
-        k: v if k in ("cfg", "data", "model", "project", "cells") else smart_value(v)
-        for k, v in options.items()
-        if k in OWN
-    }
-    recipe, settings = read_recipe(own["cfg"])
-    # a list of devices stays text: "0,1" would become a pair
-    changed = {k: v if k == "device" else smart_value(v) for k, v in options.items() if k not in OWN}
-    model = own["model"] or settings.get("model") or "optisar++.yaml"
-    settings = {"seed": 0} | {k: v for k, v in settings.items() if k not in ("model", "data")} | changed
-    if table_key := next((k for k in settings if k in FIXED), None):
-        raise ReproduceError(f"{recipe}: {table_key} is decided by the tables' protocol; take it out of the recipe")
+    if key := next((k for k in given if k in FIXED), None):
+        raise ReproduceError(f"{key}= is decided by the tables' protocol; leave it out")
+    recipe, settings = read_recipe(cfg)
+    model = model or settings.get("model") or "optisar++.yaml"
+    settings = {"seed": 0} | {k: v for k, v in settings.items() if k not in ("model", "data")} | dict(given)
+    if key := next((k for k in settings if k in FIXED), None):
+        raise ReproduceError(f"{recipe}: {key} is decided by the tables' protocol; take it out of the recipe")
     _check(settings)
-    if isinstance(own["threads"], bool) or not isinstance(own["threads"], int) or own["threads"] < 0:
-        raise UsageError(f"threads={own['threads']}: expected a whole number")
-    names = [n.strip() for n in own["cells"].split(",") if n.strip()]
-    result = Plan(
-        table,
-        tuple(table.cell(name) for name in names) or table.cells,
-        recipe,
-        scaled(model, own["scale"]),
-        own["data"] or table.data,
-        settings,
-        frozenset(changed),
-        Path(own["project"]).expanduser().resolve(),
-        own["threads"],
-        bool(own["dry_run"]),
-        bool(own["table"]),
+    names = [n.strip() for n in (cells or "").split(",") if n.strip()]
+    plan = Plan(
+        table=table,
+        cells=tuple(table.cell(name) for name in names) or table.cells,
+        recipe=recipe,
+        model=scaled(model, scale),
+        data=data or table.data,
+        settings=settings,
+        given=frozenset(given),
+        project=Path(project).expanduser().resolve(),
+        threads=threads,
     )
-    for cell in result.cells:
-        _settings(result, cell)
-    return result
+    for cell in plan.cells:
+        _settings(plan, cell)
+    return plan
 
 
 def _check(settings: Mapping[str, Any]) -> None:
-    """Let ultralytics and our own checks look at the settings."""
+    """Check settings as Ultralytics and this package do for a training.
+
+    Raises:
+        UsageError: One that a training does not take.
+    """
     try:
         with config_keys():
             get_cfg(overrides={**settings, "task": "detect", "mode": "train"})
@@ -171,46 +167,83 @@ def _check(settings: Mapping[str, Any]) -> None:
         raise UsageError(f"seed={settings['seed']}: expected a whole number of at least 0")
 
 
-def _settings(what: Plan, cell: Cell) -> dict[str, Any]:
+def _settings(plan: Plan, cell: Cell) -> dict[str, Any]:
     """Return a cell's settings.
 
     Raises:
-        ReproduceError: The command line asks for another value than the cell has.
+        ReproduceError: A setting was given whose value the cell decides.
     """
     for key, value in cell.settings.items():
-        if key in what.given and what.settings[key] != value:
+        if key in plan.given and plan.settings[key] != value:
             raise ReproduceError(
-                f"{key}={what.settings[key]}: cell '{cell.name}' of {what.table.name} is about {key}={value}; "
+                f"{key}={plan.settings[key]}: cell '{cell.name}' of {plan.table.name} is about {key}={value}; "
                 "leave it out"
             )
-    return {**what.settings, **cell.settings}
+    return {**plan.settings, **cell.settings}
 
 
-def runs(what: Plan, fingerprint: str) -> list[Run]:
+def runs_of(plan: Plan, data_fingerprint: str) -> list[Run]:
     """Return the trainings of a plan.
 
     Args:
-        what: The plan.
-        fingerprint: Of the data set.
+        plan: The plan.
+        data_fingerprint: Fingerprint of the data set.
 
     Raises:
         ReproduceError: The model lacks what a cell is about.
         FileNotFoundError: No such model.
     """
-    base = load_model_yaml(what.model)
+    base = load_model_yaml(plan.model)
     name = base.pop("yaml_file")
     if "m" not in base["scales"]:
-        raise ReproduceError(f"{what.model}: no scale m, at which the paper counts parameters; add it under `scales:`")
+        raise ReproduceError(f"{plan.model}: no scale m, at which the paper counts parameters; add it under `scales:`")
     model = {"name": name, "description": base}
-    found = []
-    for cell in what.cells:
-        settings = _settings(what, cell)
-        network = record.network_of(base, cell.network)
-        key = record.digest([name, network, cell.share, cell.bare, record.measured(settings), fingerprint])
+    runs = []
+    for cell in plan.cells:
+        settings = _settings(plan, cell)
+        network = network_of(base, cell.network)
+        key = digest([name, network, cell.share, cell.bare, measured(settings), data_fingerprint])
         parts = [f"share{cell.share}"] * (cell.share < 100) + [f"bare{cell.bare}"] * (cell.bare > 0)
         label = "-".join([Path(name).stem, *parts, f"seed{settings['seed']}", key])
-        found.append(Run(cell, key, what.project / label, settings, model, network))
-    return found
+        runs.append(Run(cell, key, plan.project / label, settings, model, network))
+    return runs
+
+
+def digest(content: Any) -> str:
+    """Return a short fingerprint of JSON content; 8 and 8.0 are the same."""
+
+    def floats(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(k): floats(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [floats(v) for v in value]
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    return fingerprint(floats(content), digits=12)
+
+
+def network_of(description: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a changed model description; its file's name does not count."""
+    content = deepcopy(dict(description))
+    change(content, changes)
+    content.pop("yaml_file", None)
+    return digest(content)
+
+
+def measured(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide what a run measures, with the defaults of those that a table may fix."""
+    fixed = {key: OPTISAR_DEFAULTS[key] for table in TABLES.values() for key in table.forced}
+    return fixed | {k: v for k, v in settings.items() if k not in NEUTRAL}
+
+
+def unfit(table: Table, names: list[str] | tuple[str, ...]) -> str:
+    """Say why a data set with these categories is not what a table is about; empty where it may be."""
+    if table.about == "dior":
+        if {n.lower() for n in names} != {n.lower() for n in dataset_names(table.data)}:
+            return f"{table.name} is about DIOR-RSVG, whose 20 categories are those of {table.data}"
+    elif {modality_of(n) for n in names} - {None} != set(MODALITIES):
+        return f"{table.name} is about images of both modalities; it needs optical and SAR categories"
+    return ""
 
 
 def devices(settings: Mapping[str, Any]) -> list[int]:
@@ -219,14 +252,19 @@ def devices(settings: Mapping[str, Any]) -> list[int]:
     return [int(d) for d in text.split(",") if d.strip().isdigit()]
 
 
+UNITS = {"pictures": "images", "expressions": "expressions"}
+"""Keys of counts in the record, and what they count."""
+
+
 def unlike_paper(counts: Mapping[str, Mapping[str, int]], about: Mapping[str, Any]) -> str:
     """Say how a data set's size differs from the paper's; empty where it is that of the paper.
 
     Args:
-        counts: "images" and "expressions" of train, val and test.
+        counts: "pictures" and "expressions" of train, val and test.
         about: The paper's data set, as in ``published.yaml``.
     """
-    for unit in ("pictures", "expressions"):
+    for unit in UNITS:
         if unit in about and [counts[split][unit] for split in SPLITS] not in about[unit]:
-            return f"not the paper's {about['name']}, which has {' / '.join(map(str, about[unit][0]))} {unit}"
+            paper = " / ".join(map(str, about[unit][0]))
+            return f"not the paper's {about['name']}, which has {paper} {UNITS[unit]}"
     return ""

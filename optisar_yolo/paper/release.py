@@ -1,10 +1,17 @@
-"""``optisar import-weights``: the weights that the authors published, as a network of ours with the same arithmetic."""
+"""Imports the weights that the authors published as a network of ours with the same arithmetic.
+
+1. :mod:`optisar_yolo.paper.unpickle` reads the checkpoint without executing anything in it.
+2. :data:`RULES` translate the names of its tensors to ours, and :func:`arranged` their shapes.
+3. The shapes tell the scale; the network is built by ``optisar++<scale>-official.yaml`` and every tensor is checked.
+4. :func:`without_text` and :func:`with_fixed_patch` build networks with the same outputs that can do more: encode an
+   image once for all expressions, and be exported.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +21,16 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.ops import make_divisible
 
 from optisar_yolo.engine import CheckpointError, save_shared
-from optisar_yolo.nn import GroundingModel, load_model_yaml
-from optisar_yolo.paper.equals import gates, with_fixed_patch, without_text
-from optisar_yolo.paper.names import ours, reason, translate
+from optisar_yolo.nn import TGDFSSA, GroundingModel, PLMoE, load_model_yaml
+from optisar_yolo.paper.blocks import ClosedTGDFSSA, FittedPLMoE
 from optisar_yolo.paper.unpickle import Inert, UnpickleError, part_of, read_checkpoint, tensors_of
-from optisar_yolo.utils import UsageError, typed
+from optisar_yolo.utils import file_sha256
 
-DEFAULTS: dict[str, Any] = {"model": None, "save": None, "late": False, "fixed_patch": False}
 TEXT_MODEL = "mobileclip2:b"  # the only text encoder of the release
 UNKNOWN = "unknown: not part of this network"
 EXPERTS = "model.8.m.0.moe"  # of the release; its attributes are the settings of the experts
+GROUPS = 32  # of the shuffle attention where a row of the model YAML does not say
+KEPT = ("names", "text_model", "text_fingerprint", "args")  # attributes of a network that a rebuilt one takes over
 PARTS = (
     (r"model\.[0-7]\.", "backbone, rows 0-7"),
     (r"model\.8\.", "PL-MoE, row 8"),
@@ -34,6 +41,43 @@ PARTS = (
     (r"model\.23\.reprta\.", "head: text adapter"),
     (r"model\.23\.cv_region\.", "head: region branches (training only)"),
 )
+RULES: tuple[tuple[str, str], ...] = (
+    # PL-MoE, row 8: plain sequences there are named layers here
+    (r"(model\.8\.cv[12])\.0\.", r"\1.conv."),
+    (r"(model\.8\.cv[12])\.1\.", r"\1.bn."),
+    (r"(model\.8\.m\.\d+)\.layer_scale_daa", r"\1.scale1"),
+    (r"(model\.8\.m\.\d+)\.layer_scale_moe", r"\1.scale2"),
+    (r"(model\.8\.m\.\d+\.daa)\.channel_attn\.2\.", r"\1.channel.1."),
+    (r"(model\.8\.m\.\d+\.daa)\.channel_attn\.4\.", r"\1.channel.3."),
+    (r"(model\.8\.m\.\d+\.daa)\.spatial_attn\.", r"\1.spatial."),
+    (r"(model\.8\.m\.\d+)\.moe\.w_noise", r"\1.gate.noise"),
+    (r"(model\.8\.m\.\d+)\.moe\.gate\.sim_matrix", r"\1.gate.experts"),
+    (r"(model\.8\.m\.\d+)\.moe\.gate\.cosine_projector\.", r"\1.gate.project."),
+    (r"(model\.8\.m\.\d+)\.moe\.gate\.temperature", r"\1.gate.temperature"),
+    (r"(model\.8\.m\.\d+)\.moe\.experts\.shared_conv([12])\.0\.", r"\1.experts.conv\2."),
+    (r"(model\.8\.m\.\d+)\.moe\.experts\.shared_conv([12])\.1\.", r"\1.experts.norm\2."),
+    (r"(model\.8\.m\.\d+)\.moe\.experts\.lora([12])_A", r"\1.experts.up\2.weight"),
+    (r"(model\.8\.m\.\d+)\.moe\.experts\.lora([12])_B", r"\1.experts.down\2.weight"),
+    (r"(model\.8\.m\.\d+)\.moe\.experts\.lora_scale", r"\1.experts.gamma"),
+    # TGDF-SSA, rows 16, 19 and 22
+    (r"(model\.(?:16|19|22)\.attn)\.weight_gate", r"\1.attention_gate"),
+    (r"(model\.(?:16|19|22)\.attn)\.ec\.", r"\1.embed."),
+    (r"(model\.(?:16|19|22)\.attn)\.proj_conv\.", r"\1.value."),
+    (r"(model\.(?:16|19|22)\.attn)\.gl\.proj\.([01])\.", r"\1.guide.\2."),
+    (r"(model\.(?:16|19|22)\.attn)\.gl\.proj\.4\.", r"\1.guide.3."),  # its dropout (3) is left out here
+    (r"(model\.(?:16|19|22)\.attn)\.gl\.proj\.5\.", r"\1.guide.4."),
+    # head, row 23: the last layer of a class branch is the linear embedding of the contrastive head
+    (r"(model\.23)\.cv3\.(\d)\.2\.", r"\1.cv4.\2.embed."),
+    (r"(model\.23)\.reprta\.m\.", r"\1.adapter.m."),
+    (r"(model\.23)\.cv_region\.(\d)\.grid_head\.", r"\1.regions.\2."),
+)
+"""Beginning of a name there, as a pattern, and what replaces it; the first rule that fits applies."""
+
+UNUSED: tuple[tuple[str, str], ...] = (
+    (r"model\.23\.savpe\.", "visual prompts: carried by the release, used by none of its commands"),
+    (r"(?:clip_model|text_model)\.", "a cached text encoder: comes from text_model here"),
+)
+"""Parts of a release that have no place here, and why."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +134,7 @@ def import_release(path: str | Path) -> Imported:
         source, root, tensors = _chosen(content)
     except UnpickleError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    unused = {name: reason(name) for name in tensors if reason(name)}
+    unused = {name: why_unused(name) for name in tensors if why_unused(name)}
     if not tensors:
         raise CheckpointError(f"{path}: no tensors under 'ema' or 'model'; give a checkpoint of the release")
     if len(unused) == len(tensors):
@@ -102,7 +146,7 @@ def import_release(path: str | Path) -> Imported:
     model = GroundingModel(_description(path, root, tensors), verbose=False)
     _load(path, model, theirs)
     own = model.state_dict().keys()
-    unused |= {k: UNKNOWN for k in tensors if k not in unused and ours(k) not in own}
+    unused |= {k: UNKNOWN for k in tensors if k not in unused and our_name(k) not in own}
     model.text_model = TEXT_MODEL
     imgsz = _number(_mapping(_mapping(content).get("train_args")).get("imgsz"), 32, 4096, 640)
     model.args = {"imgsz": imgsz, "task": "detect"}
@@ -185,6 +229,150 @@ def _load(path: Path, model: GroundingModel, theirs: Mapping[str, Tensor]) -> No
     model.load_state_dict(tensors)
 
 
+def import_weights(
+    source: str | Path, save: str | Path | None = None, late: bool = False, fixed_patch: bool = False
+) -> Path:
+    """Import a checkpoint of the authors' release and write it as ``.safetensors``.
+
+    Args:
+        source: Their ``.pt`` file.
+        save: Target; by default ``optisar++<scale>.safetensors`` or ``optisar++<scale>-late.safetensors`` here.
+        late: Write the network without the text branches of its pyramid (see :func:`without_text`).
+        fixed_patch: Write it with patches that do not follow the image's size (see :func:`with_fixed_patch`).
+
+    Returns:
+        The target.
+
+    Raises:
+        FileNotFoundError: No such file.
+        CheckpointError: A file that cannot be used.
+        ValueError: `late` for a network whose text reaches the pyramid.
+    """
+    source = Path(source)
+    imported = import_release(source)
+    model = imported.model
+    scale = model.yaml["scale"]
+    entry = imported.source or "tensors"
+    LOGGER.info(f"{source}: OptiSAR-Net++ of scale {scale}, entry '{entry}'\n{imported.table()}")
+    unknown = [k for k, why in imported.unused.items() if why == UNKNOWN]
+    if unknown:
+        LOGGER.warning(
+            f"{len(unknown)} tensors are not known here ({_some(unknown)}): outputs may differ from the release's"
+        )
+    closed = not any(gates(model).values())
+    if late:
+        model = without_text(model)
+    if fixed_patch:
+        model = with_fixed_patch(model)
+    target = Path(save or f"optisar++{scale}{'-late' if late else ''}.safetensors")
+    save_shared(model, target, {"imported_from": source.name, "imported_sha256": file_sha256(source)})
+    LOGGER.info(
+        f"Written to {target}; its text encoder is {TEXT_MODEL}, whose weights come from Apple (text_weights=…)"
+    )
+    if closed and not late:
+        LOGGER.info(
+            "Both fusion gates are zero in every row: no text reaches the pyramid of this network. With late=True it "
+            "is written without its text branches: it gives the same boxes and encodes an image once for all "
+            "expressions."
+        )
+    return target
+
+
+def our_name(name: str) -> str:
+    """Return our name of a tensor of the release; a name that no rule fits stays as it is."""
+    for pattern, new in RULES:
+        if re.match(pattern, name):
+            return re.sub(pattern, new, name, count=1)
+    return name
+
+
+def arranged(name: str, value: Tensor) -> Tensor:
+    """Return a tensor of the release in the shape of ours of this (our) name: linear layers there are 1x1 here."""
+    if re.search(r"\.daa\.channel\.\d\.weight$", name) and value.ndim == 2:
+        return value[..., None, None]
+    if re.search(r"\.experts\.up\d\.weight$", name) and value.ndim == 3:  # [E, c, r], all experts side by side here
+        return value.permute(1, 0, 2).flatten(1)[..., None, None]
+    if re.search(r"\.experts\.down\d\.weight$", name) and value.ndim == 3:  # [E, r, c]
+        return value.flatten(0, 1)[..., None, None]
+    return value
+
+
+def translate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a release under our names and in our shapes, without those in :data:`UNUSED`."""
+    return {our_name(k): arranged(our_name(k), v) for k, v in tensors.items() if not why_unused(k)}
+
+
+def why_unused(name: str) -> str:
+    """Return why a tensor of the release has no place here; empty where it is not known to have none."""
+    return next((why for pattern, why in UNUSED if re.match(pattern, name)), "")
+
+
+def gates(model: GroundingModel) -> dict[int, float]:
+    """Return the largest product of the two gates (Eq. 7) of each text-guided row; 0: no text gets through."""
+    found: dict[int, float] = {}
+    for i in model.guided:
+        row = model.model[i]
+        assert isinstance(row, TGDFSSA)
+        found[i] = float((row.attn.feature_gate * row.attn.attention_gate).detach().abs().max())
+    return found
+
+
+def without_text(model: GroundingModel) -> GroundingModel:
+    """Build the network without the text branches of its pyramid, with the same tensors.
+
+    Args:
+        model: A network all of whose fusion gates are closed.
+
+    Returns:
+        A network that gives the same answers, and needs one forward for all expressions of an image.
+
+    Raises:
+        ValueError: A gate is open, so that there is no such network.
+    """
+    still_open = {row: size for row, size in gates(model).items() if size}
+    if still_open:
+        listed = ", ".join(f"row {row}: {size:.2g}" for row, size in still_open.items())
+        raise ValueError(f"the text reaches the pyramid of this network ({listed}): without it, answers would change")
+    description = deepcopy(model.yaml)
+    for row in description["head"]:
+        if row[2] == TGDFSSA.__name__:
+            c2, *rest = row[3]
+            row[2:] = [ClosedTGDFSSA.__name__, [c2, rest[2] if len(rest) > 2 else GROUPS]]
+    description.pop("raw_guide", None)
+    return _rebuilt(model, description, "late")
+
+
+def with_fixed_patch(model: GroundingModel) -> GroundingModel:
+    """Build the network with patches of the smallest side that the release aims at, whatever the map's size.
+
+    Args:
+        model: A network whose patches follow the map's size.
+
+    Returns:
+        A network that can be exported. At 2, as released, it gives the same answers on canvases whose sides are
+        multiples of 64 pixels, below 1920.
+    """
+    description = deepcopy(model.yaml)
+    for row in description["backbone"]:
+        if row[2] == FittedPLMoE.__name__:
+            row[2:] = [PLMoE.__name__, row[3][:6]]
+    return _rebuilt(model, description, "fixed")
+
+
+def _rebuilt(model: GroundingModel, description: dict[str, Any], kind: str) -> GroundingModel:
+    """Build a network by another description with the tensors of the first."""
+    name = Path(description.get("yaml_file", "optisar++.yaml"))
+    description["yaml_file"] = f"{name.stem}-{kind}{name.suffix}"
+    new = GroundingModel(description, verbose=False)
+    tensors = model.state_dict()
+    names = {k: k if k in tensors else k.replace(".value.", ".attn.value.") for k in new.state_dict()}
+    new.load_state_dict({k: tensors[theirs] for k, theirs in names.items()})
+    for attribute in KEPT:
+        if hasattr(model, attribute):
+            setattr(new, attribute, deepcopy(getattr(model, attribute)))
+    return new.eval()
+
+
 def _some(names: list[str]) -> str:
     """List the first names."""
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
@@ -198,49 +386,3 @@ def _mapping(value: Any) -> dict[Any, Any]:
 def _number(value: Any, low: int, high: int, otherwise: int) -> int:
     """Return a whole number of a file if it lies in the range."""
     return value if type(value) is int and low <= value <= high else otherwise
-
-
-def main(options: dict[str, str]) -> None:
-    """Run ``optisar import-weights FILE``.
-
-    Args:
-        options: ``model``, ``save``, ``late`` (without the text branches of the pyramid) and ``fixed_patch`` (patches
-            that do not follow the image's size).
-
-    Raises:
-        UsageError: No file, or a target that is no ``.safetensors``.
-        CheckpointError: A file that cannot be used.
-        ValueError: ``late`` of a network whose text reaches the pyramid.
-    """
-    values = typed(options, DEFAULTS)
-    if values["model"] is None:
-        raise UsageError("give the authors' checkpoint: optisar import-weights official.pt")
-    if values["save"] is not None and Path(values["save"]).suffix != ".safetensors":
-        raise UsageError(f"save={values['save']}: expected a name that ends in .safetensors")
-    source = Path(values["model"])
-    found = import_release(source)
-    model = found.model
-    scale = model.yaml["scale"]
-    LOGGER.info(f"{source}: OptiSAR-Net++ of scale {scale}, entry '{found.source or 'tensors'}'\n{found.table()}")
-    unknown = [k for k, why in found.unused.items() if why == UNKNOWN]
-    if unknown:
-        LOGGER.warning(
-            f"{len(unknown)} tensors are not known here ({_some(unknown)}): answers may differ from the release's"
-        )
-    closed = not any(gates(model).values())
-    if values["late"]:
-        model = without_text(model)
-    if values["fixed_patch"]:
-        model = with_fixed_patch(model)
-    info = {"imported_from": source.name, "imported_sha256": hashlib.sha256(source.read_bytes()).hexdigest()}
-    target = Path(values["save"] or f"optisar++{scale}{'-late' if values['late'] else ''}.safetensors")
-    save_shared(model, target, info)
-    LOGGER.info(
-        f"Written to {target}; its text encoder is {TEXT_MODEL}, whose weights come from Apple (text_weights=…)"
-    )
-    if closed and not values["late"]:
-        LOGGER.info(
-            "Both fusion gates are zero in every row: no text reaches the pyramid of this network. With late=True it "
-            "is written without its text branches: the same answers, and one look at an image serves all its "
-            "sentences."
-        )

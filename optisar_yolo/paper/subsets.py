@@ -1,7 +1,6 @@
 """Training data of the cells: nested shares of the images, and expressions replaced by their category's name.
 
-What is written are an annotation file and a dataset config; both refer to the data set's own images, of which none is
-copied.
+A cell's data are an annotation file and a dataset config. Both refer to the images of the data set; none is copied.
 """
 
 from __future__ import annotations
@@ -23,17 +22,15 @@ from optisar_yolo.data import (
     DataError,
     DatasetConfig,
     ImageRecord,
+    category_phrase,
     load_dataset_config,
     load_split,
     modality_of,
-    written,
 )
 from optisar_yolo.utils import write_atomic
 
 STEPS = (30, 60, 100)
 """Shares in percent (Table II), each a part of the next."""
-
-EXPRESSED = "expressions"
 
 
 @dataclass(frozen=True)
@@ -41,10 +38,10 @@ class DataSet:
     """A data set that the tables train on.
 
     Attributes:
-        dataset config: Its card.
+        config: Its dataset config.
         train: Its usable training images.
-        counts: Of train, val and test: "images" and "expressions".
-        fingerprint: Of its categories and annotation files.
+        counts: Of train, val and test: "pictures" (images) and "expressions".
+        fingerprint: Of its categories and annotation files; records of runs hold it.
     """
 
     config: DatasetConfig
@@ -70,8 +67,8 @@ def read(data: str | Path) -> DataSet:
 
 
 def count(images: Sequence[ImageRecord]) -> dict[str, int]:
-    """Return the number of images and of their expressions."""
-    return {"pictures": len(images), EXPRESSED: sum(len(own) for p in images for own in p.captions)}
+    """Return the number of images ("pictures") and of their expressions."""
+    return {"pictures": len(images), "expressions": sum(len(own) for p in images for own in p.captions)}
 
 
 def chosen(images: Sequence[ImageRecord], share: int, seed: int) -> list[int]:
@@ -128,7 +125,7 @@ def write(data: DataSet, folder: Path, share: int, bare: int, seed: int) -> tupl
         seed: Of both draws.
 
     Returns:
-        The dataset config, and what it trains on: "images", "expressions", "replaced".
+        The dataset config, and the counts of the training data: "pictures" (images), "expressions", "replaced".
     """
     config, counts = data.config, data.counts["train"] | {"replaced": 0}
     content: dict[str, Any] = {"path": str(config.root)} | {s: str(config.splits[s]) for s in SPLITS}
@@ -151,7 +148,7 @@ def write(data: DataSet, folder: Path, share: int, bare: int, seed: int) -> tupl
 
 
 def _folders(config: DatasetConfig) -> dict[str, str]:
-    """Folders of images and labels, as a dataset config names them."""
+    """Return the folders of images and labels, as a dataset config names them."""
     return {
         key: str(folder.parent if folder.name in ("train", config.splits["train"].stem) else folder)
         for key, folder in (("images", config.images["train"]), ("labels", config.labels["train"]))
@@ -176,15 +173,15 @@ def _rename(notes: dict[str, Any], config: DatasetConfig, percent: int, seed: in
     """Replace a share of the expressions by the names of their categories, in place; return how many."""
     listed = [c for c in notes.get("categories") or [] if isinstance(c, dict)]
     by_id = {c.get("id"): c.get("name") for c in listed} or dict(enumerate(config.names))
-    said: list[tuple[dict[str, Any], str]] = []
+    captioned: list[tuple[dict[str, Any], str]] = []
     for note in notes["annotations"]:
         caption = note.get("caption") if isinstance(note, dict) else None
         name = by_id.get(note.get("category_id"), note.get("category_name")) if isinstance(caption, str) else None
         if isinstance(caption, str) and caption.strip() and isinstance(name, str):
-            said.append((note, " ".join(name.split())))
-    taken = replaced([modality_of(name) or "" for _, name in said], percent, seed)
+            captioned.append((note, " ".join(name.split())))
+    taken = replaced([modality_of(name) or "" for _, name in captioned], percent, seed)
     for i in taken:
-        note, name = said[i]
-        note["caption"] = written(name)
-        note.pop("kind", None)  # what the expression was about: it no longer is
+        note, name = captioned[i]
+        note["caption"] = category_phrase(name)
+        note.pop("kind", None)  # the kind of the expression that was replaced
     return len(taken)

@@ -10,13 +10,14 @@ from typing import Any
 
 import yaml
 
-from optisar_yolo.engine import FIGURES
-
 PUBLISHED = Path(__file__).with_name("published.yaml")
 
 GROUPS = ("optical", "SAR", "all")
+FIGURES = ("Pr@0.5", "Pr@0.6", "Pr@0.7", "Pr@0.8", "Pr@0.9", "meanIoU", "cumIoU")
+"""Figures of a validation. They stand here too, so that the help of the command does not import PyTorch."""
+
 SHORT = ("Pr@0.5", "Pr@0.7", "Pr@0.9", "meanIoU", "cumIoU")
-"""Figures of Tables I and IV; those of a whole validation are in ``FIGURES``."""
+"""Figures of the modalities in Table I."""
 
 
 class ReproduceError(ValueError):
@@ -93,7 +94,7 @@ def _experts(experts: int, top_k: int, patch: int | str) -> Cell:
     return Cell(f"{experts}-{top_k}-{patch}", f"{experts} experts, top {top_k}, {level}", network=network)
 
 
-_PLAIN = {"position": False, "compare": 0}  # the paper's networks have neither
+_PLAIN = {"position": False, "candidates": 0}  # the paper's networks have neither
 _NO_FUSION = _PLAIN | {"fusion": False}
 _BARE = {"describe": 0.0}  # no expression made from the boxes, which would undo the replacing
 
@@ -172,14 +173,6 @@ TABLES: dict[str, Table] = {
         ),
     )
 }
-
-_ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6}
-
-
-def find(word: str) -> Table | None:
-    """Return the table of a word such as ``table2``, ``2``, ``II`` or ``tableII``; None if there is none."""
-    rest = word.lower().removeprefix("table").strip("-_ ")
-    return TABLES.get(f"table{_ROMAN.get(rest, rest)}")
 
 
 @functools.cache

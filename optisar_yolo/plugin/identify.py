@@ -1,13 +1,12 @@
 """Tells our models from stock ones, by name and by content, without loading PyTorch or running anything from a file.
 
-:func:`is_ours` is the one place that decides; it is asked for every model that anyone opens with ``YOLO(...)``, so it
-reads as little as it can: a few lines of a YAML, a header, or the list of class names in a checkpoint.
+:func:`is_ours` decides for every model that anyone opens with ``YOLO(...)``, so it reads as little as it can: a YAML, a
+header, the end of a file, or the list of objects in a checkpoint.
 """
 
 from __future__ import annotations
 
 import json
-import pickletools
 import re
 import zipfile
 from collections.abc import Iterator
@@ -22,7 +21,16 @@ HEAD = "GroundingDetect"
 EXPORT_NOTE = "optisar.json"
 """Our metadata, where an export is a folder or an archive: a file in it."""
 
-PACKAGE = "optisar_yolo"
+# How a pickle names a class, as opposed to a string that mentions it: GLOBAL (protocols up to 3: "c", module, class, a
+# line each) or two short strings, each perhaps memoized, and STACK_GLOBAL (from protocol 4 on). The class that a
+# checkpoint of ours names first is written in full; repetitions may refer back to it.
+_CLASS = re.compile(
+    rb"coptisar_yolo[\w.]*\n\w+\n|\x8c.optisar_yolo[\w.]*\x94?\x8c.\w+\x94?\x93",
+    re.DOTALL,
+)
+# An entry of ONNX' metadata: field 1 holds the key, field 2 the value, which of ours is JSON.
+_ONNX_ENTRY = re.compile(rb"\n\x07" + MARK.encode() + rb"\x12[\x80-\xff]*[\x00-\x7f]\{")
+_MAX_TAIL = 4 * 2**20  # bytes; metadata with ten thousand fixed expressions are smaller
 _YAML_MARK = re.compile(rf"^[^#\n]*\b{HEAD}\b", re.MULTILINE)  # outside comments
 _MAX_HEADER = 100 * 2**20  # bytes; the limit that the safetensors format sets to its header
 
@@ -30,10 +38,10 @@ _MAX_HEADER = 100 * 2**20  # bytes; the limit that the safetensors format sets t
 def is_ours(model: object) -> bool:
     """Tell whether a model name or file belongs to OptiSAR-Net++.
 
-    A file that exists is judged by its content: a YAML with our head among its rows, a ``.pt`` that
-    needs classes of this package, a ``.safetensors`` or ``.onnx`` with metadata that begins with ``optisar``, a
-    ``.torchscript`` or a folder of OpenVINO with a note of ours. What does not exist is judged by its name
-    (``optisar++n.yaml``), so that our errors and our search for it apply.
+    A file that exists is judged by its content: a YAML with our head among its rows, a ``.pt`` that names classes of
+    this package, a ``.safetensors`` or ``.onnx`` with our metadata, a ``.torchscript`` or a folder of OpenVINO with
+    our note. A file that does not exist is judged by its name (``optisar++n.yaml``), so that our errors and our search
+    for it apply.
 
     Args:
         model: What was given as ``model=``. Anything but a string or a path is not ours.
@@ -63,44 +71,13 @@ def _yaml_is_ours(path: Path) -> bool:
 
 
 def _checkpoint_is_ours(path: Path) -> bool:
-    """Look for classes of this package among those that a PyTorch checkpoint asks for; nothing is unpickled."""
+    """Look for a class of this package in the pickle of a PyTorch checkpoint; nothing is unpickled."""
     try:
         with zipfile.ZipFile(path) as archive:
             pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
-            return any(_asks_for_us(archive.read(name)) for name in pickles)
+            return any(_CLASS.search(archive.read(name)) for name in pickles)
     except zipfile.BadZipFile:
         return False
-
-
-def _asks_for_us(pickled: bytes) -> bool:
-    """Tell whether a pickle names a class of this package, as opposed to mentioning it in some string."""
-    if PACKAGE.encode() not in pickled:  # the usual case, and fast
-        return False
-    try:
-        return any(module.split(".")[0] == PACKAGE for module in _modules(pickled))
-    except ValueError:  # not a well-formed pickle
-        return False
-
-
-def _modules(pickled: bytes) -> Iterator[str]:
-    """Yield the modules whose members a pickle looks up, in protocols up to 5."""
-    memo: dict[object, object] = {}
-    strings: list[object] = []  # in the order in which they are pushed
-    last: object = None  # what the previous instruction pushed, where that is a string
-    for code, argument, _ in pickletools.genops(pickled):
-        name = code.name
-        if name in ("GLOBAL", "INST"):
-            yield str(argument).split(" ", 1)[0]
-        elif name == "STACK_GLOBAL" and len(strings) > 1:
-            yield str(strings[-2])
-        if name == "MEMOIZE" or name.endswith("PUT"):
-            memo[len(memo) if name == "MEMOIZE" else argument] = last
-            continue
-        last = argument if isinstance(argument, str) and "UNICODE" in name else None
-        if name.endswith("GET"):
-            last = memo.get(argument)
-        if isinstance(last, str):
-            strings.append(last)
 
 
 def _safetensors_is_ours(path: Path) -> bool:
@@ -118,32 +95,10 @@ def _safetensors_is_ours(path: Path) -> bool:
 
 
 def _onnx_is_ours(path: Path) -> bool:
-    """Read the metadata of an ONNX file: field 14 of its outermost protobuf message, each a (key, value) message."""
-    texts: list[str] = []
+    """Look for our metadata at the end of an ONNX file: they come after the graph, which has many megabytes."""
     with path.open("rb") as file:
-        size = path.stat().st_size
-        while file.tell() < size:
-            tag = _varint(file.read)
-            if tag is None:
-                return False
-            field, wire = tag >> 3, tag & 7
-            if wire == 2:  # length-delimited: the graph, of many megabytes, is one of these and is passed over
-                length = _varint(file.read)
-                if length is None or length > size - file.tell():
-                    return False
-                if field == 14:
-                    texts.append(file.read(length).decode("utf-8", "replace"))
-                else:
-                    file.seek(length, 1)
-            elif wire == 0:
-                if _varint(file.read) is None:
-                    return False
-            elif wire in (1, 5):
-                file.seek(8 if wire == 1 else 4, 1)
-            else:
-                return False
-    # An entry starts with two bytes (field 1, its length) before the key; keys of ours are shorter than 128 characters.
-    return _marked(text[2:] for text in texts)
+        file.seek(max(path.stat().st_size - _MAX_TAIL, 0))
+        return bool(_ONNX_ENTRY.search(file.read()))
 
 
 def _torchscript_is_ours(path: Path) -> bool:
@@ -162,19 +117,6 @@ def _folder_is_ours(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(note, dict) and _marked(iter(note))
-
-
-def _varint(read: object) -> int | None:
-    """Read one protobuf integer of at most 64 bits; ``None`` at the end of the file or where there is none."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = read(1)  # type: ignore[operator]
-        if not byte:
-            return None
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    return None
 
 
 def _marked(texts: Iterator[str]) -> bool:

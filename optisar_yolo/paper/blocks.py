@@ -1,8 +1,11 @@
-"""PL-MoE with the patch rule of the authors' release, for weights that were trained under it.
+"""Blocks that the authors' released weights need, and that no other network here has.
 
-The release aims at a number of patches per side and takes, for each side of the map by itself, the divisor nearest to
-that. Sides without a fitting divisor get patches of 1: at 640 px (a map of 20 x 20) patches are 2 x 2, at 608 px
-(19 x 19) they are single pixels, which the 3x3 convolutions cannot look beyond.
+* :class:`FittedPLMoE`: PL-MoE with the patch rule of the release. The release aims at a number of patches per side and
+  takes, for each side of the map by itself, the divisor nearest to that. Sides without a fitting divisor get patches of
+  1: at 640 px (a map of 20 x 20) patches are 2 x 2, at 608 px (19 x 19) they are single pixels, which the 3x3
+  convolutions cannot look beyond.
+* :class:`ClosedTGDFSSA`: TGDF-SSA whose gates are 0. Its factor of Eq. 7 is then exactly 1 for every expression and
+  everywhere, so that only the convolution of the values remains and the pyramid is the same for all expressions.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from ultralytics.nn.modules.block import Bottleneck
+from ultralytics.nn.modules.conv import Conv
 
-from optisar_yolo.nn import LowRankExperts, MoEBlock, PLMoE
+from optisar_yolo.nn import LowRankExperts, MoEBlock, PLMoE, SpatialShuffleAttention
 
 LARGEST = 32  # side of a patch; reached by maps of 640 cells and more
 
@@ -89,3 +94,33 @@ class FittedPLMoE(PLMoE):
         super().__init__(*same)
         for block in self.m:
             block.per_side = per_side
+
+
+class ClosedTGDFSSA(nn.Module):
+    """C2f-like block: SSA, split, bottlenecks, convolution of the last, concatenate, 1x1 convolution.
+
+    Its tensors have the names of :class:`~optisar_yolo.nn.tgdf.TGDFSSA`, but for ``value``, which is ``attn.value``
+    there.
+
+    Args:
+        c1: Input channels.
+        c2: Output channels.
+        n: Number of bottlenecks.
+        groups: Groups of the shuffle attention.
+    """
+
+    def __init__(self, c1: int, c2: int, n: int = 1, groups: int = 32) -> None:
+        super().__init__()
+        c = c2 // 2
+        self.ssa = SpatialShuffleAttention(c1, groups)
+        self.cv1 = Conv(c1, 2 * c, 1)
+        self.cv2 = Conv((3 + n) * c, c2, 1)
+        self.m = nn.ModuleList(Bottleneck(c, c, True, k=(3, 3), e=0.5) for _ in range(n))
+        self.value = Conv(c, c, 3, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [B, c1, H, W] to [B, c2, H, W]."""
+        y = list(self.cv1(self.ssa(x)).chunk(2, 1))
+        for block in self.m:
+            y.append(block(y[-1]))
+        return self.cv2(torch.cat((*y, self.value(y[-1])), 1))
