@@ -24,12 +24,14 @@ def test_an_old_module_says_where_it_went_and_hands_over_its_names() -> None:
         "from optisar_yolo.scene.tiling import Grid\n"
         "from optisar_yolo.data.render import draw\n"
         "import optisar_yolo.geo.tiling, optisar_yolo.synthetic\n"
-        "assert Grid is optisar_yolo.geo.tiling.Grid and draw is optisar_yolo.synthetic.draw\n"
+        "assert Grid is optisar_yolo.geo.tiling.Grid and draw is optisar_yolo.synthetic.render_image\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    said = [line for line in done.stderr.splitlines() if "FutureWarning" in line]
-    assert len(said) == 3 and "<string>:2: FutureWarning: optisar_yolo.scene is now optisar_yolo.geo" in said[0]
+    warned = [line for line in done.stderr.splitlines() if "FutureWarning" in line]
+    assert "<string>:2: FutureWarning: optisar_yolo.scene is now optisar_yolo.geo" in warned[0]
+    assert sum(f"{old} is now" in line for line in warned for old in (".scene", ".scene.tiling", ".data.render")) == 3
+    assert all(any(f".{old} is now" in line for line in warned) for old in ("ground_scene", "draw"))
 
 
 def test_a_pickle_of_an_old_class_opens() -> None:
@@ -49,5 +51,7 @@ def test_old_names_of_classes_work_and_warn() -> None:
 def test_what_never_was_is_missing_as_usual() -> None:
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("optisar_yolo.nonsense")
+    with pytest.raises(ImportError, match="nonsense"), pytest.warns(FutureWarning):
+        exec("from optisar_yolo.wording import nonsense")
     with pytest.raises(AttributeError, match="nonsense"):
         _ = optisar_yolo.nonsense  # type: ignore[attr-defined]
