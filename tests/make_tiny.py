@@ -60,10 +60,10 @@ def make(root: Path, seed: int = 0) -> Path:
                 )
             (root / "labels" / split / f"{stem}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         (root / f"{split}.json").write_text(json.dumps(coco), encoding="utf-8")
-    dataset_config = root / "tiny.yaml"
+    config = root / "tiny.yaml"
     content = {"path": ".", **{split: f"{split}.json" for split in COUNTS}, "names": list(NAMES)}
-    dataset_config.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return dataset_config
+    config.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return config
 
 
 def _place(count: int, rng: np.random.Generator) -> list[tuple[str, tuple[int, int, int, int]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import cycle
 from types import SimpleNamespace
 
 import numpy as np
@@ -173,7 +174,11 @@ def test_background_windows_overlap_no_object(seed):
     image, rng = painted(seed), np.random.default_rng(seed)
     window = background_window(image, rng)
     assert window is None or (window.img == 5).all() and not len(window.boxes) and min(window.img.shape[:2]) >= 20
-    canvas = background(lambda: painted(int(rng.integers(10**6))), 96, rng)
+    empty = AnnotatedImage(
+        np.full((90, 120, 3), 5, np.uint8), np.zeros((0, 4), np.float32), (), (), (120, 90), "optical"
+    )
+    drawn = cycle((lambda: painted(int(rng.integers(10**6))), lambda: empty))  # some painted images have no free window
+    canvas = background(lambda: next(drawn)(), 96, rng)
     assert canvas is not None and canvas.img.shape == (96, 96, 3) and canvas.size == (96, 96) and canvas.fills_canvas
     assert (canvas.img == 5).all() and canvas.boxes.shape == (0, 4) and canvas.captions == ()
 
@@ -245,12 +250,12 @@ def test_nothing_is_pasted_where_there_is_no_room_or_nothing_to_paste():
 
 def test_captions_can_be_left_as_they_were():
     image, rng = painted(5), np.random.default_rng(0)
-    said = {c for texts in image.captions for c in texts}
+    before = {c for texts in image.captions for c in texts}
     assert augment.mirror(image, True, True, rewrite=False).captions == image.captions
     assert augment.rotate(image, 1, rng, rewrite=False).captions == image.captions
     for done in (augment.crop(image, rng, rewrite=False), mosaic([image] * 4, 128, rng, rewrite=False)):
         left = [texts for texts, gone in zip(done.captions, done.remnant, strict=True) if not gone]
-        assert left and {c for texts in left for c in texts} <= said and not done.revalidated
+        assert left and {c for texts in left for c in texts} <= before and not done.revalidated
 
 
 # what a cut leaves
@@ -300,12 +305,12 @@ def test_a_remnant_is_neither_a_positive_nor_background():
 
 def test_colours_survive_where_nothing_can_be_mistaken():
     boxes = np.array([[10, 40, 30, 60], [70, 40, 95, 60], [40, 80, 60, 95]], np.float32)
-    said = (("The red ship",), ("The white ship",), ("The grey bridge", "The new bridge"))
+    captions = (("The red ship",), ("The white ship",), ("The grey bridge", "The new bridge"))
     image = AnnotatedImage(
         np.zeros((100, 100, 3), np.uint8),
         boxes,
         ("optical ship",) * 2 + ("optical bridge",),
-        said,
+        captions,
         (100, 100),
         "optical",
     )
@@ -366,8 +371,8 @@ def test_captions_left_as_they_were_become_false(config):
     for index in range(len(data)):
         sample, image = data[0, index], data.augment(0, index, np.random.default_rng([1, 0, index]))
         for t, text in enumerate(sample["texts"]):
-            said = [image.objects.truth(text, i) for i in np.flatnonzero(sample["targets"][:, t] == 1)]
-            wrong += any(v is False for v in said)
+            truths = [image.objects.truth(text, i) for i in np.flatnonzero(sample["targets"][:, t] == 1)]
+            wrong += any(v is False for v in truths)
     assert wrong > 3
 
 

@@ -111,7 +111,7 @@ def test_own_column_of_every_object_is_true(samples):
     for s in samples.values():
         own = s["targets"][torch.arange(len(s["cls"])), s["cls"].long()]
         assert (own == 1).all()
-        assert (s["targets"][:, s["guide"]] == 1).any()  # the neck is guided by an expression with an answer
+        assert (s["targets"][:, s["guide"]] == 1).any()  # the neck is guided by an expression that means an object
 
 
 def test_false_expressions_are_false(samples, config, images):
@@ -124,9 +124,7 @@ def test_false_expressions_are_false(samples, config, images):
         boxes = np.stack((x - w / 2 - left, y - h / 2 - top, x + w / 2 - left, y + h / 2 - top), 1)
         scale = np.tile([image.width / (right - left), image.height / (bottom - top)], 2)
         objects = language.LabelledObjects(
-            (boxes * scale).astype(np.float32),
-            [config.names[c] for c in image.categories],
-            (image.width, image.height),
+            (boxes * scale).astype(np.float32), [config.names[c] for c in image.categories], (image.width, image.height)
         )
         for t, text in enumerate(s["texts"]):
             for verdict, target in zip(objects.truths(text), s["targets"][:, t].tolist(), strict=True):

@@ -99,7 +99,7 @@ def test_array_is_copied() -> None:
     )
 )
 @settings(max_examples=150, deadline=None)
-def test_any_numbers_give_a_image_or_a_named_error(image: np.ndarray) -> None:
+def test_any_numbers_give_an_image_or_a_named_error(image: np.ndarray) -> None:
     if np.isfinite(image.astype(np.float64)).any():
         check(read_image(image), *image.shape)
     else:

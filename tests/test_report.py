@@ -35,10 +35,10 @@ NAN = (math.nan,) * 4
 
 @pytest.fixture
 def validation(tiny: Path) -> tuple[GroundingMetrics, list[EvaluatedExpression]]:
-    """Return figures and cases of the tiny test split, with answers of all qualities."""
-    dataset_config = load_dataset_config(tiny)
+    """Return figures and cases of the tiny test split, with predictions of all qualities."""
+    config = load_dataset_config(tiny)
     metrics, cases = GroundingMetrics(), []
-    for number, image in enumerate(load_split(dataset_config, "test")):
+    for number, image in enumerate(load_split(config, "test")):
         for i, captions in enumerate(image.captions):
             for caption, kind in zip(captions, image.kinds[i], strict=True):
                 pred = None if number == 0 else image.boxes[i] + 2 * number
@@ -47,7 +47,7 @@ def validation(tiny: Path) -> tuple[GroundingMetrics, list[EvaluatedExpression]]
                     image.boxes[i : i + 1],
                     (image.width, image.height),
                     image.modality,
-                    dataset_config.names[image.categories[i]],
+                    config.names[image.categories[i]],
                     [math.nan if pred is None else 0.5],
                     [True],
                     kind,
@@ -230,7 +230,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.links: list[str] = []
-        self.said = ""
+        self.text = ""
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -238,7 +238,7 @@ class Page(HTMLParser):
         self.links += [v for k, v in attrs if k in ("src", "href") and v]
 
     def handle_data(self, data: str) -> None:
-        self.said += data
+        self.text += data
 
 
 def test_page_escapes_text_and_links_images(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_page_escapes_text_and_links_images(tmp_path: Path) -> None:
     path = write_index(tmp_path, nasty + " $title", sections)
     page = Page(path.read_text(encoding="utf-8"))
     assert path == tmp_path / "index.html" and "script" not in page.tags
-    assert page.said.count(nasty) == 6  # page title, its heading, section heading, text, table, caption
+    assert page.text.count(nasty) == 6  # page title, its heading, section heading, text, table, caption
     assert page.tags.count("img") == 1 and page.tags.count("pre") == 1
     assert set(page.links) == {"run%201/a%20%22b%22%20%26%20%23c.png"}
 

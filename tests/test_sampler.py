@@ -76,14 +76,14 @@ def test_groups_are_the_modalities(tiny: Path, monkeypatch):
     groups = modality_groups(images)
     assert [{images[i].modality for i in group} for group in groups] == [{m} for m in MODALITIES]
     assert sorted(sum(groups, [])) == list(range(len(images)))
-    told: list[str] = []
-    monkeypatch.setattr(module.LOGGER, "warning", told.append)
+    warnings: list[str] = []
+    monkeypatch.setattr(module.LOGGER, "warning", warnings.append)
     assert modality_groups([p for p in images if p.modality == "sar"]) == []
-    assert len(told) == 1 and "one modality" in told[0]
+    assert len(warnings) == 1 and "one modality" in warnings[0]
 
 
 @pytest.mark.parametrize("balance", [True, False])
-def test_training_batches_are_balanced_where_asked_for(tiny: Path, balance: bool):
+def test_training_batches_are_balanced_where_configured(tiny: Path, balance: bool):
     config = load_dataset_config(tiny)
     images = load_split(config, "train")
     images = [p for p in images if p.modality == "optical"] + [p for p in images if p.modality == "sar"][:1]

@@ -97,19 +97,30 @@ def crop(image: AnnotatedImage, rng: np.random.Generator, rewrite: bool = True) 
         start = int(rng.integers(first, last + 1))
         window += [start, start + length]
     left, right, top, bottom = window
-    inside, share = clip_to_window(boxes, (left, top, right, bottom))
+    cropped = cut_window(image, (left, top, right, bottom))
+    return revalidate_captions(cropped, rng) if rewrite else cropped
+
+
+def cut_window(image: AnnotatedImage, window: tuple[int, int, int, int]) -> AnnotatedImage:
+    """Cut out a window, with the visible parts of the objects in it. Remnants lose their captions.
+
+    Args:
+        image: What to cut it from.
+        window: Left, top, right and bottom in pixels of the array; the boxes of the result are in such pixels, too.
+    """
+    left, top, right, bottom = window
+    boxes, share = clip_to_window(image.boxes * image.scale.astype(np.float32), window)
     visible = share * image.visible
     keep = np.flatnonzero(visible > 0)
-    cropped = AnnotatedImage(
+    return replace(
+        image,
         img=np.ascontiguousarray(image.img[top:bottom, left:right]),
-        boxes=inside[keep],
+        boxes=boxes[keep],
         names=tuple(image.names[i] for i in keep),
         captions=tuple(image.captions[i] if visible[i] >= KEEP else () for i in keep),
         size=(right - left, bottom - top),
-        modality=image.modality,
         visible=visible[keep],
     )
-    return revalidate_captions(cropped, rng) if rewrite else cropped
 
 
 def clip_to_window(

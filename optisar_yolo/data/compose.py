@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo.data.annotated import KEEP, AnnotatedImage, revalidate_captions
-from optisar_yolo.data.augment import clip_to_window, mirror, rotate
+from optisar_yolo.data.annotated import AnnotatedImage, revalidate_captions
+from optisar_yolo.data.augment import cut_window, mirror, rotate
 from optisar_yolo.data.geometry import free_of_boxes
 
 # Mosaic
@@ -58,45 +58,33 @@ def mosaic(
     x, y = (round(imgsz * (SPLIT[0] + rng.random() * (SPLIT[1] - SPLIT[0]))) for _ in range(2))
     quarters = ((0, 0, x, y), (x, 0, imgsz, y), (0, y, x, imgsz), (x, y, imgsz, imgsz))
     canvas = np.empty((imgsz, imgsz, 3), np.uint8)
-    boxes: list[NDArray[np.float32]] = []
-    names: list[str] = []
-    captions: list[tuple[str, ...]] = []
-    shares: list[float] = []
+    tiles = []
     for image, (left, top, right, bottom) in zip(images, quarters, strict=True):
-        tile, inside, share = _tile(image, right - left, bottom - top, rng)
-        canvas[top:bottom, left:right] = tile
-        visible = share * image.visible
-        for i in np.flatnonzero(visible > 0):
-            boxes.append(inside[i] + np.array([left, top] * 2, np.float32))
-            names.append(image.names[i])
-            captions.append(image.captions[i] if visible[i] >= KEEP else ())
-            shares.append(float(visible[i]))
+        tile = _fill(image, right - left, bottom - top, rng)
+        canvas[top:bottom, left:right] = tile.img
+        tiles.append(replace(tile, boxes=tile.boxes + np.array([left, top] * 2, np.float32)))
     composed = AnnotatedImage(
         img=canvas,
-        boxes=np.array(boxes, np.float32).reshape(-1, 4),
-        names=tuple(names),
-        captions=tuple(captions),
+        boxes=np.concatenate([tile.boxes for tile in tiles]),
+        names=sum((tile.names for tile in tiles), ()),
+        captions=sum((tile.captions for tile in tiles), ()),
         size=(imgsz, imgsz),
         modality=images[0].modality,
-        visible=np.array(shares, np.float32),
+        visible=np.concatenate([tile.visible for tile in tiles]),
         fills_canvas=True,
     )
     return revalidate_captions(composed, rng) if rewrite else composed
 
 
-def _tile(
-    image: AnnotatedImage, width: int, height: int, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Fill a quarter with a part of an image: its pixels, the visible parts of the boxes, and their shares."""
+def _fill(image: AnnotatedImage, width: int, height: int, rng: np.random.Generator) -> AnnotatedImage:
+    """Resize an image so that it covers a quarter, and cut out a random window of the quarter's size."""
     h, w = image.img.shape[:2]
     scale = max(width / w, height / h) * (1 + rng.random() * ENLARGE)
     drawn_w, drawn_h = max(round(w * scale), width), max(round(h * scale), height)
     left, top = int(rng.integers(drawn_w - width + 1)), int(rng.integers(drawn_h - height + 1))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     drawn = cv2.resize(image.img, (drawn_w, drawn_h), interpolation=method)
-    boxes = image.boxes * np.tile(np.array([drawn_w, drawn_h], np.float32) / np.array(image.size, np.float32), 2)
-    inside, share = clip_to_window(boxes, (left, top, left + width, top + height))
-    return drawn[top : top + height, left : left + width], inside, share  # type: ignore[return-value]
+    return cut_window(replace(image, img=drawn), (left, top, left + width, top + height))
 
 
 def background(draw: Callable[[], AnnotatedImage], imgsz: int, rng: np.random.Generator) -> AnnotatedImage | None:
@@ -140,14 +128,7 @@ def background_window(image: AnnotatedImage, rng: np.random.Generator) -> Annota
         return None
     best = int(np.argmax(lengths.prod(1) * free))
     (left, top), (right, bottom) = first[best].tolist(), last[best].tolist()
-    return AnnotatedImage(
-        img=np.ascontiguousarray(image.img[top:bottom, left:right]),
-        boxes=np.zeros((0, 4), np.float32),
-        names=(),
-        captions=(),
-        size=(right - left, bottom - top),
-        modality=image.modality,
-    )
+    return cut_window(image, (left, top, right, bottom))
 
 
 def copy_paste(

@@ -70,7 +70,6 @@ class PromptSampler:
         pool: Captions of the training set, repeats included: global negatives are drawn from it as often as they occur.
         total: Number of expressions T.
         neg_ratio: Adversarial variants per positive; every positive that has one gets at least one.
-        category_prompts: Use category expressions (step 2). Without them objects without a caption have no 1.
         kinds: Kinds of words that are exchanged, with their weights (see `optisar_yolo.language.KINDS`); kinds that are
             not named are never exchanged.
         reword_share: Probability of each expression, true or false, to be reworded.
@@ -87,7 +86,6 @@ class PromptSampler:
         pool: Sequence[str],
         total: int = 20,
         neg_ratio: float = 0.5,
-        category_prompts: bool = True,
         reword_share: float = 0.0,
         kinds: str = SETTINGS["swap_kinds"].default,
         categories: float = 0.0,
@@ -97,7 +95,7 @@ class PromptSampler:
         if neg_ratio < 0 or not 0 <= reword_share <= 1:
             raise ValueError(f"neg_ratio={neg_ratio} must be >= 0 and reword={reword_share} within 0 and 1")
         self.total, self.neg_ratio = total, neg_ratio
-        self.category_prompts, self.reword_share = category_prompts, reword_share
+        self.reword_share = reword_share
         self.kinds = {k: w for k, w in weights_of(kinds).items() if w}
         self.categories = categories
         self.pool = list(pool)
@@ -135,30 +133,28 @@ class PromptSampler:
         columns: dict[str, np.ndarray] = {}
         kinds: list[str] = []
 
-        def add(text: str, kind: str, column: np.ndarray) -> None:
-            columns[text] = column
+        def add(text: str, kind: str, owners: Sequence[int] = ()) -> None:
+            columns[text] = np.zeros(len(names), np.float32)
+            columns[text][list(owners)] = 1
             kinds.append(kind)
 
-        chosen = self._positives(captions, rng)
-        for text, owners in chosen.items():
-            add(text, "positive", self._targets(text, owners, objects))
+        positives = self._positives(captions, rng)
+        for text, owners in positives.items():
+            add(text, "positive", owners)
+            # An object that is no owner, but of which the caption is true as well, is left out of the loss.
+            columns[text][[v is True and i not in owners for i, v in enumerate(objects.truths(text))]] = -1
         for text, name in self._categories(objects, columns, rng):
-            column = np.zeros(len(names), np.float32)
-            column[objects.groups[name]] = 1
-            add(text, "category", column)
-        nothing = np.zeros(len(names), np.float32)
-        for text in self._absent(objects, kinds.count("category") if len(objects) else self.total // 4, rng):
+            add(text, "category", objects.groups[name])
+        for text in self._absent_categories(objects, kinds.count("category") if names else self.total // 4, rng):
             if len(columns) < self.total and text not in columns:  # a caption may contradict its boxes
-                add(text, "other", nothing)
-        for text, target in self._swaps(chosen, objects, columns, self.total - len(columns), rng):
-            column = nothing.copy()
-            column[target] = 1
-            add(text, "swap", column)
-        for text in self._others(objects, rng):
+                add(text, "other")
+        for text, owners in self._adversarial(positives, objects, columns, self.total - len(columns), rng):
+            add(text, "swap", owners)
+        for text in self._global_negatives(objects, rng):
             if len(columns) >= self.total:
                 break
             if text not in columns and objects.false_of_all(text):
-                add(text, "other", nothing)
+                add(text, "other")
         if len(columns) != self.total:
             raise ValueError(
                 f"no {self.total} different expressions for an image with {len(objects.groups)} categories"
@@ -177,19 +173,10 @@ class PromptSampler:
             chosen.setdefault(captions[n][int(rng.integers(len(captions[n])))], []).append(n)
         return chosen
 
-    @staticmethod
-    def _targets(text: str, owners: list[int], objects: LabelledObjects) -> np.ndarray:
-        """Return the [N] targets of a positive; an object of which it is also true is left out of the loss."""
-        column = np.array([-1.0 if v is True else 0.0 for v in objects.truths(text)], np.float32)
-        column[owners] = 1
-        return column
-
     def _categories(
         self, objects: LabelledObjects, columns: dict[str, np.ndarray], rng: np.random.Generator
     ) -> list[tuple[str, str]]:
         """Return (expression, category name) of every category with an object that no expression means yet."""
-        if not self.category_prompts:
-            return []
         covered = np.zeros(len(objects), bool)
         for column in columns.values():
             covered |= column == 1
@@ -197,14 +184,11 @@ class PromptSampler:
         for name, members in objects.groups.items():
             wanted = not covered[members].all() or (self.categories and rng.random() < self.categories)
             if wanted and len(columns) + len(made) < self.total:
-                text = self._category(category_phrase(name), rng)
+                phrase = category_phrase(name)
+                text = self._category(phrase, rng)
                 # A caption of one object may have the same words; then the category gets another frame.
                 while text in columns:
-                    text = (
-                        f"Any {category_phrase(name)}"
-                        if text.startswith("There")
-                        else agree(f"There is a {category_phrase(name)}")
-                    )
+                    text = f"Any {phrase}" if text.startswith("There") else agree(f"There is a {phrase}")
                 made.append((text, name))
         return made
 
@@ -215,7 +199,7 @@ class PromptSampler:
             name = _MODALITY.sub("", name)
         return agree(frame.format(name))
 
-    def _absent(self, objects: LabelledObjects, count: int, rng: np.random.Generator) -> list[str]:
+    def _absent_categories(self, objects: LabelledObjects, count: int, rng: np.random.Generator) -> list[str]:
         """Return expressions of categories that the image does not show, where `categories` is above 0.
 
         Without them the form of a category expression would reveal that it is true.
@@ -228,7 +212,7 @@ class PromptSampler:
         ]
         return list(islice(filter(objects.false_of_all, made), count))
 
-    def _swaps(
+    def _adversarial(
         self,
         positives: dict[str, list[int]],
         objects: LabelledObjects,
@@ -268,7 +252,7 @@ class PromptSampler:
             if not by_kind[kind]:
                 del by_kind[kind]
 
-    def _others(self, objects: LabelledObjects, rng: np.random.Generator) -> Iterator[str]:
+    def _global_negatives(self, objects: LabelledObjects, rng: np.random.Generator) -> Iterator[str]:
         """Yield candidates for global negatives: captions of other images, then expressions of all known categories."""
         nouns = [noun_of(name) for name in objects.groups]
         near = [t for noun in nouns for t in [self._by_noun.get(noun)] if t]

@@ -142,7 +142,7 @@ def _image(axes: Axes, sample: dict[str, Any], ink: list[str | None]) -> None:
     axes.set(xlim=(0, w), ylim=(h, 0), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     for i, (x, y, bw, bh) in enumerate((np.asarray(sample["bboxes"]) * [w, h, w, h]).tolist()):
-        colour, line, style = (ink[i], 1.8, "-") if ink[i] else ("black", 0.9, "--")
+        colour, line, style = (own, 1.8, "-") if (own := ink[i]) else ("black", 0.9, "--")
         left, top = x - bw / 2, y - bh / 2
         halo = add_box(axes, (left, top, bw, bh), colour, line, style, "white", 1.6)
         number, at = str(i + 1), (max(left, 1), max(top, 9))
