@@ -1,12 +1,16 @@
-"""What a user holds: the model."""
+"""The public classes: :class:`OptiSAR`, a model, and :class:`EncodedImage`, an image that the model has encoded."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.model import Model
+from ultralytics.engine.results import Results
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 
 from optisar_yolo.data import read_image
@@ -14,14 +18,15 @@ from optisar_yolo.engine import (
     Calibration,
     CalibrationError,
     CheckpointError,
-    EncodedImage,
+    ExportedNetwork,
     GroundingPredictor,
     GroundingTrainer,
     GroundingValidator,
     KnownExpressions,
     attach,
+    best_boxes,
     calibration_of,
-    checked_bank,
+    canvas,
     checked_expressions,
     default_conf,
     find_weights,
@@ -29,22 +34,22 @@ from optisar_yolo.engine import (
     readable,
     save_shared,
     store_calibration,
+    text_features_for,
 )
 from optisar_yolo.export import ExportedModel, is_export, run_benchmark, run_export
 from optisar_yolo.nn import GroundingModel, fused_copy
 from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
-from optisar_yolo.text import TextBank
+from optisar_yolo.text import TextFeatureCache
 
 
 class OptiSAR(Model):
-    """A grounding model with ultralytics' interface: ``train``, ``val``, ``predict`` and ``export``.
+    """A grounding model with Ultralytics' interface: ``train``, ``val``, ``predict`` and ``export``.
 
     Args:
         model: Model YAML (``optisar++n.yaml``), checkpoint (``best.pt``) or shared weights
-            (``optisar++n-pocket.safetensors``, by
-            bare name if it travels with the package). An export (``best.onnx``, ``best_openvino_model``,
-            ``best.torchscript``) can ``predict``, ``encode`` and ``val``.
-        task: Only ``None`` and ``"detect"``: ultralytics' name of the family.
+            (``optisar++n-pocket.safetensors``; the bare name suffices for weights of the package). An export
+            (``best.onnx``, ``best_openvino_model``, ``best.torchscript``) can ``predict``, ``encode`` and ``val``.
+        task: ``None`` or ``"detect"``, Ultralytics' name of the task.
         verbose: Log the layers of a new model.
 
     Raises:
@@ -66,12 +71,12 @@ class OptiSAR(Model):
             super().__init__(
                 model=model, task=task or (None if isinstance(model, Model) else "detect"), verbose=verbose
             )
-        self._bank: TextBank | KnownExpressions | None = None
-        self._fused: tuple[tuple[Any, ...], GroundingModel] | None = None  # what it is a copy of, the copy
+        self._text_features: TextFeatureCache | KnownExpressions | None = None
+        self._fused: tuple[tuple[Any, ...], GroundingModel] | None = None  # state of the network, its fused copy
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
-        """Our classes for ultralytics' modes."""
+        """The classes of Ultralytics' modes."""
         return {
             "detect": {
                 "model": GroundingModel,
@@ -111,25 +116,24 @@ class OptiSAR(Model):
 
     @config_keys()
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:
-        """Train; keys are ultralytics' and those of ``optisar help``. Returns the metrics of the best epoch."""
+        """Train; keys are Ultralytics' and those of ``optisar train --help``. Returns the metrics of the best epoch."""
         return super().train(trainer, **kwargs)
 
     @config_keys()
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
-        """Validate on a split of a card. Returns :class:`~optisar_yolo.engine.metrics.GroundingMetrics`."""
+        """Validate on a split of a dataset config. Returns :class:`~optisar_yolo.engine.GroundingMetrics`."""
         return super().val(validator, **kwargs)
 
     @config_keys()
     def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
-        """Ask expressions of images.
+        """Ground expressions in images.
 
         Args:
-            source: File, folder, URL, array, PIL image, tensor, or a list of them, as ultralytics takes them.
+            source: File, folder, URL, array, PIL image, tensor, or a list of them, as in Ultralytics.
             stream: Return a generator.
             predictor: Another predictor class.
-            **kwargs: ``text`` (an expression or a list of them), ``conf`` (least confidence of a box; by default the
-                threshold of the model's calibration, 0.05 without one), ``topk``, ``imgsz``, ``save`` and
-                ultralytics' other keys.
+            **kwargs: ``text`` (an expression or a list of them), ``conf`` (confidence threshold; by default that of the
+                model's calibration, 0.05 without one), ``topk``, ``imgsz``, ``save`` and Ultralytics' other keys.
 
         Returns:
             One ``Results`` per image: ``boxes.cls`` is the index of the expression, ``names[cls]`` the expression.
@@ -160,11 +164,11 @@ class OptiSAR(Model):
                 encoder's graph too; ``int8=True`` with ``data`` and ``fraction`` for a quantised OpenVINO model.
 
         Returns:
-            Path of the file or folder, beside the weights; of two parts that of the first, which opens both.
+            Path of the file or folder, beside the weights. Of two graphs it is that of the first, which opens both.
 
         Raises:
-            ValueError: Another format or an option that an export cannot have.
-            MissingExtraError: The packages of the extra ``export`` or ``openvino`` are not installed.
+            ValueError: An unknown format, or an option that does not apply to exports.
+            MissingExtraError: The extra ``export`` or ``openvino`` is not installed.
         """
         self._check_is_pytorch_model()
         custom = {"format": "onnx", "imgsz": self.overrides.get("imgsz") or 640, "data": None, "device": None}
@@ -173,19 +177,19 @@ class OptiSAR(Model):
 
     @config_keys()
     def benchmark(self, data: Any = None, format: str = "", verbose: bool | float = False, **kwargs: Any) -> Any:
-        """Export to every format, and validate each: the same answers, at what size and speed?
+        """Export to every format, and compare their figures, file sizes and speed.
 
         Args:
-            data: Dataset config whose validation split is asked; the rendered ``demo.yaml`` by default.
+            data: Dataset config whose validation split is used; the rendered ``demo.yaml`` by default.
             format: One format alone.
-            verbose: Raise where a format fails; a number is also the least meanIoU that each must reach.
-            **kwargs: ``imgsz``, ``fraction``; ``int8=True`` adds a row of 8 bits.
+            verbose: Raise an error where a format fails; a number is also the meanIoU that each must reach.
+            **kwargs: ``imgsz``, ``fraction``; ``int8=True`` adds a quantised model.
 
         Returns:
-            The table, a polars ``DataFrame`` of strings as ultralytics gives it.
+            The table, a polars ``DataFrame`` of strings as in Ultralytics.
 
         Raises:
-            ValueError: A format that is not written.
+            ValueError: An unknown format.
         """
         self._check_is_pytorch_model()
         custom = {"format": format, "imgsz": self.imgsz, "data": data or "demo.yaml", "rect": True}
@@ -198,22 +202,23 @@ class OptiSAR(Model):
     ) -> Calibration:
         """Fit confidences that are probabilities, and a threshold (see :mod:`optisar_yolo.engine.calibrate`).
 
-        Every expression is asked, and for each that has one a reworded expression that the boxes prove false. Unlike
-        boxes, confidences and what gets an answer change from here on; training ends with this by itself.
+        The model grounds every expression of the split and, for each that has one, a reworded expression that the boxes
+        prove false. Afterwards confidences and the default threshold differ; boxes do not. Training does this at its
+        end.
 
         Args:
             data: Dataset config.
             split: A split that the model was not trained on.
-            save: Weights file to write: what was opened, and the calibration. By default the model in memory alone
-                changes.
+            save: Weights file to write: a copy of the opened file with the calibration. By default only the model in
+                memory changes.
             **kwargs: ``imgsz`` and other keys of ``val``.
 
         Returns:
             The calibration.
 
         Raises:
-            CalibrationError: The answers allow none.
-            ValueError: The model has no weights file to write anew.
+            CalibrationError: No calibration can be fitted to the boxes found.
+            ValueError: `save` is given and the model was not opened from a weights file.
         """
         self._check_is_pytorch_model()
         if save is not None and not self.ckpt_path:
@@ -238,28 +243,28 @@ class OptiSAR(Model):
         return int(self.overrides.get("imgsz") or 640)
 
     def encode(self, source: Any, imgsz: int | None = None) -> EncodedImage:
-        """Encode an image once, to ask it many expressions.
+        """Encode an image once, to ground many expressions in it.
 
         Args:
             source: File, array (BGR) or PIL image.
             imgsz: Long side in the network; that of training by default.
 
         Returns:
-            The scene. Of an export in one part, each question encodes the image anew.
+            The encoded image. An export of one graph encodes it anew in each call of ``ground``.
         """
-        if self._bank is None:
-            self._bank = checked_bank(self.model, self.overrides.get("text_weights"), None)
+        if self._text_features is None:
+            self._text_features = text_features_for(self.model, self.overrides.get("text_weights"))
         image = read_image(source)
         return EncodedImage(
             self._for_inference(),
-            self._bank,
+            self._text_features,
             image,
             int(imgsz or self.imgsz),
             str(source)[:200] if isinstance(source, (str, Path)) else "image0.jpg",
         )
 
     def _for_inference(self) -> GroundingModel | ExportedModel:
-        """The network in its exact form for inference, copied anew when the network has changed."""
+        """Return the fused copy of the network, made anew when the network has changed."""
         if isinstance(self.model, ExportedModel):
             return self.model
         tensors = [*self.model.parameters(), *self.model.buffers()]
@@ -272,3 +277,50 @@ class OptiSAR(Model):
         """Write the weights as safetensors, for sharing (see :func:`optisar_yolo.engine.checkpoint.save_shared`)."""
         self._check_is_pytorch_model()
         return save_shared(self.model, path, info)
+
+
+class EncodedImage:
+    """An image that the network has encoded once, for any number of calls of :meth:`ground`.
+
+    Args:
+        model: The network.
+        text_features: Its text encoder.
+        image: Image uint8 [h, w, 3] BGR.
+        imgsz: Long side in the network, pixels.
+        path: Name shown in results.
+    """
+
+    def __init__(
+        self,
+        model: GroundingModel | ExportedNetwork,
+        text_features: TextFeatureCache | KnownExpressions,
+        image: np.ndarray,
+        imgsz: int,
+        path: str = "",
+    ) -> None:
+        self.model, self.text_features, self.image, self.path = model, text_features, image, path
+        self.device = torch.device("cpu")  # where exports take and return their arrays
+        if isinstance(model, GroundingModel):
+            self.device = next(model.parameters()).device
+        x, extent = (t[None].to(self.device) for t in canvas(image, imgsz))
+        self.canvas = (x.shape[2], x.shape[3])
+        with torch.inference_mode():
+            self.encoded = model.encode(x, extent)
+
+    def ground(self, text: str | Sequence[str], conf: float | None = None, topk: int = 1) -> Results:
+        """Ground expressions in the image.
+
+        Args:
+            text: An expression or several.
+            conf: Confidence threshold of a box; by default as in :meth:`OptiSAR.predict`.
+            topk: Boxes per expression.
+
+        Returns:
+            Ultralytics' results.
+        """
+        texts = checked_expressions(text)
+        size = (self.image.shape[1], self.image.shape[0])
+        with torch.inference_mode():
+            features = self.text_features(texts).to(self.device)
+            found = best_boxes(self.model, self.encoded, features, self.canvas, [size], topk)[0]
+        return found.results(self.image, self.path, texts, default_conf(self.model) if conf is None else conf)

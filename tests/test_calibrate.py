@@ -56,7 +56,13 @@ def test_calibration_lowers_the_error_of_overconfident_answers_and_keeps_their_o
     assert (np.argsort(found(conf), kind="stable") == np.argsort(conf, kind="stable")).all()
 
 
-def test_answers_that_can_be_told_apart_without_error_give_finite_numbers() -> None:
+def test_targets_are_platts() -> None:
+    """With two different logits the fit meets the targets exactly: (3 + 1) / (3 + 2) and 1 / (5 + 2)."""
+    a, b = fit_platt(np.array([1.0] * 3 + [-1.0] * 5), np.array([True] * 3 + [False] * 5))
+    assert 1 / (1 + np.exp(-(a + b))) == pytest.approx(4 / 5) and 1 / (1 + np.exp(a - b)) == pytest.approx(1 / 7)
+
+
+def test_separable_results_give_finite_numbers() -> None:
     conf, right = np.array([0.1, 0.2, 0.8, 0.9]), np.array([False, False, True, True])
     found = fit(conf, right, np.ones(4, bool))
     assert 0 < found.a < 100 and math.isfinite(found.b)
@@ -66,9 +72,9 @@ def test_answers_that_can_be_told_apart_without_error_give_finite_numbers() -> N
 @pytest.mark.parametrize(
     ("conf", "right", "says"),
     [
-        ([0.2, 0.8], [False, False], "0 of 2 answers are right"),
-        ([0.2, 0.8], [True, True], "2 of 2 answers are right"),
-        ([0.2, 0.3, 0.8, 0.9], [True, True, False, False], "no more confident than wrong ones"),
+        ([0.2, 0.8], [False, False], "0 of 2 boxes are right"),
+        ([0.2, 0.8], [True, True], "2 of 2 boxes are right"),
+        ([0.2, 0.3, 0.8, 0.9], [True, True, False, False], "not more confident than wrong ones"),
         ([], [], "0 of 0"),
     ],
 )
@@ -130,12 +136,12 @@ def test_files_carry_it(shared: Path, tmp_path: Path) -> None:
 
 
 def test_a_finished_checkpoint_keeps_it(tmp_path: Path) -> None:
-    from optisar_yolo.engine.saving import strip
+    from optisar_yolo.engine.checkpoint import strip_checkpoint
 
     model = network()
     attach(model, KNOWN)
     torch.save({"model": None, "ema": model, "train_args": {"imgsz": 64}, "optimizer": {}}, tmp_path / "best.pt")
-    strip(tmp_path / "best.pt")
+    strip_checkpoint(tmp_path / "best.pt")
     assert calibration_of(load_model(tmp_path / "best.pt")) == KNOWN
 
 
@@ -199,10 +205,11 @@ def test_predict_uses_threshold_and_shows_calibrated_confidence(caplog: pytest.L
 
 
 @pytest.mark.parametrize(
-    ("words", "says"), [(["split=val"], "needs data="), (["data=x.yaml", "imgsz=big"], "'imgsz=big' is not a number")]
+    ("words", "says"),
+    [(["split=val"], "needs data="), (["data=x.yaml", "imgsz=big"], "imgsz=big: it must be a whole number")],
 )
 def test_command_line(capsys: pytest.CaptureFixture[str], words: list[str], says: str) -> None:
-    assert cli(["calibrate", *words]) == 1
+    assert cli(["calibrate", *words]) == 2
     assert says in capsys.readouterr().err
 
 

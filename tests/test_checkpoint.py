@@ -15,7 +15,7 @@ from ultralytics.nn.tasks import DetectionModel
 from optisar_yolo import OptiSAR, __version__
 from optisar_yolo.engine import checkpoint
 from optisar_yolo.engine.checkpoint import CheckpointError, find_weights, load_model, load_shared, save_shared
-from optisar_yolo.engine.val import checked_bank
+from optisar_yolo.engine.val import text_features_for
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.plugin.identify import MARK, is_ours
 
@@ -116,7 +116,7 @@ def test_metadata_that_is_no_json(tmp_path):
 def test_other_format(shared, tmp_path):
     path = changed(shared, tmp_path / "later.safetensors", format=checkpoint.FORMAT + 1, version="9.9")
     with pytest.raises(
-        CheckpointError, match=r"later\.safetensors: written in format 2 by version 9\.9.*update optisar"
+        CheckpointError, match=r"later\.safetensors: written in format 3 by version 9\.9.*update optisar"
     ):
         load_model(path)
 
@@ -196,11 +196,11 @@ def test_shared_weights_through_the_api(model, shared, tmp_path):
 
 def test_other_text_encoder_is_refused(model):
     with pytest.raises(ValueError, match=r"trained with the text encoder pocket 0123456789ab, .*text_weights="):
-        checked_bank(model, None, None)
+        text_features_for(model, None, None)
 
 
 def test_right_text_encoder_is_accepted():
     model = network(alive=False)
-    bank = checked_bank(model, None, None)  # a model that names no encoder takes the packaged one
+    bank = text_features_for(model, None, None)  # a model that names no encoder takes the packaged one
     model.text_model, model.text_fingerprint = "pocket", bank.encoder.fingerprint
-    assert checked_bank(model, None, None).encoder.width == bank.encoder.width
+    assert text_features_for(model, None, None).encoder.width == bank.encoder.width

@@ -19,14 +19,13 @@ from ultralytics.utils.dist import ddp_cleanup, generate_ddp_command
 
 from optisar_yolo.data.sampler import EpochSampler
 from optisar_yolo.engine.metrics import GroundingMetrics
-from optisar_yolo.engine.routing import Shares
-from optisar_yolo.engine.routing_survey import ExpertUse
+from optisar_yolo.engine.routing import ExpertUse, Shares
+from optisar_yolo.engine.sensitivity import SensitivityScores
 from optisar_yolo.engine.train import GroundingTrainer
-from optisar_yolo.engine.wordscore import WordScores
 from optisar_yolo.nn import loss
 from optisar_yolo.plugin.patch import config_keys
 from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS
-from optisar_yolo.text.cache import TextBank
+from optisar_yolo.text.cache import TextFeatureCache
 from optisar_yolo.utils import distributed as ranks
 
 
@@ -47,7 +46,7 @@ def test_outside_a_parallel_training_nothing_is_shared() -> None:
 
 def test_merged_word_scores_are_those_of_one_process() -> None:
     rng = np.random.default_rng(0)
-    whole, parts = WordScores(), [WordScores(), WordScores()]
+    whole, parts = SensitivityScores(), [SensitivityScores(), SensitivityScores()]
     for image in range(8):
         conf, right, hard = rng.random(3), rng.random(3) < 0.5, rng.random(3) < 0.5
         answers = [(e, ("orientation", "size")[e % 2], rng.normal(), rng.random(), rng.normal()) for e in range(3)]
@@ -152,7 +151,7 @@ from ultralytics.engine.trainer import BaseTrainer
 def train(self):
     print(type(self).__module__, type(self).__name__, type(self.model).__name__, self.model.text_model)
     print(self.args.prompts, self.args.guide, self.args.optimizer, self.args.epochs, self.args.mosaic)
-    print(sum(c.__name__ == "_tell_epoch" for c in self.callbacks["on_train_epoch_start"]) > 0)
+    print(sum(c.__name__ == "_set_epoch" for c in self.callbacks["on_train_epoch_start"]) > 0)
 BaseTrainer.train = train
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
@@ -173,9 +172,12 @@ def test_the_launcher_script_carries_our_trainer_and_keys(launcher: Any) -> None
     assert "prompts" not in DEFAULT_CFG_DICT and "prompts" in OPTISAR_DEFAULTS  # this process is as it was
 
 
-def test_a_model_that_came_ready_made_gets_its_bank(launcher: Any) -> None:
+def test_a_model_that_came_ready_made_gets_its_text_encoder(launcher: Any) -> None:
     """As in a process of the launcher, which receives the network but not the expressions' features."""
     trainer = launcher.trainer
-    trainer.bank = None
+    trainer.text_features = None
     assert trainer.setup_model() is None
-    assert isinstance(trainer.bank, TextBank) and trainer.bank.encoder.name == trainer.model.text_model
+    assert (
+        isinstance(trainer.text_features, TextFeatureCache)
+        and trainer.text_features.encoder.name == trainer.model.text_model
+    )

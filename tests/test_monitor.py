@@ -11,17 +11,24 @@ from typing import Any
 import cv2
 import pytest
 import torch
+from optisar_yolo.nn.position import region_labels
 from tiny_net import WIDTH, network, training_batch
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.engine import monitor as module
 from optisar_yolo.engine.checkpoint import load_model
-from optisar_yolo.engine.monitor import CALLBACKS, TrainingMonitor
-from optisar_yolo.engine.monitor_log import findings, read_record, summary, uses, write_record
+from optisar_yolo.engine.monitor import (
+    CALLBACKS,
+    TrainingMonitor,
+    findings,
+    read_record,
+    summary,
+    uses,
+    write_record,
+)
 from optisar_yolo.engine.monitor_plot import monitor_plot
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.plmoe import BALANCE_COEFFICIENT, MoEBlock
-from optisar_yolo.nn.position import region_labels
 from optisar_yolo.nn.tgdf import DualGateFusion
 from optisar_yolo.nn.yaml import load_model_yaml
 

@@ -16,9 +16,10 @@ from ultralytics.engine.results import Results
 from optisar_yolo import OptiSAR
 from optisar_yolo.data.config import DataError
 from optisar_yolo.data.images import read_image
-from optisar_yolo.engine import predict, sources
-from optisar_yolo.engine.predict import OVERLAP, checked_expressions
-from optisar_yolo.text.encoders import load_text_encoder
+from optisar_yolo.engine import predict
+from optisar_yolo.engine.grounding import OVERLAP
+from optisar_yolo.engine.predict import checked_expressions
+from optisar_yolo.text import load_text_encoder
 
 TEXTS = ["The ship in the upper left", "the airplane at the bottom"]
 SIZE = 64
@@ -156,11 +157,12 @@ def test_file(model, image, tmp_path, kind):
 def test_files_are_read_while_the_network_works(model, image, tmp_path, monkeypatch):
     readers = set()
 
-    def read(path):
-        readers.add(threading.current_thread())
-        return read_image(path)
+    def read(source):
+        if isinstance(source, str):  # not the arrays of `preprocess`
+            readers.add(threading.current_thread())
+        return read_image(source)
 
-    monkeypatch.setattr(sources, "read_image", read)
+    monkeypatch.setattr(predict, "read_image", read)
     for name in ("a.png", "b.png"):
         write(tmp_path / name, image)
     ground(model, tmp_path)

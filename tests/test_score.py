@@ -13,7 +13,7 @@ from optisar_yolo import OptiSAR
 from optisar_yolo.commands.main import main
 from optisar_yolo.data.config import DataError
 from optisar_yolo.engine.val import SECTIONS
-from optisar_yolo.evaluation.score import score
+from optisar_yolo.evaluation.score import score_predictions
 from optisar_yolo.utils.options import BUNDLED_MODEL
 
 
@@ -41,8 +41,8 @@ def test_own_predictions_give_the_table_of_val(tiny: Path, tmp_path: Path, split
     metrics = model.val(
         data=str(tiny), split=split, imgsz=96, batch=3, plots=False, save_json=True, project=str(tmp_path), name="own"
     )
-    found = score(tmp_path / "own" / "predictions.json", tiny, split)
-    assert found.metrics.table(SECTIONS) == metrics.table(SECTIONS) and not found.problems and not found.unanswered
+    found = score_predictions(tmp_path / "own" / "predictions.json", tiny, split)
+    assert found.metrics.table(SECTIONS) == metrics.table(SECTIONS) and not found.problems and not found.absent
     assert len(found.metrics) == len(metrics) > 0 and metrics.fitness > 0
     for column in ("iou", "inter", "union", "conf"):  # in another order: val takes images of one size together
         assert sorted(found.metrics.column(column)) == sorted(metrics.column(column))
@@ -66,8 +66,8 @@ def test_every_way_to_name_an_expression(tiny: Path, tmp_path: Path, notes, form
         records = [{"annotation_id": n["id"], "box": n["box"]} for n in notes]
     elif form == "wrapped":
         records = {"model": "any", "predictions": records}
-    found = score(write(tmp_path / "p.json", records), tiny)
-    assert found.metrics.fitness == pytest.approx(1, abs=1e-6) and not found.problems and not found.unanswered
+    found = score_predictions(write(tmp_path / "p.json", records), tiny)
+    assert found.metrics.fitness == pytest.approx(1, abs=1e-6) and not found.problems and not found.absent
     assert len(found.metrics) == len(notes) == len(found.cases)
 
 
@@ -75,10 +75,10 @@ def test_missing_answers_count_as_wrong(tiny: Path, tmp_path: Path, notes, capsy
     x1, y1, x2, y2 = notes[0]["box"]
     half = record(notes[0], box=[x1, y1, x2, (y1 + y2) / 2])  # its upper half: IoU 1/2
     file = write(tmp_path / "p.json", [half, record(notes[1], box=None), *map(record, notes[3:])])
-    found = score(file, tiny)
+    found = score_predictions(file, tiny)
     all_ = found.metrics.groups()["all"]
     n = len(notes)
-    assert (all_["count"], all_["missing"], found.unanswered) == (n, 2, 1)
+    assert (all_["count"], all_["missing"], found.absent) == (n, 2, 1)
     assert all_["Pr@0.5"] == pytest.approx((n - 2) / n) and all_["Pr@0.6"] == pytest.approx((n - 3) / n)
     assert all_["meanIoU"] == pytest.approx((n - 2.5) / n, abs=1e-6)
     words = [str(file), f"data={tiny}", f"project={tmp_path}", "name=scored", "plots=True"]
@@ -96,14 +96,14 @@ def test_the_surest_of_several_boxes_counts(tiny: Path, tmp_path: Path, notes):
     own = record(notes[0])
 
     def iou(*records: dict) -> float:
-        found = score(write(tmp_path / "p.json", [*records, *base]), tiny)
+        found = score_predictions(write(tmp_path / "p.json", [*records, *base]), tiny)
         return next(c.iou for c in found.cases if c.caption == own["caption"] and c.path.name == own["image"])
 
     assert iou(own, own | {"box": wrong, "score": 0.4}) == pytest.approx(1)
     assert iou(own | {"box": wrong, "score": 0.4}, own) == pytest.approx(1)
     assert iou(own | {"score": -3}, own | {"box": wrong, "score": -2}) < 0.5  # logits are scores too
     assert iou(own | {"box": None, "score": 0.9}, own) == pytest.approx(1)  # a box is better than none
-    found = score(write(tmp_path / "p.json", [own, own, own | {"box": wrong}, *base]), tiny)
+    found = score_predictions(write(tmp_path / "p.json", [own, own, own | {"box": wrong}, *base]), tiny)
     assert found.metrics.fitness == pytest.approx(1)
     text = "\n".join(found.problems)
     assert "1 x prediction repeated" in text and "1 x box of the same score as another one" in text
@@ -121,14 +121,14 @@ def test_the_surest_of_several_boxes_counts(tiny: Path, tmp_path: Path, notes):
 )  # fmt: skip
 def test_bad_records_are_counted_and_their_expressions_wrong(tiny: Path, tmp_path: Path, notes, change, problem):
     records = [record(notes[0], **change), *map(record, notes[1:])]
-    found = score(write(tmp_path / "p.json", records), tiny)
+    found = score_predictions(write(tmp_path / "p.json", records), tiny)
     assert len(found.problems) == 1 and problem in found.problems[0] and "predictions[0]" in found.problems[0]
-    assert found.unanswered == 1 and found.metrics.groups()["all"]["missing"] == 1
+    assert found.absent == 1 and found.metrics.groups()["all"]["missing"] == 1
 
 
 def test_a_record_without_a_box_says_what_to_give(tiny: Path, tmp_path: Path, notes):
     bare = {"image": notes[0]["image"], "caption": notes[0]["caption"], "bbox": [1, 2, 3, 4]}
-    found = score(write(tmp_path / "p.json", [bare, 5, *map(record, notes[1:])]), tiny)
+    found = score_predictions(write(tmp_path / "p.json", [bare, 5, *map(record, notes[1:])]), tiny)
     text = "\n".join(found.problems)
     assert "found 'bbox': give 'box'" in text and "record that is no JSON object" in text
 
@@ -141,12 +141,12 @@ def test_files_of_another_form(tiny: Path, tmp_path: Path, notes, capsys):
         ([{"image": "a.jpg"}], "is it of this data set and split"),
     ):  # fmt: skip
         with pytest.raises(DataError, match=message):
-            score(write(tmp_path / "p.json", content), tiny)
+            score_predictions(write(tmp_path / "p.json", content), tiny)
     (tmp_path / "p.json").write_text("{")
     for words, status, message in (
         ([str(tmp_path / "p.json"), f"data={tiny}"], 1, "not valid JSON"),
         ([str(tmp_path / "none.json"), f"data={tiny}"], 1, "cannot be read"),
-        ([str(tmp_path / "p.json")], 2, "needs a file and a dataset config"),
+        ([str(tmp_path / "p.json")], 2, "needs data="),
         ([str(tmp_path / "p.json"), f"data={tiny}", "split=nowhere"], 1, "no split 'nowhere'"),
     ):
         assert main(["score", *words]) == status
@@ -169,7 +169,7 @@ def test_one_expression_for_two_objects(tmp_path: Path):
     dataset_config.write_text("path: .\nimages: .\ntest: test.json\nnames: [optical ship]\n")
     corners = [[x, y, x + w, y + h] for x, y, w, h in boxes]
     by_id = [{"annotation_id": i, "box": b, "score": 0.5} for i, b in enumerate(corners)]
-    assert score(write(tmp_path / "p.json", by_id), dataset_config).metrics.fitness == pytest.approx(1)
+    assert score_predictions(write(tmp_path / "p.json", by_id), dataset_config).metrics.fitness == pytest.approx(1)
     by_words = [{"image": "opt_1.png", "caption": "The ship", "box": corners[1], "score": 0.5}]
-    found = score(write(tmp_path / "p.json", by_words), dataset_config)
-    assert sorted(found.metrics.column("iou")) == pytest.approx([0, 1]) and not found.unanswered
+    found = score_predictions(write(tmp_path / "p.json", by_words), dataset_config)
+    assert sorted(found.metrics.column("iou")) == pytest.approx([0, 1]) and not found.absent

@@ -16,11 +16,22 @@ from torch import Tensor
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.data.records import ImageRecord
+from optisar_yolo.engine import val
 from optisar_yolo.engine.calibrate import Calibration, attach, calibration_of
 from optisar_yolo.engine.checkpoint import load_model
-from optisar_yolo.engine.sensitivity import MIRROR, Probe, Reading, margin, probe_expressions, read
+from optisar_yolo.engine.metrics import score_image
+from optisar_yolo.engine.sensitivity import (
+    MIRROR,
+    ProbeResult,
+    SensitivityProbe,
+    SensitivityScores,
+    flat,
+    margin,
+    probe_expressions,
+    run_probes,
+    table,
+)
 from optisar_yolo.engine.val import GroundingValidator
-from optisar_yolo.engine.wordscore import WordScores, flat, table
 from optisar_yolo.language.verify import LabelledObjects
 from optisar_yolo.nn.model import Encoded
 from optisar_yolo.plugin.patch import config_keys
@@ -42,39 +53,46 @@ def test_questions_are_proven_false_and_of_each_kind() -> None:
     ships = scene()
     asked = probe_expressions(CAPTIONS[0][0], 0, ships, "key")
     for q in asked:
-        assert q.here <= (ships.verdict(q.text, 0) is False) and q.absent <= ships.false_of_all(q.text)
-        assert q.absent or q.here or q.kind == MIRROR
-    assert {q.kind for q in asked if q.here} == {"orientation", "modality"} == {q.kind for q in asked if q.absent}
-    assert [q.fit for q in asked].count(True) == 1 and next(q for q in asked if q.fit).absent
+        assert q.false_of_object <= (ships.truth(q.text, 0) is False) and q.false_of_all <= ships.false_of_all(q.text)
+        assert q.false_of_all or q.false_of_object or q.kind == MIRROR
+    assert (
+        {q.kind for q in asked if q.false_of_object}
+        == {"orientation", "modality"}
+        == {q.kind for q in asked if q.false_of_all}
+    )
+    assert [q.fit for q in asked].count(True) == 1 and next(q for q in asked if q.fit).false_of_all
     mirrored = [q.text for q in asked if q.kind == MIRROR]
     assert mirrored == [CAPTIONS[0][0].replace("left", "right"), CAPTIONS[0][0].replace("upper", "lower")]
     assert asked == probe_expressions(CAPTIONS[0][0], 0, ships, "key")
-    drawn = {tuple(q.text for q in probe_expressions(CAPTIONS[0][0], 0, ships, str(i)) if q.here) for i in range(20)}
+    drawn = {
+        tuple(q.text for q in probe_expressions(CAPTIONS[0][0], 0, ships, str(i)) if q.false_of_object)
+        for i in range(20)
+    }
     assert len(drawn) > 3
 
 
 def test_a_swap_that_is_true_of_another_object_is_asked_at_the_box_but_is_not_absent() -> None:
     right = CAPTIONS[0][0].replace("left", "right")
     found = {q.text: q for i in range(60) for q in probe_expressions(CAPTIONS[0][0], 0, scene(), str(i))}
-    assert found[right].kind == MIRROR or found[right].here and not found[right].absent
+    assert found[right].kind == MIRROR or found[right].false_of_object and not found[right].false_of_all
     kept = [q for i in range(60) for q in probe_expressions(CAPTIONS[0][0], 0, scene(), str(i)) if q.kind != MIRROR]
-    assert right in {q.text for q in kept} and not any(q.absent for q in kept if q.text == right)
+    assert right in {q.text for q in kept} and not any(q.false_of_all for q in kept if q.text == right)
     # what an image says of one of its objects is never false, even where the boxes seem to say so
-    kept = [q for i in range(60) for q in probe_expressions(CAPTIONS[0][0], 0, scene(), str(i), said=[right])]
+    kept = [q for i in range(60) for q in probe_expressions(CAPTIONS[0][0], 0, scene(), str(i), own=[right])]
     assert right not in {q.text for q in kept if q.kind != MIRROR}
 
 
 def test_no_question_where_nothing_is_proven() -> None:
     assert probe_expressions("The old ship", 0, scene(), "k") == []
     colours = probe_expressions("The red ship", 0, scene(), "k")  # what is red is not blue; another ship may be
-    assert [(q.kind, q.here, q.absent) for q in colours] == [("colour", True, False)]
+    assert [(q.kind, q.false_of_object, q.false_of_all) for q in colours] == [("colour", True, False)]
     assert probe_expressions("The SAR ship", 0, scene(SHIPS[:1]), "k")[0].kind == "modality"
     wrong = "The SAR ship in the lower right corner"  # the boxes contradict it: its swaps prove nothing
     assert {q.kind for q in probe_expressions(wrong, 0, scene(), "k")} == {MIRROR}
 
 
-def reading(logits: list[float], near: list[bool], inside: list[bool]) -> Reading:
-    return Reading(np.zeros(4), 0.5, torch.tensor(logits), torch.tensor(near), torch.tensor(inside))
+def reading(logits: list[float], near: list[bool], inside: list[bool]) -> ProbeResult:
+    return ProbeResult(np.zeros(4), 0.5, torch.tensor(logits), torch.tensor(near), torch.tensor(inside))
 
 
 def test_both_expressions_are_scored_at_the_same_anchors() -> None:
@@ -86,7 +104,7 @@ def test_both_expressions_are_scored_at_the_same_anchors() -> None:
     # no box fits under either: the centres in the true box
     nowhere = [False] * 3
     assert margin(reading([2.0, 1.0, 9.0], nowhere, inside), reading([9.0, 9.0, 8.5], nowhere, inside)) == 0.5
-    assert math.isnan(margin(true, Reading(np.zeros(4), 0.5)))
+    assert math.isnan(margin(true, ProbeResult(np.zeros(4), 0.5)))
 
 
 def test_readings_are_the_networks_scores_in_the_order_of_its_anchors() -> None:
@@ -95,10 +113,10 @@ def test_readings_are_the_networks_scores_in_the_order_of_its_anchors() -> None:
     encoded, texts = model.encode(torch.rand(2, 3, 64, 96)), unit(18, WIDTH)
     rows = torch.arange(18) % 2
     with torch.inference_mode():
-        plain = read(model, encoded, rows, texts, None)
+        plain = run_probes(model, encoded, rows, texts, None)
         targets = torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(18, 1)
         targets[17] = torch.as_tensor(plain[17].box)
-        full = read(model, encoded, rows, texts, targets)
+        full = run_probes(model, encoded, rows, texts, targets)
         preds = model.match(encoded.rows(rows[17:]), texts[17:])
     assert len(full) == len(plain) == 18
     for a, b in zip(plain, full, strict=True):
@@ -111,7 +129,7 @@ def test_readings_are_the_networks_scores_in_the_order_of_its_anchors() -> None:
 
 
 def test_figures_by_hand_with_ties_counted_half() -> None:
-    scores = WordScores()
+    scores = SensitivityScores()
     first = scores.add(np.array([0.9, 0.6]), np.array([True, True]), np.array([True, False]))
     second = scores.add(np.array([0.2]), np.array([False]), np.array([True]))
     assert (first, second) == (0, 2)
@@ -148,7 +166,7 @@ def test_figures_by_hand_with_ties_counted_half() -> None:
 
 
 def test_nothing_asked() -> None:
-    figures = WordScores().figures(0.05)
+    figures = SensitivityScores().figures(0.05)
     assert math.isnan(figures["listening"]) and figures["rows"][0]["pairs"] == 0 and "-" in table(figures)
 
 
@@ -177,7 +195,7 @@ class FakeModel:
     def __init__(self, said: list[str], hears: bool) -> None:
         self.said, self.hears = said, hears
 
-    def query(self, encoded: Encoded, text: Tensor) -> dict[str, Any]:
+    def match(self, encoded: Encoded, text: Tensor) -> dict[str, Any]:
         logits = []
         for number in text[:, 0].long().tolist():
             caption = self.said[number]
@@ -191,7 +209,7 @@ class FakeModel:
         }
 
 
-def run_fake(hears: bool) -> WordScores:
+def run_fake(hears: bool) -> SensitivityScores:
     said: list[str] = []
 
     def bank(texts: list[str]) -> Tensor:
@@ -200,7 +218,7 @@ def run_fake(hears: bool) -> WordScores:
 
     bank_: Any = bank
     model: Any = FakeModel(said, hears)
-    probe = Probe(model, bank_, NAMES, torch.device("cpu"))
+    probe = SensitivityProbe(model, bank_, NAMES, torch.device("cpu"))
     image = ImageRecord(
         Path("sar_1.jpg"), SIDE, SIDE, "sar", SHIPS, np.array([1, 1]), CAPTIONS, (("position",), ("position",))
     )
@@ -264,18 +282,20 @@ def test_validation_reports_and_grounding_figures_do_not_change(model: OptiSAR, 
     attach(model.model, None)
 
 
-def test_calibrating_is_the_fit_on_what_validation_saw(model: OptiSAR, tiny: Path, tmp_path: Path) -> None:
-    """Answers of random weights are rarely right: some are declared right, so that there is something to fit."""
+def test_calibrating_is_the_fit_on_the_results_of_validation(
+    model: OptiSAR, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Boxes of random weights are rarely right: some are declared right, so that there is something to fit."""
 
-    class Generous(GroundingValidator):
-        def _score(self, *args: Any) -> Any:
-            return np.where(np.asarray(args[3]) > 0.3, 1.0, super()._score(*args))
+    def generous(*args: Any) -> Any:
+        return [case._replace(iou=1.0) if case.conf > 0.3 else case for case in score_image(*args)]
 
+    monkeypatch.setattr(val, "score_image", generous)
     args = settings(tiny, tmp_path, name="fit", mode="val")
     found = []
     for more in ({}, {"sensitivity": True}):
         with config_keys():
-            validator = Generous(args={**args, **more})
+            validator = GroundingValidator(args={**args, **more})
         validator.fit = True
         validator(model=model.model)
         assert validator.probe is not None
@@ -294,7 +314,7 @@ def test_api_calibrates_and_writes(model: OptiSAR, tiny: Path, tmp_path: Path, m
     opened = OptiSAR(path)
     opened.predictor = "with a copy of the network"
     result = Calibration(0.5, 0.25, 0.6, "tiny.yaml", "test")
-    monkeypatch.setattr(WordScores, "fit", lambda self, **about: result)
+    monkeypatch.setattr(SensitivityScores, "fit", lambda self, **about: result)
     assert opened.calibrate(tiny, "test", save=path, imgsz=64, project=str(tmp_path)) == result
     assert opened.predictor is None and calibration_of(opened.model) == result == calibration_of(load_model(path))
     with pytest.raises(ValueError, match="opened from a weights file"):
@@ -303,6 +323,6 @@ def test_api_calibrates_and_writes(model: OptiSAR, tiny: Path, tmp_path: Path, m
 
 def test_answers_without_a_right_one_are_refused_by_name(tiny: Path, tmp_path: Path) -> None:
     untrained = OptiSAR("optisar++n.yaml")
-    with pytest.raises(ValueError, match=r"tiny\.yaml test: 0 of .* answers are right"):
+    with pytest.raises(ValueError, match=r"tiny\.yaml test: 0 of .* boxes are right"):
         untrained.calibrate(tiny, "test", imgsz=64, project=str(tmp_path))
     assert calibration_of(untrained.model) is None

@@ -36,7 +36,7 @@ def main(values: dict[str, Any]) -> None:
         values: See :data:`COMMAND`.
 
     Raises:
-        CalibrationError: The answers allow none.
+        CalibrationError: No calibration can be fitted.
         FileNotFoundError: No such weights or dataset config.
     """
     from ultralytics.utils import LOGGER

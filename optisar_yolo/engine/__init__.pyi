@@ -15,28 +15,31 @@ from .checkpoint import (
     save_shared as save_shared,
     store_calibration as store_calibration,
 )
-from .encoded_image import EncodedImage as EncodedImage
 from .grounding import (
+    OVERLAP as OVERLAP,
+    TEXT_BATCH as TEXT_BATCH,
     CanvasImages as CanvasImages,
+    Detections as Detections,
     ExportedNetwork as ExportedNetwork,
     KnownExpressions as KnownExpressions,
-    TEXT_BATCH as TEXT_BATCH,
-    checked_bank as checked_bank,
+    best_boxes as best_boxes,
     ground as ground,
     outputs as outputs,
+    text_features_for as text_features_for,
 )
-from .judging import judge as judge
 from .metrics import (
     FIGURES as FIGURES,
-    GroundingMetrics as GroundingMetrics,
     TITLES as TITLES,
+    GroundingMetrics as GroundingMetrics,
+    expression_indices as expression_indices,
+    score_image as score_image,
 )
 from .predict import (
     GroundingPredictor as GroundingPredictor,
-    OVERLAP as OVERLAP,
-    answer as answer,
+    ImageFiles as ImageFiles,
     canvas as canvas,
     checked_expressions as checked_expressions,
+    read_sources as read_sources,
 )
 from .predictions import (
     Expressions as Expressions,
@@ -48,16 +51,15 @@ from .routing import (
     Routing as Routing,
     RoutingRecorder as RoutingRecorder,
 )
-from .sources import (
-    ImageFiles as ImageFiles,
-    opened as opened,
-)
 from .train import (
-    GroundingTrainer as GroundingTrainer,
     TRAIN_DEFAULTS as TRAIN_DEFAULTS,
+    GroundingTrainer as GroundingTrainer,
 )
 from .val import (
-    GroundingValidator as GroundingValidator,
     SECTIONS as SECTIONS,
+    GroundingValidator as GroundingValidator,
 )
-from .view import choose_images as choose_images
+from .view import (
+    training_settings as training_settings,
+    view_samples as view_samples,
+)

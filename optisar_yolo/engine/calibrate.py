@@ -1,9 +1,13 @@
-"""Confidence that means something: Platt scaling, a threshold, and how far both can be trusted.
+"""Calibration of confidences: Platt scaling, a confidence threshold, and their errors.
 
-A network's raw score says which box is best, not how likely it is right. Two numbers, fitted on a split with true
-expressions and with expressions proven false of every labelled object, make it the probability that the best box is
-right (IoU >= 0.5): ``sigmoid(a * logit(raw) + b)`` (Platt, 1999). As a > 0 the order of boxes stays as it was, and with
-it every grounding figure. The probability holds for the mix of true and false expressions that it was fitted on.
+A network's raw score ranks boxes; it is not the probability that a box is right. Calibration makes it one
+(IoU >= 0.5): ``sigmoid(a * logit(raw) + b)`` (Platt, 1999).
+
+1. :func:`fit` takes the best boxes of a split's true expressions, and of expressions proven false of every object.
+2. :func:`fit_platt` fits a and b by logistic regression. As a > 0, the order of boxes and all grounding figures stay.
+3. :func:`best_threshold` finds the threshold of the highest F1.
+
+The probability holds for the mix of true and false expressions that it was fitted on.
 """
 
 from __future__ import annotations
@@ -15,15 +19,14 @@ from typing import Any
 
 import numpy as np
 
-DEFAULT_CONF = 0.05  # of a model without calibration: below it an expression gets no box, unless the caller sets conf
-RIGHT = 0.5  # IoU from which a box is right
+DEFAULT_CONF = 0.05  # confidence threshold of a model without calibration
 BINS = 15  # of equal width, for the calibration error (Guo et al., 2017)
-ATTRIBUTE = "calibration"  # of a network, and key of the metadata in its files
+ATTRIBUTE = "calibration"  # attribute of a network, and key in the metadata of its files
 EPSILON = 1e-7  # a raw confidence of 0 or 1 is rounding: single precision has nothing between 1 - EPSILON / 2 and 1
 
 
 class CalibrationError(ValueError):
-    """Answers from which no calibration can be fitted, or one that cannot be read."""
+    """No calibration can be fitted, or a stored one cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,15 @@ class Calibration:
     Attributes:
         a: Slope on the logit of the raw confidence; above 0.
         b: Offset.
-        threshold: Least calibrated confidence of an answer: the one of the highest F1 (see `best_threshold`).
+        threshold: Threshold of the calibrated confidence, that of the highest F1 (see `best_threshold`).
         data: Name of the dataset config that it was fitted on.
         split: Its split.
         imgsz: Long side of the images in the network, pixels.
-        true: True expressions among the answers.
-        false: Expressions proven false among them.
-        ece_before: Expected calibration error of the raw confidences, on those same answers.
-        ece_after: That of the calibrated ones, likewise.
-        f1: F1 at the threshold, likewise.
+        true: Number of true expressions that it was fitted on.
+        false: Number of false ones.
+        ece_before: Expected calibration error of the raw confidences, on the same expressions.
+        ece_after: That of the calibrated confidences.
+        f1: F1 at the threshold.
     """
 
     a: float
@@ -57,20 +60,20 @@ class Calibration:
     f1: float = math.nan
 
     def __call__(self, conf: np.ndarray) -> np.ndarray:
-        """Raw confidences to calibrated ones, of the same shape; NaN (no box) stays."""
+        """Return calibrated confidences of raw ones, in the same shape; NaN (no box) stays NaN."""
         return _sigmoid(self.a * logit(conf) + self.b)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for a file's metadata; what is not known is left out."""
+        """Return plain values for a file's metadata, without those that are NaN."""
         return {k: v for k, v in asdict(self).items() if not (isinstance(v, float) and math.isnan(v))}
 
     @classmethod
     def from_dict(cls, values: Any, source: str | Path = "calibration") -> Calibration | None:
-        """Read what `to_dict` gave; entries of later versions are ignored.
+        """Read the result of `to_dict`; entries of later versions are ignored.
 
         Args:
             values: The dictionary, or None for no calibration.
-            source: Where it stands, for messages.
+            source: Name of its file, for messages.
 
         Raises:
             CalibrationError: a, b or the threshold is missing or no usable number.
@@ -93,17 +96,17 @@ class Calibration:
 
 
 def calibration_of(model: Any) -> Calibration | None:
-    """Return a network's calibration; None where it has none, as networks of older files."""
+    """Return a network's calibration, or None."""
     return Calibration.from_dict(getattr(model, ATTRIBUTE, None), type(model).__name__)
 
 
 def attach(model: Any, calibration: Calibration | None) -> None:
-    """Give a network a calibration, as plain values that any version can unpickle; None takes it away."""
+    """Set a network's calibration, as plain values that any version can unpickle; None removes it."""
     setattr(model, ATTRIBUTE, None if calibration is None else calibration.to_dict())
 
 
 def default_conf(model: Any) -> float:
-    """Return the least confidence of an answer where the caller sets none."""
+    """Return the confidence threshold of a model where the caller sets none."""
     calibration = calibration_of(model)
     return DEFAULT_CONF if calibration is None else calibration.threshold
 
@@ -115,23 +118,23 @@ def logit(conf: np.ndarray) -> np.ndarray:
 
 
 def fit(conf: np.ndarray, right: np.ndarray, true: np.ndarray, **about: Any) -> Calibration:
-    """Fit a calibration to answers.
+    """Fit a calibration.
 
     Args:
-        conf: [N] raw confidences of the best boxes.
+        conf: [N] raw confidences of the best box of each expression.
         right: bool [N], the expression is true and the box is right.
         true: bool [N], the expression is true.
         **about: ``data``, ``split`` and ``imgsz``.
 
     Raises:
-        CalibrationError: All answers are right, or none is, or confidence does not rise with being right.
+        CalibrationError: All boxes are right, or none is, or right boxes are not more confident than wrong ones.
     """
     conf, right, true = np.asarray(conf, np.float64), np.asarray(right, bool), np.asarray(true, bool)
     if not 0 < right.sum() < len(right):
-        raise CalibrationError(f"{int(right.sum())} of {len(right)} answers are right: no calibration can be fitted")
+        raise CalibrationError(f"{int(right.sum())} of {len(right)} boxes are right: no calibration can be fitted")
     a, b = fit_platt(logit(conf), right)
     if a <= 0:
-        raise CalibrationError("right answers are no more confident than wrong ones: no calibration can be fitted")
+        raise CalibrationError("right boxes are not more confident than wrong ones: no calibration can be fitted")
     after = Calibration(a, b, 0.0)(conf)
     threshold, f1 = best_threshold(after, right, int(true.sum()))
     return Calibration(
@@ -148,10 +151,10 @@ def fit(conf: np.ndarray, right: np.ndarray, true: np.ndarray, **about: Any) -> 
 
 
 def fit_platt(x: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """Logistic regression of being right on a logit, by Newton's method with step halving.
+    """Fit a logistic regression of `right` on a logit, by Newton's method with step halving.
 
     Targets are Platt's, (n+ + 1) / (n+ + 2) and 1 / (n- + 2) in place of 1 and 0, so that a solution exists where the
-    two classes can be told apart without error.
+    two classes are separable.
 
     Args:
         x: [N] logits.
@@ -184,11 +187,11 @@ def fit_platt(x: np.ndarray, right: np.ndarray) -> tuple[float, float]:
 
 
 def best_threshold(conf: np.ndarray, right: np.ndarray, true: int) -> tuple[float, float]:
-    """Return the threshold of the highest F1 of "answers given and right", and that F1.
+    """Return the threshold of the highest F1, and that F1.
 
-    Precision is the share of right ones among the answers given, recall the share of true expressions that get a right
-    one. F1 weighs a wrong answer like a missing one; who knows better what each costs sets ``conf``. Of equal F1 the
-    highest threshold is taken. It lies between two confidences, so that rounding does not move an answer across.
+    Precision is the share of right boxes among those above the threshold, recall the share of true expressions that get
+    a right box above it. F1 weighs a wrong box like a missing one; other costs need another ``conf``. Of equal F1 the
+    highest threshold is taken. It lies between two confidences, so that rounding moves no box across it.
 
     Args:
         conf: [N] confidences.
@@ -198,22 +201,22 @@ def best_threshold(conf: np.ndarray, right: np.ndarray, true: int) -> tuple[floa
     order = np.argsort(-conf, kind="stable")
     sorted_conf, hits = conf[order], np.cumsum(right[order])
     f1 = 2 * hits / (np.arange(1, len(conf) + 1) + true)
-    last = np.append(sorted_conf[1:] < sorted_conf[:-1], True)  # a threshold keeps all of one confidence, or none
+    last = np.append(sorted_conf[1:] < sorted_conf[:-1], True)  # a threshold keeps all boxes of one confidence, or none
     best = int(np.argmax(np.where(last, f1, -1.0)))
     below = sorted_conf[best + 1] if best + 1 < len(conf) else 0.0
     return float((sorted_conf[best] + below) / 2), float(f1[best])
 
 
 def ece(conf: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error: mean gap between confidence and share of right ones, over bins of equal width.
+    """Return the expected calibration error: mean gap between confidence and accuracy over bins of equal width.
 
     Args:
         conf: [N] confidences, 0..1.
         right: bool [N].
-        bins: Number of bins, weighted by their answers.
+        bins: Number of bins, weighted by their counts.
 
     Returns:
-        0..1, or NaN without answers.
+        0..1, or NaN for N = 0.
     """
     if not len(conf):
         return math.nan
@@ -223,7 +226,7 @@ def ece(conf: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
 
 
 def roc_auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Area under the ROC curve: how often a positive scores above a negative, ties counted half; NaN without a pair."""
+    """Return the area under the ROC curve: how often a positive scores above a negative; ties count half."""
     if not len(positive) or not len(negative):
         return math.nan
     ordered = np.sort(negative)

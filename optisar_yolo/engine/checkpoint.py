@@ -1,31 +1,38 @@
-"""Checkpoints: ``.pt`` for resuming, as ultralytics writes them, and ``.safetensors`` for sharing.
+"""Weights files: checkpoints (``.pt``), which Ultralytics writes, and shared weights (``.safetensors``).
 
-Reading a shared file executes nothing of what is in it.
+1. A checkpoint of a running training also holds its state in full precision, so that a resumed run equals an unbroken
+   one (:func:`add_exact_state`, :func:`restore_exact_state`). :func:`strip_checkpoint` drops it after the training.
+2. A shared file holds tensors and a description of the network. Reading it executes none of its content.
+3. :func:`store_calibration` writes either kind anew with a calibration.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils.torch_utils import unwrap_model
 
 from optisar_yolo.engine.calibrate import ATTRIBUTE, Calibration, CalibrationError, attach, calibration_of
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.plugin import MARK
-from optisar_yolo.utils import write_atomic
+from optisar_yolo.utils import appearing, write_atomic
 from optisar_yolo.version import __version__
 
-FORMAT = 1  # of the shared file; raised when a reader of the old one could not read it
+FORMAT = 2  # of shared files; raised when earlier versions cannot read them. 2: new names of the reranker's layers
+EXACT = "exact"  # key of a checkpoint's state in full precision
 BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -50,7 +57,7 @@ def find_weights(name: str | Path) -> Path:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn the several kinds of errors that a broken ``.pt`` file raises into one that names the file.
+    """Turn the various errors of a broken ``.pt`` file into one that names the file.
 
     Raises:
         CheckpointError: The file cannot be unpacked.
@@ -86,7 +93,7 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
 
     Args:
         model: A trained model.
-        path: Where to; ends in ``.safetensors``.
+        path: File to write, ending in ``.safetensors``.
         info: More metadata, such as data and figures.
 
     Returns:
@@ -124,7 +131,7 @@ def load_shared(path: str | Path) -> GroundingModel:
         CheckpointError: Damaged, not ours, or of a later format.
     """
     meta, tensors = _read_shared(path)
-    if meta.get("format") != FORMAT:
+    if meta.get("format") not in (1, FORMAT):
         raise CheckpointError(
             f"{path}: written in format {meta.get('format')} by version {meta.get('version')}, this is version "
             f"{__version__} with format {FORMAT}; update optisar-yolo"
@@ -169,12 +176,12 @@ def _read_shared(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def store_calibration(source: str | Path, target: str | Path, calibration: Calibration) -> Path:
-    """Write a weights file anew with a calibration; all else in it stays as it is.
+    """Write a weights file anew with a calibration; its other content stays the same.
 
     Args:
         source: ``.pt`` or ``.safetensors``.
-        target: Where to, of the same kind or ``.safetensors``; may be the source itself, which is replaced as a whole.
-        calibration: What to store.
+        target: File to write, of the same kind or ``.safetensors``. It may be the source itself.
+        calibration: The calibration.
 
     Returns:
         The target.
@@ -200,6 +207,61 @@ def store_calibration(source: str | Path, target: str | Path, calibration: Calib
     for key in ("model", "ema"):
         if isinstance(checkpoint.get(key), GroundingModel):
             attach(checkpoint[key], calibration)
-    content = io.BytesIO()
-    torch.save(checkpoint, content)
-    return write_atomic(target, content.getvalue())
+    with appearing(target, binary=True) as file:
+        torch.save(checkpoint, file)
+    return target
+
+
+def add_exact_state(trainer: Any, source: Path, target: Path) -> None:
+    """Add the weights in full precision, averages, optimiser and random generators to a checkpoint.
+
+    Args:
+        trainer: The trainer.
+        source: The checkpoint that Ultralytics has written.
+        target: File to write, replaced in one step.
+    """
+    checkpoint = torch.load(source, map_location="cpu", weights_only=False)
+    model = unwrap_model(trainer.model)
+    checkpoint[EXACT] = {
+        "model": model.state_dict(),
+        "ema": trainer.ema.ema.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(),
+        "bf16": model.bf16,
+        "rng": {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()},
+    }
+    with appearing(target, binary=True) as file:
+        torch.save(checkpoint, file)
+
+
+def restore_exact_state(trainer: Any, checkpoint: dict[str, Any]) -> None:
+    """Restore the state of :func:`add_exact_state`; a checkpoint without it gives a warning."""
+    exact = checkpoint.get(EXACT)
+    if exact is None:
+        LOGGER.warning(
+            f"{trainer.args.model}: without full-precision state; the resumed run will differ from an unbroken one"
+        )
+        return
+    model = unwrap_model(trainer.model)
+    model.load_state_dict(exact["model"])
+    model.bf16 = exact["bf16"]
+    trainer.ema.ema.load_state_dict(exact["ema"])
+    trainer.optimizer.load_state_dict(exact["optimizer"])
+    torch.set_rng_state(exact["rng"]["torch"])
+    np.random.set_state(exact["rng"]["numpy"])
+    random.setstate(exact["rng"]["python"])
+
+
+def strip_checkpoint(path: Path) -> None:
+    """Reduce a final checkpoint to the averaged weights in half precision, without optimiser and resume state."""
+    checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    if checkpoint.get("ema") is not None:
+        checkpoint["model"] = checkpoint["ema"]
+    for key in ("optimizer", "ema", "updates", "scaler", EXACT, "best_fitness"):
+        checkpoint[key] = None
+    checkpoint["epoch"] = -1
+    checkpoint["model"].args = dict(checkpoint["train_args"])
+    for p in checkpoint["model"].half().parameters():
+        p.requires_grad = False
+    with appearing(path, binary=True) as file:
+        torch.save(checkpoint, file)
+    LOGGER.info(f"{colorstr('bold', path)}: {path.stat().st_size / 1e6:.1f} MB")

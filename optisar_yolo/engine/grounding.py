@@ -1,37 +1,98 @@
-"""Expressions grounded in encoded images: the one interface of PyTorch networks and of exports, and their text encoder.
+"""Grounding: images and expressions in, boxes out. PyTorch networks and exports have one interface here.
 
-1. `encode` of a network takes images on canvases and keeps what does not depend on an expression.
-2. :func:`ground` grounds expressions in them, a few at a time, so that memory is bounded.
-3. :func:`checked_bank` finds the text encoder that the network was trained with.
+1. :func:`text_features_for` opens the text encoder that the network was trained with. Called with expressions, it
+   returns their features [N, D].
+2. ``network.encode`` takes images on canvases and computes what does not depend on an expression.
+3. :func:`ground` scores the anchors for pairs of an image and an expression, a few at a time to bound memory.
+4. :func:`best_boxes` maps the best of them to the images, calibrates their confidences and removes duplicates. The
+   result is one :class:`Detections` per image, the form in which boxes reach every output.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+from torchvision.ops import nms
+from ultralytics.engine.results import Results
+from ultralytics.utils import LOGGER
 
+from optisar_yolo.data import to_image
+from optisar_yolo.engine.calibrate import calibration_of
 from optisar_yolo.nn import Encoded, GroundingModel
-from optisar_yolo.text import TextBank, load_text_encoder
+from optisar_yolo.text import TextFeatureCache, load_text_encoder
+from optisar_yolo.visualize import GroundingResults
 
-QUERY_BATCH = 16  # expressions that run through the text-guided rows at once: bounds memory, not the answer
+QUERY_BATCH = 16  # expressions that run through the text-guided layers at once; bounds memory, changes no result
 TEXT_BATCH = 256  # expressions that are scored at once on a pyramid without text
+CANDIDATES = 100  # anchors per expression that compete where several boxes are wanted
+OVERLAP = 0.7  # IoU threshold of their non-maximum suppression
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes of one image. An index, a slice or a mask selects some of them.
+
+    Attributes:
+        boxes: float32 [N, 4], xyxy in pixels of the image.
+        confidence: float32 [N], 0..1; calibrated where the model has a calibration.
+        expression: int64 [N], index of the expression that a box belongs to.
+    """
+
+    boxes: np.ndarray
+    confidence: np.ndarray
+    expression: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, kept: Any) -> Detections:
+        return Detections(self.boxes[kept], self.confidence[kept], self.expression[kept])
+
+    def of(self, expression: int) -> Detections:
+        """Return the boxes of one expression."""
+        return self[self.expression == expression]
+
+    def data(self) -> np.ndarray:
+        """Return float32 [N, 6]: xyxy, confidence, index of the expression, the layout of Ultralytics' ``Boxes``."""
+        return np.column_stack((self.boxes, self.confidence, self.expression)).astype(np.float32)
+
+    def results(self, image: np.ndarray, path: str, texts: Sequence[str], conf: float, verbose: bool = True) -> Results:
+        """Return Ultralytics' results of the boxes with enough confidence; ``names[cls]`` is the expression of a box.
+
+        Args:
+            image: The image, uint8 [h, w, 3] BGR.
+            path: Its name.
+            texts: The expressions.
+            conf: Confidence threshold.
+            verbose: Log each expression without a box.
+        """
+        if verbose:
+            for j, text in enumerate(texts):
+                if (best := self.of(j).confidence.max(initial=0.0)) < conf:
+                    LOGGER.info(
+                        f'nothing found for "{text}" in {path}: best confidence {best:.3f}, below conf={conf:.3g}'
+                    )
+        boxes = torch.from_numpy(self[self.confidence >= conf].data())
+        return GroundingResults(image, path=path, names=dict(enumerate(texts)), boxes=boxes)
 
 
 class CanvasImages(NamedTuple):
-    """Images on their canvases, waiting for expressions (:class:`optisar_yolo.nn.model.Encoded` of a PyTorch model)."""
+    """Images on their canvases: what ``encode`` of an export returns."""
 
     images: Tensor  # [B, 3, H, W]
     extent: Tensor  # [B, 4]
-    made: dict[str, Tensor] = {}  # what an encoder graph made of them; empty where each run encodes them anew
+    made: dict[str, Tensor] = {}  # outputs of the encoder graph; empty where the export is one graph
 
 
 class KnownExpressions:
-    """Takes the place of a text encoder where the expressions are in the graph: features are their numbers.
+    """Takes the place of a text encoder where the export has fixed expressions: the features are their indices.
 
     Args:
         texts: The expressions.
@@ -42,10 +103,10 @@ class KnownExpressions:
         self.texts, self.path = list(texts), path
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Numbers [N, 1] of expressions.
+        """Return the indices [N, 1] of expressions.
 
         Raises:
-            ValueError: One that was not baked in.
+            ValueError: An expression that the export does not have.
         """
         for text in texts:
             if text not in self.texts:
@@ -57,11 +118,11 @@ class KnownExpressions:
 
 
 class ExportedNetwork(ABC):
-    """What prediction and validation need of an exported network (:class:`optisar_yolo.export.ExportedModel`).
+    """The interface of an exported network (:class:`optisar_yolo.export.ExportedModel`).
 
     Attributes:
         path: The export.
-        texts: Expressions that are part of the graph; empty where any may be asked.
+        texts: Fixed expressions of the export; empty where it takes any expression.
         text_model: Name of the text encoder.
         text_fingerprint: Fingerprint of its weights.
     """
@@ -74,25 +135,25 @@ class ExportedNetwork(ABC):
 
     @abstractmethod
     def to(self, device: torch.device) -> ExportedNetwork:
-        """Run on a device, as far as what runs the graph can."""
+        """Run on a device, as far as the runtime supports it."""
 
     @abstractmethod
     def encode(self, images: Tensor, extent: Tensor | None = None) -> CanvasImages:
-        """Keep images for :meth:`ground`, encoded where the export has a graph for that."""
+        """Return images for :meth:`ground`, encoded where the export has an encoder graph."""
 
     @abstractmethod
-    def ground(self, scene: CanvasImages, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+    def ground(self, encoded: CanvasImages, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         """Ground expressions: boxes [N, k, 4] xyxy on the canvas and raw confidences [N, k]."""
 
 
 def ground(
-    model: GroundingModel | ExportedNetwork, scene: Encoded | CanvasImages, rows: Tensor, texts: Tensor, k: int = 1
+    model: GroundingModel | ExportedNetwork, encoded: Encoded | CanvasImages, rows: Tensor, texts: Tensor, k: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Ask expressions of encoded images.
+    """Ground expressions in encoded images.
 
     Args:
         model: The network.
-        scene: Encoded images.
+        encoded: Encoded images.
         rows: [N] image of each expression.
         texts: [N, D] features of the expressions.
         k: Anchors per expression.
@@ -101,11 +162,11 @@ def ground(
         Boxes [N, k, 4] xyxy on the canvas and raw confidences [N, k].
     """
     if isinstance(model, ExportedNetwork):
-        assert isinstance(scene, CanvasImages)
-        return model.ground(scene, rows, texts, k)
-    assert isinstance(scene, Encoded)
+        assert isinstance(encoded, CanvasImages)
+        return model.ground(encoded, rows, texts, k)
+    assert isinstance(encoded, Encoded)
     boxes, confs = [], []
-    for _, preds in outputs(model, scene, rows, texts):
+    for _, preds in outputs(model, encoded, rows, texts):
         b, c = model.head.decode(preds, k)
         boxes.append(b[:, 0])
         confs.append(c[:, 0])
@@ -113,30 +174,30 @@ def ground(
 
 
 def outputs(
-    model: GroundingModel, scene: Encoded, rows: Tensor, texts: Tensor
+    model: GroundingModel, encoded: Encoded, rows: Tensor, texts: Tensor
 ) -> Iterator[tuple[slice, dict[str, Any]]]:
-    """Yield the head's outputs on parts of the expressions (one row each, T = 1), with the part as a slice of [0, N).
+    """Yield the head's outputs on parts of the expressions (one row each, T = 1), and each part as a slice of [0, N).
 
     Args:
         model: The network.
-        scene: Encoded images.
+        encoded: Encoded images.
         rows: [N] image of each expression.
         texts: [N, D] features of the expressions.
     """
     if model.guided:
         for i in range(0, len(rows), QUERY_BATCH):
             part = slice(i, min(i + QUERY_BATCH, len(rows)))
-            yield part, model.query(scene.rows(rows[part]), texts[part])
+            yield part, model.match(encoded.rows(rows[part]), texts[part])
         return
     start = 0
     for row, count in zip(*(x.tolist() for x in torch.unique_consecutive(rows, return_counts=True)), strict=True):
         for i in range(start, start + count, TEXT_BATCH):
             part = slice(i, min(i + TEXT_BATCH, start + count))
-            yield part, as_rows(model.query_all(scene.rows(slice(row, row + 1)), texts[None, part]))
+            yield part, _as_rows(model.match_all(encoded.rows(slice(row, row + 1)), texts[None, part]))
         start += count
 
 
-def as_rows(preds: dict[str, Any]) -> dict[str, Any]:
+def _as_rows(preds: dict[str, Any]) -> dict[str, Any]:
     """Turn the head's output on one image and N expressions into N rows of one expression; nothing is copied."""
     scores = preds["scores"][0][:, None]  # [N, 1, A]
     n = len(scores)
@@ -145,21 +206,63 @@ def as_rows(preds: dict[str, Any]) -> dict[str, Any]:
     return preds | {"scores": scores, "boxes": boxes, "feats": feats}
 
 
-def checked_bank(
-    model: GroundingModel | ExportedNetwork, weights: str | Path | None, directory: Path | None
-) -> TextBank | KnownExpressions:
-    """The text encoder a model was trained with.
+def best_boxes(
+    model: GroundingModel | ExportedNetwork,
+    encoded: Encoded | CanvasImages,
+    texts: Tensor,
+    canvas: tuple[int, int],
+    sizes: Sequence[tuple[int, int]],
+    topk: int,
+) -> list[Detections]:
+    """Find the best boxes of every expression in every image.
+
+    Args:
+        model: The network.
+        encoded: B encoded images.
+        texts: [T, D] features of the expressions.
+        canvas: Height and width of the canvas.
+        sizes: Width and height of each image.
+        topk: Boxes per expression.
+
+    Returns:
+        The detections of each image: for one expression after the other up to `topk` boxes, best first.
+    """
+    calibration = calibration_of(model)
+    b, t = len(sizes), len(texts)
+    rows = torch.arange(b, device=texts.device).repeat_interleave(t)
+    boxes, confs = ground(model, encoded, rows, texts.repeat(b, 1), 1 if topk == 1 else CANDIDATES)
+    found = []
+    for i, size in enumerate(sizes):
+        kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for j in range(t):
+            box, conf = (values[i * t + j].float().cpu().numpy() for values in (boxes, confs))
+            if calibration is not None:
+                conf = calibration(conf).astype(np.float32)
+            # Boxes are clipped before NMS: two that differ only outside the image are duplicates.
+            xyxy = to_image(box, size, encoded.extent[i].cpu().numpy(), canvas)
+            keep = np.zeros(1, np.int64)
+            if topk > 1:
+                keep = nms(torch.from_numpy(xyxy), torch.from_numpy(conf), OVERLAP)[:topk].numpy()
+            kept.append((xyxy[keep], conf[keep], np.full(len(keep), j, np.int64)))
+        found.append(Detections(*(np.concatenate(parts) for parts in zip(*kept, strict=True))))
+    return found
+
+
+def text_features_for(
+    model: GroundingModel | ExportedNetwork, weights: str | Path | None = None, directory: Path | None = None
+) -> TextFeatureCache | KnownExpressions:
+    """Open the text encoder that a model was trained with.
 
     Args:
         model: The model.
-        weights: The encoder's weights file, where it does not bring its own.
-        directory: Where features are cached.
+        weights: Weights file of the encoder, where the package does not include them.
+        directory: Folder for cached features.
 
     Returns:
-        Its bank; of an export with fixed expressions, the list of these.
+        A callable that returns the features [N, D] of N expressions.
 
     Raises:
-        ValueError: The encoder found under the name has other weights than the one used in training.
+        ValueError: The encoder of that name has other weights than the one used in training.
     """
     if isinstance(model, ExportedNetwork) and model.texts:
         return KnownExpressions(model.texts, model.path)
@@ -169,4 +272,4 @@ def checked_bank(
             f"the model was trained with the text encoder {model.text_model} {model.text_fingerprint[:12]}, but "
             f"the one found is {encoder.fingerprint[:12]}: give the right weights with text_weights=<file>"
         )
-    return TextBank(encoder, directory)
+    return TextFeatureCache(encoder, directory)

@@ -1,9 +1,9 @@
 """Grounding metrics: Pr@0.5 to Pr@0.9, meanIoU and cumIoU, for optical images, SAR images and all.
 
-One expression asks for one object and gets at most one box. IoU is taken in pixels of the original image, with boxes
-clipped to it. As in the visual-grounding field (TransVG's evaluation), a box is right at a threshold t if IoU >= t. A
-missing box counts as IoU 0, and in cumIoU = sum of intersections / sum of unions with intersection 0 and the true box's
-area as union.
+An expression refers to one object and gets at most one box. IoU is computed in pixels of the original image, with boxes
+clipped to it. As in visual grounding (TransVG's evaluation), a box is right at a threshold t if IoU >= t. A missing box
+counts as IoU 0. In cumIoU = sum of intersections / sum of unions it counts with intersection 0 and the true box's area
+as union.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from optisar_yolo.utils import write_atomic
+from optisar_yolo.data import ImageRecord
+from optisar_yolo.utils import intersection_union, write_atomic
+from optisar_yolo.visualize import EvaluatedExpression
 
-THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
+RIGHT_IOU = 0.5  # IoU from which a box is right, where one threshold decides
+THRESHOLDS = (RIGHT_IOU, 0.6, 0.7, 0.8, 0.9)
 FIGURES = (*(f"Pr@{t}" for t in THRESHOLDS), "meanIoU", "cumIoU")
 GROUPS = ("all", "optical", "sar")
 TITLES = {"sar": "SAR"}
@@ -31,7 +34,7 @@ def overlap(pred: np.ndarray, target: np.ndarray, size: np.ndarray) -> tuple[np.
     """Return intersection and union areas of paired boxes, clipped to their images.
 
     Args:
-        pred: [N, 4] xyxy in pixels; a row with NaN or infinity, or of no area, is no box.
+        pred: [N, 4] xyxy in pixels; a row with NaN or infinity, or without area, is a missing box.
         target: [N, 4] xyxy in pixels.
         size: [N, 2] width and height of each row's image.
 
@@ -40,16 +43,11 @@ def overlap(pred: np.ndarray, target: np.ndarray, size: np.ndarray) -> tuple[np.
     """
     limit = np.tile(size, 2)  # [N, 4]: w, h, w, h
     found = np.isfinite(pred).all(axis=1, keepdims=True)
-    a = np.where(found, np.clip(pred, 0, limit), 0.0)
-    b = np.clip(target, 0, limit)
-    area_a = (a[:, 2:] - a[:, :2]).clip(0).prod(axis=1)
-    area_b = (b[:, 2:] - b[:, :2]).clip(0).prod(axis=1)
-    inter = (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(0).prod(axis=1)
-    return inter, area_a + area_b - inter
+    return intersection_union(np.where(found, np.clip(pred, 0, limit), 0.0), np.clip(target, 0, limit))
 
 
 def is_hard(categories: np.ndarray) -> np.ndarray:
-    """Tell for each object of an image whether another one has its category, so that words are needed to choose.
+    """Tell for each object of an image whether another object of its category is there too.
 
     Args:
         categories: [N] categories of all labelled objects of one image.
@@ -62,12 +60,12 @@ def is_hard(categories: np.ndarray) -> np.ndarray:
 
 
 class GroundingMetrics:
-    """Collects one row per expression and computes the figures on demand. Holds plain Python lists, so it pickles.
+    """Collects one row per expression and computes the figures on demand. Holds plain lists, so that it can be pickled.
 
     Attributes:
         speed: Milliseconds per image by stage, filled in by the validator.
-        save_dir: Where the validator saves; only carried along.
-        extra: More figures for `results_dict`, by name: those of sensitivity to words, where they were asked for.
+        save_dir: Folder of the validation run.
+        extra: More figures for `results_dict`, by name, such as those of sensitivity.
         sections: More content for `to_json`, by name, such as "sensitivity" and "calibration".
     """
 
@@ -84,11 +82,11 @@ class GroundingMetrics:
         self._rows: dict[str, list[Any]] = {column: [] for column in _COLUMNS}
 
     def __len__(self) -> int:
-        """Return the number of expressions seen."""
+        """Return the number of expressions."""
         return len(self._rows["iou"])
 
     def clear(self) -> None:
-        """Forget all expressions."""
+        """Remove all expressions."""
         for column in self._rows.values():
             column.clear()
         self.extra, self.sections = {}, {}
@@ -158,7 +156,7 @@ class GroundingMetrics:
         return inter / union
 
     def set_confidence(self, conf: np.ndarray) -> None:
-        """Replace the confidences [N] of all expressions, in the order seen; no figure depends on them.
+        """Replace the confidences [N] of all expressions, in the order they were added. No figure depends on them.
 
         Raises:
             ValueError: Not one per expression.
@@ -168,23 +166,23 @@ class GroundingMetrics:
         self._rows["conf"] = [float(c) for c in conf]
 
     def merge(self, other: GroundingMetrics) -> None:
-        """Add the expressions another process has seen."""
+        """Add the expressions of another process."""
         for column, entries in other._rows.items():
             self._rows[column].extend(entries)
 
     def column(self, name: str) -> np.ndarray:
-        """Return one value per expression, in the order seen: iou, inter, union, conf, missing, modality, and so on."""
+        """Return one value per expression, in the order they were added: "iou", "conf", "missing", "modality"…, [N]."""
         return np.array(self._rows[name], dtype=object if name in ("modality", "category", "hard", "kind") else None)
 
     def figures(self, mask: np.ndarray | None = None) -> dict[str, float]:
         """Compute the figures of some expressions.
 
         Args:
-            mask: bool [N] of the expressions that count; None for all.
+            mask: bool [N] of the expressions to use; None for all.
 
         Returns:
-            Pr@..., meanIoU and cumIoU in 0..1 (NaN where there is no expression), ``count``, and ``missing``: how many
-            of them got no box.
+            Pr@..., meanIoU and cumIoU in 0..1 (NaN without expressions), ``count``, and ``missing``: the number of
+            expressions without a box.
         """
         chosen = np.ones(len(self), bool) if mask is None else np.asarray(mask, bool)
         ious, inter, union = (self.column(c).astype(np.float64)[chosen] for c in ("iou", "inter", "union"))
@@ -218,7 +216,7 @@ class GroundingMetrics:
 
     @property
     def keys(self) -> list[str]:
-        """Names of the figures, as callbacks and loggers see them."""
+        """Names of the figures for callbacks and loggers."""
         return [f"metrics/{name}({group})" for group in GROUPS for name in FIGURES]
 
     def mean_results(self) -> list[float]:
@@ -277,12 +275,55 @@ class GroundingMetrics:
         return out.getvalue()
 
 
+def expression_indices(image: ImageRecord) -> list[tuple[int, int]]:
+    """Return the (object, number of its expression) pairs of all expressions of an image."""
+    return [(obj, n) for obj, captions in enumerate(image.captions) for n in range(len(captions))]
+
+
+def score_image(
+    metrics: GroundingMetrics,
+    image: ImageRecord,
+    names: Sequence[str],
+    pairs: Sequence[tuple[int, int]],
+    pred: np.ndarray,
+    conf: np.ndarray,
+) -> list[EvaluatedExpression]:
+    """Compare the boxes of an image's expressions with its labelled objects.
+
+    Args:
+        metrics: Gets one row per expression.
+        image: The image.
+        names: Category names by index.
+        pairs: N pairs of :func:`expression_indices`.
+        pred: [N, 4] boxes, xyxy in pixels of the image; a row of NaN is a missing box.
+        conf: [N] confidences; NaN for a missing box.
+
+    Returns:
+        One case per expression.
+    """
+    hard = is_hard(image.categories)
+    iou = metrics.update(
+        pred,
+        image.boxes[[obj for obj, _ in pairs]],
+        (image.width, image.height),
+        image.modality,
+        [names[image.categories[o]] for o, _ in pairs],
+        conf,
+        [bool(hard[o]) for o, _ in pairs],
+        [image.kinds[o][n] for o, n in pairs],
+    )
+    return [
+        EvaluatedExpression(image.path, image.captions[o][n], image.boxes[o], pred[j], float(conf[j]), float(iou[j]))
+        for j, (o, n) in enumerate(pairs)
+    ]
+
+
 def _each(value: str | Sequence[str], n: int) -> list[str]:
     return [value] * n if isinstance(value, str) else list(value)
 
 
 def _without_nan(value: Any) -> Any:  # noqa: ANN401
-    """Replace NaN by None, which JSON and CSV can say."""
+    """Replace NaN by None, for JSON and CSV."""
     if isinstance(value, dict):
         return {k: _without_nan(v) for k, v in value.items()}
     if isinstance(value, list):

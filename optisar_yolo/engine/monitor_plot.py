@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from optisar_yolo.data import MODALITIES
 from optisar_yolo.engine.metrics import TITLES
-from optisar_yolo.engine.monitor_log import Row, blocks_of, gates, read_record, uses
+from optisar_yolo.engine.monitor import Row, blocks_of, gates, read_record, uses
 from optisar_yolo.visualize import COLOURS, save_figure, style_axes
 
 HEAT_RANGE = 2.0  # in powers of two: the colours reach from a quarter of a fair share to four times of it

@@ -1,31 +1,40 @@
-"""Prediction: expressions asked of images, one best box per expression, or an honest "nothing found"."""
+"""Prediction: Ultralytics' predictor with expressions.
+
+1. :class:`ImageFiles` and :func:`read_sources` read images of any depth and channel count, as in training.
+2. ``preprocess`` fits them on canvases and groups those of one canvas size.
+3. ``inference`` encodes the expressions once and each group of images once.
+4. ``postprocess`` finds the best boxes of each expression (:func:`~optisar_yolo.engine.grounding.best_boxes`) and wraps
+   those above the confidence threshold as Ultralytics' results.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.ops import nms
 from ultralytics.data.loaders import LoadImagesAndVideos
 from ultralytics.engine.results import Results
 from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import select_device
 
-from optisar_yolo.data import EvaluationDataset, letterbox, read_image, to_image
-from optisar_yolo.engine.calibrate import calibration_of
-from optisar_yolo.engine.grounding import CanvasImages, ExportedNetwork, KnownExpressions, checked_bank, ground
-from optisar_yolo.engine.sources import ImageFiles, opened
+from optisar_yolo.data import DataError, EvaluationDataset, letterbox, read_image
+from optisar_yolo.engine.grounding import (
+    CanvasImages,
+    Detections,
+    ExportedNetwork,
+    KnownExpressions,
+    best_boxes,
+    text_features_for,
+)
 from optisar_yolo.language import clean
 from optisar_yolo.nn import Encoded, GroundingModel, mixed
-from optisar_yolo.text import TextBank
-from optisar_yolo.visualize import GroundingResults
-
-CANDIDATES = 100  # anchors per expression that compete where several boxes are wanted
-OVERLAP = 0.7  # IoU from which two of them are the same object
+from optisar_yolo.text import TextFeatureCache
 
 
 def checked_expressions(text: Any) -> list[str]:
@@ -51,7 +60,7 @@ def checked_expressions(text: Any) -> list[str]:
 
 
 def canvas(image: np.ndarray, imgsz: int) -> tuple[Tensor, Tensor]:
-    """Fit an image on the smallest canvas, whatever the other images are.
+    """Fit an image on its smallest canvas, which does not depend on other images.
 
     Args:
         image: Image uint8 [h, w, 3] BGR.
@@ -65,80 +74,63 @@ def canvas(image: np.ndarray, imgsz: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(rgb).float() / 255, torch.from_numpy(extent)
 
 
-def answer(
-    model: GroundingModel | ExportedNetwork,
-    scene: Encoded | CanvasImages,
-    texts: Tensor,
-    canvas: tuple[int, int],
-    sizes: list[tuple[int, int]],
-    topk: int,
-) -> list[np.ndarray]:
-    """Best boxes of every expression in every image.
+class ImageFiles(LoadImagesAndVideos):
+    """Ultralytics' loader of files, but images are read as in training, at any depth and channel count.
+
+    A file that cannot be read is skipped with a warning. It is an error where none of the files can be read.
+    """
+
+    def __next__(self) -> tuple[list[str], list[np.ndarray], list[str]]:
+        """Read the next batch: paths, images uint8 [h, w, 3] BGR and log lines.
+
+        Raises:
+            DataError: None of the files is an image.
+        """
+        paths: list[str] = []
+        images: list[np.ndarray] = []
+        lines: list[str] = []
+        self.mode = "image"
+        while self.count < self.ni and len(images) < self.bs:
+            path = self.files[self.count]
+            self.count += 1
+            try:
+                images.append(read_image(path))
+            except DataError as error:
+                self.unread = getattr(self, "unread", 0) + 1
+                if self.unread == self.nf:
+                    raise
+                LOGGER.warning(f"skipped: {error}")
+                continue
+            paths.append(path)
+            lines.append(f"image {self.count}/{self.nf} {path}: ")
+        return (paths, images, lines) if images else super().__next__()  # videos, or the end
+
+
+def read_sources(source: Any) -> tuple[Any, list[str]]:
+    """Read images that are given as arrays or in a list, and leave other sources to Ultralytics.
 
     Args:
-        model: The network.
-        scene: B encoded images.
-        texts: [T, D] features of the expressions.
-        canvas: Height and width of the canvas.
-        sizes: Width and height of each image.
-        topk: Boxes per expression.
+        source: As given to ``predict``.
 
     Returns:
-        Per image [n, 6]: xyxy in pixels of the image, confidence (calibrated where the model has a calibration),
-        index of the expression; best first for each expression.
+        A list of images uint8 [h, w, 3] BGR and their names, or the source itself and no names.
+
+    Raises:
+        DataError: One of them is not an image.
     """
-    calibration = calibration_of(model)
-    b, t = len(sizes), len(texts)
-    rows = torch.arange(b, device=texts.device).repeat_interleave(t)
-    boxes, confs = ground(model, scene, rows, texts.repeat(b, 1), 1 if topk == 1 else CANDIDATES)
-    out = []
-    for i, size in enumerate(sizes):
-        found = []
-        for j in range(t):
-            box, conf = boxes[i * t + j].float().cpu().numpy(), confs[i * t + j].float().cpu()
-            if calibration is not None:
-                conf = torch.from_numpy(calibration(conf.numpy())).float()
-            xyxy = to_image(box, size, scene.extent[i].cpu().numpy(), canvas)
-            # clipped first: boxes that differ outside the image alone are one answer, not two
-            keep = nms(torch.from_numpy(xyxy), conf, OVERLAP)[:topk] if topk > 1 else torch.tensor([0])
-            n = len(keep)
-            found.append(
-                np.concatenate((xyxy[keep.numpy()], conf[keep].numpy()[:, None], np.full((n, 1), j, np.float32)), 1)
-            )
-        out.append(np.concatenate(found))
-    return out
-
-
-def as_results(
-    found: np.ndarray, image: np.ndarray, path: str, texts: list[str], conf: float, verbose: bool = True
-) -> Results:
-    """Keep confident boxes, and say which expressions got none.
-
-    Args:
-        found: [n, 6] of :func:`answer`.
-        image: The image, BGR.
-        path: Its name.
-        texts: The expressions.
-        conf: Least confidence.
-        verbose: Log the expressions without a box.
-
-    Returns:
-        Ultralytics' results; ``cls`` is the index of the expression and ``names[cls]`` the expression.
-    """
-    kept = found[found[:, 4] >= conf]
-    if verbose:
-        for j, text in enumerate(texts):
-            mine = found[found[:, 5] == j, 4]
-            if not (mine >= conf).any():
-                LOGGER.info(
-                    f'nothing found for "{text}" in {path}: best confidence {mine.max():.3f}, below conf={conf:.3g}'
-                )
-    boxes = torch.from_numpy(kept.astype(np.float32))
-    return GroundingResults(image, path=path, names=dict(enumerate(texts)), boxes=boxes)
+    single = isinstance(source, (np.ndarray, Image.Image))
+    if not single and not isinstance(source, (list, tuple)):
+        return source, []
+    images, names = [], []
+    for i, item in enumerate([source] if single else source):
+        is_file = isinstance(item, (str, Path)) and "://" not in str(item)
+        images.append(read_image(item) if is_file or isinstance(item, (np.ndarray, Image.Image)) else item)
+        names.append(str(item) if isinstance(item, (str, Path)) else getattr(item, "filename", "") or f"image{i}.jpg")
+    return images, names
 
 
 class GroundingPredictor(DetectionPredictor):
-    """Predictor of our model: arguments are those of ultralytics' predictor, and ``text`` and ``topk``."""
+    """Predictor of grounding models: takes the arguments of Ultralytics' predictor, ``text`` and ``topk``."""
 
     model: Any  # ultralytics' backend around the network, or an export
     device: torch.device
@@ -147,17 +139,19 @@ class GroundingPredictor(DetectionPredictor):
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
     ) -> None:
         super().__init__(cfg, overrides, _callbacks)
-        self.bank: TextBank | KnownExpressions | None = None
-        self.groups: list[tuple[list[int], Tensor, Tensor]] = []
+        self.text_features: TextFeatureCache | KnownExpressions | None = None
+        self.groups: list[tuple[list[int], Tensor, Tensor]] = []  # indices, images [B, 3, H, W], extents [B, 4]
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
-        """Take an exported network as it is; ultralytics wraps the others."""
+        """Use an exported network as it is; Ultralytics wraps the others."""
         if not isinstance(model, ExportedNetwork):
             precision = self.args.quantize
             self.args.quantize = None  # weights stay as they are: see `mixed`
             super().setup_model(model, verbose)
             self.args.quantize = precision
-            self.model.prefetch = True  # read the next file meanwhile: large images take longer than answers
+            self.model.prefetch = (
+                True  # read the next file during inference: large files take longer to read than to ground
+            )
             return
         self.model = model.to(select_device(self.args.device, verbose=verbose))
         self.device = torch.device("cpu")  # where exports take and leave their arrays
@@ -170,8 +164,8 @@ class GroundingPredictor(DetectionPredictor):
         return self.model.backend.model if hasattr(self.model, "backend") else self.model.model
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
-        """Open the source; Ultralytics' own reading would keep the high byte of 16-bit images only."""
-        source, names = opened(source)
+        """Open the source; Ultralytics' own reader keeps only the high byte of 16-bit images."""
+        source, names = read_sources(source)
         super().setup_source(source, stride)
         if names:
             self.dataset.paths = names
@@ -179,7 +173,7 @@ class GroundingPredictor(DetectionPredictor):
             self.dataset.__class__ = ImageFiles
 
     def preprocess(self, im: Tensor | list[np.ndarray]) -> Tensor:
-        """Fit images on canvases, in groups of one size; tensors are taken as they are, [B, 3, H, W] RGB in 0..1."""
+        """Fit images on canvases, in groups of one size. Tensors are used as they are, [B, 3, H, W] RGB in 0..1."""
         if isinstance(im, Tensor):
             extent = im.new_tensor([[0.0, 0.0, 1.0, 1.0]]).expand(im.shape[0], 4)
             self.groups = [(list(range(len(im))), im.to(self.device).float(), extent.to(self.device))]
@@ -188,31 +182,32 @@ class GroundingPredictor(DetectionPredictor):
             placed = [(i, *canvas(read_image(p), side)) for i, p in enumerate(im)]
             groups = EvaluationDataset.collate(placed)
             self.groups = [(index, x.to(self.device), extent.to(self.device)) for index, x, extent in groups]
-        return self.groups[0][1]  # ultralytics reads its size for the log
+        return self.groups[0][1]  # Ultralytics reads its size for the log
 
     def inference(
         self, im: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[list[str], Tensor, list[Encoded | CanvasImages]]:
         """Encode the expressions, and each group of images."""
         net = self.network
-        if self.bank is None:
-            self.bank = checked_bank(net, self.args.text_weights, None)
+        if self.text_features is None:
+            self.text_features = text_features_for(net, self.args.text_weights)
         texts = checked_expressions(self.args.text)
         with mixed(self.args.quantize == 16, self.device):
-            return texts, self.bank(texts).to(self.device), [net.encode(x, extent) for _, x, extent in self.groups]
+            features = self.text_features(texts).to(self.device)
+            return texts, features, [net.encode(x, extent) for _, x, extent in self.groups]
 
     def postprocess(self, preds: Any, img: Tensor, orig_imgs: Any, **kwargs: Any) -> list[Results]:
-        """Ask, decode and wrap."""
-        texts, features, scenes = preds
+        """Find the boxes, and wrap them as results in the order of the images."""
+        texts, features, encoded = preds
         if isinstance(orig_imgs, Tensor):
             orig_imgs = [(i.permute(1, 2, 0).flip(-1) * 255).round().byte().cpu().numpy() for i in orig_imgs]
-        found: dict[int, np.ndarray] = {}
-        for (index, x, _), scene in zip(self.groups, scenes, strict=True):
+        found: dict[int, Detections] = {}
+        for (index, x, _), group in zip(self.groups, encoded, strict=True):
             sizes = [(orig_imgs[i].shape[1], orig_imgs[i].shape[0]) for i in index]
             with mixed(self.args.quantize == 16, self.device):
-                answers = answer(self.network, scene, features, (x.shape[2], x.shape[3]), sizes, self.args.topk)
-            found.update(zip(index, answers, strict=True))
+                boxes = best_boxes(self.network, group, features, (x.shape[2], x.shape[3]), sizes, self.args.topk)
+            found.update(zip(index, boxes, strict=True))
         return [
-            as_results(found[i], image, path, texts, self.args.conf, self.args.verbose)
+            found[i].results(image, path, texts, self.args.conf, self.args.verbose)
             for i, (image, path) in enumerate(zip(orig_imgs, self.batch[0], strict=True))
         ]

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from optisar_yolo.data import (
-    Case,
     DataError,
     DatasetConfig,
     ImageRecord,
@@ -32,11 +31,11 @@ from optisar_yolo.data import (
     from_xywh,
     is_id,
     is_number,
-    predicted_box,
     read_json,
 )
 from optisar_yolo.engine.metrics import overlap
 from optisar_yolo.utils import write_atomic
+from optisar_yolo.visualize import EvaluatedExpression
 
 FEW = 4  # with fewer boxes than this, a file is not suspected of another form of boxes
 Key = tuple[int, int, int]  # image, object, number of the expression
@@ -119,7 +118,7 @@ def image_name(path: Path, config: DatasetConfig, split: str) -> str:
     return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.name
 
 
-def write_predictions(path: Path, cases: Sequence[Case], config: DatasetConfig, split: str) -> Path:
+def write_predictions(path: Path, cases: Sequence[EvaluatedExpression], config: DatasetConfig, split: str) -> Path:
     """Write a validation's answers; an answer that several objects share by their words is written once.
 
     Args:
@@ -130,7 +129,7 @@ def write_predictions(path: Path, cases: Sequence[Case], config: DatasetConfig, 
     """
     records: dict[str, None] = {}
     for case in cases:
-        box = predicted_box(case)
+        box = case.predicted_box
         record: dict[str, Any] = {"image": image_name(case.path, config, split), "caption": case.caption}
         record["box"] = None if box is None else [float(v) for v in box]
         if math.isfinite(case.conf):

@@ -1,6 +1,6 @@
-"""What a validation leaves to look at: its figures as files, plots, and sheets of the best and worst cases.
+"""Reports: the figures of a validation as files, plots, and sheets of cases; the curves of a training.
 
-Plots are drawn through matplotlib's objects, not pyplot: no window system is needed, and no global state is touched.
+Plots use matplotlib's objects, not pyplot: they need no window system and change no global state.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from optisar_yolo.data import Case, predicted_box
-from optisar_yolo.engine.metrics import THRESHOLDS, TITLES, GroundingMetrics
+from optisar_yolo.engine.metrics import RIGHT_IOU, THRESHOLDS, TITLES, GroundingMetrics
 from optisar_yolo.utils import write_atomic
-from optisar_yolo.visualize import COLOURS, batch_sheet, draw_sheet, save_figure, style_axes
+from optisar_yolo.visualize import COLOURS, EvaluatedExpression, batch_sheet, draw_sheet, save_figure, style_axes
 
 
-def write_report(metrics: GroundingMetrics, cases: Sequence[Case], folder: str | Path, count: int = 12) -> list[Path]:
+def write_report(
+    metrics: GroundingMetrics, cases: Sequence[EvaluatedExpression], folder: str | Path, count: int = 12
+) -> list[Path]:
     """Write the figures (JSON, CSV), all cases (CSV), the plots and the sheets of best and worst cases.
 
     Args:
@@ -56,8 +57,34 @@ def write_report(metrics: GroundingMetrics, cases: Sequence[Case], folder: str |
     return files
 
 
+def confident_sheets(
+    cases: Sequence[EvaluatedExpression], modalities: Sequence[str], folder: Path, count: int = 12
+) -> list[Path]:
+    """Write sheets of the most confident cases (the paper's Fig. 10): ``right.png`` and ``failures.png``.
+
+    Args:
+        cases: Cases of a validation.
+        modalities: The modality of each.
+        folder: Folder to write to.
+        count: Cases per sheet.
+
+    Returns:
+        The sheets; one without cases is left out.
+    """
+    files = []
+    for name, right in (("right", True), ("failures", False)):
+        pairs = [p for p in zip(cases, modalities, strict=True) if (p[0].iou >= RIGHT_IOU) == right]
+        if not pairs:
+            continue
+        chosen = most_confident([case for case, _ in pairs], [modality for _, modality in pairs], count)
+        kind = f"right ones (IoU of at least {RIGHT_IOU})" if right else f"failures (IoU below {RIGHT_IOU})"
+        title = f"The {len(chosen)} most confident of {len(pairs)} {kind}, {len(cases)} expressions in all"
+        files.append(save_figure(draw_sheet(chosen, title), folder / f"{name}.png"))
+    return files
+
+
 def iou_histogram(metrics: GroundingMetrics) -> Figure:
-    """Plot how the IoU is distributed in each modality, as shares of its expressions."""
+    """Plot the distribution of the IoU in each modality, as shares of its expressions."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     ious, modality = metrics.column("iou").astype(float), metrics.column("modality")
@@ -69,8 +96,8 @@ def iou_histogram(metrics: GroundingMetrics) -> Figure:
             label = f"{TITLES.get(name, name)} (n = {len(own)}, mean {100 * own.mean():.1f} %)"
             axes.stairs(share, edges, fill=True, alpha=0.25, color=COLOURS[name])
             axes.stairs(share, edges, color=COLOURS[name], linewidth=1.8, label=label)
-    axes.set(xlim=(0, 1), xlabel="IoU of the answer with the true box (no box: 0)", ylabel="share of expressions (%)")
-    return _finish(axes, "IoU of the answers")
+    axes.set(xlim=(0, 1), xlabel="IoU with the true box (no box: 0)", ylabel="share of expressions (%)")
+    return _finish(axes, "IoU of the predicted boxes")
 
 
 def precision_curve(metrics: GroundingMetrics) -> Figure:
@@ -86,7 +113,7 @@ def precision_curve(metrics: GroundingMetrics) -> Figure:
             axes.plot(grid, [100 * (own >= t).mean() for t in grid], style, color=COLOURS[name], lw=1.8, label=label)
             axes.plot(THRESHOLDS, [100 * (own >= t).mean() for t in THRESHOLDS], "o", markersize=5, color=COLOURS[name])
     axes.set(xlim=(0, 1), ylim=(0, 102), xlabel="IoU threshold t", ylabel="Pr@t (%)")
-    return _finish(axes, "Share of expressions answered with IoU ≥ t")
+    return _finish(axes, "Share of expressions with IoU ≥ t")
 
 
 def training_sheet(batch: dict[str, Any], path: str | Path) -> Path:
@@ -159,37 +186,53 @@ def _finish(axes: Axes, title: str) -> Figure:
     return axes.figure  # type: ignore[return-value]
 
 
-def choose_cases(cases: Sequence[Case], modalities: Sequence[str], count: int, best: bool) -> list[Case]:
-    """Pick the best or worst cases: modalities in turn, and images new as long as there are any.
-
-    Among equal IoUs the more confident answer comes first: the surest hits, and the surest mistakes.
+def choose_cases(
+    cases: Sequence[EvaluatedExpression], modalities: Sequence[str], count: int, best: bool
+) -> list[EvaluatedExpression]:
+    """Pick the cases with the highest or lowest IoU, of equal IoUs the most confident; sorted by IoU.
 
     Args:
         cases: All cases.
         modalities: The modality of each.
         count: Cases to pick at most.
         best: The highest IoUs, or the lowest.
-
-    Returns:
-        The chosen cases, by IoU.
     """
-    paired = sorted(
-        zip(cases, modalities, strict=True),
-        key=lambda p: (-p[0].iou if best else p[0].iou, -p[0].conf if math.isfinite(p[0].conf) else 1.0),
-    )
-    queues = [[case for case, m in paired if m == modality] for modality in sorted(set(modalities))]
+    chosen = _pick(cases, modalities, count, lambda c: (-c.iou if best else c.iou, -_confidence(c)))
+    return sorted(chosen, key=lambda c: c.iou, reverse=best)
+
+
+def most_confident(
+    cases: Sequence[EvaluatedExpression], modalities: Sequence[str], count: int
+) -> list[EvaluatedExpression]:
+    """Pick the most confident cases, sorted by falling confidence; cases without a box come last."""
+    return sorted(_pick(cases, modalities, count, lambda c: -_confidence(c)), key=_confidence, reverse=True)
+
+
+def _pick(
+    cases: Sequence[EvaluatedExpression],
+    modalities: Sequence[str],
+    count: int,
+    key: Callable[[EvaluatedExpression], Any],
+) -> list[EvaluatedExpression]:
+    """Take the first cases by a key from the modalities in turn, each image once as long as there are new ones."""
+    pairs = sorted(zip(cases, modalities, strict=True), key=lambda pair: key(pair[0]))
+    queues = [[case for case, m in pairs if m == modality] for modality in sorted(set(modalities))]
     seen: set[Path] = set()
-    chosen: list[Case] = []
+    chosen: list[EvaluatedExpression] = []
     while any(queues) and len(chosen) < count:
         for queue in queues:
             if queue and len(chosen) < count:
                 place = next((i for i, case in enumerate(queue) if case.path not in seen), 0)
                 chosen.append(queue.pop(place))
                 seen.add(chosen[-1].path)
-    return sorted(chosen, key=lambda c: c.iou, reverse=best)
+    return chosen
 
 
-def cases_csv(cases: Sequence[Case], metrics: GroundingMetrics) -> str:
+def _confidence(case: EvaluatedExpression) -> float:
+    return case.conf if math.isfinite(case.conf) else -1.0
+
+
+def cases_csv(cases: Sequence[EvaluatedExpression], metrics: GroundingMetrics) -> str:
     """List all cases as CSV; coordinates to a hundredth of a pixel.
 
     Args:
@@ -206,7 +249,7 @@ def cases_csv(cases: Sequence[Case], metrics: GroundingMetrics) -> str:
     columns = (metrics.column(name) for name in ("modality", "category", "kind", "hard"))
     for case, modality, category, kind, hard in zip(cases, *columns, strict=True):
         conf = f"{case.conf:.4f}" if math.isfinite(case.conf) else ""
-        box = predicted_box(case)
+        box = case.predicted_box
         pred = [""] * 4 if box is None else [f"{v:.2f}" for v in box]
         writer.writerow(
             [case.path, modality, category, kind, "" if hard is None else int(hard), case.caption, f"{case.iou:.4f}"]

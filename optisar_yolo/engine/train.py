@@ -1,8 +1,16 @@
-"""Training: ultralytics' loop with our data, texts, loss, validator and an exact resume."""
+"""Training: Ultralytics' loop with grounding data, expressions, validator and an exact resume.
+
+1. ``get_dataset`` reads the dataset config; the order of ``get_dataloader`` depends on seed and epoch alone.
+2. ``get_model`` builds the network with the width of its text encoder.
+3. ``_build_train_pipeline`` encodes all expressions of the data set; ``preprocess_batch`` looks up their features.
+4. Ultralytics' loop computes the loss, steps the optimiser and validates each epoch
+   (:class:`~optisar_yolo.engine.val.GroundingValidator`); :mod:`optisar_yolo.engine.monitor` records its parts.
+5. ``save_model`` writes checkpoints that an interrupted run resumes from exactly.
+6. ``final_eval`` strips them, validates the best one and fits its calibration.
+"""
 
 from __future__ import annotations
 
-import os
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -24,19 +32,18 @@ from optisar_yolo.data import (
     ImageRecord,
     load_dataset_config,
     load_split,
-    modality_sides,
+    modality_groups,
 )
 from optisar_yolo.engine import monitor
-from optisar_yolo.engine.checkpoint import store_calibration
-from optisar_yolo.engine.saving import add_exact_state, restore_exact_state, strip
+from optisar_yolo.engine.checkpoint import add_exact_state, restore_exact_state, store_calibration, strip_checkpoint
 from optisar_yolo.engine.val import GroundingValidator
 from optisar_yolo.language import flip, swap
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.plugin import keep_keys
-from optisar_yolo.text import TextBank, load_text_encoder
+from optisar_yolo.text import TextFeatureCache, load_text_encoder
+from optisar_yolo.utils import PART, write_atomic
 
-# Where the user sets no value: the paper's recipe (Sect. V-A), and what keeps captions true instead of stock
-# augmentation.
+# Defaults: the paper's recipe (Sect. V-A), and augmentation that keeps captions true in the place of Ultralytics'.
 TRAIN_DEFAULTS: dict[str, Any] = {
     "optimizer": "AdamW",  # stock "auto" may pick an optimiser that orthogonalises gates
     "lr0": 2e-3,
@@ -45,24 +52,24 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "momentum": 0.9,
     "weight_decay": 0.025,
     "warmup_bias_lr": 0.0,
-    "mosaic": 0.0,  # other captions than the data set's: those that hold for all four images
+    "mosaic": 0.0,  # replaces the data set's captions by others that hold for all four images
     "close_mosaic": 0,
-    "hsv_h": 0.0,  # like hsv_s, for optical images of which no caption names a colour
+    "hsv_h": 0.0,  # like hsv_s, only for optical images whose captions name no colour
     "hsv_s": 0.0,
     "hsv_v": 0.4,  # brightness, contrast and gamma
     "fliplr": 0.5,  # captions are rewritten
     "flipud": 0.5,
-    "scale": 0.3,  # the whole image is drawn smaller, so that positions in it stay true
+    "scale": 0.3,  # shrinks the whole image, so that positions in it stay true
     "translate": 0.0,
     "erasing": 0.0,
 }
 
-if LOCAL_RANK != -1:  # a process started for parallel training: it rebuilds the trainer from this module and our keys
+if LOCAL_RANK != -1:  # a process of a parallel training rebuilds the trainer from this module and needs our keys
     keep_keys()
 
 
 class GroundingTrainer(DetectionTrainer):
-    """Trainer of :class:`~optisar_yolo.nn.model.GroundingModel`; arguments are those of ultralytics' trainer."""
+    """Trainer of :class:`~optisar_yolo.nn.GroundingModel`; takes the arguments of Ultralytics' trainer."""
 
     def __init__(
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
@@ -76,16 +83,18 @@ class GroundingTrainer(DetectionTrainer):
             LOGGER.warning(f"optimizer={given['optimizer']} may orthogonalise gates; using AdamW")
             given["optimizer"] = "AdamW"
         if not given.get("resume"):
-            given = TRAIN_DEFAULTS | {"nbs": given.get("batch", 16)} | given  # nbs = batch: a step for every batch
-        self.bank: TextBank | None = None
+            given = (
+                TRAIN_DEFAULTS | {"nbs": given.get("batch", 16)} | given
+            )  # nbs = batch: one optimiser step per batch
+        self.text_features: TextFeatureCache | None = None
         self.last: Path
         self.best: Path
         super().__init__(cfg, given, _callbacks)
-        for event, callback in {"on_train_epoch_start": _tell_epoch, **monitor.CALLBACKS}.items():
+        for event, callback in {"on_train_epoch_start": _set_epoch, **monitor.CALLBACKS}.items():
             self.add_callback(event, callback)
 
     def get_dataset(self) -> dict[str, Any]:
-        """Read the dataset config and its splits: what ultralytics calls the data dictionary."""
+        """Read the dataset config and its splits, and return Ultralytics' data dictionary."""
         config = load_dataset_config(self.args.data)
         self.config = config
         seed = self.args.seed
@@ -96,12 +105,14 @@ class GroundingTrainer(DetectionTrainer):
             other = load_dataset_config(name)
             if other.names != config.names:
                 raise DataError(
-                    f"{config.path}: includes {other.path}, whose names differ; give both dataset configs the same names"
+                    f"{config.path}: includes {other.path}, whose names differ; give both dataset configs the same "
+                    "names"
                 )
             self.images["train"] += load_split(other, "train", self.args.fraction or 1.0, seed)
         if self.args.split not in config.splits:
             raise ValueError(
-                f"{config.path}: no split '{self.args.split}' to validate on; the dataset config has {', '.join(config.splits)}"
+                f"{config.path}: no split '{self.args.split}' to validate on; the dataset config has "
+                f"{', '.join(config.splits)}"
             )
         self.images[self.args.split] = load_split(config, self.args.split)
         return {"names": dict(enumerate(config.names)), "nc": len(config.names), "channels": 3} | {
@@ -111,8 +122,8 @@ class GroundingTrainer(DetectionTrainer):
     def get_model(
         self, cfg: str | dict[str, Any] | None = None, weights: nn.Module | None = None, verbose: bool = True
     ) -> GroundingModel:
-        """Build the model with the text encoder's width, and start it from weights where given."""
-        encoder = self._open_bank().encoder
+        """Build the model with the text encoder's width, and load weights where given."""
+        encoder = self._open_text_features().encoder
         model = GroundingModel(cfg or self.args.model, verbose=verbose and RANK == -1, text_dim=encoder.width)
         if isinstance(weights, GroundingModel):
             if weights.text_fingerprint and weights.text_fingerprint != encoder.fingerprint:
@@ -125,29 +136,30 @@ class GroundingTrainer(DetectionTrainer):
         return model
 
     def setup_model(self) -> Any:
-        """Build or load the model; one that came ready made, as to a process of a parallel training, needs a bank."""
+        """Build or load the model, and open its text encoder where the model came ready made."""
         checkpoint = super().setup_model()
-        if self.bank is None:
-            self._open_bank()
+        if self.text_features is None:
+            self._open_text_features()
         return checkpoint
 
-    def _open_bank(self) -> TextBank:
-        """The features of the data set's expressions, as far as they have been computed."""
-        self.bank = TextBank(load_text_encoder(self.args.text_model, self.args.text_weights), self.config.root)
-        return self.bank
+    def _open_text_features(self) -> TextFeatureCache:
+        """Open the text encoder, with the features that the data set's cache has already."""
+        encoder = load_text_encoder(self.args.text_model, self.args.text_weights)
+        self.text_features = TextFeatureCache(encoder, self.config.root)
+        return self.text_features
 
     def set_model_attributes(self) -> None:
-        """Attach names and hyperparameters; bfloat16 on a CPU is ours to do, as the stock loop refuses it."""
+        """Attach names and hyperparameters. bfloat16 on a CPU is set here, because Ultralytics' loop refuses it."""
         self.model.names = self.data["names"]
         self.model.args = self.args
         if self.device.type == "cpu" and self.args.amp == "bf16":
             self.model.bf16, self.args.amp = True, False
 
     def set_class_weights(self) -> None:
-        """Expressions have no class frequencies to weigh."""
+        """Do nothing: expressions have no class frequencies."""
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Dataset of a split."""
+        """Return the dataset of a split."""
         if mode == "train":
             return GroundingDataset(self.images["train"], self.config.names, self.args)
         return EvaluationDataset(self.images[img_path], self.args.imgsz)
@@ -155,48 +167,50 @@ class GroundingTrainer(DetectionTrainer):
     def get_dataloader(
         self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train"
     ) -> GroundingLoader:
-        """Loader of a process' share of a split; in training its order depends on (seed, epoch, index) alone."""
+        """Return a loader of this process' share of a split; its order depends on seed and epoch alone."""
         with torch_distributed_zero_first(rank):
             dataset = self.build_dataset(dataset_path, mode, batch_size)
         n, seed = len(dataset), self.args.seed
         train = mode == "train"
-        sides = modality_sides(dataset.images) if train and self.args.balance else []
-        sampler = EpochSampler(n, seed, rank, self.world_size, shuffle=train, sides=sides)
+        groups = modality_groups(dataset.images) if train and self.args.balance else []
+        sampler = EpochSampler(n, seed, rank, self.world_size, shuffle=train, groups=groups)
         workers = self.args.workers if self.device.type != "cpu" else 0
         return GroundingLoader(dataset, batch_size, sampler, workers, pin=self.device.type == "cuda")
 
     def _build_train_pipeline(self) -> None:
-        """Loaders and optimiser as the base trainer builds them, and all captions' features."""
-        BaseTrainer._build_train_pipeline(self)  # DetectionTrainer's would count detections per image
-        assert self.bank is not None
+        """Build loaders and optimiser as the base trainer does, and encode all expressions."""
+        BaseTrainer._build_train_pipeline(self)  # DetectionTrainer's counts detections per image
+        assert self.text_features is not None
         texts = {c for images in self.images.values() for p in images for own in p.captions for c in own}
         mirrored = {flip(t, h, v) for t in texts for h, v in ((True, False), (False, True), (True, True))}
         texts |= {t for t in mirrored if t is not None}
         texts |= {v.text for t in list(texts) for v in swap(t)}
         with torch_distributed_zero_first(LOCAL_RANK):
             if RANK > 0:
-                self._open_bank()  # anew: it now holds what the first process has computed and saved
-            self.bank.encoder.to(self.device)
-            self.bank.precompute(sorted(texts))
+                self._open_text_features()  # anew, with the features that the first process has computed and saved
+            self.text_features.encoder.to(self.device)
+            self.text_features.precompute(sorted(texts))
 
     def build_optimizer(
         self, model: nn.Module, name: str = "AdamW", *args: Any, **kwargs: Any
     ) -> torch.optim.Optimizer:
-        """The stock optimiser, with decay on matrices and kernels only: never on gates, scales and temperatures."""
+        """Build Ultralytics' optimiser, with weight decay on matrices and kernels only, not on gates and scales."""
         optimizer = super().build_optimizer(model, name, *args, **kwargs)
         groups = {g.get("param_group"): g for g in optimizer.param_groups}
         if {"weight", "bn"} <= groups.keys():
-            spared = [p for p in groups["weight"]["params"] if p.ndim < 2 or p.shape[0] == 1]
-            groups["weight"]["params"] = [p for p in groups["weight"]["params"] if not (p.ndim < 2 or p.shape[0] == 1)]
-            groups["bn"]["params"] = [*groups["bn"]["params"], *spared]
+            decayed: list[Any] = []
+            spared: list[Any] = []
+            for p in groups["weight"]["params"]:
+                (spared if p.ndim < 2 or p.shape[0] == 1 else decayed).append(p)
+            groups["weight"]["params"], groups["bn"]["params"] = decayed, [*groups["bn"]["params"], *spared]
         return optimizer
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Move a batch to the device, scale images to 0..1, look up the expressions' features [B, T, D]."""
-        assert self.bank is not None
-        batch = super().preprocess_batch(batch)  # with multi_scale too
+        """Move a batch to the device, scale images to 0..1, and add the expressions' features [B, T, D]."""
+        assert self.text_features is not None
+        batch = super().preprocess_batch(batch)  # includes multi_scale
         flat = [t for texts in batch["texts"] for t in texts]
-        vectors = self.bank(flat).to(self.device)  # [B * T, D], of length 1
+        vectors = self.text_features(flat).to(self.device)  # [B * T, D], of length 1
         if self.args.text_noise:
             vectors = vectors + torch.randn_like(vectors) * (self.args.text_noise / vectors.shape[1] ** 0.5)
             vectors = torch.nn.functional.normalize(vectors, dim=-1)
@@ -204,15 +218,16 @@ class GroundingTrainer(DetectionTrainer):
         return batch
 
     def get_validator(self) -> GroundingValidator:
-        """Validator on the loader of the validation split."""
+        """Return the validator of the validation split."""
         validator = GroundingValidator(
             self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks
         )
-        validator.config, validator.images, validator.bank = self.config, self.images[self.args.split], self.bank
+        validator.config, validator.images = self.config, self.images[self.args.split]
+        validator.text_features = self.text_features
         return validator
 
     def label_loss_items(self, loss_items: dict[str, Tensor] | None = None, prefix: str = "train") -> Any:
-        """Names (and values) of the loss terms; validation has none, as it asks one true expression at a time."""
+        """Return names (and values) of the loss terms. Validation has none: it grounds true expressions only."""
         if prefix == "val":
             return [] if loss_items is None else {}
         return super().label_loss_items(loss_items, prefix)
@@ -226,46 +241,46 @@ class GroundingTrainer(DetectionTrainer):
         self.on_plot(path)
 
     def plot_training_labels(self) -> None:
-        """Nothing to plot: stock label plots are of classes."""
+        """Do nothing: Ultralytics' label plots are of classes."""
 
     def save_model(self) -> bool:
-        """Save last.pt and best.pt, each replaced in one step, and with them all that an exact resume needs."""
-        if self.bank is not None:
-            self.bank.save()  # a vector's last bits depend on the batch it was encoded in: a resumed run needs these
-        targets: dict[str, Path] = {"last": self.last, "best": self.best}
-        partial = {k: p.with_name(p.name + ".partial") for k, p in targets.items()}
-        for p in partial.values():
-            p.unlink(missing_ok=True)
+        """Write last.pt, with the state that an exact resume needs, and best.pt, each replaced in one step."""
+        if self.text_features is not None:
+            # Last bits of a feature depend on the batch it was encoded in: a resumed run needs the same features.
+            self.text_features.save()
+        last, best = self.last, self.best
+        parts = [path.with_name(f".{path.name}{PART}") for path in (last, best)]
         try:
-            self.last, self.best = partial["last"], partial["best"]
+            self.last, self.best = parts
             saved = super().save_model()
+            add_exact_state(self, parts[0], last)
+            if parts[1].exists():
+                write_atomic(best, parts[1].read_bytes())
         finally:
-            self.last, self.best = targets["last"], targets["best"]
-        add_exact_state(self, partial["last"])
-        for k, p in partial.items():
-            if p.exists():
-                os.replace(p, targets[k])
+            self.last, self.best = last, best
+            for part in parts:
+                part.unlink(missing_ok=True)
         return bool(saved)
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
-        """Restore the run in full precision: weights, averages, optimiser and random generators."""
+        """Restore weights, averages, optimiser and random generators in full precision."""
         super()._load_checkpoint_state(ckpt)
         restore_exact_state(self, ckpt)
 
     def final_eval(self) -> None:
-        """Strip the checkpoints, validate the best one, with plots where asked for, and store its calibration."""
-        with torch_distributed_zero_first(LOCAL_RANK):  # all processes read the files as they stay
+        """Strip the checkpoints, validate the best one (with plots where set), and store its calibration."""
+        with torch_distributed_zero_first(LOCAL_RANK):  # all processes read the stripped files
             if RANK in {-1, 0}:
                 for path in (self.last, self.best):
                     if path.exists():
-                        strip(path)
+                        strip_checkpoint(path)
         if not self.best.exists():
             return
         LOGGER.info(f"\nValidating {self.best}...")
         self.validator.args.plots = self.args.plots
         self.validator.fit = True
         self.metrics = self.validator(model=self.best)
-        if self.metrics is None:  # the first process has the figures
+        if self.metrics is None:  # only the first process has the figures
             return
         if self.validator.calibration is not None:
             store_calibration(self.best, self.best, self.validator.calibration)
@@ -279,12 +294,18 @@ class GroundingTrainer(DetectionTrainer):
         training_curves(self.csv, self.save_dir / "results.png")
         self.on_plot(self.save_dir / "results.png")
 
+    def plot_monitor(self, record: Path) -> None:
+        """Save the curves of the monitor's record."""
+        from optisar_yolo.engine.monitor_plot import monitor_plot
 
-def _tell_epoch(trainer: GroundingTrainer) -> None:
-    """Callback: the sampler learns the epoch that is about to start.
+        self.on_plot(monitor_plot(record, self.save_dir / "monitor.png"))
 
-    In a parallel training, whose checkpoints hold the first process' random generators alone, the network's noise
-    follows from seed, epoch and rank, so that a resumed run draws what an unbroken one would have.
+
+def _set_epoch(trainer: GroundingTrainer) -> None:
+    """Callback: tell the sampler which epoch starts.
+
+    Checkpoints of a parallel training hold the random generators of the first process alone. There the network's noise
+    follows from seed, epoch and rank, so that a resumed run draws the same as an unbroken one.
     """
     trainer.train_loader.sampler.set_epoch(trainer.epoch)
     if RANK != -1:

@@ -1,4 +1,13 @@
-"""Validation: every expression of a split asked of its image, which is encoded once."""
+"""Validation: grounds every expression of a split and compares the boxes with the labelled objects.
+
+1. ``_prepare`` opens network, data and text encoder.
+2. ``_ground`` encodes images of one canvas size once, grounds all their expressions, maps the boxes to the images and
+   adds them to :class:`~optisar_yolo.engine.metrics.GroundingMetrics`. Where they are wanted, reworded expressions
+   (:class:`~optisar_yolo.engine.sensitivity.SensitivityProbe`) and the experts' use are recorded as well.
+3. ``_gather`` merges the results of a parallel training's processes.
+4. ``_calibrate`` calibrates the confidences, with a calibration that it may fit itself.
+5. ``_save`` writes tables, predictions and plots.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils import LOGGER, RANK, TQDM, callbacks, colorstr
 from ultralytics.utils.torch_utils import select_device, smart_inference_mode, unwrap_model
 
 from optisar_yolo.data import (
-    Case,
     DatasetConfig,
     EpochSampler,
     EvaluationDataset,
@@ -26,28 +33,28 @@ from optisar_yolo.data import (
     to_image,
 )
 from optisar_yolo.engine.calibrate import ATTRIBUTE, DEFAULT_CONF, Calibration, CalibrationError, calibration_of
-from optisar_yolo.engine.grounding import ExportedNetwork, KnownExpressions, checked_bank, ground
-from optisar_yolo.engine.judging import judge
-from optisar_yolo.engine.metrics import GroundingMetrics
+from optisar_yolo.engine.checkpoint import load_model
+from optisar_yolo.engine.grounding import ExportedNetwork, KnownExpressions, ground, text_features_for
+from optisar_yolo.engine.metrics import GroundingMetrics, expression_indices, score_image
 from optisar_yolo.engine.predictions import write_predictions
-from optisar_yolo.engine.sensitivity import Probe
-from optisar_yolo.engine.wordscore import RULES, flat, table
+from optisar_yolo.engine.sensitivity import RULES, SensitivityProbe, flat, table
 from optisar_yolo.nn import GroundingModel, fused_copy, mixed
-from optisar_yolo.text import TextBank
+from optisar_yolo.text import TextFeatureCache
 from optisar_yolo.utils import gather_objects, process_rank, world_size
+from optisar_yolo.visualize import EvaluatedExpression
 
-SECTIONS = ("modality", "difficulty", "kind", "category")  # of the table after a validation of its own
+SECTIONS = ("modality", "difficulty", "kind", "category")  # of the table after a validation outside training
 
 
 class GroundingValidator(BaseValidator):
-    """Validator of :class:`~optisar_yolo.nn.model.GroundingModel`; arguments are those of ultralytics' validator.
+    """Validator of :class:`~optisar_yolo.nn.GroundingModel`; takes the arguments of Ultralytics' validator.
 
     Attributes:
         metrics: The figures.
         cases: One per expression.
-        fit: Fit a calibration to the answers, which takes the place of the model's own in what is reported.
-        calibration: That of the model, or the one fitted; confidences in metrics and cases are calibrated with it.
-        problem: Why none could be fitted.
+        fit: Fit a calibration to the results and report with it, in the place of the model's own.
+        calibration: The model's calibration or the fitted one; confidences in metrics and cases are calibrated with it.
+        problem: Why no calibration could be fitted.
     """
 
     def __init__(
@@ -58,19 +65,19 @@ class GroundingValidator(BaseValidator):
         _callbacks: dict[str, Any] | None = None,
     ) -> None:
         given = args.get("conf") if isinstance(args, dict) else getattr(args, "conf", None)
-        self.conf: float | None = given  # ultralytics puts a number of its own in the place of None
+        self.conf: float | None = given  # Ultralytics replaces None by a number of its own
         super().__init__(dataloader, save_dir, args, _callbacks)
         self.args.task = "detect"
         self.metrics = GroundingMetrics(self.save_dir)
         self.config: DatasetConfig | None = None
         self.images: list[ImageRecord] = []
-        self.bank: TextBank | KnownExpressions | None = None
-        self.cases: list[Case] = []
+        self.text_features: TextFeatureCache | KnownExpressions | None = None
+        self.cases: list[EvaluatedExpression] = []
         self.fit = False
         self.calibration: Calibration | None = None
         self.problem = ""
-        self.probe: Probe | None = None
-        self.watch: Any = None  # follows the experts, where plots are wanted
+        self.probe: SensitivityProbe | None = None
+        self.routing: Any = None  # records the experts' use, for plots
 
     @smart_inference_mode()
     def __call__(self, trainer: Any = None, model: Any = None, **_: Any) -> dict[str, float] | None:
@@ -87,7 +94,7 @@ class GroundingValidator(BaseValidator):
         net = self._prepare(trainer, model)
         self.metrics.clear()
         self.cases.clear()
-        self.probe, self.watch = self._probe(net), self._watch(net)
+        self.probe, self.routing = self._probe_of(net), self._routing_of(net)
         self.run_callbacks("on_val_start")
         seconds = dict.fromkeys(self.metrics.speed, 0.0)
         loader = self.dataloader if self.training else self._loader()
@@ -103,21 +110,21 @@ class GroundingValidator(BaseValidator):
         self.speed = self.metrics.speed = {k: 1e3 * s / max(len(self.images), 1) for k, s in seconds.items()}
         LOGGER.info(self.metrics.table() if self.training else self.metrics.table(SECTIONS))
         if not self.training:
-            self._judge(net)
+            self._calibrate(net)
             self._save()
         self.run_callbacks("on_val_end")
         return dict(self.metrics.results_dict)
 
     def _gather(self, seconds: dict[str, float]) -> bool:
-        """Add what the other processes of a parallel training have found, in the order of the images.
+        """Merge the results of all processes of a parallel training, in the order of the images.
 
         Args:
-            seconds: By stage, of this process; of all afterwards.
+            seconds: Time by stage, of this process; afterwards of all.
 
         Returns:
-            Whether this is the process that goes on: the first.
+            Whether this is the first process, which has the merged results.
         """
-        scores, use = self.probe.scores if self.probe else None, self.watch.use if self.watch else None
+        scores, use = self.probe.scores if self.probe else None, self.routing.use if self.routing else None
         parts = gather_objects((self.metrics, self.cases, scores, use, seconds))
         if parts is None:
             return False
@@ -138,43 +145,41 @@ class GroundingValidator(BaseValidator):
             self.device = trainer.device
             return fused_copy(unwrap_model(trainer.ema.ema or trainer.model))
         callbacks.add_integration_callbacks(self)
-        if world_size() == 1 or self.device is None:  # a process of a parallel training stays on its own
+        if world_size() == 1 or self.device is None:  # a process of a parallel training keeps its device
             self.device = select_device(self.args.device, verbose=False)
         if not isinstance(model, (GroundingModel, ExportedNetwork)):
-            from optisar_yolo.engine.checkpoint import load_model
-
             model = load_model(model if model is not None else self.args.model)
         if isinstance(model, ExportedNetwork):
             net: GroundingModel | ExportedNetwork = model.to(self.device)
-            self.device = torch.device("cpu")  # where exports take and leave their arrays
+            self.device = torch.device("cpu")  # where exports take and return their arrays
         else:
             net = fused_copy(model.to(self.device))
         if self.config is None:
             self.config = load_dataset_config(self.args.data)
             self.images = load_split(self.config, self.args.split or "val", self.args.fraction or 1.0, self.args.seed)
-        if self.bank is None:
-            self.bank = checked_bank(net, self.args.text_weights, self.config.root)
+        if self.text_features is None:
+            self.text_features = text_features_for(net, self.args.text_weights, self.config.root)
         return net
 
-    def _probe(self, net: GroundingModel | ExportedNetwork) -> Probe | None:
-        """Return what asks false expressions too, where they are wanted; never between the epochs of a training."""
+    def _probe_of(self, net: GroundingModel | ExportedNetwork) -> SensitivityProbe | None:
+        """Return what grounds reworded expressions, where they are wanted; None between the epochs of a training."""
         full = bool(getattr(self.args, "sensitivity", False))
         if self.training or not (full or self.fit):
             return None
-        assert self.config is not None and self.bank is not None
-        return Probe(net, self.bank, self.config.names, self.device, full)
+        assert self.config is not None and self.text_features is not None
+        return SensitivityProbe(net, self.text_features, self.config.names, self.device, full)
 
-    def _watch(self, net: GroundingModel | ExportedNetwork) -> Any:
-        """Return what follows the experts, for the plots; never between the epochs of a training."""
+    def _routing_of(self, net: GroundingModel | ExportedNetwork) -> Any:
+        """Return what records the experts' use for the plots; None between the epochs of a training."""
         if self.training or not self.args.plots or isinstance(net, ExportedNetwork):
             return None
-        from optisar_yolo.engine.routing_survey import Watch
+        from optisar_yolo.engine.routing import ExpertUseRecorder  # with matplotlib
 
         assert self.config is not None
-        return Watch(net, self.config.names)
+        return ExpertUseRecorder(net, self.config.names)
 
-    def _judge(self, net: GroundingModel | ExportedNetwork) -> None:
-        """Calibrate the confidences, and add what the false expressions show."""
+    def _calibrate(self, net: GroundingModel | ExportedNetwork) -> None:
+        """Calibrate the confidences, and add the figures of sensitivity."""
         assert self.config is not None
         self.calibration = calibration_of(net)
         if self.fit and self.probe is not None:
@@ -191,8 +196,8 @@ class GroundingValidator(BaseValidator):
             self.cases = [case._replace(conf=float(c)) for case, c in zip(self.cases, conf, strict=True)]
             self.metrics.sections[ATTRIBUTE] = self.calibration.to_dict()
         if self.probe is not None and self.probe.full:
-            least = DEFAULT_CONF if self.calibration is None else self.calibration.threshold
-            figures = self.probe.scores.figures(least if self.conf is None else self.conf, self.calibration)
+            default = DEFAULT_CONF if self.calibration is None else self.calibration.threshold
+            figures = self.probe.scores.figures(default if self.conf is None else self.conf, self.calibration)
             self.metrics.sections["sensitivity"] = {"rules": RULES, **figures}
             self.metrics.extra |= flat(figures)
             LOGGER.info(table(figures))
@@ -208,71 +213,61 @@ class GroundingValidator(BaseValidator):
         net: GroundingModel | ExportedNetwork,
         index: list[int],
         img: Tensor,
-        extent: Tensor,
+        extents: Tensor,
         seconds: dict[str, float],
     ) -> None:
-        """Ask all expressions of images that share a canvas size."""
-        assert self.config is not None and self.bank is not None
-        asked = [
-            (row, obj, n)
-            for row, i in enumerate(index)
-            for obj, captions in enumerate(self.images[i].captions)
-            for n in range(len(captions))
-        ]
-        if not asked:
+        """Ground and score all expressions of B images that share a canvas size.
+
+        Args:
+            net: The network.
+            index: [B] numbers of the images in the split.
+            img: uint8 [B, 3, H, W] RGB.
+            extents: [B, 4] of the images in their canvases.
+            seconds: Time by stage, added to.
+        """
+        assert self.config is not None and self.text_features is not None
+        images = [self.images[i] for i in index]
+        pairs = [expression_indices(image) for image in images]
+        if not any(pairs):
             return
         start = time.perf_counter()
-        texts = self.bank([self.images[index[row]].captions[obj][n] for row, obj, n in asked]).to(self.device)
+        captions = [image.captions[obj][n] for image, own in zip(images, pairs, strict=True) for obj, n in own]
+        texts = self.text_features(captions).to(self.device)
         x = img.to(self.device).float() / 255
         ready = time.perf_counter()
-        scene = net.encode(x, extent.to(self.device))
-        best = ground(net, scene, torch.tensor([row for row, _, _ in asked], device=self.device), texts)
-        boxes, conf = (b[:, 0].float().cpu().numpy() for b in best)
+        encoded = net.encode(x, extents.to(self.device))
+        rows = torch.tensor([row for row, own in enumerate(pairs) for _ in own], device=self.device)
+        boxes, conf = (best[:, 0].float().cpu().numpy() for best in ground(net, encoded, rows, texts))
         done = time.perf_counter()
-        iou = np.zeros(len(asked))
-        shares = [(row, i, [j for j, a in enumerate(asked) if a[0] == row]) for row, i in enumerate(index)]
-        shares = [(row, i, mine) for row, i, mine in shares if mine]
-        for row, i, mine in shares:
-            own = [asked[j][1:] for j in mine]
-            iou[mine] = self._score(self.images[i], own, boxes[mine], conf[mine], extent[row], img.shape)
+        canvas = (img.shape[2], img.shape[3])
+        slices: list[slice] = []
+        for image, own, extent in zip(images, pairs, extents.numpy(), strict=True):
+            first = slices[-1].stop if slices else 0
+            slices.append(mine := slice(first, first + len(own)))
+            if own:
+                pred = to_image(boxes[mine], (image.width, image.height), extent, canvas)
+                self.cases += score_image(self.metrics, image, self.config.names, own, pred, conf[mine])
         seconds["preprocess"] += ready - start
         seconds["inference"] += done - ready
         seconds["postprocess"] += time.perf_counter() - done
-        for row, i, mine in shares:  # after the clock has stopped: speed is that of the expressions
-            where = (extent[row].numpy(), (img.shape[2], img.shape[3]))
-            if self.watch is not None:
-                self.watch.add(row, self.images[i], *where)
-            if self.probe is not None:
-                own = [asked[j][1:] for j in mine]
-                self.probe(scene, row, self.images[i], own, conf[mine], iou[mine], *where)
-
-    def _score(
-        self,
-        image: ImageRecord,
-        asked: list[tuple[int, int]],
-        boxes: NDArray[np.float32],
-        conf: NDArray[np.float32],
-        extent: Tensor,
-        canvas: torch.Size,
-    ) -> NDArray[np.float64]:
-        """Compare an image's answers with its objects, and return the IoU of each."""
-        assert self.config is not None
-        size = (image.width, image.height)
-        pred = to_image(boxes, size, extent.numpy(), (canvas[2], canvas[3]))
-        return judge(self.metrics, self.cases, image, self.config.names, asked, pred, conf)
+        iou = np.array([case.iou for case in self.cases[-len(captions) :]])
+        for row, (image, own, mine) in enumerate(zip(images, pairs, slices, strict=True)):  # not part of the speed
+            if own and self.routing is not None:
+                self.routing.add(row, image, extents[row].numpy(), canvas)
+            if own and self.probe is not None:
+                self.probe(encoded, row, image, own, conf[mine], iou[mine], extents[row].numpy(), canvas)
 
     def _save(self) -> None:
-        """Write table, record and, where asked for, plots and the answers themselves."""
+        """Write the figures and, where set, predictions and plots."""
         if self.args.save_json:
             assert self.config is not None
             write_predictions(self.save_dir / "predictions.json", self.cases, self.config, self.args.split or "val")
         if self.args.plots:
-            from optisar_yolo.engine.answer_sheets import write_sheets
-            from optisar_yolo.engine.report import write_report
+            from optisar_yolo.engine.report import confident_sheets, write_report  # with matplotlib
 
             files = write_report(self.metrics, self.cases, self.save_dir)
-            files += write_sheets(self.cases, list(self.metrics.column("modality")), self.save_dir)
-            files += self.watch.write(self.save_dir) if self.watch is not None else []
+            files += confident_sheets(self.cases, list(self.metrics.column("modality")), self.save_dir)
+            files += self.routing.write(self.save_dir) if self.routing is not None else []
             for path in files:
                 self.on_plot(path)
         else:

@@ -1,1 +1,5 @@
-"""Evaluation of any model's boxes: predictions in a file, zero-shot grounders."""
+"""Evaluation of other models: predictions in a file, zero-shot grounders."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

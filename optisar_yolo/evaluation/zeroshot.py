@@ -1,15 +1,12 @@
-"""``optisar zeroshot``: what zero-shot grounders of Hugging Face answer to the expressions of a data set.
+"""Zero-shot grounders of Hugging Face on the expressions of a data set, for comparison.
 
-Each model is asked its own way, and gives one box per expression, the one that it scores highest:
+Each family of models takes expressions in its own way, and gives one box per expression, that of the highest score:
 
-* Grounding DINO and MM Grounding DINO read a caption with the image: an expression, in lower case and with a full
-  stop, is a caption of its own. A box scores what its best token does, special tokens included, as in the library's own
+* Grounding DINO and MM Grounding DINO take a caption with the image: each expression, in lower case and with a full
+  stop, is a caption. The score of a box is that of its best token, special tokens included, as in the library's own
   post-processing.
-* OWLv2 and OWL-ViT look for several short queries: the expressions of an image are its queries. A query holds 16
-  tokens; longer expressions are cut, and counted in a warning.
-
-The answers are judged as those of ``val`` are, and go to a JSON file that ``optisar score`` reads
-(:mod:`optisar_yolo.engine.predictions`).
+* OWLv2 and OWL-ViT take several short queries: the expressions of an image are its queries. A query holds 16 tokens;
+  longer expressions are cut, and counted.
 """
 
 from __future__ import annotations
@@ -25,29 +22,23 @@ from torchvision.ops import box_convert, clip_boxes_to_image
 from ultralytics.utils import LOGGER, TQDM
 from ultralytics.utils.torch_utils import select_device
 
-from optisar_yolo.data import Case, DatasetConfig, ImageRecord, load_dataset_config, load_split, read_image
-from optisar_yolo.engine import GroundingMetrics, judge, write_predictions
-from optisar_yolo.plugin import numbers
+from optisar_yolo.data import DatasetConfig, ImageRecord, read_image
+from optisar_yolo.engine import GroundingMetrics, expression_indices, score_image
 from optisar_yolo.text import offline_switch
 from optisar_yolo.utils import MissingExtraError
+from optisar_yolo.visualize import EvaluatedExpression
 
-DEFAULTS: dict[str, Any] = {
-    "model": None, "data": None, "split": "test", "save": "predictions.json", "batch": 4, "device": None,
-    "fraction": 1.0,
-}  # fmt: skip
-_NUMBERS = {"batch": int, "fraction": float}
-# One name of each line must be there; what a released folder holds.
+# Files of a model's folder; one name of each line must be there.
 NEEDED = (
     ("config.json",),
     ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
     ("preprocessor_config.json", "processor_config.json"),
     ("tokenizer.json", "vocab.txt", "vocab.json"),
 )
-EXAMPLES = "IDEA-Research/grounding-dino-tiny or google/owlv2-base-patch16-ensemble"
 
 
 class ZeroShotError(ValueError):
-    """A model that cannot be loaded or asked; the message says what is missing and where to put it."""
+    """A model that cannot be used; the message says what is missing and where to put it."""
 
 
 class ZeroShotGrounder:
@@ -55,16 +46,16 @@ class ZeroShotGrounder:
 
     Args:
         source: Folder with the model's files, or its name on the Hugging Face hub.
-        device: As ultralytics takes it.
-        batch: Captions in one forward, of models that read one caption with the image.
+        device: As in Ultralytics.
+        batch: Captions in one forward pass of models that take one caption with the image.
 
     Attributes:
         name: The model's name.
-        read: Different expressions asked so far, of an image each.
-        cut: How many of them were longer than what the model reads.
+        read: Number of expressions so far, counted once per image.
+        cut: How many of them were longer than the model's limit.
 
     Raises:
-        ZeroShotError: Files are missing or broken, or the model is of a family that is not known here.
+        ZeroShotError: Files are missing or broken, or the model is of another family.
         MissingExtraError: The package transformers is not installed.
     """
 
@@ -81,7 +72,7 @@ class ZeroShotGrounder:
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Ask an image.
+        """Find the best box of each expression in an image.
 
         Args:
             image: uint8 [h, w, 3] BGR.
@@ -107,7 +98,7 @@ class ZeroShotGrounder:
         return self.processor.tokenizer(texts, return_tensors="pt", **limits).to(self.device)
 
     def _by_caption(self, pixels: Any, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """A row of the batch per caption: best boxes [N, 4] cxcywh in shares of the image, and confidences [N]."""
+        """Return best boxes [N, 4] cxcywh in shares of the image, and confidences [N]; one batch row per caption."""
         boxes, conf = [], []
         for start in range(0, len(texts), self.batch):
             captions = [text.strip().rstrip(".").lower() + "." for text in texts[start : start + self.batch]]
@@ -119,7 +110,7 @@ class ZeroShotGrounder:
         return torch.cat(boxes), torch.cat(conf)
 
     def _by_query(self, pixels: Any, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """All expressions as queries of one forward; results as of `_by_caption`."""
+        """Return the same for all expressions as queries of one forward pass."""
         found = self.net(pixel_values=pixels["pixel_values"], **self._tokenised(texts, "max_length"))
         scores, best = found.logits[0].sigmoid().max(0)  # [patches, N] -> [N]
         return found.pred_boxes[0, best], scores
@@ -128,7 +119,7 @@ class ZeroShotGrounder:
 FAMILIES = {
     "grounding-dino": "_by_caption", "mm-grounding-dino": "_by_caption", "owlv2": "_by_query", "owlvit": "_by_query",
 }  # fmt: skip
-"""Type of a model as its configuration names it, and the method that asks it."""
+"""Model type in the configuration, and the method that runs it."""
 
 
 def load(source: str) -> tuple[Any, Any, Any]:
@@ -150,16 +141,14 @@ def load(source: str) -> tuple[Any, Any, Any]:
     try:
         config = AutoConfig.from_pretrained(source, **where)
         if config.model_type not in FAMILIES:
-            raise ZeroShotError(
-                f"{source}: a model of type '{config.model_type}'; those that can be asked are {', '.join(FAMILIES)}"
-            )
+            raise ZeroShotError(f"{source}: a model of type '{config.model_type}'; supported are {', '.join(FAMILIES)}")
         processor = AutoProcessor.from_pretrained(source, **where)
         net, found = AutoModelForZeroShotObjectDetection.from_pretrained(
             source, config=config, output_loading_info=True, **where
         )
     except ZeroShotError:
         raise
-    except Exception as error:  # what broken files raise comes from several libraries
+    except Exception as error:  # several libraries raise on broken files
         raise ZeroShotError(_cannot(source, error, switch)) from error
     if lost := found["missing_keys"]:
         LOGGER.warning(f"{source}: {len(lost)} tensors are not in its files and stay random, such as {min(lost)}")
@@ -172,7 +161,7 @@ def missing(folder: Path) -> list[str]:
 
 
 def _cannot(source: str, error: Exception, switch: str | None) -> str:
-    """Say why a model cannot be loaded and what helps."""
+    """Return a message why a model cannot be loaded, with the remedy."""
     reason = " ".join(str(error).split())[:300]
     if Path(source).is_dir():
         return f"{source}: its files cannot be read ({reason}); copy them again"
@@ -186,62 +175,28 @@ def _cannot(source: str, error: Exception, switch: str | None) -> str:
 
 
 def ground_split(
-    grounder: Any, images: Sequence[ImageRecord], dataset_config: DatasetConfig
-) -> tuple[GroundingMetrics, list[Case]]:
-    """Ask every expression of a split, and judge the answers.
+    grounder: Any, images: Sequence[ImageRecord], config: DatasetConfig
+) -> tuple[GroundingMetrics, list[EvaluatedExpression]]:
+    """Ground every expression of a split, and score the boxes.
 
     Args:
         grounder: Called with an image, uint8 [h, w, 3] BGR, and N different expressions; returns boxes [N, 4] xyxy in
             pixels of that array and confidences [N].
         images: Of the split.
-        dataset_config: The dataset config.
+        config: The dataset config.
 
     Returns:
         The figures, and a case per expression.
     """
-    metrics, cases = GroundingMetrics(), list[Case]()
-    for image in TQDM(images, desc="asking", total=len(images)):
-        asked = [(obj, n) for obj, captions in enumerate(image.captions) for n in range(len(captions))]
-        if not asked:
+    metrics, cases = GroundingMetrics(), list[EvaluatedExpression]()
+    for image in TQDM(images, desc="grounding", total=len(images)):
+        if not (pairs := expression_indices(image)):
             continue
-        texts = [image.captions[obj][n] for obj, n in asked]
+        texts = [image.captions[obj][n] for obj, n in pairs]
         different = list(dict.fromkeys(texts))
         pixels = read_image(image.path)
         boxes, conf = grounder(pixels, different)
         rows = [different.index(text) for text in texts]
-        scale = np.array([image.width / pixels.shape[1], image.height / pixels.shape[0]] * 2)  # as it is annotated
-        judge(metrics, cases, image, dataset_config.names, asked, boxes[rows] * scale, conf[rows])
+        scale = np.array([image.width / pixels.shape[1], image.height / pixels.shape[0]] * 2)  # to the annotated size
+        cases += score_image(metrics, image, config.names, pairs, boxes[rows] * scale, conf[rows])
     return metrics, cases
-
-
-def main(options: dict[str, str]) -> None:
-    """Run ``optisar zeroshot model=… data=… split=test save=predictions.json``.
-
-    Args:
-        options: ``model`` (a folder or a name on the hub), ``data``, ``split``, ``save``, ``fraction`` (share of the
-            images), ``batch`` (captions in one forward) and ``device``.
-
-    Raises:
-        ZeroShotError: No model, or one that cannot be used.
-        ValueError: No data, or a value that is no number.
-    """
-    from optisar_yolo.engine import SECTIONS
-
-    given = DEFAULTS | options
-    if given["model"] is None:
-        raise ZeroShotError(f"optisar zeroshot needs model=<folder or name on the hub>, for example {EXAMPLES}")
-    if given["data"] is None:
-        raise ValueError("optisar zeroshot needs data=<dataset config>, for example data=optsar.yaml split=test")
-    given |= numbers(given, _NUMBERS)
-    dataset_config, split, save = load_dataset_config(given["data"]), given["split"], Path(given["save"])
-    images = load_split(dataset_config, split, given["fraction"])
-    grounder = ZeroShotGrounder(given["model"], given["device"], given["batch"])
-    metrics, cases = ground_split(grounder, images, dataset_config)
-    write_predictions(save, cases, dataset_config, split)
-    LOGGER.info(metrics.table(SECTIONS))
-    if grounder.cut:
-        LOGGER.warning(
-            f"{grounder.name}: {grounder.cut} of {grounder.read} expressions are longer than the {grounder.tokens} "
-            "tokens it reads, and were cut"
-        )
-    LOGGER.info(f"{save}: answers to {len(cases)} expressions; optisar score {save} data={given['data']} judges them")
