@@ -29,7 +29,7 @@ def test_exchange_finds_letters_anywhere():
 
 
 def test_released_lists():
-    """The ratio is rounded down, one caption has no variant, and padding may repeat a true expression as a false one."""
+    """The ratio is rounded down, one caption has none, and padding may repeat a true expression as a false one."""
     two = lists(UncheckedSampler(POOL, 8, 0.5, released=True))
     assert all(p.kinds.count("swap") == 1 and len(p.texts) == 8 for p in two)
     one = lists(UncheckedSampler(POOL, 8, 0.5, released=True), captions=(CAPTIONS[0], ()))

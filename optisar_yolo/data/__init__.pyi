@@ -43,7 +43,6 @@ from .records import (
 from .sampler import (
     EpochSampler as EpochSampler,
     GroundingLoader as GroundingLoader,
-    by_modality as by_modality,
     choose_images as choose_images,
     modality_groups as modality_groups,
 )
