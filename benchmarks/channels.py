@@ -1,9 +1,9 @@
-"""What the order of values in memory costs: networks for inference with the channels first and with the channels last.
+"""Time of fused networks in PyTorch with channels-first and with channels-last memory format.
 
     python benchmarks/channels.py [--scales n s m] [--repeats 15] [--threads 2]
 
 adds to benchmarks/results/channels.json: milliseconds from image tensor to the best box of one expression in PyTorch,
-both forms called in turn, and by how much their boxes and confidences differ. Weights are random.
+both forms called in turns, and by how much their boxes and confidences differ. Weights are random.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ CASES = ((640, 1), (320, 1), (320, 16))  # side of the images, how many
 
 @torch.inference_mode()
 def best(model: GroundingModel, img: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ask each of B images the expression [1, D]: the best box of each and its confidence."""
+    """Ground the expression [1, D] in B images: the best box of each and its confidence."""
     return ground(model, model.encode(img), torch.arange(len(img)), text.expand(len(img), -1))
 
 
-def compare(scale: str, kind: str, repeats: int) -> dict[str, dict[str, Any]]:
-    """Measure a network in both orders, each case by itself."""
+def measure(scale: str, kind: str, repeats: int) -> dict[str, dict[str, Any]]:
+    """Measure a network in both memory formats, case by case."""
     ours = Ours(scale, kind, Path(gettempdir()), torch.get_num_threads())
     forms = {"first": copy.deepcopy(ours.fused).to(memory_format=torch.contiguous_format), "last": ours.fused}
     text = expressions(1, ours.text_dim)[0]
@@ -65,7 +65,7 @@ def main() -> None:
     run = about(args.threads)
     for scale in args.scales:
         for kind in ("", "-late"):
-            cells = compare(scale, kind, args.repeats)
+            cells = measure(scale, kind, args.repeats)
             add_to_record(RESULTS / "channels.json", run, cells)
             for name, cell in cells.items():
                 print(f"{name}: {cell['channels first']['ms']} -> {cell['channels last']['ms']} ms, x {cell['ratio']}")

@@ -1,4 +1,4 @@
-"""The variants of the ablation: models, settings, and what each is there to show."""
+"""The variants of the ablation: their models and settings, and what each one tests."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Variant:
 
 
 def changed(**parts: Any) -> Edit:  # noqa: ANN401
-    """Take parts out or set arguments of the head, as `optisar reproduce` does."""
+    """Remove parts or set arguments of the head, as `optisar reproduce` does."""
     return lambda model: change(model, parts)
 
 
 def with_experts(model: dict[str, Any]) -> None:
-    """PL-MoE in row 8."""
+    """Put PL-MoE into row 8."""
     model["backbone"][8] = [-1, 2, "PLMoE", [1024, 8, 2, 8, 2]]
 
 
 def closed_gates(model: dict[str, Any]) -> None:
-    """Both gates at 0, where the release starts and stays: the same blocks without a text in them."""
+    """Set both gates to 0, where the release starts and stays: the blocks do not depend on the text."""
     for row in FUSION:
         model["head"][row][3] = [model["head"][row][3][0], 256, 4, 32, 0.0]
 
@@ -57,13 +57,13 @@ RELEASED: dict[str, Any] = PAPER | {
 VARIANTS: dict[str, Variant] = {
     "released": Variant("the release: gates 0, its sampling, flips and mosaic that falsify captions",
                         "optisar++-released.yaml", RELEASED),
-    "baseline": Variant("YOLOE's recipe: no experts, no fusion, random negatives; captions follow the picture",
+    "baseline": Variant("YOLOE's recipe: no experts, no fusion, random negatives; captions stay true",
                         "optisar++-baseline.yaml", PLAIN | {"negatives": "random", "region": 0.0}),
     "adversarial": Variant("baseline + adversarial negatives, proven (ratio 0.5)",
                            "optisar++-baseline.yaml", PAPER | {"region": 0.0}),
     "experts": Variant("adversarial + PL-MoE", "optisar++-baseline.yaml", PAPER | {"region": 0.0}, (with_experts,)),
     "paper": Variant("experts + TGDF-SSA + region head: the paper's method, made to work",
-                     "optisar++.yaml", PAPER, (changed(position=False, compare=0),)),
+                     "optisar++.yaml", PAPER, (changed(position=False, candidates=0),)),
     "ours": Variant("all of it", settings=OURS),
     "no-position": Variant("ours without the position code", settings=OURS, edits=(changed(position=False),)),
     "no-choice": Variant("ours without the choice loss", settings=OURS | {"choice": 0.0}),
@@ -75,13 +75,13 @@ VARIANTS: dict[str, Variant] = {
     "no-experts": Variant("ours without PL-MoE", settings=OURS, edits=(changed(experts=0),)),
     "no-fusion": Variant("ours without TGDF-SSA", settings=OURS, edits=(changed(fusion=False),)),
     "closed-gates": Variant("ours with both gates at 0: TGDF-SSA without text", settings=OURS, edits=(closed_gates,)),
-    "guide-any": Variant("ours, the fusion guided by any sentence of the list", settings=OURS | {"guide": "any"}),
-    "guide-union": Variant("ours, the fusion guided by all sentences at once", settings=OURS | {"guide": "union"}),
-    "guide-weighted": Variant("ours, guided by any sentence, whose own scores count five times",
+    "guide-any": Variant("ours, the fusion guided by any expression of the list", settings=OURS | {"guide": "any"}),
+    "guide-union": Variant("ours, the fusion guided by all expressions at once", settings=OURS | {"guide": "union"}),
+    "guide-weighted": Variant("ours, guided by any expression, whose own scores count five times",
                               settings=OURS | {"guide": "any", "guide_gain": 5.0}),
     "no-region": Variant("ours without the region loss", settings=OURS | {"region": 0.0}),
-    "compare": Variant("ours with candidates compared", settings=OURS, edits=(changed(compare=24),)),
-    "compare-no-fusion": Variant("ours with candidates compared, without TGDF-SSA: optisar++-late.yaml",
+    "compare": Variant("ours with the reranker", settings=OURS, edits=(changed(candidates=24),)),
+    "compare-no-fusion": Variant("ours with the reranker, without TGDF-SSA: optisar++-late.yaml",
                                  "optisar++-late.yaml", OURS),
     "late-random-negatives": Variant("compare-no-fusion with random negatives only",
                                      "optisar++-late.yaml", OURS | {"negatives": "random"}),

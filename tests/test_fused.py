@@ -1,4 +1,4 @@
-"""The exact form for inference: the same answers as the network as trained, with less work."""
+"""Fused networks: the same outputs as the network as trained, with less work."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def images(b: int, h: int, w: int) -> torch.Tensor:
 
 @pytest.fixture(params=KINDS, ids=lambda k: f"{k[0] or 'guided'}{k[1] or ''}")
 def pair(request):
-    """A network and its exact form, both in double precision."""
+    """A network and its fused copy, both in double precision."""
     torch.manual_seed(1)
     model = settle(network(kind=request.param[0], compare=request.param[1])).double()
     return model, copy.deepcopy(model).fuse(verbose=False)
 
 
-def test_it_answers_as_the_network(pair):
+def test_outputs_equal_those_of_the_network(pair):
     model, fused = pair
     img, text = images(2, 64, 128), unit(2, 3, model.text_dim).double()
     with torch.inference_mode():
@@ -42,7 +42,7 @@ def test_it_answers_as_the_network(pair):
         assert torch.allclose(expected["scores"], found["scores"], rtol=1e-7, atol=1e-7)
         boxes, conf = model.head.decode(expected, 2)
         same, again = fused.head.decode(found, 2)
-    # no box map was made, unless many candidates were compared
+    # no box map was made, unless there were many candidates
     assert (found["boxes"] is None) == (model.head.reranker is None or model.head.reranker.candidates == 6)
     assert torch.allclose(conf, again, atol=1e-6) and torch.allclose(boxes, same, atol=1e-5)
     assert boxes.std() > 1  # there is something to compare
@@ -76,8 +76,8 @@ def test_dense_patches_are_the_normalised_patch_convolution():
             assert torch.allclose(DensePatchConv(conv, norm)(x), norm(conv(x)), atol=1e-5)
 
 
-def test_a_scene_can_be_asked_in_parts(pair):
-    """More anchors than windows are worth: all boxes are made, and are the same."""
+def test_expressions_of_encoded_images(pair):
+    """Few anchors and so many that all boxes are computed: the boxes agree."""
     model, fused = pair
     img, text = images(2, 64, 128), unit(5, model.text_dim).double()
     rows = torch.tensor([0, 0, 0, 1, 1])
@@ -107,8 +107,8 @@ def test_windows_give_every_box():
     fused = fused_copy(settle(network()))
     for h, w in ((96, 160), (32, 64)):
         with torch.inference_mode():
-            scene = fused.encode(images(2, h, w).float())
-            maps = fused.head_inputs(scene, unit(2, 1, fused.text_dim))
+            encoded = fused.encode(images(2, h, w).float())
+            maps = fused.head_inputs(encoded, unit(2, 1, fused.text_dim))
             dense = fused.head._distributions(maps)
             index = torch.randperm(dense.shape[2]).repeat(2, 1)
             index[1] = index[1].flip(0)

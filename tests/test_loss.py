@@ -1,4 +1,4 @@
-"""The training loss: its terms, images without objects, rows of truth with several or undecided expressions."""
+"""The training loss: its terms, images without objects, targets with several true or undecided expressions."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def model():
 
 @pytest.fixture
 def batch():
-    """Four images with two objects each, the first asking text 0 and the second text 1 of five."""
+    """Four images with two objects each, described by texts 0 and 1 of five."""
     torch.manual_seed(0)
     return training_batch()
 
 
 def predictions(model, batch):
-    """Answers in the network's form, open to gradients: doubtful scores, boxes 3 cells wide (right for stride 8)."""
+    """Random outputs that require gradients: low scores, boxes 3 cells wide (right for stride 8)."""
     with torch.no_grad():
         preds = model.predict(batch["img"], batch["txt_feats"], batch["extent"], batch["guide"])
     preds["scores"] = torch.randn_like(preds["scores"]) - 3
@@ -41,7 +41,7 @@ def predictions(model, batch):
 
 
 class Watched(GroundingLoss):
-    """The loss, keeping what the assigner decides: weight [B, A], own column [B, A] with -1 for background."""
+    """The loss, with the assigner's results: weight [B, A] and own column [B, A], -1 for background."""
 
     def __init__(self, model):
         super().__init__(model)
@@ -76,7 +76,7 @@ def with_choice(model):
     return criterion
 
 
-def test_choice_is_a_softmax_over_all_anchors_that_are_not_in_doubt():
+def test_choice_is_a_softmax_over_all_decided_anchors():
     scores = torch.tensor([[1.0, 5.0], [2.0, 0.0], [0.5, 0.0], [9.0, 0.0]])[None].requires_grad_()  # [1, 4, 2]
     chosen = torch.zeros(1, 4, 2, dtype=torch.bool)
     chosen[0, :2, 0] = True  # the second expression has no anchor and does not count
@@ -84,7 +84,7 @@ def test_choice_is_a_softmax_over_all_anchors_that_are_not_in_doubt():
     keep[0, 3, 0] = 0
     loss = choice_loss(scores, chosen, keep)
     p = torch.tensor([1.0, 2.0, 0.5]).softmax(0)
-    assert float(loss) == pytest.approx(-math.log(float(p[0] + p[1])), rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(-math.log(float(p[0] + p[1])), rel=1e-5)
     gradient = torch.autograd.grad(loss, scores)[0][0]
     assert gradient[2, 0] > 0 > gradient[1, 0] and gradient[3, 0] == 0 and not gradient[:, 1].any()
     assert choice_loss(scores, torch.zeros_like(chosen), keep) == 0
@@ -122,8 +122,8 @@ def test_images_without_any_object_train(batch):
     assert model.head.cv4[0].embed.weight.grad.any()
 
 
-def test_a_image_without_objects_among_others(model, batch):
-    """In it every expression is false everywhere, and the others do not notice."""
+def test_an_image_without_objects_among_others(model, batch):
+    """In it every expression is false everywhere, and the other images' gradients do not change."""
     preds = predictions(model, batch)
     gradient, criterion = score_gradient(model, without(batch, {1}), preds)
     assert (criterion.column[1] == -1).all()
@@ -133,7 +133,7 @@ def test_a_image_without_objects_among_others(model, batch):
 
 
 def test_descending_the_loss_finds_the_objects(model, batch):
-    """With answers as free as can be, the least loss is where each text's best box is its object's."""
+    """With free scores and boxes, minimising the loss makes each text's best box that of its object."""
     preds = predictions(model, batch)
     free = [preds[k].detach().clone().requires_grad_() for k in ("scores", "boxes")]
     preds |= {"scores": free[0], "boxes": free[1]}
@@ -154,7 +154,7 @@ def test_descending_the_loss_finds_the_objects(model, batch):
 
 
 def test_classification_is_binary_cross_entropy_over_rows_of_truth(model, batch):
-    """Every anchor of an object is held to its object's row, weighted by the alignment; all others to "false"."""
+    """The target of an assigned anchor is its object's row, weighted by the alignment; of all others 0."""
     preds = predictions(model, batch)
     batch["targets"][batch["cls"] == 1, 2] = 1
     batch["targets"][batch["cls"] == 0, 3] = -1
@@ -171,7 +171,7 @@ def test_classification_is_binary_cross_entropy_over_rows_of_truth(model, batch)
 def test_undecided_expressions_get_no_gradient_where_the_object_is(model, batch):
     preds = predictions(model, batch)
     plain, criterion = score_gradient(model, batch, preds)
-    batch["targets"][batch["cls"] == 0, 3] = -1  # nobody can tell whether text 3 means the first objects
+    batch["targets"][batch["cls"] == 0, 3] = -1  # undecided whether text 3 refers to the first objects
     gradient, _ = score_gradient(model, batch, preds)
     at_first = criterion.column == 0
     assert at_first.any() and (plain[:, 3] != 0).all()

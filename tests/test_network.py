@@ -1,4 +1,4 @@
-"""The network: its size, that text and gradients reach all of it, and that fast ways equal plain ones."""
+"""The network: its size, that text and gradients reach all of it, and that fast computations equal plain ones."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def model():
 
 
 @pytest.fixture
-def scene(model):
+def inputs(model):
     """Three images with the middle one padded, and two texts for each."""
     torch.manual_seed(1)
     extent = torch.tensor([[0.0, 0, 1, 1], [0.25, 0, 0.75, 1], [0, 0, 1, 1]])
     return torch.rand(3, 3, 64, 96), extent, unit(3, 2, WIDTH)
 
 
-def answers(model, *args, **kwargs):
+def predict(model, *args, **kwargs):
     with torch.inference_mode():
         return model.predict(*args, **kwargs)
 
@@ -155,10 +155,10 @@ def test_gates_and_guide_learn_from_the_first_step():
 
 
 @pytest.mark.parametrize("alive", [False, True], ids=["start", "later"])
-def test_texts_change_the_pyramid(scene, alive):
+def test_texts_change_the_pyramid(inputs, alive):
     """From the start: there on batch statistics, since on the initial running ones a network is all but 0."""
     model = network(alive=alive).train(not alive)
-    img, extent, text = scene
+    img, extent, text = inputs
     pyramids = []
     with torch.no_grad():
         for i in (0, 1):
@@ -170,9 +170,9 @@ def test_texts_change_the_pyramid(scene, alive):
         assert (a - b).abs().max() > 1e-3 * a.abs().max()
 
 
-def test_images_without_text_are_not_touched_by_it(model, scene):
-    """What encode returns is all that the text-guided rows need: nothing of the image is read a second time."""
-    img, extent, text = scene
+def test_encoded_images_serve_several_texts(model, inputs):
+    """What encode returns is all that the text-guided rows need of an image."""
+    img, extent, text = inputs
     with torch.inference_mode():
         encoded = model.encode(img, extent)
         once = model.match(encoded, text[:, 0])
@@ -183,54 +183,54 @@ def test_images_without_text_are_not_touched_by_it(model, scene):
     torch.testing.assert_close(again["boxes"], fresh["boxes"])
 
 
-def test_texts_together_equal_texts_alone(model, scene):
-    img, extent, text = scene
-    together = answers(model, img, text, extent)
+def test_texts_together_equal_texts_alone(model, inputs):
+    img, extent, text = inputs
+    together = predict(model, img, text, extent)
     assert together["scores"].shape == (6, 1, 96 + 24 + 6)
     for t in range(2):
-        alone = answers(model, img, text[:, t : t + 1], extent)
+        alone = predict(model, img, text[:, t : t + 1], extent)
         for key in ("scores", "boxes"):
             torch.testing.assert_close(together[key][t::2], alone[key], **CLOSE)
 
 
-def test_batch_equals_images_alone(model, scene):
-    img, extent, text = scene
-    batch = answers(model, img, text, extent)
+def test_batch_equals_images_alone(model, inputs):
+    img, extent, text = inputs
+    batch = predict(model, img, text, extent)
     for i in range(len(img)):
-        one = answers(model, img[i : i + 1], text[i : i + 1], extent[i : i + 1])
+        one = predict(model, img[i : i + 1], text[i : i + 1], extent[i : i + 1])
         for key in ("scores", "boxes"):
             torch.testing.assert_close(batch[key][2 * i : 2 * i + 2], one[key], **CLOSE)
 
 
-def test_training_path_is_the_inference_path(model, scene):
-    """Guided by text i, text i scores as when it is asked alone: the guide sees the same text in both."""
-    img, extent, text = scene
+def test_training_path_is_the_inference_path(model, inputs):
+    """The scores of the guiding text are those of the same text alone."""
+    img, extent, text = inputs
     guide = torch.tensor([1, 0, 1])
-    trained = answers(model, img, text, extent, guide)
-    asked = answers(model, img, text[torch.arange(3), guide][:, None], extent)
+    trained = predict(model, img, text, extent, guide)
+    alone = predict(model, img, text[torch.arange(3), guide][:, None], extent)
     assert trained["scores"].shape[1] == 2
-    torch.testing.assert_close(trained["boxes"], asked["boxes"], **CLOSE)
-    torch.testing.assert_close(trained["scores"][torch.arange(3), guide], asked["scores"][:, 0], **CLOSE)
+    torch.testing.assert_close(trained["boxes"], alone["boxes"], **CLOSE)
+    torch.testing.assert_close(trained["scores"][torch.arange(3), guide], alone["scores"][:, 0], **CLOSE)
 
 
-def test_evaluation_is_deterministic(model, scene):
-    """Neither dropout nor the router's noise works in evaluation."""
-    img, extent, text = scene
+def test_evaluation_is_deterministic(model, inputs):
+    """Neither dropout nor the router's noise is active in evaluation."""
+    img, extent, text = inputs
     torch.manual_seed(1)
-    first = answers(model, img, text, extent)
+    first = predict(model, img, text, extent)
     torch.manual_seed(2)
-    second = answers(model, img, text, extent)
+    second = predict(model, img, text, extent)
     assert torch.equal(first["scores"], second["scores"]) and torch.equal(first["boxes"], second["boxes"])
     assert first["regions"] == []  # the auxiliary branch costs nothing here
 
 
-def test_dropout_and_noise_work_in_training(model, scene):
+def test_dropout_and_noise_work_in_training(model, inputs):
     trained = copy.deepcopy(model).train()
     for part in trained.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.eval()  # so that only chance is left to differ
-    img, extent, text = scene
-    first, second = (answers(trained, img, text, extent) for _ in range(2))
+    img, extent, text = inputs
+    first, second = (predict(trained, img, text, extent) for _ in range(2))
     assert not torch.equal(first["scores"], second["scores"])
     assert [r.shape[1] for r in first["regions"]] == [16, 4, 4]
 
@@ -283,7 +283,7 @@ def test_gates_keep_k_experts_and_sum_to_one(k, more, training, seed):
 
 
 def balance_of(share, probability, experts=4, k=2):
-    """The balance loss of a block whose router is replaced by given answers."""
+    """The balance loss of a block whose router gives these values."""
     block = MoEBlock(8, experts, k, 2, patch=2).train()
     block.gate.forward = lambda g: (share, probability)
     with torch.no_grad():
@@ -389,9 +389,9 @@ def test_region_labels_follow_equation_8(h, w, rows, cols, left, top, right, bot
             assert int(labels[i, j]) == (int(y * rows) * cols + int(x * cols) if inside else -1)
 
 
-def test_decode_equals_full_decode_and_argmax(model, scene):
-    img, extent, text = scene
-    preds = answers(model, img, text, extent, torch.tensor([0, 1, 0]))
+def test_decode_equals_full_decode_and_argmax(model, inputs):
+    img, extent, text = inputs
+    preds = predict(model, img, text, extent, torch.tensor([0, 1, 0]))
     head = model.head
     anchors, strides = make_anchors(preds["feats"], head.stride, 0.5)
     full = dist2bbox(head.dfl(preds["boxes"]).transpose(1, 2), anchors, xywh=False) * strides  # [B, A, 4]
@@ -408,30 +408,30 @@ def test_decode_equals_full_decode_and_argmax(model, scene):
     assert head.decode(preds, k=10**6)[1].shape[2] == preds["scores"].shape[2]
 
 
-def test_adapter_starts_as_identity(scene):
-    text = scene[2]
+def test_adapter_starts_as_identity(inputs):
+    text = inputs[2]
     torch.testing.assert_close(network(alive=False).head.adapt(3 * text), text)
 
 
 # the whole
 
 
-def test_fused_network_gives_the_same_answers(model, scene):
-    img, extent, text = scene
-    before = answers(model, img, text, extent)
+def test_fused_network_gives_the_same_predictions(model, inputs):
+    img, extent, text = inputs
+    before = predict(model, img, text, extent)
     fused = copy.deepcopy(model).fuse(verbose=False)
     assert fused.is_fused() and not any(hasattr(m, "bn") for m in fused.modules() if isinstance(m, Conv))
-    after = answers(fused, img, text, extent)
+    after = predict(fused, img, text, extent)
     torch.testing.assert_close(after["scores"], before["scores"], rtol=1e-4, atol=1e-4)
     for found, expected in zip(fused.head.decode(after, 3), model.head.decode(before, 3), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-2)
 
 
 @pytest.mark.parametrize("double", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["copy", "pickle"])
-def test_doubles_give_the_same_answers(model, scene, double):
-    img, extent, text = scene
+def test_copies_give_the_same_predictions(model, inputs, double):
+    img, extent, text = inputs
     twin = double(model)
-    assert torch.equal(answers(twin, img, text, extent)["scores"], answers(model, img, text, extent)["scores"])
+    assert torch.equal(predict(twin, img, text, extent)["scores"], predict(model, img, text, extent)["scores"])
     with torch.no_grad():
         next(twin.parameters()).add_(1)
     assert not torch.equal(next(twin.parameters()), next(model.parameters()))

@@ -1,4 +1,4 @@
-"""The networks of the ablation: every variant builds, trains a step, answers, and has what its name says."""
+"""The networks of the ablation: every variant builds, trains a step, predicts, and has the parts its name says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_net import network, settle, shake, train_step, training_batch, unit
 
-from optisar_yolo.engine import grounding as asking
+from optisar_yolo.engine import grounding
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.plmoe import PLMoE
 from optisar_yolo.nn.tgdf import TGDFSSA
@@ -40,8 +40,8 @@ def test_every_variant_builds(name):
 
 
 @pytest.mark.parametrize("kind", ["-baseline", "-released", "-late"])
-def test_packaged_networks_train_and_answer(kind):
-    """A step is finite; one by one and together give the same; without fusion no box depends on the expression."""
+def test_packaged_networks_train_and_predict(kind):
+    """A step is finite; expressions alone and together agree; without fusion no box depends on the expression."""
     torch.manual_seed(0)
     model = network(kind=kind)
     terms = train_step(model, training_batch())
@@ -93,8 +93,8 @@ def test_the_guiding_expression_can_count_more():
 
 
 @pytest.mark.parametrize("compare", [0, 6])
-def test_without_fusion_a_image_is_looked_at_once(compare, monkeypatch):
-    """Many expressions of several images get the answers of one by one, and no layer sees an image twice."""
+def test_without_fusion_an_image_is_encoded_once(compare, monkeypatch):
+    """Many expressions of several images are grounded as one by one, and no layer runs on an image twice."""
     model = settle(network(kind="-baseline", compare=compare))
     if model.head.reranker is not None:
         shake(model.head.reranker)
@@ -102,10 +102,10 @@ def test_without_fusion_a_image_is_looked_at_once(compare, monkeypatch):
     extent = torch.tensor([[0.0, 0.1, 1.0, 0.9], [0.0, 0.0, 1.0, 1.0]])
     calls = []
     model.head.cv2[0].register_forward_hook(lambda *_: calls.append(1))
-    monkeypatch.setattr(asking, "TEXT_BATCH", 2)  # parts of 2 and 1 expressions
+    monkeypatch.setattr(grounding, "TEXT_BATCH", 2)  # parts of 2 and 1 expressions
     with torch.inference_mode():
-        scene = model.encode(img, extent)
-        boxes, confs = asking.ground(model, scene, rows, texts, 3)
+        encoded = model.encode(img, extent)
+        boxes, confs = grounding.ground(model, encoded, rows, texts, 3)
         assert len(calls) == 1 and boxes.shape == (7, 3, 4)
         for i, row in enumerate(rows.tolist()):
             one = model.predict(img[row : row + 1], texts[None, i : i + 1], extent[row : row + 1])

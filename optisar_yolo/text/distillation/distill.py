@@ -27,7 +27,7 @@ from optisar_yolo.text.distillation.corpus import allowed, generated, generic, r
 from optisar_yolo.text.distillation.student import crop, embed, tokenise, train
 from optisar_yolo.text.distillation.teacher import Teacher, factorised
 from optisar_yolo.text.pocket import TOKENIZER_FILE, WEIGHTS_FILE, PocketConfig, PocketNet, load_pocket, save_pocket
-from optisar_yolo.utils import write_atomic
+from optisar_yolo.utils import appearing, write_atomic
 
 
 def distill(
@@ -67,48 +67,24 @@ def distill(
     tokenizer.no_padding()
     tokenizer.enable_truncation(shape.max_tokens)
     plain = tokenizer.from_str(tokenizer.to_str())  # a copy: sentence-transformers sets its own again at every call
-
-    said, index = generated(config.meanings, config.wordings, config.seed)
-    real = [t for t in read_corpus(corpus) if allowed(t)]
-    tests = sorted(set(read_corpus(unseen)) - set(real)) if unseen else []
     known = tokenizer.get_vocab(with_added_tokens=False)
-    whole = sorted(w for w in known if w.isascii() and w.isalpha() and len(w) > 1)
-    loose = generic(whole, config.seed)
-    triples = [t for triple in ranking_triples(2000, config.seed + 1) for t in triple]
-    texts = {"said": said, "real": real, "generic": loose, "unseen": tests, "rank": triples}
 
-    store = Path(cache) if cache else None
-    kept: dict[str, Any] = torch.load(store, weights_only=True) if store and store.exists() else {"name": name}
-    if kept["name"] != name:
-        raise ValueError(f"{store}: holds the vectors of {kept['name']}, not of {name}; give another cache file")
-    row = {t: i for i, t in enumerate(kept.get("texts", ()))}
-    new = sorted({t for v in texts.values() for t in v if t not in row})
-    if new or not row:
-        fresh = model.encode(new, "corpus")
-        row.update({t: len(row) + i for i, t in enumerate(new)})
-        kept["vectors"] = torch.cat((kept["vectors"], fresh)) if "vectors" in kept else fresh
-        if "words" not in kept:
-            kept["words"] = model.words()
-        if store:
-            torch.save({**kept, "texts": list(row)}, store)
-    vectors = {k: kept["vectors"][[row[t] for t in v]] for k, v in texts.items() if v} | {"words": kept["words"]}
+    made, index = generated(config.meanings, config.wordings, config.seed)
+    real = [t for t in read_corpus(corpus) if allowed(t)]
+    texts = {  # the names are keys of record.json
+        "said": made,
+        "real": real,
+        "generic": generic(sorted(w for w in known if w.isascii() and w.isalpha() and len(w) > 1), config.seed),
+        "unseen": sorted(set(read_corpus(unseen)) - set(real)) if unseen else [],
+        "rank": [t for triple in ranking_triples(2000, config.seed + 1) for t in triple],
+    }
+    vectors = _teacher_vectors(model, name, texts, Path(cache) if cache else None)
     tokens = {k: tokenise(plain, v, shape.max_tokens) for k, v in texts.items()}
-    blind = torch.zeros(len(model.table), dtype=torch.bool)
-    blind[[i for w, i in known.items() if RESERVED.search(w)]] = True
 
     net = PocketNet(shape)
-    with torch.no_grad():
-        net.table.weight.copy_(factorised(model.table, vectors["words"], blind, shape.rank))
-        torch.nn.init.orthogonal_(net.widen.weight)
-        sample = torch.randperm(len(loose))[:12000]
-        pooled = torch.cat([net.pool(crop(tokens[k][i])) for k, i in (("generic", s) for s in sample.split(512))])
-        pooled = torch.cat((pooled, net.pool(crop(tokens["real"]))))
-        target = torch.cat((vectors["generic"][sample], vectors["real"])).float()
-        x = torch.cat((pooled, torch.ones(len(pooled), 1)), 1)
-        # The last layer starts as the ridge regression of the teacher's vectors on the pooled features.
-        fit = torch.linalg.solve(x.T @ x + 0.05 * len(x) * torch.eye(x.shape[1]), x.T @ target)
-        net.head.weight.copy_(fit[:-1].T)
-        net.head.bias.copy_(fit[-1])
+    blind = torch.zeros(len(model.table), dtype=torch.bool)
+    blind[[i for w, i in known.items() if RESERVED.search(w)]] = True
+    _initialise(net, model.table, blind, tokens, vectors)
     write_atomic(folder / TOKENIZER_FILE, plain.to_str(pretty=False))
     if (Path(teacher) / "LICENSE").is_file():
         shutil.copyfile(Path(teacher) / "LICENSE", folder / "LICENSE.teacher")
@@ -121,16 +97,13 @@ def distill(
 
     save_pocket(net, folder / WEIGHTS_FILE)
     stored = load_pocket(folder / WEIGHTS_FILE)  # measure what was written, in half precision
+    measured = [k for k in ("unseen", "real", "said", "generic") if texts[k]]
     record: dict[str, object] = {
         "teacher": name,
         "parameters": sum(p.numel() for p in stored.parameters()),
         "bytes": {f: (folder / f).stat().st_size for f in (WEIGHTS_FILE, TOKENIZER_FILE)},
         "texts": {k: len(v) for k, v in texts.items()},
-        "agreement": {
-            k: agreement(embed(stored, tokens[k]), vectors[k])
-            for k in ("unseen", "real", "said", "generic")
-            if texts[k]
-        },
+        "agreement": {k: agreement(embed(stored, tokens[k]), vectors[k]) for k in measured},
         "ranking": {
             "student": ranking(embed(stored, tokens["rank"]).view(-1, 3, shape.out)),
             "teacher": ranking(vectors["rank"].view(-1, 3, shape.out)),
@@ -141,6 +114,46 @@ def distill(
     }
     write_atomic(folder / "record.json", json.dumps(record, indent=1) + "\n")
     return record
+
+
+def _teacher_vectors(model: Teacher, name: str, texts: dict[str, list[str]], store: Path | None) -> dict[str, Tensor]:
+    """Return the teacher's vectors of named lists of texts, and of all tokens as ``words``; the file keeps them.
+
+    Raises:
+        ValueError: The file has the vectors of another teacher.
+    """
+    kept: dict[str, Any] = torch.load(store, weights_only=True) if store and store.exists() else {"name": name}
+    if kept["name"] != name:
+        raise ValueError(f"{store}: holds the vectors of {kept['name']}, not of {name}; give another cache file")
+    row = {t: i for i, t in enumerate(kept.get("texts", ()))}
+    new = sorted({t for v in texts.values() for t in v if t not in row})
+    if new or not row:
+        fresh = model.encode(new, "corpus")
+        row.update({t: len(row) + i for i, t in enumerate(new)})
+        kept["vectors"] = torch.cat((kept["vectors"], fresh)) if "vectors" in kept else fresh
+        if "words" not in kept:
+            kept["words"] = model.words()
+        if store:
+            with appearing(store, binary=True) as file:
+                torch.save({**kept, "texts": list(row)}, file)
+    return {k: kept["vectors"][[row[t] for t in v]] for k, v in texts.items() if v} | {"words": kept["words"]}
+
+
+@torch.no_grad()
+def _initialise(
+    net: PocketNet, table: Tensor, blind: Tensor, tokens: dict[str, Tensor], vectors: dict[str, Tensor]
+) -> None:
+    """Start the student from the teacher: its token table, factorised, and a last layer fitted to its vectors."""
+    net.table.weight.copy_(factorised(table, vectors["words"], blind, net.config.rank))
+    torch.nn.init.orthogonal_(net.widen.weight)
+    sample = torch.randperm(len(tokens["generic"]))[:12000]
+    pooled = torch.cat([net.pool(crop(tokens["generic"][part])) for part in sample.split(512)])
+    pooled = torch.cat((pooled, net.pool(crop(tokens["real"]))))
+    target = torch.cat((vectors["generic"][sample], vectors["real"])).float()
+    x = torch.cat((pooled, torch.ones(len(pooled), 1)), 1)
+    fit = torch.linalg.solve(x.T @ x + 0.05 * len(x) * torch.eye(x.shape[1]), x.T @ target)  # ridge regression
+    net.head.weight.copy_(fit[:-1].T)
+    net.head.bias.copy_(fit[-1])
 
 
 def ranking(triples: Tensor) -> dict[str, float]:

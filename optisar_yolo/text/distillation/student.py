@@ -114,12 +114,12 @@ def train(
         loose = draw(len(data["generic"][0]), config.generic, rng)
         with torch.autocast("cpu", torch.bfloat16):
             ids = torch.cat((data["said"][0][rows], data["real"][0][real], data["generic"][0][loose]))
-            said, front, back = forward(net, ids, 128).split((len(rows), len(real), len(loose)))
+            made, front, back = forward(net, ids, 128).split((len(rows), len(real), len(loose)))
         terms = {
-            "said": 1 - (said * data["said"][1][rows].float()).sum(-1).mean(),
+            "said": 1 - (made * data["said"][1][rows].float()).sum(-1).mean(),
             "real": 1 - (front * data["real"][1][real].float()).sum(-1).mean(),
             "generic": 1 - (back * data["generic"][1][loose].float()).sum(-1).mean(),
-            "rank": ranking_loss(said.view(config.pairs, 2, 2, -1), config.margin, config.temperature),
+            "rank": ranking_loss(made.view(config.pairs, 2, 2, -1), config.margin, config.temperature),
         }
         loss = terms["said"] + terms["real"] + terms["generic"] + config.rank * terms["rank"]
         optimiser.zero_grad(set_to_none=True)
