@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import pytest
 import torch
-from optisar_yolo.nn.position import region_labels
 from tiny_net import WIDTH, network, training_batch
 
 from optisar_yolo import OptiSAR
@@ -27,6 +26,7 @@ from optisar_yolo.engine.monitor import (
     write_record,
 )
 from optisar_yolo.engine.monitor_plot import monitor_plot
+from optisar_yolo.nn.head import region_labels
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.nn.plmoe import BALANCE_COEFFICIENT, MoEBlock
 from optisar_yolo.nn.tgdf import DualGateFusion
