@@ -140,7 +140,7 @@ def peak() -> float:
 
 
 def child(options: argparse.Namespace, folder: Path) -> None:
-    """Run one contestant with more and more expressions and print the peak after each; nothing else is in the process."""
+    """Run one contestant alone in its process with more and more expressions, and print the peak memory after each."""
     found: dict[str, float] = {"imports alone": peak()}
     chosen = [c for s in options.scales for c in contestants(options, s, folder) if c.key == options.child]
     for c, size, texts in plan(chosen, options.imgsz, sorted(options.texts)):

@@ -88,7 +88,7 @@ def curve(cells: Cells, axis: str, name: str, scale: str, engine: str) -> list[t
 
 
 def draw(cells: Cells, scale: str, engine: str, path: Path) -> None:
-    """Draw both curves of a scale: cost relative to YOLOE-11 at 640 pixels with one expression, both axes logarithmic."""
+    """Draw both curves of a scale: cost relative to YOLOE-11 at 640 pixels and one expression, on log axes."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -52,7 +52,7 @@ def timed_cells(cells: Cells) -> Cells:
 
 
 def of_texts(cells: Iterable[Cell]) -> dict[int, Cell]:
-    """By number of expressions; a network that reads one expression at a time is reckoned for the others (``reckoned``)."""
+    """By number of expressions; for a network that reads one at a time the others are computed (``reckoned``)."""
     return {c["texts"]: c for c in cells}
 
 
@@ -86,7 +86,7 @@ def latency(cells: Cells) -> str:
 
 
 def fastest(cells: Cells) -> str:
-    """Each network in its fastest exact engine; ratios to one expression and to YOLOE-11 are of one and the same run."""
+    """Each network in its fastest exact engine; ratios to one expression and to YOLOE-11 are of one run."""
     exact = [c for c in timed_cells(cells).values() if c["exact"] and "ms" in c]
     texts = sorted({c["texts"] for c in exact})
     best: dict[tuple[str, str, int], dict[int, Cell]] = {}

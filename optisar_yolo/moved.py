@@ -155,7 +155,8 @@ MODULES = {  # old to new; what stands in an old package moved with it, unless i
     "wording": "language.parser",
 }
 
-NAMES: dict[tuple[str, str], str] = {  # (module as it is now, old name) to new name
+NAMES: dict[tuple[str, str], str] = {  # (module as it is now, old name) to new name, in another module to module:name
+    ("data.records", "load_card"): "data.config:load_dataset_config",
     ("", "Scene"): "EncodedImage",
     ("language.parser", "Meaning"): "ParsedExpression",
     ("language.query", "Query"): "RasterQuery",
@@ -215,8 +216,10 @@ def renamed(module: str, name: str) -> Any:
     new = NAMES.get((module.removeprefix(PACKAGE).lstrip("."), name))
     if new is None:
         raise AttributeError(f"module '{module}' has no attribute '{name}'")
-    warnings.warn(f"{module}.{name} is now {module}.{new}", FutureWarning, stacklevel=3)
-    return getattr(importlib.import_module(module), new)
+    where, _, new = new.rpartition(":")
+    where = f"{PACKAGE}.{where}" if where else module
+    warnings.warn(f"{module}.{name} is now {where}.{new}", FutureWarning, stacklevel=3)
+    return getattr(importlib.import_module(where), new)
 
 
 class Loader:

@@ -11,13 +11,13 @@ import pytest
 from ultralytics.cfg import MODES, merge_equals_args
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from optisar_yolo.commands import reference
 from optisar_yolo.commands.main import STOCK_WORDS, VERBS, commands_of
 from optisar_yolo.plugin.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(p for p in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")) if p.is_file())
 STOCK = {*DEFAULT_CFG_DICT, *SETTINGS, "model", "cfg", "int8"}  # Ultralytics still takes int8 for quantize=8
-TABLE_KEYS = {*STOCK, "scale", "cells", "threads", "dry_run"}  # of `optisar reproduce`
 FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
 
@@ -50,12 +50,14 @@ def known_keys(words: list[str]) -> set[str] | None:
     """Return the keys that a command takes, or None where its first words are no command."""
     first, second = (*words, "", "")[:2]
     if first in VERBS:
+        if words == [first]:  # lists what there is
+            return set()
         declared = commands_of(first)
         command = declared.get("") or declared.get(second)
         if command is None:
             return None
         keys = {name for option in command.options for name in (option.name, *option.old)}
-        return keys | TABLE_KEYS if first == "reproduce" else keys
+        return keys | STOCK if command.training else keys
     return STOCK if first in (*MODES, *STOCK_WORDS, "help") else None
 
 
@@ -96,6 +98,13 @@ def test_links_lead_somewhere() -> None:
         text = FENCE.sub("", page.read_text(encoding="utf-8"))
         for target in re.findall(r"\]\(([^)#\s]+)", text):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.skipif(not reference.PAGE.exists(), reason="the pages are not part of this distribution")
+def test_the_page_of_options_is_that_of_the_declarations() -> None:
+    assert reference.PAGE.read_text(encoding="utf-8") == reference.markdown(), (
+        "python -m optisar_yolo.commands.reference"
+    )
 
 
 def test_every_page_is_in_the_index() -> None:

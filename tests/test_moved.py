@@ -46,6 +46,8 @@ def test_a_pickle_of_an_old_class_opens() -> None:
 def test_old_names_of_classes_work_and_warn() -> None:
     with pytest.warns(FutureWarning, match=r"optisar_yolo.Scene is now optisar_yolo.EncodedImage"):
         assert optisar_yolo.Scene is optisar_yolo.EncodedImage  # type: ignore[attr-defined]
+    with pytest.warns(FutureWarning, match=r"records.load_card is now optisar_yolo.data.config.load_dataset_config"):
+        exec("from optisar_yolo.data.records import load_card")
 
 
 def test_what_never_was_is_missing_as_usual() -> None:

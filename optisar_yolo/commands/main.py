@@ -1,7 +1,7 @@
 """The ``optisar`` command: the grammar of ``yolo``, with our models as defaults and a few verbs of its own.
 
-1. A verb of our own is a module of this folder: ``COMMAND`` declares its options, ``main(values)`` does the work. A verb
-   with verbs of its own (``optisar dataset split``) has ``COMMANDS`` instead, and ``main(name, values)``.
+1. A verb of our own is a module of this folder: ``COMMAND`` declares its options, ``main(values)`` does the work. A
+   verb with verbs of its own (``optisar dataset split``) has ``COMMANDS`` instead, and ``main(name, values)``.
 2. Every other verb is Ultralytics' (``optisar train data=optsar.yaml`` is ``yolo train model=optisar++.yaml
    data=optsar.yaml``), with our configuration keys beside its own.
 3. ``optisar VERB --help`` is written from the declarations.

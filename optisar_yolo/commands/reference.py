@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optisar_yolo.commands.main import MODES, VERBS, commands_of
+from optisar_yolo.commands.main import MODES, VERBS, commands_of, module_of
 from optisar_yolo.plugin import keys_of_mode
 from optisar_yolo.utils import Command, write_atomic
 
@@ -15,8 +15,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "options.md"
 
 HEAD = """# Options
 
-Every verb takes `key=value` words. `optisar VERB --help` prints the same lists. True may be written `True`, `1`, `yes` or `on`, and False
-`False`, `0`, `no` or `off`. This page is written by `python -m optisar_yolo.commands.reference`.
+Every verb takes `key=value` words. `optisar VERB --help` prints the same lists. True may be written `True`, `1`, `yes`
+or `on`, and False `False`, `0`, `no` or `off`. `python -m optisar_yolo.commands.reference` writes this page.
 
 ## Modes of Ultralytics
 
@@ -32,8 +32,11 @@ def markdown() -> str:
             parts.append(_section(f"optisar {mode}", text, Command(mode, text, keys)))
     parts.append("## Own verbs\n")
     for verb in VERBS:
-        for command in commands_of(verb).values():
-            parts.append(_section(f"optisar {command.name}", command.help, command))
+        commands = list(commands_of(verb).values())
+        if len(commands) > 1 and len({c.options for c in commands}) == 1:  # one table serves all
+            parts.append(_section(f"optisar {verb}", module_of(verb).HELP, commands[0]))
+            continue
+        parts += [_section(f"optisar {command.name}", command.help, command) for command in commands]
     return "\n".join(parts)
 
 
@@ -44,6 +47,8 @@ def _section(title: str, text: str, command: Command) -> str:
         lines += ["```bash", f"optisar {command.name} {command.example}", "```", ""]
     if command.options:
         lines += [command.table(), ""]
+    if command.training:
+        lines += ["All settings of a training are accepted too.", ""]
     return "\n".join(lines)
 
 

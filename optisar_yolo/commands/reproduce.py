@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,32 +27,22 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class TableCommand(Command):
-    """A command that takes all settings of ``optisar train`` beside its own options; they come as ``settings``."""
+    """A command that also takes the word ``show``, and reads the settings of its training."""
 
     def parse(self, words: Sequence[str]) -> dict[str, Any]:
         """Read a command line; the word ``show`` stands for ``show=True``."""
-        return super().parse([f"{SHOW}=True" if word == SHOW else word for word in words])
-
-    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Check the options, and sort the settings of the training out."""
-        names = {name for option in self.options for name in (option.name, *option.old)}
-        settings = {k: v for k, v in given.items() if k not in names}
-        values = super().values({k: v for k, v in given.items() if k in names})
-        if settings:
+        values = super().parse([f"{SHOW}=True" if word == SHOW else word for word in words])
+        if values["settings"]:
             from ultralytics.cfg import smart_value
             from ultralytics.utils import DEFAULT_CFG_DICT
 
             from optisar_yolo.plugin import OPTISAR_DEFAULTS
 
-            for key in settings:
-                check_known(key, [*names, *DEFAULT_CFG_DICT, *OPTISAR_DEFAULTS])
+            for key in values["settings"]:
+                check_known(key, [*(o.name for o in self.options), *DEFAULT_CFG_DICT, *OPTISAR_DEFAULTS])
             # a list of devices stays text: "0,1" would become a pair
-            settings = {k: v if k == "device" else smart_value(v) for k, v in settings.items()}
-        return values | {"settings": settings}
-
-    def page(self) -> str:
-        """Return the text of ``optisar reproduce TABLE --help``."""
-        return f"{super().page()}\n\nAll settings of 'optisar train' (epochs=8 imgsz=320 seed=0 …) are accepted too."
+            values["settings"] = {k: v if k == "device" else smart_value(v) for k, v in values["settings"].items()}
+        return values
 
 
 COMMANDS = {
@@ -60,6 +50,7 @@ COMMANDS = {
         f"reproduce {table.name}",
         f"{published()[table.name]['source']}, {len(table.cells)} run(s): {table.title}",
         options=OPTIONS,
+        training=True,
         example="data=optsar.yaml scale=n epochs=8 imgsz=320 batch=16 device=cpu",
     )
     for table in TABLES.values()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +10,7 @@ from optisar_yolo.utils import Command, Option, UsageError
 FORMATS = (".jpg", ".jpeg", ".png")
 
 
-@dataclass(frozen=True)
-class SampleCommand(Command):
-    """A command that takes the settings of a training beside its own options."""
-
-    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values of the own options, and under ``settings`` what is given beside them."""
-        names = {o.name for o in self.options}
-        own = super().values({k: v for k, v in given.items() if k in names})
-        return own | {"settings": {k: v for k, v in given.items() if k not in names}}
-
-    def page(self) -> str:
-        """Return the text of ``optisar view --help``."""
-        return super().page() + "\n\nEvery setting of a training is accepted, too: optisar train --help lists them."
-
-
-COMMAND = SampleCommand(
+COMMAND = Command(
     "view",
     "draw augmented training images with their expressions, true and false",
     options=(
@@ -39,6 +22,7 @@ COMMAND = SampleCommand(
         Option("imgsz", "int", 320, "long side of the images, pixels", low=32),
         Option("save", "file", "view.jpg", f"file to write, {', '.join(FORMATS)}"),
     ),
+    training=True,
     example="data=optsar.yaml mosaic=1 rot90=0.5 save=mosaic.jpg",
 )
 

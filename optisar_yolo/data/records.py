@@ -423,3 +423,9 @@ def _subset(images: list[ImageRecord], fraction: float, seed: int) -> list[Image
         count = math.ceil(fraction * len(members) - 1e-9)  # 0.07 * 100 is 7.000000000000001
         kept.update(np.random.default_rng(seed).permutation(members)[:count].tolist())
     return [p for i, p in enumerate(images) if i in kept]
+
+
+def __getattr__(name: str) -> Any:
+    from optisar_yolo.moved import renamed
+
+    return renamed(__name__, name)

@@ -32,11 +32,11 @@ from .journal import (
 from .options import (
     BUILD_MODEL as BUILD_MODEL,
     BUNDLED_MODEL as BUNDLED_MODEL,
-    Command as Command,
     HELP_WORDS as HELP_WORDS,
+    TRUE_WORDS as TRUE_WORDS,
+    Command as Command,
     Option as Option,
     SettingError as SettingError,
-    TRUE_WORDS as TRUE_WORDS,
     UsageError as UsageError,
     check_known as check_known,
     check_options as check_options,

@@ -1,4 +1,4 @@
-"""Areas of overlap between boxes. In PyTorch code, ``torchvision.ops`` has the same functions (``box_iou``, ``nms``)."""
+"""Areas of overlap between boxes. In PyTorch code, ``torchvision.ops`` has the same (``box_iou``, ``nms``)."""
 
 from __future__ import annotations
 

@@ -243,6 +243,7 @@ class Command:
         options: Its options.
         first: Name of the option that the first word without ``=`` stands for; empty: none.
         example: A whole command line, without ``optisar`` and the verb.
+        training: Other keys are settings of a training; they come, as they were typed, under ``"settings"``.
     """
 
     name: str
@@ -250,6 +251,7 @@ class Command:
     options: tuple[Option, ...] = ()
     first: str = ""
     example: str = ""
+    training: bool = False
 
     def __getitem__(self, name: str) -> Option:
         return next(o for o in self.options if o.name == name)
@@ -279,7 +281,10 @@ class Command:
         """
         known = {o.name: o for o in self.options}
         renamed = {old: o.name for o in self.options for old in o.old}
-        out = {o.name: o.default for o in self.options}
+        out: dict[str, Any] = {o.name: o.default for o in self.options}
+        if self.training:
+            out["settings"] = {k: v for k, v in given.items() if k not in known and k not in renamed}
+            given = {k: v for k, v in given.items() if k not in out["settings"]}
         for key, value in given.items():
             if key in renamed:
                 print(f"optisar: '{key}=' is now '{renamed[key]}='", file=sys.stderr)
@@ -301,6 +306,8 @@ class Command:
             lines += ["", f"  optisar {self.name} {self.example}"]
         if self.options:
             lines += ["", "Options", *option_lines(self.options)]
+        if self.training:
+            lines += ["", "All settings of a training are accepted too: optisar train --help lists them."]
         return "\n".join(lines)
 
     def table(self) -> str:
