@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_net import settle
 
-from optisar_yolo import OptiSAR
+from optisar_yolo import OptiSAR, explain as explain_door
 from optisar_yolo.commands import main as cli
 from optisar_yolo.engine.predict import canvas
 from optisar_yolo.explain import ExplainError, explain
@@ -229,6 +229,14 @@ def test_exports_and_fused_networks_are_refused(late):
         checked_network(export)
     with pytest.raises(ExplainError, match="fused"):
         checked_network(fused_copy(late.model))
+
+
+def test_former_names_work_and_warn(late, image):
+    with pytest.warns(FutureWarning, match=r"explain\.Answer is now optisar_yolo\.explain\.ExplainedBox"):
+        assert explain_door.Answer is explain_door.ExplainedBox
+    (explanation,) = explain(late, image, TEXTS[0], imgsz=64)
+    with pytest.warns(FutureWarning, match=r"Explanation\.answers is now Explanation\.boxes"):
+        assert explanation.answers is explanation.boxes
 
 
 # the command

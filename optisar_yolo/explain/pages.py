@@ -21,8 +21,8 @@ FIGURES = {
     "experts": "Experts of the patches",
 }
 SPLIT_FIGURES = {
-    "right": "right answers, the surest first",
-    "failures": "wrong answers, the surest first",
+    "right": "right boxes, by confidence",
+    "failures": "wrong boxes, by confidence",
     "expert_use": "use of the experts by modality and category, with the number of images or objects",
 }
 
@@ -62,7 +62,7 @@ def explain_split(model: Any, explainer: Explainer, settings: dict[str, Any], n:
     maps = routing_sheets(explainer, settings["data"], settings["split"], n, folder)
     shown = [(path, text) for name, text in SPLIT_FIGURES.items() if (path := folder / f"{name}.png").is_file()]
     shown += [(path, "expert of the largest weight in each patch") for path in maps]
-    section = Section("Answers and experts", "" if maps else NO_EXPERTS, metrics.table(), shown)
+    section = Section("Predictions and experts", "" if maps else NO_EXPERTS, metrics.table(), shown)
     return write_index(folder, f"{settings['data']}, {settings['split']}", [section])
 
 

@@ -162,18 +162,16 @@ def run_export(model: GroundingModel, args: Any, source: str | None) -> str:
     """
     format = check_format(args)
     settings = ExportSettings(format, args.imgsz, args.opset, bool(args.parts))
-    bank = None
-    if args.text is not None or args.text_graph:
-        bank = text_features_for(model, args.text_weights)
-        assert isinstance(bank, TextFeatureCache)
-        if args.text is not None:
-            texts = list(dict.fromkeys(checked_expressions(args.text)))
-            settings = replace(settings, texts=texts, features=bank(texts))
+    if args.text is not None:
+        texts = list(dict.fromkeys(checked_expressions(args.text)))
+        settings = replace(settings, texts=texts, features=text_features_for(model, args.text_weights)(texts))
     if args.quantize == 8:
         settings = replace(settings, quantise=quantiser(model, args))
     target = target_of(model, source, format)
-    if args.text_graph and bank is not None:
-        export_text(bank.encoder, target.with_name(target.name.removesuffix(ENDING[format])), args.opset)
+    if args.text_graph:
+        cache = text_features_for(model, args.text_weights)
+        assert isinstance(cache, TextFeatureCache)  # the model is no export
+        export_text(cache.encoder, target.with_name(target.name.removesuffix(ENDING[format])), args.opset)
     path = export(model, target, settings)
     written = ExportedModel(path)
     size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.iterdir())) / 1e6

@@ -252,7 +252,7 @@ def onnx_of(
     onnx = need("onnx")
     buffer = io.BytesIO()
     # The tracing exporter exists in every PyTorch we support, needs no package and keeps all axes free.
-    tracing = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
+    tracing: dict[str, Any] = {"dynamo": False} if "dynamo" in inspect.signature(torch.onnx.export).parameters else {}
     with _without_false_alarms():
         torch.onnx.export(
             net,

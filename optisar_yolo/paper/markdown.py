@@ -1,4 +1,4 @@
-"""A table as Markdown: what was measured, beside what the paper prints, and nothing in the cells that were not run."""
+"""A table as Markdown: measured figures beside those of the paper; cells that were not run have no figure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from optisar_yolo.plugin import OPTISAR_DEFAULTS
 
 NOT_RUN = "not run"
 UNSAID = "-"
-"""In place of a figure that a run or the paper does not have."""
+"""Shown where a run or the paper has no such figure."""
 
 PARAMS = "Params (M)"
 COSTS = ("training images", "training expressions", "replaced", "Params (M), as run", "GFLOPs, as run", "training")
@@ -58,7 +58,7 @@ def table_text(table: Table, entries: Sequence[Entry]) -> str:
 
 
 def heading(table: Table, section: Sequence[Entry]) -> list[str]:
-    """Say with what a section's cells were run, and where that is not what the paper did."""
+    """Return the heading of a section: model, settings, data, and where they differ from the paper's."""
     first = section[0]
     settings, data = first["settings"], first["data"]
     about = published()["data"][table.about]
@@ -76,7 +76,7 @@ def heading(table: Table, section: Sequence[Entry]) -> list[str]:
 
 
 def unlike_recipe(table: Table, settings: Mapping[str, Any]) -> list[str]:
-    """Return where settings are not those of the paper's recipe; what neither says has the same default in both."""
+    """Return where settings differ from the paper's recipe; a setting that neither gives has the same default."""
     _, exact = read_recipe("paper.yaml")
     defaults = DEFAULT_CFG_DICT | OPTISAR_DEFAULTS | TRAIN_DEFAULTS
     keys = (settings.keys() | measured(exact).keys()) - table.forced - {"seed", "model", "data"}

@@ -57,7 +57,7 @@ class Run:
     """One training.
 
     Attributes:
-        cell: The cell that asks for it.
+        cell: Its cell.
         key: Fingerprint of all that decides what it measures.
         folder: Where it happens.
         settings: All of the training's.
@@ -237,7 +237,7 @@ def measured(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unfit(table: Table, names: list[str] | tuple[str, ...]) -> str:
-    """Say why a data set with these categories is not what a table is about; empty where it may be."""
+    """Return why a table is not about a data set with these categories; empty where it may be."""
     if table.about == "dior":
         if {n.lower() for n in names} != {n.lower() for n in dataset_names(table.data)}:
             return f"{table.name} is about DIOR-RSVG, whose 20 categories are those of {table.data}"
@@ -247,7 +247,7 @@ def unfit(table: Table, names: list[str] | tuple[str, ...]) -> str:
 
 
 def devices(settings: Mapping[str, Any]) -> list[int]:
-    """Return the numbers of the GPUs that a training asks for; none for a processor or where it may choose."""
+    """Return the numbers of the GPUs that a training names; none for the processor or the default device."""
     text = str(settings.get("device") or "").lower().replace("cuda:", "").strip("[]() ")
     return [int(d) for d in text.split(",") if d.strip().isdigit()]
 
@@ -257,7 +257,7 @@ UNITS = {"pictures": "images", "expressions": "expressions"}
 
 
 def unlike_paper(counts: Mapping[str, Mapping[str, int]], about: Mapping[str, Any]) -> str:
-    """Say how a data set's size differs from the paper's; empty where it is that of the paper.
+    """Return how the size of a data set differs from the paper's; empty where it is the same.
 
     Args:
         counts: "pictures" and "expressions" of train, val and test.

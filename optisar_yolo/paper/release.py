@@ -324,7 +324,7 @@ def without_text(model: GroundingModel) -> GroundingModel:
         model: A network all of whose fusion gates are closed.
 
     Returns:
-        A network that gives the same answers, and needs one forward for all expressions of an image.
+        A network that gives the same boxes, and encodes an image once for all its expressions.
 
     Raises:
         ValueError: A gate is open, so that there is no such network.
@@ -332,7 +332,7 @@ def without_text(model: GroundingModel) -> GroundingModel:
     still_open = {row: size for row, size in gates(model).items() if size}
     if still_open:
         listed = ", ".join(f"row {row}: {size:.2g}" for row, size in still_open.items())
-        raise ValueError(f"the text reaches the pyramid of this network ({listed}): without it, answers would change")
+        raise ValueError(f"the text reaches the pyramid of this network ({listed}): without it, boxes would change")
     description = deepcopy(model.yaml)
     for row in description["head"]:
         if row[2] == TGDFSSA.__name__:
@@ -349,7 +349,7 @@ def with_fixed_patch(model: GroundingModel) -> GroundingModel:
         model: A network whose patches follow the map's size.
 
     Returns:
-        A network that can be exported. At 2, as released, it gives the same answers on canvases whose sides are
+        A network that can be exported. At 2, as released, it gives the same boxes on canvases whose sides are
         multiples of 64 pixels, below 1920.
     """
     description = deepcopy(model.yaml)

@@ -155,9 +155,9 @@ def train(run: Run, files: dict[str, str], threads: int, lock: IO[bytes] | None 
         )
     if done.returncode or state_of(run) != "trained":
         end = [" ".join(line.split()) for line in Path(log.name).read_text(encoding="utf-8").splitlines()]
-        said = "\n  ".join([line for line in end if line][-LAST_LINES:])
+        ending = "\n  ".join([line for line in end if line][-LAST_LINES:])
         raise ReproduceError(
-            f"{log.name}: the training ended with status {done.returncode}; its last lines:\n  {said}\n"
+            f"{log.name}: the training ended with status {done.returncode}; its last lines:\n  {ending}\n"
             "Correct the cause and give the command again: it goes on from the last whole epoch"
         )
 

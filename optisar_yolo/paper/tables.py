@@ -1,4 +1,4 @@
-"""What the cells of the paper's tables are: which network, which training data, which settings (Sect. V-B and V-C)."""
+"""The cells of the paper's tables: network, training data and settings of each (Sect. V-B and V-C)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHORT = ("Pr@0.5", "Pr@0.7", "Pr@0.9", "meanIoU", "cumIoU")
 
 
 class ReproduceError(ValueError):
-    """A table that cannot be run or written as asked; the message says what to do."""
+    """A table that cannot be run or written with these options; the message says what to do."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Reads a PyTorch checkpoint without importing or calling anything that it names.
 
-A pickle can call any function. Here it gets tensors and plain containers; every other class or function that it names
-becomes an :class:`Inert` object, which only remembers its attributes. So a model of a framework that is not installed
-opens too, as a tree of named parts.
+A pickle can call any function. Here it makes only tensors and plain containers. Every other class or function that it
+names becomes an :class:`Inert` object, which only stores attributes. A model of a framework that is not installed
+thus opens too, as a tree of named parts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Inert:
     """Stands for an object of a class that is not loaded.
 
     Attributes:
-        origin: Module and name of what the pickle asked for.
+        origin: Module and name of the class or function in the pickle.
         state: Its attributes, where they are a dictionary.
     """
 
@@ -62,7 +62,7 @@ class Inert:
 
 
 class _Storage(NamedTuple):
-    """Type of a storage that a pickle names: its persistent id says where the numbers are."""
+    """Type of a storage that a pickle names; its persistent id locates the numbers."""
 
     dtype: torch.dtype
 
