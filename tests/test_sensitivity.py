@@ -1,4 +1,4 @@
-"""Sensitivity to words: which expressions are asked, how they are compared, and models whose figures are known."""
+"""Sensitivity to the expression: the probes, how they are compared, and models whose figures are known."""
 
 from __future__ import annotations
 
@@ -46,24 +46,24 @@ def scene(boxes: np.ndarray = SHIPS) -> LabelledObjects:
     return LabelledObjects(boxes, ["sar ship"] * len(boxes), (SIDE, SIDE))
 
 
-# what is asked
+# the probes
 
 
-def test_questions_are_proven_false_and_of_each_kind() -> None:
+def test_probes_are_proven_false_and_of_each_kind() -> None:
     ships = scene()
-    asked = probe_expressions(CAPTIONS[0][0], 0, ships, "key")
-    for q in asked:
+    probes = probe_expressions(CAPTIONS[0][0], 0, ships, "key")
+    for q in probes:
         assert q.false_of_object <= (ships.truth(q.text, 0) is False) and q.false_of_all <= ships.false_of_all(q.text)
         assert q.false_of_all or q.false_of_object or q.kind == MIRROR
     assert (
-        {q.kind for q in asked if q.false_of_object}
+        {q.kind for q in probes if q.false_of_object}
         == {"orientation", "modality"}
-        == {q.kind for q in asked if q.false_of_all}
+        == {q.kind for q in probes if q.false_of_all}
     )
-    assert [q.fit for q in asked].count(True) == 1 and next(q for q in asked if q.fit).false_of_all
-    mirrored = [q.text for q in asked if q.kind == MIRROR]
+    assert [q.fit for q in probes].count(True) == 1 and next(q for q in probes if q.fit).false_of_all
+    mirrored = [q.text for q in probes if q.kind == MIRROR]
     assert mirrored == [CAPTIONS[0][0].replace("left", "right"), CAPTIONS[0][0].replace("upper", "lower")]
-    assert asked == probe_expressions(CAPTIONS[0][0], 0, ships, "key")
+    assert probes == probe_expressions(CAPTIONS[0][0], 0, ships, "key")
     drawn = {
         tuple(q.text for q in probe_expressions(CAPTIONS[0][0], 0, ships, str(i)) if q.false_of_object)
         for i in range(20)
@@ -82,7 +82,7 @@ def test_a_swap_that_is_true_of_another_object_is_asked_at_the_box_but_is_not_ab
     assert right not in {q.text for q in kept if q.kind != MIRROR}
 
 
-def test_no_question_where_nothing_is_proven() -> None:
+def test_no_probe_where_nothing_is_proven() -> None:
     assert probe_expressions("The old ship", 0, scene(), "k") == []
     colours = probe_expressions("The red ship", 0, scene(), "k")  # what is red is not blue; another ship may be
     assert [(q.kind, q.false_of_object, q.false_of_all) for q in colours] == [("colour", True, False)]
@@ -165,7 +165,7 @@ def test_figures_by_hand_with_ties_counted_half() -> None:
     assert "ece" in after
 
 
-def test_nothing_asked() -> None:
+def test_figures_without_expressions() -> None:
     figures = SensitivityScores().figures(0.05)
     assert math.isnan(figures["listening"]) and figures["rows"][0]["pairs"] == 0 and "-" in table(figures)
 
@@ -212,13 +212,13 @@ class FakeModel:
 def run_fake(hears: bool) -> SensitivityScores:
     said: list[str] = []
 
-    def bank(texts: list[str]) -> Tensor:
+    def features(texts: list[str]) -> Tensor:
         said.extend(texts)
         return torch.arange(len(said) - len(texts), len(said)).float()[:, None]
 
-    bank_: Any = bank
+    text_features: Any = features
     model: Any = FakeModel(said, hears)
-    probe = SensitivityProbe(model, bank_, NAMES, torch.device("cpu"))
+    probe = SensitivityProbe(model, text_features, NAMES, torch.device("cpu"))
     image = ImageRecord(
         Path("sar_1.jpg"), SIDE, SIDE, "sar", SHIPS, np.array([1, 1]), CAPTIONS, (("position",), ("position",))
     )

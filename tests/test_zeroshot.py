@@ -150,7 +150,7 @@ def test_without_a_network_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "optisar zeroshot [model]"),
+        ([], "needs model="),
         (["data=d"], "needs model="),
         (["m"], "needs data="),
         (["m", "data=d", "batch=many"], "batch=many"),

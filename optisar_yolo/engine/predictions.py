@@ -1,4 +1,4 @@
-"""Answers in a file, for scoring: what any model's predictions look like, and how they find their expressions.
+"""Predictions of any model in a file: ``val`` with ``save_json=True`` writes them, ``optisar score`` reads them.
 
 A file is JSON: a list of records, or an object with that list under ``predictions``. A record is one box for one
 expression:
@@ -6,8 +6,8 @@ expression:
 * ``image``: the image's file name as in the annotation file, or its last part where that is unique; or
   ``image_id``: its id there.
 * ``caption``: the expression, word for word. ``annotation_id`` in the place of both: the id of its annotation.
-* ``box``: x1, y1, x2, y2 in pixels of the original image; null says that the model found nothing.
-* ``score``: a number that is higher for surer boxes. It may be left out where an expression has one box.
+* ``box``: x1, y1, x2, y2 in pixels of the original image; null where the model found nothing.
+* ``score``: a number, higher for more confident boxes. It is optional where an expression has one box.
 
 Of several boxes for an expression the one of the highest score counts.
 """
@@ -33,12 +33,16 @@ from optisar_yolo.data import (
     is_number,
     read_json,
 )
-from optisar_yolo.engine.metrics import overlap
-from optisar_yolo.utils import write_atomic
+from optisar_yolo.engine.metrics import expression_indices
+from optisar_yolo.utils import iou, write_atomic
 from optisar_yolo.visualize import EvaluatedExpression
 
-FEW = 4  # with fewer boxes than this, a file is not suspected of another form of boxes
+FEW = 4  # boxes in a file, below which their form is not checked
 Key = tuple[int, int, int]  # image, object, number of the expression
+
+
+class UnusableRecordError(Exception):
+    """A record that cannot be used; its arguments are the reason and, where there is one, the wrong value."""
 
 
 class PredictedBox(NamedTuple):
@@ -49,7 +53,7 @@ class PredictedBox(NamedTuple):
 
 
 class Expressions:
-    """Finds the expressions that records speak of.
+    """Finds the expressions of records.
 
     Args:
         config: The dataset config.
@@ -67,48 +71,51 @@ class Expressions:
             self.short.setdefault(Path(name).name, set()).add(i)
         self.keys: dict[tuple[int, str], list[Key]] = {}
         for i, image in enumerate(images):
-            for obj, captions in enumerate(image.captions):
-                for n, caption in enumerate(captions):
-                    self.keys.setdefault((i, caption), []).append((i, obj, n))
+            for obj, n in expression_indices(image):
+                self.keys.setdefault((i, image.captions[obj][n]), []).append((i, obj, n))
         content: Any = read_json(config.splits[split])
         self.files = {e["id"]: e.get("file_name") for e in content["images"] if _with_id(e)}
         self.notes = {n["id"]: n for n in reversed(content["annotations"]) if _with_id(n)}  # the first of an id counts
 
-    def find(self, record: dict[str, Any]) -> list[Key] | str:
-        """Return the expressions that a record answers (those of one text in an image), or why there are none."""
+    def find(self, record: dict[str, Any]) -> list[Key]:
+        """Return the expressions of a record: all of an image that have its text.
+
+        Raises:
+            UnusableRecordError: There is none.
+        """
         if "annotation_id" in record:
             number = record["annotation_id"]
             note = self.notes.get(number) if is_id(number) else None
             if note is None:
-                return "unknown annotation_id"
-            found = self._said(self.files.get(note.get("image_id")), note.get("caption"))
-            return found if isinstance(found, str) else self._nearest(found, note)
+                raise UnusableRecordError("unknown annotation_id")
+            keys = self._named(self.files.get(note.get("image_id")), note.get("caption"))
+            return self._nearest(keys, note)
         name = record.get("image")
-        if name is None and "image_id" in record:
-            name = self.files.get(record["image_id"]) if is_id(record["image_id"]) else None
-        return self._said(name, record.get("caption"))
+        if name is None and is_id(record.get("image_id")):
+            name = self.files.get(record["image_id"])
+        return self._named(name, record.get("caption"))
 
-    def _said(self, name: object, caption: object) -> list[Key] | str:
-        if not isinstance(name, str):
-            return "unknown image"
-        name = Path(name).as_posix()
+    def _named(self, name: object, caption: object) -> list[Key]:
+        """Return the expressions of an image's file name and a caption."""
+        name = Path(name).as_posix() if isinstance(name, str) else ""
         places = {self.places[name]} if name in self.places else self.short.get(name, set())
         if not places:
-            return "unknown image"
+            raise UnusableRecordError("unknown image")
         if len(places) > 1:
-            return "file name that several images have (give it with its folders)"
+            raise UnusableRecordError("file name that several images have (give it with its folders)")
         if not isinstance(caption, str):
-            return "record without a caption"
-        return self.keys.get((next(iter(places)), " ".join(caption.split())), "caption that the image does not have")
+            raise UnusableRecordError("record without a caption")
+        keys = self.keys.get((next(iter(places)), " ".join(caption.split())))
+        if keys is None:
+            raise UnusableRecordError("caption that the image does not have")
+        return keys
 
-    def _nearest(self, keys: list[Key], note: dict[str, Any]) -> list[Key] | str:
+    def _nearest(self, keys: list[Key], note: dict[str, Any]) -> list[Key]:
         """Of expressions with one text, return that of the annotation's own box."""
         box = from_xywh(note.get("bbox"))
         if len(keys) == 1 or box is None:
             return keys
-        target = np.stack([self.images[i].boxes[obj] for i, obj, _ in keys])
-        inter, union = overlap(np.tile(box, (len(keys), 1)), target, np.full((len(keys), 2), math.inf))
-        return [keys[int((inter / union).argmax())]]
+        return [keys[int(np.argmax(iou(np.stack([self.images[i].boxes[obj] for i, obj, _ in keys]), box)))]]
 
 
 def image_name(path: Path, config: DatasetConfig, split: str) -> str:
@@ -119,7 +126,7 @@ def image_name(path: Path, config: DatasetConfig, split: str) -> str:
 
 
 def write_predictions(path: Path, cases: Sequence[EvaluatedExpression], config: DatasetConfig, split: str) -> Path:
-    """Write a validation's answers; an answer that several objects share by their words is written once.
+    """Write the boxes of a validation; equal records of objects that share an expression are written once.
 
     Args:
         path: The JSON file.
@@ -139,7 +146,7 @@ def write_predictions(path: Path, cases: Sequence[EvaluatedExpression], config: 
 
 
 def read_predictions(file: Path, expressions: Expressions, skips: Skips) -> dict[Key, PredictedBox | None]:
-    """Read a file of answers.
+    """Read a file of predictions.
 
     Args:
         file: The JSON file.
@@ -147,10 +154,10 @@ def read_predictions(file: Path, expressions: Expressions, skips: Skips) -> dict
         skips: Counts records that cannot be used.
 
     Returns:
-        The best box of each expression that is in the file; None where it says that nothing was found.
+        The best box of each expression in the file; None where the model found nothing.
 
     Raises:
-        DataError: Not such a file, no usable record in it, or boxes of another form.
+        DataError: Another kind of file, no usable record in it, or boxes of another form.
     """
     content = read_json(file)
     records = content.get("predictions") if isinstance(content, dict) else content
@@ -161,18 +168,18 @@ def read_predictions(file: Path, expressions: Expressions, skips: Skips) -> dict
     boxes: list[list[float]] = []
     for number, record in enumerate(records):
         place = f"predictions[{number}]"
-        found = expressions.find(record) if isinstance(record, dict) else "record that is no JSON object"
-        if isinstance(found, str):
-            skips.add(found, f"{place}: {reprlib.repr(record)}")
+        try:
+            if not isinstance(record, dict):
+                raise UnusableRecordError("record that is no JSON object")
+            keys = expressions.find(record)
+            corners = _corners(record)
+            boxes += [corners] if corners else []
+            box = _predicted(corners, record.get("score"))
+        except UnusableRecordError as error:
+            reason, *value = error.args
+            skips.add(reason, f"{place}: {reprlib.repr(value[0] if value else record)}")
             continue
-        if not _has_box(record, place, skips):
-            continue
-        if record["box"] is not None:
-            boxes.append([float(v) for v in record["box"]])
-        box = _box(record, place, skips)
-        if isinstance(box, str):
-            continue
-        for key in found:
+        for key in keys:
             if (key, box) in seen:
                 skips.add("prediction repeated", place)
             seen.add((key, box))
@@ -188,38 +195,35 @@ def _with_id(record: object) -> bool:
     return isinstance(record, dict) and is_id(record.get("id"))
 
 
-def _has_box(record: dict[str, Any], place: str, skips: Skips) -> bool:
-    """Tell whether a record has a box of four numbers, or null; counts what has not."""
+def _corners(record: dict[str, Any]) -> list[float] | None:
+    """Return the four numbers of a record's box, or None where the model found nothing."""
     if "box" not in record:
         other = " (found 'bbox': give 'box', x1, y1, x2, y2 in pixels)" if "bbox" in record else ""
-        skips.add(f"prediction without 'box'{other}", place)
-        return False
+        raise UnusableRecordError(f"prediction without 'box'{other}")
     box = record["box"]
-    if box is not None and (not isinstance(box, list) or len(box) != 4 or not all(is_number(v) for v in box)):
-        skips.add("box that is not four finite numbers", f"{place}: {reprlib.repr(box)}")
-        return False
-    return True
-
-
-def _box(record: dict[str, Any], place: str, skips: Skips) -> PredictedBox | str | None:
-    """Return a record's box, None where it says that nothing was found; a text, counted, for what cannot be used."""
-    score = record.get("score")
-    if score is not None and not is_number(score):
-        skips.add("score that is no finite number", f"{place}: {reprlib.repr(score)}")
-        return "score"
-    if record["box"] is None:
+    if box is None:
         return None
-    x1, y1, x2, y2 = (float(v) for v in record["box"])
+    if not isinstance(box, list) or len(box) != 4 or not all(is_number(v) for v in box):
+        raise UnusableRecordError("box that is not four finite numbers", box)
+    return [float(v) for v in box]
+
+
+def _predicted(corners: list[float] | None, score: Any) -> PredictedBox | None:
+    """Return a box with its score, or None where the model found nothing."""
+    if score is not None and not is_number(score):
+        raise UnusableRecordError("score that is no finite number", score)
+    if corners is None:
+        return None
+    x1, y1, x2, y2 = corners
     if x2 < x1 or y2 < y1:
-        skips.add("box whose right or lower edge comes first (boxes are x1, y1, x2, y2)", f"{place}: {record['box']}")
-        return "box"
+        raise UnusableRecordError("box whose right or lower edge comes first (boxes are x1, y1, x2, y2)", corners)
     return PredictedBox((x1, y1, x2, y2), math.nan if score is None else float(score))
 
 
 def _better(
     old: PredictedBox | None, new: PredictedBox | None, known: bool, place: str, skips: Skips
 ) -> PredictedBox | None:
-    """Return the better of two answers to one expression; a box is better than none, the first of equals counts."""
+    """Return the better of two predictions; a box is better than none, and of equals the first counts."""
     if not known or old is None or new is None:
         return new if old is None else old
     if math.isnan(old.score) or math.isnan(new.score):
@@ -231,7 +235,7 @@ def _better(
 
 
 def _check_form(file: Path, boxes: np.ndarray) -> None:
-    """Raise DataError where boxes [N, 4] are most likely no x1, y1, x2, y2 in pixels."""
+    """Raise DataError where boxes [N, 4] are most likely not x1, y1, x2, y2 in pixels."""
     if len(boxes) < FEW:
         return
     turned = int(((boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])).sum())

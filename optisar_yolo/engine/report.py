@@ -105,7 +105,7 @@ def precision_curve(metrics: GroundingMetrics) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     ious, modality = metrics.column("iou").astype(float), metrics.column("modality")
-    grid = np.linspace(0.01, 1, 100)  # from above 0: IoU >= 0 holds for any answer
+    grid = np.linspace(0.01, 1, 100)  # above 0: IoU >= 0 holds for every box
     for name in ("optical", "sar", "all"):
         own = ious if name == "all" else ious[modality == name]
         if len(own):
@@ -175,7 +175,7 @@ def _number(cell: object) -> float:
 
 
 def _finish(axes: Axes, title: str) -> Figure:
-    """Give a plot its title, grid and legend, or say that there is nothing to show."""
+    """Add title, grid and legend, or a note where there is nothing to plot."""
     axes.set_title(title)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

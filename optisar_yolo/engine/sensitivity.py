@@ -49,7 +49,7 @@ RULES = {
     "discrimination_hard": "the same, where another object of the category is in the image",
     "listening": "share of hard expressions whose true wording finds a box of higher IoU than the mirrored one; "
     "ties half",
-    "false_alarm": "share of expressions false of every labelled object that get an answer at the threshold",
+    "false_alarm": "share of expressions false of every labelled object that get a box at the threshold",
     "found": "share of the true expressions they were made from that get a right one (IoU >= 0.5) at the threshold",
     "auc": "area under the ROC curve of the confidences of these two groups",
     "ece": "expected calibration error over all expressions and one such false expression each",
