@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from ultralytics.utils import DEFAULT_CFG_DICT
 
+from optisar_yolo import OptiSAR
 from optisar_yolo.nn.model import GroundingModel
+from optisar_yolo.nn.plmoe import CosineGate
 from optisar_yolo.nn.yaml import load_model_yaml
 from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS
 
@@ -104,6 +106,9 @@ def train_step(model: GroundingModel, batch: dict[str, Any], rate: float = 0.01)
     return terms
 
 
+SIZE = 128  # pixels, of `spread`
+
+
 def settle(model: GroundingModel, side: int = 128) -> GroundingModel:
     """Set running statistics as training would, so that in evaluation, too, answers depend on image and expression.
 
@@ -122,3 +127,15 @@ def settle(model: GroundingModel, side: int = 128) -> GroundingModel:
     for m in norms:
         m.momentum = 0.03
     return model.eval()
+
+
+def spread(name):
+    """Random weights whose scores depend on image and expression, and whose patches choose several experts."""
+    torch.manual_seed(0)
+    model = OptiSAR(name)
+    settle(model.model)
+    for gate in (m for m in model.model.modules() if isinstance(m, CosineGate)):
+        torch.nn.init.normal_(gate.experts)
+        torch.nn.init.normal_(gate.project.weight)
+    model.overrides |= {"imgsz": SIZE, "save": False, "verbose": False}
+    return model

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 CONSOLE_SCRIPT_YOLO = "import sys; from ultralytics.cfg import entrypoint; sys.exit(entrypoint())"
 """What pip writes into the `yolo` script of Ultralytics."""
 

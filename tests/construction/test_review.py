@@ -36,7 +36,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         words = [f"{k}={v}" for k, v in ({"work": work, "port": self.port, "browser": False} | options).items()]
         environment = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}  # NiceGUI looks for it
-        environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+        environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
         self.log = work.parent / f"server-{self.port}.log"
         self.process = subprocess.Popen(
             [sys.executable, "-m", "optisar_yolo", "dataset", "review", *words],

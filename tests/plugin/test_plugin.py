@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper
+from processes import run_python
 from safetensors.torch import save_file
 from ultralytics import YOLO, cfg as ultralytics_cfg
 from ultralytics.engine.model import Model
@@ -24,17 +24,7 @@ from optisar_yolo.nn.head import GroundingDetect
 from optisar_yolo.plugin import identify, patch as plugin, settings
 from optisar_yolo.utils.options import Option, SettingError
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-
-
-def run_python(code: str, *options: str, **env: str) -> str:
-    """Run code in a new interpreter that finds the package; return the last line it prints."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **env}
-    done = subprocess.run(
-        [sys.executable, *options, "-c", code], capture_output=True, text=True, env=environment, timeout=100
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip().splitlines()[-1]  # Ultralytics may speak before, about its settings
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from optisar_yolo.data.config import DataError
 from optisar_yolo.language.parser import parse
 from optisar_yolo.utils.options import UsageError
 
-CAPTIONS = Path(__file__).resolve().parents[2] / "shared" / "data" / "captions"
+CAPTIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "captions"
 UPPER_LEFT, LOWER_RIGHT, MIDDLE = [10.0, 10.0, 50.0, 40.0], [540.0, 250.0, 590.0, 290.0], [280.0, 130.0, 320.0, 170.0]
 
 

@@ -20,7 +20,7 @@ from optisar_yolo.language.vocabulary import CATEGORIES, NOUN_OF, NOUNS, RESERVE
 
 def _benchmark() -> ModuleType:
     """Load benchmarks/reworded.py, which is not part of the package."""
-    path = Path(__file__).parents[1] / "benchmarks/reworded.py"
+    path = Path(__file__).parents[2] / "benchmarks/reworded.py"
     spec = importlib.util.spec_from_file_location("reworded", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)

@@ -111,7 +111,7 @@ def test_whole_data_are_the_sets_own_files(tiny, tmp_path):
 
 def test_real_images_are_divided_alike(optsar_real):
     """Every category of the real set keeps its share at 30 %, up to a few objects."""
-    names = load_dataset_config(Path(__file__).resolve().parents[1] / "benchmarks" / "optsar-real.yaml").names
+    names = load_dataset_config(Path(__file__).resolve().parents[2] / "benchmarks" / "optsar-real.yaml").names
     mapping = {"path": str(optsar_real), "train": "train.json", "names": list(names)}
     every = load_split(load_dataset_config(mapping), "train")
     index = subsets.chosen(every, 30, 0)

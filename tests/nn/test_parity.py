@@ -16,7 +16,7 @@ from optisar_yolo.nn.head import ContrastiveHead, GroundingDetect, region_labels
 from optisar_yolo.nn.plmoe import CosineGate, DualAdaptiveAttention, PLMoE
 from optisar_yolo.nn.tgdf import TGDFSSA, DualGateFusion, SpatialShuffleAttention
 
-FILE = Path(__file__).resolve().parents[2] / "shared" / "parity" / "parity_modules.pt"
+FILE = Path(__file__).resolve().parents[3] / "shared" / "parity" / "parity_modules.pt"
 CLOSE = {"rtol": 0, "atol": 1e-5}
 NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 

@@ -16,7 +16,7 @@ from optisar_yolo.nn.tgdf import TGDFSSA
 from optisar_yolo.nn.yaml import load_model_yaml
 from optisar_yolo.plugin.settings import SETTINGS, check
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from variants import VARIANTS  # noqa: E402
 
 

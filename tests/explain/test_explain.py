@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tiny_net import settle
+from tiny_net import spread
 
 from optisar_yolo import OptiSAR, explain as explain_door
 from optisar_yolo.commands import main as cli
@@ -22,19 +22,6 @@ from optisar_yolo.nn.plmoe import CosineGate
 from optisar_yolo.nn.tgdf import DualGateFusion
 
 TEXTS = ["The ship in the upper left", "the airplane at the bottom"]
-SIZE = 128
-
-
-def spread(name):
-    """Random weights whose scores depend on image and expression, and whose patches choose several experts."""
-    torch.manual_seed(0)
-    model = OptiSAR(name)
-    settle(model.model)
-    for gate in (m for m in model.model.modules() if isinstance(m, CosineGate)):
-        torch.nn.init.normal_(gate.experts)
-        torch.nn.init.normal_(gate.project.weight)
-    model.overrides |= {"imgsz": SIZE, "save": False, "verbose": False}
-    return model
 
 
 @pytest.fixture(scope="module")

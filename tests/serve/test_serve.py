@@ -28,7 +28,7 @@ from optisar_yolo.serve.limits import Limits  # noqa: E402
 from optisar_yolo.serve.service import create_app  # noqa: E402
 from optisar_yolo.utils.options import BUNDLED_MODEL  # noqa: E402
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_explain import spread
+from tiny_net import spread
 
 from optisar_yolo.commands import main as cli
 from optisar_yolo.data.config import load_dataset_config

@@ -12,7 +12,7 @@ from optisar_yolo.language.parser import parse
 from optisar_yolo.language.swaps import has_colour, strip_position, swap
 from optisar_yolo.language.transform import flip, rotate90, rotate180
 
-FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "captions"
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "captions"
 FILES = [FOLDER / f"{data}_RSVG_{split}.json" for data in ("DIOR", "OPT") for split in ("train", "val", "test")]
 VOWELS = tuple("aeiou")
 

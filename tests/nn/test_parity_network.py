@@ -18,7 +18,7 @@ from optisar_yolo.nn.yaml import load_model_yaml
 from optisar_yolo.paper.blocks import FittedPLMoE, fitted_side
 from optisar_yolo.paper.release import UNUSED, our_name, translate, why_unused
 
-FOLDER = Path(__file__).resolve().parents[2] / "shared" / "parity"
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "parity"
 EXACT = {"rtol": 0, "atol": 1e-9}  # double against double precision
 # the recordings' own single precision, by their description: boxes 6e-2 px, logits 2e-3; distributions are logits
 SINGLE = {"rtol": 0, "atol": 2e-3}

@@ -342,7 +342,7 @@ dataset.main("write", dataset.COMMANDS["write"].parse([f"work={sys.argv[1]}", f"
 @pytest.mark.slow
 def test_a_killed_run_goes_on_without_doubles(tmp_path: Path) -> None:
     work, out = make_work(tmp_path), tmp_path / "out"
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     process = subprocess.Popen([sys.executable, "-c", SLOW, str(work), str(out), root])
     try:
         deadline = time.monotonic() + 60

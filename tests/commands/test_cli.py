@@ -6,7 +6,7 @@ import sys
 from types import ModuleType
 
 import pytest
-from test_plugin import run_python
+from processes import run_python
 from ultralytics import cfg
 
 from optisar_yolo import __version__

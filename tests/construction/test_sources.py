@@ -214,7 +214,7 @@ def test_image_size_is_that_of_the_decoded_image(tmp_path: Path) -> None:
 
 
 def test_official_split_of_real_expressions_is_reproduced(tmp_path: Path) -> None:
-    captions = Path(__file__).resolve().parents[2] / "shared" / "data" / "captions"
+    captions = Path(__file__).resolve().parents[3] / "shared" / "data" / "captions"
     if not (captions / "DIOR_RSVG_test.json").is_file():
         pytest.skip(f"real expressions are not part of the repository, and {captions} does not exist")
     splits = ("train", "val", "test")
