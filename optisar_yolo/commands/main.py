@@ -153,6 +153,7 @@ def mode_page(mode: str) -> str:
     from ultralytics.utils import DEFAULT_CFG_PATH
 
     own = option_lines(keys_of_mode(mode))
+    ours = _defaults(mode)
     lines = [f"optisar {mode} key=value …", "", MODES[mode], ""]
     lines += ["Own arguments", *own, ""] if own else []
     lines.append("Arguments of Ultralytics (https://docs.ultralytics.com/usage/cfg)")
@@ -161,9 +162,19 @@ def mode_page(mode: str) -> str:
         if not colon or line.startswith(("#", " ")):
             continue
         value, _, comment = rest.partition("#")
-        default = f" (default: {value.strip()})" if value.strip() else ""
-        lines.append(f"  {key:<16} {comment.strip()}{default}")
+        value = str(ours.get(key, value.strip()))
+        lines.append(f"  {key:<16} {comment.strip()}{f' (default: {value})' if value else ''}")
     return "\n".join(lines)
+
+
+def _defaults(mode: str) -> dict[str, object]:
+    """Return the defaults of Ultralytics' keys that are others for our models."""
+    if mode == "train":
+        from optisar_yolo.engine import TRAIN_DEFAULTS
+
+        return dict(TRAIN_DEFAULTS)
+    own = {"conf": "the calibrated threshold of the weights, else 0.05", "imgsz": "that of training"}
+    return own | ({"format": "onnx"} if mode == "export" else {})
 
 
 def _run_verb(verb: str, words: Sequence[str]) -> int:

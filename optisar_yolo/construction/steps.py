@@ -101,7 +101,7 @@ def input_of(work: Path, step: str, given: str | None = None) -> SampleFile:
         if (work / name / "manifest.json").is_file():
             return SampleFile(output_of(work, name))
     raise DataError(
-        f"{work}: {given or 'no earlier step'} has not been run here; begin with "
+        f"{work}: {f'step {given} has not' if given else 'no step has'} been run here; begin with "
         f"'optisar dataset import recipe=… work={work}'"
     )
 

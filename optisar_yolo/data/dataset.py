@@ -4,10 +4,11 @@ A training sample is made in these steps:
 
 1. Read the image with its boxes and captions (`GroundingDataset.annotated`).
 2. Augment image, boxes and captions together, so that every caption stays true (`GroundingDataset.augment`).
-3. Draw the prompt list: T = 20 expressions with a target for each object, of positives, adversarial variants of them,
+3. Choose captions: the object's own, or, for a share ``describe`` of the objects, expressions derived from the boxes.
+4. Draw the prompt list: T = 20 expressions with a target for each object, of positives, adversarial variants of them,
    in-image negatives and global negatives (`optisar_yolo.data.prompts`).
-4. Draw the image on a square canvas of imgsz, and convert its boxes to shares of the canvas.
-5. Leave targets out of the loss that the boxes cannot decide (`optisar_yolo.data.annotated`), and choose the
+5. Draw the image on a square canvas of imgsz, and convert its boxes to shares of the canvas.
+6. Leave targets out of the loss that the boxes cannot decide (`optisar_yolo.data.annotated`), and choose the
    expression that guides the neck.
 
 A sample depends on (seed, epoch, index) alone, not on the number of workers or on what was drawn before.

@@ -404,8 +404,8 @@ def table(figures: dict[str, Any]) -> str:
         shown += [row["false_alarm"], row["found"], row["auc"], row["false"]]
         lines.append(f"{row['kind']:<{width}}" + "".join(f"{_cell(v):>12}" for v in shown))
     lines.append(
-        f"listening {_cell(figures['listening'])} of {figures['listening_count']} hard expressions with a direction "
-        f"(50: words are ignored); threshold {figures['threshold']:.3g}"
+        f"mirrored wording: in {_cell(figures['listening'])} % of {figures['listening_count']} hard expressions the "
+        f"true wording finds the better box (50: chance); threshold {figures['threshold']:.3g}"
     )
     errors = [f"{k} {figures[k]:.3f}" for k in ("ece_raw", "ece") if k in figures]
     return "\n".join([*lines, "calibration error: " + ", ".join(errors)])

@@ -1,9 +1,11 @@
 """Truth of expressions: is an expression true of a labelled object, and of which objects of an image?
 
-The rules are those of the released OptSAR-RSVG expressions, inferred from them. A place is a cell of a 3 x 3 grid of
-box centres. A superlative stands out by 5 % of the image's side, or by a factor of 1.35 in area. "Big" is more than 6 %
-and "small" less than 0.4 % of the image's area. "To the right of" means that the offset between centres, relative to
-the image's sides, is at least 12 % and that the offset across is at most 62 % of it.
+The rules are those of the released OptSAR-RSVG expressions, inferred from them. A place is the cell of a 3 x 3 grid
+that contains the box's centre. A superlative is true from a lead of 3 % of the side, or of a factor of 1.2 in area, and
+false from the same lag; expressions are generated only from 5 % and 1.35 (`descriptions`). "Big" is true above 6 % and
+false below 2 % of the image's area, "small" is true below 0.4 % and false above 9 %; in between it is open. "To the
+right of" means that the offset between centres, relative to the image's sides, is at least 12 % and that the offset
+across is at most 62 % of it.
 
 Truth has three values: True, False, and None where the boxes cannot tell (colours, close calls).
 """

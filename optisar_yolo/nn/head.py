@@ -11,7 +11,8 @@ expressions of width D, and A cells over the levels P3-P5:
 5. Boxes (:meth:`GroundingDetect.decode`): the best k cells of each expression over all levels. YOLO11's box branch
    gives a distribution over reg_max bins for each side [B, 4 * reg_max, A], and its mean is the distance from the
    cell's centre (DFL). No NMS is needed.
-6. In training also region logits [B, cells, H_i, W_i] for the grid labels of Eq. 8 (:func:`region_labels`).
+6. In training also region logits [B, cells, H_i, W_i] for the grid labels of Eq. 8 (:func:`region_labels`). With the
+   position code in the embedding, these labels can be predicted without the image.
 
 Deviations from the authors' release: YOLOE's visual-prompt part, which the release carries and never uses, is left out;
 region logits are computed in training only; the position code is new, because a convolution can infer its position

@@ -7,9 +7,11 @@ anchors:
    one object, and a weight [B, A, 1].
 2. Target: every assigned anchor gets its object's row of truth over the T expressions [B, A, T], times the weight. One
    object may match several expressions (its own and "an optical ship"); undecided pairs (-1) are masked.
-3. Classification: binary cross-entropy of the logits with the target, divided by the sum of the weights.
+3. Classification: binary cross-entropy of the logits with the target. The guiding expression counts
+   ``guide_gain`` times; the sum is divided by the weights of all processes.
 4. Box: CIoU and DFL of the assigned anchors, as YOLO11.
-5. Choice (not in the paper): cross-entropy over all anchors, see :func:`choice_loss`.
+5. Choice (not in the paper; off by default, gain ``choice=0``): cross-entropy over all anchors, see
+:func:`choice_loss`.
 6. Region: cross-entropy of the grid cells, Eq. 8-9. Balance: from the router of PL-MoE. Reranker: see
    :func:`~optisar_yolo.nn.rerank.rerank_loss`.
 """

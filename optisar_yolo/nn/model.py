@@ -2,10 +2,12 @@
 
 OptiSAR-Net++, Sect. III and Fig. 2. For B images, N expressions with an image index each, and text width D:
 
-1. Backbone and top-down neck (rows 0-13): YOLO11 with :mod:`~optisar_yolo.nn.plmoe` in row 8, images [B, 3, H, W] to
-   maps of stride 8, 16 and 32. No text is needed: :meth:`GroundingModel.encode`.
+1. What needs no text: backbone and top-down neck (rows 0-15, YOLO11 with :mod:`~optisar_yolo.nn.plmoe` in row 8), and
+   the shuffle attention and bottlenecks of row 16, images [B, 3, H, W] to maps of stride 8, 16 and 32:
+   :meth:`GroundingModel.encode`.
 2. Each expression gets its own copy of its image's maps: :meth:`Encoded.rows`, B to N rows.
-3. Text-guided neck (rows 14-22): :mod:`~optisar_yolo.nn.tgdf` in rows 16, 19 and 22 weighs the maps by the text
+3. The text-guided rest (fusion of row 16, rows 17-22): :mod:`~optisar_yolo.nn.tgdf` in rows 16, 19 and 22 weighs the
+maps by the text
    [N, 1, D], giving P3, P4 and P5: :meth:`GroundingModel.head_inputs`.
 4. The head (row 23, :mod:`~optisar_yolo.nn.head`) scores every cell against the text: logits [N, 1, A]. The box of the
    best cell is the prediction.

@@ -6,21 +6,22 @@ OptiSAR-Net++, Sect. III-B, Eq. 1-3. For a map [B, C, H, W] and E experts:
    halves are concatenated and a 1x1 convolution closes (:class:`PLMoE`).
 2. u = x + s1 * DAA(BN(x)), the dual adaptive attention with a layer scale (Eq. 2). Steps 3-6 compute
    y = u + s2 * MoE(BN(u)) (Eq. 3) (:class:`MoEBlock`).
-3. The map is cut into p x p patches; a patch's descriptor g [C] is its mean.
+3. The map is cut into p x p patches; a patch's descriptor g [c] is its mean.
 4. Router (:class:`CosineGate`): logits = cos(W g, S) * exp(min(tau, ln 100)), plus learned noise in training; a softmax
    over the top k gives the gate weights [B, E, H/p, W/p].
-5. Expert i (Eq. 1, :class:`LowRankExperts`): E_i(x) = Conv(x) + gamma * B_i A_i x. The convolutions are shared by all
-   experts and stay inside the patches (:class:`PatchConv`), so the experts differ by A_i [r, C] and B_i [C, r] alone.
+5. Expert i (Eq. 1, :class:`LowRankExperts`): a shared convolution, then h + gamma * B_i A_i h on its output h. This is
+   done twice: 3x3, c to c / 2, BN, SiLU; 3x3, c / 2 to c, BN. All experts share the convolutions, which stay inside the
+   patches (:class:`PatchConv`). They differ by A_i [r, c'] and B_i [c', r] alone, with c' = c / 2 and c.
 6. The patch's output is the gated sum of its experts. In training the router gets the load-balance loss
    E * sum_i f_i P_i, with f_i the share of patches sent to expert i and P_i its mean probability.
 
-Deviations from the authors' release, which this module can still reproduce:
+Deviations from the authors' release (``optisar++-official.yaml`` reproduces it, with ``paper/blocks.py``):
 
 * DAA stays in the residual (``daa_residual=True``), as the paper's "progressive feature refinement and residual
   connection" says; the release drops it;
 * the adapters have rank 8; the release's 256 exceeds its own channel counts;
 * p is constant and the map is padded where p does not divide it; the release falls back to smaller patches
-  (``paper/plmoe_fitted.py``).
+  (``paper/blocks.py``).
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ def _pair(c: int, rank: int) -> tuple[nn.Conv2d, nn.Conv2d]:
 
 
 class LowRankExperts(nn.Module):
-    """Shared convolutions plus gated low-rank maps of the experts (Eq. 1): Conv(x) + gamma * sum_i g_i B_i A_i x.
+    """Shared convolutions, each followed by h + gamma * sum_i g_i B_i A_i h on its output h (Eq. 1).
 
     Args:
         c: Channels.

@@ -2,11 +2,12 @@
 
 OptiSAR-Net++, Sect. III-D, Eq. 5-7. For a map [B, c1, H, W] and texts [B, T, D]:
 
-1. SSA (:class:`SpatialShuffleAttention`): channels are shuffled within groups, the two halves of a group gate each
-   other by average and maximum pooling, and channels are shuffled back.
+1. SSA (:class:`SpatialShuffleAttention`): channels are interleaved within each group; each half of a group is gated by
+   the other half, pooled (the first by the maximum of the second, the second by the mean of the first); all channels
+   are interleaved once more, which is not the inverse (as in the release).
 2. As in C2f: a 1x1 convolution to two halves of c = c2 / 2 channels, n bottlenecks on the second.
 3. Text branch on the last map x (:class:`DualGateFusion`), with h heads of width d: image embedding f [B, h, d, H, W]
-   by a 1x1 convolution, guides g [B, T, h, d] by an MLP.
+   by a 1x1 convolution (none where c = ec = 256), guides g [B, T, h, d] by an MLP.
    Eq. 5: a = max_t <f, g_t>, per head and pixel. Eq. 6: attention = sigmoid(a / tau + b).
    Eq. 7, with an attention gate alpha and a feature gate beta per head: w = 1 + alpha * (attention - 1),
    v = conv3x3(x), output = v + beta * (w * v - v).
@@ -16,6 +17,7 @@ Steps 1 and 2 need no text and run once per image (:meth:`TGDFSSA.shared`).
 
 Deviations from the authors' release:
 
+* the optional scale s of Eq. 6 is left out;
 * both gates start at 1, not 0. At (0, 0) each gate's gradient is multiplied by the other gate, so the release's text
   never reaches the pyramid (``gate_init=0`` reproduces it);
 * each row of the batch is guided by one expression, in training and in inference. With several texts (T > 1), Eq. 5

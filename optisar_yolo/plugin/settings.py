@@ -19,7 +19,12 @@ _KEYS = (
     Option(
         "prompts", "int", 20, "expressions per image and step, true and false ones together (T of the paper)", low=1
     ),
-    _share("neg_ratio", 0.5, "adversarial negatives per positive expression (at least one where possible)", high=None),
+    _share(
+        "neg_ratio",
+        0.5,
+        "adversarial negatives per positive; values below 1 act as 1 (negatives=random makes none)",
+        high=None,
+    ),
     Option(
         "negatives",
         "name",

@@ -116,7 +116,7 @@ def test_failing_step_leaves_no_manifest_and_no_half_file(tmp_path: Path) -> Non
     with pytest.raises(DataError, match="broken source"):
         steps.run(tmp_path, "import", fails, None, {"new": 1})
     assert [p.name for p in (tmp_path / "import").iterdir()] == ["samples.jsonl"]  # that of the earlier run
-    with pytest.raises(DataError, match="no earlier step"):
+    with pytest.raises(DataError, match="no step has been run here"):
         steps.input_of(tmp_path, "clean")
 
 
