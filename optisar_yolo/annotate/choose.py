@@ -168,7 +168,7 @@ def without_false(objects: LabelledObjects, text: str, i: int, wrong: Sequence[s
     """Remove place and superlative from a caption; None where a false claim or nothing would be left."""
     if not REMOVABLE.issuperset(wrong):
         return None
-    shorter = strip_position(text, superlatives="extreme" in wrong)
+    shorter = strip_position(text, "extreme" in wrong, objects.vocabulary)
     return None if shorter is None or shorter == text or false_claims(objects, shorter, i) else shorter
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from optisar_yolo.construction.cleaning import comparable
 from optisar_yolo.construction.samples import Instance, Sample, rng_of
 from optisar_yolo.data import Box, DataError
-from optisar_yolo.language import LabelledObjects, describe, flip
+from optisar_yolo.language import BUILT_IN, LabelledObjects, Vocabulary, describe, flip
 
 _DISPROVED = {
     "category": "the object is of another kind: {name}",
@@ -95,14 +95,14 @@ class RewrittenCaption:
 Rewriter = Callable[[Task], RewrittenCaption]
 
 
-def mirror(caption: str, transform: str) -> str | None:
+def mirror(caption: str, transform: str, vocabulary: Vocabulary = BUILT_IN) -> str | None:
     """Return a caption as the rules rewrite it, for a transform of `AXES`; None where they cannot keep it true."""
-    return flip(caption, *AXES[transform])
+    return flip(caption, *AXES[transform], vocabulary)
 
 
 def by_rules(task: Task) -> RewrittenCaption:
     """Rewrite a caption by the rules of `optisar_yolo.language` alone, offline."""
-    text = mirror(task.caption, task.transform)
+    text = mirror(task.caption, task.transform, task.before.vocabulary)
     if text is None:
         return RewrittenCaption(None, reason="the rules cannot keep it true")
     found = conflicts(text, task.index, task.after)

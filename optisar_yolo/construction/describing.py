@@ -69,7 +69,7 @@ def _describe(sample: Sample, report: Report, each: int, modality: float, rng: n
             taken.add(text.casefold())
             instance.captions.append(text)
             report.count("expressions written")
-            report.count("of these with the modality", int(parse(text).modality is not None))
+            report.count("of these with the modality", int(parse(text, objects.vocabulary).modality is not None))
         report.count("objects described" if instance.captions else "objects without an unambiguous expression")
 
 
@@ -77,6 +77,6 @@ def _worded(objects: LabelledObjects, index: int, claim: int, modality: bool, rn
     """Return one claim about an object, with or without its modality if one of `DRAWS` wordings is so."""
     for _ in range(DRAWS):
         text = describe_object(objects, index, rng)[claim]
-        if (parse(text).modality is not None) == modality:
+        if (parse(text, objects.vocabulary).modality is not None) == modality:
             break
     return text
