@@ -30,10 +30,10 @@ _DISPROVED = {
 }
 
 
-def labelled_objects(sample: Sample) -> LabelledObjects:
+def labelled_objects(sample: Sample, vocabulary: Vocabulary = BUILT_IN) -> LabelledObjects:
     """Return an image's objects, to check captions against them."""
     boxes = np.array([i.box for i in sample.instances], dtype=np.float64).reshape(-1, 4)
-    return LabelledObjects(boxes, [i.category for i in sample.instances], (sample.width, sample.height))
+    return LabelledObjects(boxes, [i.category for i in sample.instances], (sample.width, sample.height), vocabulary)
 
 
 def disproved(caption: str, index: int, objects: LabelledObjects) -> list[str]:
@@ -136,7 +136,12 @@ def turn_box(box: Box, transform: str, size: tuple[int, int]) -> Box:
 
 
 def expand(
-    sample: Sample, transforms: Iterable[str], rewrite: Rewriter, replace_lost: bool = True, seed: int = 0
+    sample: Sample,
+    transforms: Iterable[str],
+    rewrite: Rewriter,
+    replace_lost: bool = True,
+    seed: int = 0,
+    vocabulary: Vocabulary = BUILT_IN,
 ) -> Outcome:
     """Check an image's captions and make its copies.
 
@@ -146,6 +151,7 @@ def expand(
         rewrite: Rewrites one caption.
         replace_lost: Replace a caption that cannot be rewritten by an expression that singles the object out.
         seed: Seed of the wording of such expressions.
+        vocabulary: The nouns of the data set; those of the image's categories are added.
 
     Returns:
         The image with its flags, and its copies; without the copies that would have no caption where it has some.
@@ -157,7 +163,7 @@ def expand(
     sound: list[list[str]] = []  # captions to carry over, by object
     instances = []
     try:
-        objects = labelled_objects(sample)
+        objects = labelled_objects(sample, vocabulary)
         wrong = [{c: disproved(c, k, objects) for c in i.captions} for k, i in enumerate(sample.instances)]
     except ValueError as error:
         raise DataError(f"{sample.name}: {error}; run 'optisar dataset clean' first") from error
@@ -204,7 +210,7 @@ def _copy(
             for i in sample.instances
         ],
     )
-    after = labelled_objects(turned)
+    after = labelled_objects(turned, objects.vocabulary)
     rng = rng_of(f"{seed}/{turned.name}")
     for index, instance in enumerate(turned.instances):
         lost = 0

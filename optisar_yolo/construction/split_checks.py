@@ -191,8 +191,8 @@ def inspect(config: DatasetConfig, split: str, findings: Findings) -> InspectedS
         seen.expressions += sum(bool(n.caption) for n in mine)
         boxes = _labels(entry, inside, config, split, findings)
         _xml(entry, mine, config, split, findings)
-        size = entry["width"], entry["height"]
-        checked, contradicted = check_expressions(inside, boxes, size, findings, config.vocabulary)
+        sides = entry["width"], entry["height"]
+        checked, contradicted = check_expressions(inside, boxes, sides, findings, config.vocabulary)
         seen.checked += checked
         seen.contradicted += contradicted
     _strays(entries, config, split, findings)

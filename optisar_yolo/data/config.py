@@ -105,7 +105,7 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
         labels={s: _part(root / content.get("labels", "labels"), s, splits[s]) for s in splits},
         download=hint,
         include=_include(content.get("include"), where),
-        vocabulary=_vocabulary(names, content.get("synonyms"), content.get("parents"), where),
+        vocabulary=vocabulary_of(names, content.get("synonyms"), content.get("parents"), where),
     )
 
 
@@ -120,6 +120,22 @@ def dataset_names(data: str | Path) -> tuple[str, ...]:
     """
     file = _locate(data)
     return _names(_read_yaml(file).get("names"), str(file))
+
+
+def dataset_vocabulary(data: str | Path) -> Vocabulary:
+    """Read the vocabulary of a dataset config; its data set need not exist.
+
+    Args:
+        data: A YAML file's path, or the name of a packaged dataset config.
+
+    Raises:
+        DataError: As for `dataset_names`, or synonyms and parents that contradict each other.
+    """
+    file = _locate(data)
+    content = _read_yaml(file)
+    return vocabulary_of(
+        _names(content.get("names"), str(file)), content.get("synonyms"), content.get("parents"), str(file)
+    )
 
 
 def _locate(data: str | Path) -> Path:
@@ -169,15 +185,25 @@ def _names(names: object, where: str) -> tuple[str, ...]:
     return cleaned
 
 
-def _vocabulary(names: tuple[str, ...], synonyms: object, parents: object, where: str) -> Vocabulary:
-    """Check synonyms and parents of the categories, and return the vocabulary of all."""
+def vocabulary_of(names: tuple[str, ...], synonyms: object, parents: object, where: str) -> Vocabulary:
+    """Check the values of `synonyms:` and `parents:` in a YAML file, and return the vocabulary of all.
+
+    Args:
+        names: Category names.
+        synonyms: Category to one word or a list of words; None for none.
+        parents: Category to a word; None for none.
+        where: How messages name the file.
+
+    Raises:
+        DataError: Values of another kind, or that contradict each other.
+    """
     for key, value in (("synonyms", synonyms), ("parents", parents)):
         if not isinstance(value, Mapping | None) or not all(isinstance(k, str) and k.strip() for k in value or ()):
             raise DataError(f"{where}: '{key}' must map category names to words, such as {{ship: boat}}; not {value!r}")
     listed = {k: [v] if isinstance(v, str) else v for k, v in dict(synonyms or {}).items()}  # type: ignore[call-overload]
     above: dict[str, str] = dict(parents or {})  # type: ignore[call-overload]
     for name, words in (*listed.items(), *((k, [v]) for k, v in above.items())):
-        if not isinstance(words, list) or not all(isinstance(w, str) and w.strip() for w in words):
+        if not isinstance(words, list | tuple) or not all(isinstance(w, str) and w.strip() for w in words):
             raise DataError(
                 f"{where}: '{name}' has {words!r} as its synonyms or parent; give words, quoted where needed"
             )

@@ -38,6 +38,8 @@ def describe(objects: LabelledObjects, index: int, rng: np.random.Generator) -> 
         area = objects.areas[index]
         size = "big " if area > BIG else "small " if area < SMALL else ""
         size = size if sized and rng.random() < SIZE_WORD else ""
+        if size and objects.vocabulary.read(size + noun) not in (None, noun):
+            size = ""  # "small vehicle" is the name of another category
         return size + (f"{modality[0]} " if rng.random() < MODALITY_WORD and modality else "") + noun
 
     texts: list[str] = []

@@ -47,7 +47,7 @@ def _fold(word: str) -> str:
 
 
 def plurals(noun: str) -> tuple[str, ...]:
-    """Return the plurals that English may form of a noun, also wrong ones: a noun such as "aircraft" is its own plural."""
+    """Return the plurals that English may form of a noun, some of them wrong; its own form ("aircraft") is left out."""
     made = [f"{noun}s", f"{noun}es"]
     low = noun.lower()
     if low.endswith("y") and low[-2:-1] not in "aeiou":
@@ -158,7 +158,7 @@ class Vocabulary:
         above = {spoken(child): spoken(parent) for child, parent in (parents or {}).items()}
         words = {spoken(name): tuple(dict.fromkeys(map(spoken, more))) for name, more in (synonyms or {}).items()}
         for noun in above:
-            if noun not in nouns:
+            if noun not in nouns | set(above.values()):
                 raise ValueError(f"'parents' names '{noun}', which is no category of 'names'; correct or remove it")
             line = [noun]
             while line[-1] in above:

@@ -127,4 +127,6 @@ def reword(text: str, rng: np.random.Generator, vocabulary: Vocabulary = BUILT_I
         after.append(f"of the {image}")
     # The data sets' own noun stays the likeliest.
     noun = _pick(rng, (query.category, query.category, *vocabulary.words(query.category)))
-    return agree(_pick(rng, _frames(query)).format(" ".join([*before, noun, *after])))
+    said = agree(_pick(rng, _frames(query)).format(" ".join([*before, noun, *after])))
+    # "A large vehicle" for "a big vehicle" may be the name of another category.
+    return said if vocabulary is BUILT_IN or parse(said, vocabulary).category == query.category else text
