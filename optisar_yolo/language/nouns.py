@@ -80,6 +80,7 @@ for _form in (lambda w: (w,)), plurals:
 _CORPUS = {_fold(word): canonical for canonical, noun in CATEGORIES.items() for word in noun.generated}
 
 
+@lru_cache(maxsize=4096)
 def spoken(name: str) -> str:
     """Return the noun that names a category in expressions: without modality, and singular where it is built in."""
     bare = _PREFIX.sub("", name)
@@ -212,6 +213,8 @@ class Vocabulary:
 
     def means(self, noun: str, category: str) -> bool | None:
         """Tell whether a noun of an expression means the objects of a category, given by its noun; None: it may."""
+        if not self.nouns:  # no two built-in nouns share a meaning
+            return noun == category
         wider: str | None = category
         while wider is not None:
             if wider == noun:

@@ -76,6 +76,7 @@ class LabelledObjects:
         self.names = tuple(names) if names is not None else ("",) * len(array)
         self._named = names is not None
         self.vocabulary = vocabulary.including(names or ())
+        self._groups_of: dict[tuple[str, str], list[int]] = {}  # (noun, category name) to the objects compared
         # Plain Python numbers: an image has few objects, for which arrays would cost more than they save.
         self._x: list[float] = ((array[:, 0] + array[:, 2]) / (2 * width)).tolist()
         self._y: list[float] = ((array[:, 1] + array[:, 3]) / (2 * height)).tolist()
@@ -116,18 +117,20 @@ class LabelledObjects:
 
     def _meant(self, noun: str, index: int) -> list[int]:
         """Return the objects that a noun may mean, except one; of another modality than that one none is meant."""
-        modality = self._nouns[self.names[index]][1]
-        return [
-            k
-            for name, members in self.groups.items()
-            if name == self.names[index]
-            or (
-                (self._nouns[name][1] == modality or None in (self._nouns[name][1], modality))
-                and self.vocabulary.means(noun, self._nouns[name][0]) is not False
-            )
-            for k in members
-            if k != index
-        ]
+        own = self.names[index]
+        if (noun, own) not in self._groups_of:
+            modality = self._nouns[own][1]
+            self._groups_of[noun, own] = [
+                k
+                for name, members in self.groups.items()
+                if name == own
+                or (
+                    (self._nouns[name][1] == modality or None in (self._nouns[name][1], modality))
+                    and self.vocabulary.means(noun, self._nouns[name][0]) is not False
+                )
+                for k in members
+            ]
+        return [k for k in self._groups_of[noun, own] if k != index]
 
     def of_category(self, query: ParsedExpression, text: str, name: str) -> bool | None:
         """Tell whether an expression means a category.
