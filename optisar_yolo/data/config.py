@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from ultralytics.utils import LOGGER, SETTINGS
 
-from optisar_yolo.language import BUILT_IN, Vocabulary
+from optisar_yolo.language import BUILT_IN, Vocabulary, parse
 from optisar_yolo.plugin import find_packaged
 
 SPLITS = ("train", "val", "test")
@@ -208,9 +208,15 @@ def vocabulary_of(names: tuple[str, ...], synonyms: object, parents: object, whe
                 f"{where}: '{name}' has {words!r} as its synonyms or parent; give words, quoted where needed"
             )
     try:
-        return Vocabulary.of(names, listed, above)
+        vocabulary = Vocabulary.of(names, listed, above)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
+    if unread := [n for n in names if parse(f"the {vocabulary.noun_of(n)}", vocabulary).category is None]:
+        LOGGER.warning(
+            f"{where}: no expression can name the category '{unread[0]}', which is a word for a place, a size or a "
+            "colour; its captions cannot be checked. Give it another name"
+        )
+    return vocabulary
 
 
 def _include(configs: object, where: str) -> tuple[str, ...]:

@@ -241,12 +241,12 @@ class Vocabulary:
     def _roots(self) -> dict[str, str]:
         """Group the nouns that mean the same, by built-in or declared synonyms or as singular and plural."""
         root = {noun: NOUN_OF.get(noun.lower(), noun) for noun in self.nouns}
+        own = {_fold(noun): noun for noun in self.nouns}
         for noun in self.nouns:
             alike = {_fold(w) for w in (*self.synonyms.get(noun, ()), *plurals(noun))}
-            families = {NOUN_OF[w] for w in alike if w in NOUN_OF}
-            for other in self.nouns:
-                if _fold(other) in alike or NOUN_OF.get(other.lower()) in families:
-                    root = {n: root[noun] if r == root[other] else r for n, r in root.items()}
+            joined = {root[own[w]] for w in alike if w in own} | {NOUN_OF[w] for w in alike if w in NOUN_OF}
+            if joined - {root[noun]}:
+                root = {n: root[noun] if r in joined else r for n, r in root.items()}
         return root
 
     def _root_of(self, noun: str) -> str:
@@ -257,18 +257,18 @@ class Vocabulary:
 
     def _line(self, noun: str) -> frozenset[str]:
         """Return the groups of a noun and of all that it is a kind of, declared or by its last letters."""
-        line, todo = {self._root[noun]}, [noun]
+        seen, todo = {noun}, [noun]
         while todo:
             word = todo.pop()
             wider = [self.parents[word]] if word in self.parents else []
             if word.lower() not in NOUN_OF:
                 wider += [_CORPUS[_fold(word)]] if _fold(word) in _CORPUS else []
-                ends = (w for w in {*self._read, *NOUN_OF} if len(w) >= _SHORTEST and _fold(word).endswith(w))
-                wider += [n for w in ends if (n := self.read(w))]
-            new = [n for n in wider if self._root_of(n) not in line]
-            line.update(map(self._root_of, new))
-            todo += new
-        return frozenset(line)
+                folded = _fold(word)
+                ends = (folded[start:] for start in range(1, len(folded) - _SHORTEST + 1))
+                wider += [n for end in ends if (n := self.read(end))]
+            todo += [n for n in wider if n not in seen]
+            seen.update(wider)
+        return frozenset(map(self._root_of, seen))
 
 
 @lru_cache(maxsize=4096)

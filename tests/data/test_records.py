@@ -500,6 +500,14 @@ def test_synonyms_and_parents_of_a_dataset_config(tiny: Path) -> None:
     assert load_dataset_config(content).vocabulary is BUILT_IN
 
 
+def test_a_category_that_no_expression_can_name_is_said(tiny: Path, warnings: list[str]) -> None:
+    content = yaml.safe_load(tiny.read_text()) | {"path": str(tiny.parent)}
+    load_dataset_config(content | {"names": ["optical A220", "optical small vehicle", "sar top hat"]})
+    assert warnings == []
+    load_dataset_config(content | {"names": ["optical top", "optical ship", "sar ship"]})
+    assert len(warnings) == 1 and "name the category 'optical top'" in warnings[0]
+
+
 @pytest.mark.parametrize(
     ("declared", "message"),
     [

@@ -125,6 +125,15 @@ def test_a_declared_parent_means_its_kinds() -> None:
     assert not objects.false_of_all("the red vehicle") and objects.false_of_all("the bus on the right side")
 
 
+def test_a_hierarchy_of_several_steps_and_across_a_shared_meaning() -> None:
+    names = ["boat", "ship", "yacht", "buoy"]
+    words = Vocabulary.of(names, parents={"yacht": "boat", "boat": "ship", "ship": "floating object"})
+    assert [words.means("floating object", n) for n in names] == [True, True, True, False]
+    assert [words.means("ship", n) for n in names] == [True, True, True, False]
+    assert [words.means(n, "ship") for n in names] == [None, True, None, False]
+    assert len(Vocabulary.of([f"thing {k}" for k in range(1200)]).nouns) == 1200  # in a moment: no pairs are compared
+
+
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
