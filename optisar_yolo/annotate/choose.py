@@ -19,7 +19,7 @@ from torchvision.ops import box_iou, nms
 from optisar_yolo.annotate.match import CaptionMatches
 from optisar_yolo.annotate.pool import Caption
 from optisar_yolo.data import MODALITIES, modality_of
-from optisar_yolo.language import LabelledObjects, parse, strip_position
+from optisar_yolo.language import BUILT_IN, LabelledObjects, parse, strip_position
 
 COMPARED = 30000  # matches of an image that are suppressed at most, as in Ultralytics
 UNNAMED = "object"  # category of a caption whose noun is unknown
@@ -73,7 +73,7 @@ def category_of(caption: Caption, modality: str | None) -> str:
     for name in caption.categories:
         if modality is None or modality_of(name) in (modality, None):
             return name
-    query = parse(caption.text)
+    query = parse(caption.text, caption.vocabulary)
     side, noun = modality or query.modality, query.category or UNNAMED
     return f"{side} {noun}" if side else noun
 
@@ -114,7 +114,7 @@ def choose_annotations(
     modality = modality or _modality_of_most(first)
     names = [category_of(caption, modality) for caption in first]
     boxes = found.boxes[[g[0] for g in groups]] if groups else np.zeros((0, 4))
-    objects = LabelledObjects(boxes, names, size)
+    objects = LabelledObjects(boxes, names, size, first[0].vocabulary if first else BUILT_IN)
     taken: set[str] = set()
     chosen = []
     for i, group in enumerate(groups):
@@ -168,7 +168,7 @@ def without_false(objects: LabelledObjects, text: str, i: int, wrong: Sequence[s
     """Remove place and superlative from a caption; None where a false claim or nothing would be left."""
     if not REMOVABLE.issuperset(wrong):
         return None
-    shorter = strip_position(text, superlatives="extreme" in wrong)
+    shorter = strip_position(text, "extreme" in wrong, objects.vocabulary)
     return None if shorter is None or shorter == text or false_claims(objects, shorter, i) else shorter
 
 

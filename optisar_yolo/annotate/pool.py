@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.data import DataError, Skips, is_id, load_dataset_config, read_json, read_text
-from optisar_yolo.language import clean
+from optisar_yolo.language import BUILT_IN, Vocabulary, clean
 
 KINDS = (
     ".txt (a caption a line), .json (a list, or COCO JSON with captions), .csv (a column) or .yaml (a dataset config)"
@@ -26,10 +26,12 @@ class Caption(NamedTuple):
         text: The caption.
         categories: Categories of the objects that it describes in the pool's file, the most frequent first; empty
             where the file has none.
+        vocabulary: The nouns of the pool's data set.
     """
 
     text: str
     categories: tuple[str, ...] = ()
+    vocabulary: Vocabulary = BUILT_IN
 
 
 def load_pool(source: str | Path | Sequence[str], split: str = "train", column: str = "caption") -> list[Caption]:
@@ -49,10 +51,10 @@ def load_pool(source: str | Path | Sequence[str], split: str = "train", column: 
     """
     skips = Skips()
     if isinstance(source, (str, Path)):
-        where, pairs = str(source), _read(Path(source), split, column)
+        where, (pairs, vocabulary) = str(source), _read(Path(source), split, column)
     else:
-        where, pairs = "the list given as pool", [(text, "") for text in source]
-    pool = _collect(pairs, skips)
+        where, pairs, vocabulary = "the list given as pool", [(text, "") for text in source], BUILT_IN
+    pool = _collect(pairs, skips, vocabulary.including({category for _, category in pairs if category}))
     if lines := skips.lines():
         LOGGER.warning(f"{where}: " + "; ".join(lines))
     if not pool:
@@ -60,7 +62,7 @@ def load_pool(source: str | Path | Sequence[str], split: str = "train", column: 
     return pool
 
 
-def _collect(pairs: Iterable[tuple[Any, str]], skips: Skips) -> list[Caption]:
+def _collect(pairs: Iterable[tuple[Any, str]], skips: Skips, vocabulary: Vocabulary) -> list[Caption]:
     """Make a pool of pairs of caption and category ("" where it is unknown), each caption once."""
     known: dict[str, Counter[str]] = {}
     repeated = 0
@@ -76,11 +78,11 @@ def _collect(pairs: Iterable[tuple[Any, str]], skips: Skips) -> list[Caption]:
             counts[category] += 1
     if repeated:
         LOGGER.info(f"pool: {repeated} captions occur more than once and are used once")
-    return [Caption(text, tuple(c for c, _ in counts.most_common())) for text, counts in known.items()]
+    return [Caption(text, tuple(c for c, _ in counts.most_common()), vocabulary) for text, counts in known.items()]
 
 
-def _read(file: Path, split: str, column: str) -> list[tuple[Any, str]]:
-    """Read pairs of caption and category from a file."""
+def _read(file: Path, split: str, column: str) -> tuple[list[tuple[Any, str]], Vocabulary]:
+    """Read pairs of caption and category from a file, and the vocabulary of a dataset config."""
     suffix = file.suffix.lower()
     if suffix in (".yaml", ".yml"):
         config = load_dataset_config(file)
@@ -88,19 +90,19 @@ def _read(file: Path, split: str, column: str) -> list[tuple[Any, str]]:
             raise DataError(
                 f"{config.path}: no split '{split}' to take captions from; it has {', '.join(config.splits)}"
             )
-        return _annotated(read_json(config.splits[split]), config.splits[split])
+        return _annotated(read_json(config.splits[split]), config.splits[split]), config.vocabulary
     if suffix not in (".txt", ".json", ".csv"):
         raise DataError(f"{file}: no pool of captions; give {KINDS}")
     if not file.is_file():
         raise DataError(f"{file}: no such file; pool= takes {KINDS}")
     if suffix == ".txt":
-        return [(line, "") for line in read_text(file).splitlines()]
+        return [(line, "") for line in read_text(file).splitlines()], BUILT_IN
     if suffix == ".csv":
-        return _table(file, column)
+        return _table(file, column), BUILT_IN
     content = read_json(file)
     if isinstance(content, list):
-        return [(text, "") for text in content]
-    return _annotated(content, file)
+        return [(text, "") for text in content], BUILT_IN
+    return _annotated(content, file), BUILT_IN
 
 
 def _annotated(content: object, file: Path) -> list[tuple[Any, str]]:

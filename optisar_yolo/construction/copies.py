@@ -19,7 +19,7 @@ import numpy as np
 from optisar_yolo.construction.cleaning import comparable
 from optisar_yolo.construction.samples import Instance, Sample, rng_of
 from optisar_yolo.data import Box, DataError
-from optisar_yolo.language import LabelledObjects, describe, flip
+from optisar_yolo.language import BUILT_IN, LabelledObjects, Vocabulary, describe, flip
 
 _DISPROVED = {
     "category": "the object is of another kind: {name}",
@@ -30,10 +30,10 @@ _DISPROVED = {
 }
 
 
-def labelled_objects(sample: Sample) -> LabelledObjects:
+def labelled_objects(sample: Sample, vocabulary: Vocabulary = BUILT_IN) -> LabelledObjects:
     """Return an image's objects, to check captions against them."""
     boxes = np.array([i.box for i in sample.instances], dtype=np.float64).reshape(-1, 4)
-    return LabelledObjects(boxes, [i.category for i in sample.instances], (sample.width, sample.height))
+    return LabelledObjects(boxes, [i.category for i in sample.instances], (sample.width, sample.height), vocabulary)
 
 
 def disproved(caption: str, index: int, objects: LabelledObjects) -> list[str]:
@@ -95,14 +95,14 @@ class RewrittenCaption:
 Rewriter = Callable[[Task], RewrittenCaption]
 
 
-def mirror(caption: str, transform: str) -> str | None:
+def mirror(caption: str, transform: str, vocabulary: Vocabulary = BUILT_IN) -> str | None:
     """Return a caption as the rules rewrite it, for a transform of `AXES`; None where they cannot keep it true."""
-    return flip(caption, *AXES[transform])
+    return flip(caption, *AXES[transform], vocabulary)
 
 
 def by_rules(task: Task) -> RewrittenCaption:
     """Rewrite a caption by the rules of `optisar_yolo.language` alone, offline."""
-    text = mirror(task.caption, task.transform)
+    text = mirror(task.caption, task.transform, task.before.vocabulary)
     if text is None:
         return RewrittenCaption(None, reason="the rules cannot keep it true")
     found = conflicts(text, task.index, task.after)
@@ -136,7 +136,12 @@ def turn_box(box: Box, transform: str, size: tuple[int, int]) -> Box:
 
 
 def expand(
-    sample: Sample, transforms: Iterable[str], rewrite: Rewriter, replace_lost: bool = True, seed: int = 0
+    sample: Sample,
+    transforms: Iterable[str],
+    rewrite: Rewriter,
+    replace_lost: bool = True,
+    seed: int = 0,
+    vocabulary: Vocabulary = BUILT_IN,
 ) -> Outcome:
     """Check an image's captions and make its copies.
 
@@ -146,6 +151,7 @@ def expand(
         rewrite: Rewrites one caption.
         replace_lost: Replace a caption that cannot be rewritten by an expression that singles the object out.
         seed: Seed of the wording of such expressions.
+        vocabulary: The nouns of the data set; those of the image's categories are added.
 
     Returns:
         The image with its flags, and its copies; without the copies that would have no caption where it has some.
@@ -157,7 +163,7 @@ def expand(
     sound: list[list[str]] = []  # captions to carry over, by object
     instances = []
     try:
-        objects = labelled_objects(sample)
+        objects = labelled_objects(sample, vocabulary)
         wrong = [{c: disproved(c, k, objects) for c in i.captions} for k, i in enumerate(sample.instances)]
     except ValueError as error:
         raise DataError(f"{sample.name}: {error}; run 'optisar dataset clean' first") from error
@@ -204,7 +210,7 @@ def _copy(
             for i in sample.instances
         ],
     )
-    after = labelled_objects(turned)
+    after = labelled_objects(turned, objects.vocabulary)
     rng = rng_of(f"{seed}/{turned.name}")
     for index, instance in enumerate(turned.instances):
         lost = 0

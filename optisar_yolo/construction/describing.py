@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from optisar_yolo.construction import steps
+from optisar_yolo.construction.copies import labelled_objects
+from optisar_yolo.construction.recipe import declared_in
 from optisar_yolo.construction.samples import Sample, rng_of
 from optisar_yolo.construction.steps import Report, WorkFolder
-from optisar_yolo.language import LabelledObjects, describe as describe_object, parse
+from optisar_yolo.language import BUILT_IN, LabelledObjects, Vocabulary, describe as describe_object, parse
 
 DRAWS = 10  # wordings drawn at most until one names the modality, or does not, as requested
 
@@ -26,11 +28,21 @@ def describe_step(work: WorkFolder, each: int, modality: float) -> None:
     """
     options: dict[str, Any] = {"each": each, "modality": modality, "seed": work.seed}
     source = steps.input_of(work.path, "describe", work.source)
-    steps.run(work.path, "describe", lambda s, r: describe(s, r, **options), source, options, dry_run=work.dry_run)
+    vocabulary, declared = declared_in(work.path)
+
+    def step(samples: Iterable[Sample], report: Report) -> Iterator[Sample]:
+        return describe(samples, report, **options, vocabulary=vocabulary)
+
+    steps.run(work.path, "describe", step, source, options | declared, dry_run=work.dry_run)
 
 
 def describe(
-    samples: Iterable[Sample], report: Report, each: int = 1, modality: float = 0.5, seed: int = 0
+    samples: Iterable[Sample],
+    report: Report,
+    each: int = 1,
+    modality: float = 0.5,
+    seed: int = 0,
+    vocabulary: Vocabulary = BUILT_IN,
 ) -> Iterator[Sample]:
     """Give every object without an expression some that are true of it and of no other object of its image.
 
@@ -42,18 +54,20 @@ def describe(
         each: Expressions per object, each with another claim, as far as so many claims single it out.
         modality: Share of the expressions that name the modality.
         seed: Seed of the wording, which depends on it and the image's name alone.
+        vocabulary: The nouns of the data set; those of the samples' categories are added.
     """
     for sample in samples:
         if sample.width < 1 or sample.height < 1:
             report.problems.add("image without a size, nothing described", sample.name)
         elif not all(i.captions for i in sample.instances):
-            _describe(sample, report, each, modality, rng_of(f"{seed}:{sample.name}"))
+            objects = labelled_objects(sample, vocabulary)
+            _describe(sample, objects, report, each, modality, rng_of(f"{seed}:{sample.name}"))
         yield sample
 
 
-def _describe(sample: Sample, report: Report, each: int, modality: float, rng: np.random.Generator) -> None:
-    boxes = np.array([i.box for i in sample.instances], dtype=np.float64)
-    objects = LabelledObjects(boxes, [i.category for i in sample.instances], (sample.width, sample.height))
+def _describe(
+    sample: Sample, objects: LabelledObjects, report: Report, each: int, modality: float, rng: np.random.Generator
+) -> None:
     taken = {c.casefold() for i in sample.instances for c in i.captions}
     for index, instance in enumerate(sample.instances):
         if instance.captions:
@@ -69,7 +83,7 @@ def _describe(sample: Sample, report: Report, each: int, modality: float, rng: n
             taken.add(text.casefold())
             instance.captions.append(text)
             report.count("expressions written")
-            report.count("of these with the modality", int(parse(text).modality is not None))
+            report.count("of these with the modality", int(parse(text, objects.vocabulary).modality is not None))
         report.count("objects described" if instance.captions else "objects without an unambiguous expression")
 
 
@@ -77,6 +91,6 @@ def _worded(objects: LabelledObjects, index: int, claim: int, modality: bool, rn
     """Return one claim about an object, with or without its modality if one of `DRAWS` wordings is so."""
     for _ in range(DRAWS):
         text = describe_object(objects, index, rng)[claim]
-        if (parse(text).modality is not None) == modality:
+        if (parse(text, objects.vocabulary).modality is not None) == modality:
             break
     return text

@@ -19,7 +19,7 @@ from matplotlib.ticker import LogFormatter, ScalarFormatter
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.data import MODALITIES, ImageRecord, modality_of
-from optisar_yolo.language import PLACE, RELATION, SUPERLATIVE, ParsedExpression, parse
+from optisar_yolo.language import BUILT_IN, PLACE, RELATION, SUPERLATIVE, ParsedExpression, Vocabulary, parse
 from optisar_yolo.visualize import COLOURS
 
 BINS = 40
@@ -49,12 +49,12 @@ def _is_content(word: str) -> bool:
     return parse(word) != _NOTHING
 
 
-def attributes_of(caption: str) -> list[str]:
+def attributes_of(caption: str, vocabulary: Vocabulary = BUILT_IN) -> list[str]:
     """Return the attributes in an expression.
 
     These are its size ("tiny" counts as "small"), its modality, and the words that `parse` leaves over.
     """
-    meaning = parse(caption)
+    meaning = parse(caption, vocabulary)
     modality = {"sar": "SAR", "optical": "optical"}.get(meaning.modality or "")
     return [word for word in (meaning.size, modality, *meaning.rest) if word]
 
@@ -91,6 +91,7 @@ class ExpressionTally:
         clouds: Words with their numbers, by the names in `CLOUDS`.
         splits: Images, objects and expressions of every split.
         images: Images by modality.
+        vocabulary: The nouns of the data set, which are no attributes.
     """
 
     names: tuple[str, ...]
@@ -102,6 +103,7 @@ class ExpressionTally:
     clouds: dict[str, Counter[str]] = field(default_factory=lambda: {name: Counter() for name in CLOUDS})
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
     images: Counter[str] = field(default_factory=Counter)
+    vocabulary: Vocabulary = BUILT_IN
 
     def add(self, image: ImageRecord, split: str) -> None:
         """Count an image's expressions."""
@@ -117,7 +119,7 @@ class ExpressionTally:
                 self.category.append(int(category))
                 self.modality.append(MODALITIES.index(image.modality))
                 self.length.append(min(len(caption.split()), 65535))
-                self.clouds["attributes"].update(attributes_of(caption))
+                self.clouds["attributes"].update(attributes_of(caption, self.vocabulary))
                 self.clouds["words"].update(words_of(caption))
                 self.clouds["directions"].update(directions_of(caption))
                 self.clouds["categories"][self.names[int(category)]] += 1

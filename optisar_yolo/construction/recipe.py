@@ -14,7 +14,16 @@ import yaml
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.construction.steps import CHAIN
-from optisar_yolo.data import MODALITIES, SPLITS, DataError, dataset_names, modality_of
+from optisar_yolo.data import (
+    MODALITIES,
+    SPLITS,
+    DataError,
+    dataset_names,
+    dataset_vocabulary,
+    modality_of,
+    vocabulary_of,
+)
+from optisar_yolo.language import BUILT_IN, Vocabulary
 from optisar_yolo.plugin import find_packaged
 
 FORMATS = ("voc", "list", "coco", "yolo")
@@ -81,6 +90,8 @@ class Recipe:
         sources: Its sources.
         build: Steps after `import` with their options, in the order of `STEPS`.
         released: What `validate strict=True` asserts: split or "all" to {"images": n, "expressions": n}.
+        synonyms: As in a dataset config: category to further words for it.
+        parents: As in a dataset config: category to the wider category that it is a kind of.
     """
 
     name: str
@@ -88,6 +99,18 @@ class Recipe:
     sources: tuple[Source, ...]
     build: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     released: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    synonyms: Mapping[str, Any] = field(default_factory=dict)
+    parents: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The nouns of the categories."""
+        return vocabulary_of(self.names, self.synonyms, self.parents, self.name)
+
+    @property
+    def declared(self) -> dict[str, dict[str, Any]]:
+        """`synonyms` and `parents` where they are not empty."""
+        return {k: dict(v) for k, v in (("synonyms", self.synonyms), ("parents", self.parents)) if v}
 
     @property
     def by_source(self) -> bool:
@@ -96,7 +119,9 @@ class Recipe:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content as JSON gives it back: lists, no tuples, so that a manifest's copy equals it."""
-        return dict(json.loads(json.dumps(asdict(self))))
+        content = dict(json.loads(json.dumps(asdict(self))))
+        # Left out where empty, so that manifests from before these keys stay up to date.
+        return {k: v for k, v in content.items() if v or k not in ("synonyms", "parents")}
 
 
 def load_recipe(recipe: str | Path) -> Recipe:
@@ -166,8 +191,12 @@ def recipe_of(content: Mapping[str, Any], where: str) -> Recipe:
         DataError: Content that means nothing.
     """
     content = dict(content)
-    if "data" in content:  # the categories of a dataset config
-        content["names"] = dataset_names(str(content.pop("data")))
+    if "data" in content:  # the categories of a dataset config, with their synonyms and parents
+        data = str(content.pop("data"))
+        words = dataset_vocabulary(data)
+        content["names"] = dataset_names(data)
+        content.setdefault("synonyms", words.synonyms)
+        content.setdefault("parents", words.parents)
     for key in ("build", "released"):
         steps = content[key] = content.get(key) or {}
         if not isinstance(steps, Mapping) or not all(v is None or isinstance(v, Mapping) for v in steps.values()):
@@ -178,9 +207,12 @@ def recipe_of(content: Mapping[str, Any], where: str) -> Recipe:
         sources = tuple(_source(s, where) for s in content.pop("sources"))
         recipe = Recipe(sources=sources, **{**content, "names": tuple(content.get("names", ()))})
     except TypeError as error:
-        raise DataError(f"{where}: {error}; known keys are name, names or data, sources, build, released") from error
+        raise DataError(
+            f"{where}: {error}; known keys are name, names or data, sources, build, released, synonyms, parents"
+        ) from error
     if unnamed := [n for n in recipe.names if not isinstance(n, str) or modality_of(n) is None]:
         raise DataError(f"{where}: category '{unnamed[0]}' must begin with {' or '.join(MODALITIES)}")
+    vocabulary_of(recipe.names, recipe.synonyms, recipe.parents, where)
     if len({s.name for s in sources}) < len(sources):
         raise DataError(f"{where}: two sources have the same name; names keep the images apart")
     for source in sources:
@@ -190,6 +222,12 @@ def recipe_of(content: Mapping[str, Any], where: str) -> Recipe:
     if unknown := [s for s in recipe.build if s not in STEPS]:
         raise DataError(f"{where}: unknown step '{unknown[0]}'; known are {', '.join(STEPS)}")
     return recipe
+
+
+def declared_in(work: Path) -> tuple[Vocabulary, dict[str, dict[str, Any]]]:
+    """Return the vocabulary of a work folder's recipe and what declares it; the built-in one where it has no recipe."""
+    recipe = recipe_in(work) if (work / "import" / "manifest.json").is_file() else None
+    return (recipe.vocabulary, recipe.declared) if recipe else (BUILT_IN, {})
 
 
 def recipe_in(work: Path) -> Recipe:

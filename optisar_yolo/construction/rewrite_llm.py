@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from optisar_yolo.construction.copies import RewrittenCaption, Task, by_rules, conflicts, mirror
 from optisar_yolo.construction.steps import unwritable
 from optisar_yolo.data import DataError
-from optisar_yolo.language import PLACE, SUPERLATIVE, clean, noun_of, parse, read_place, rotate180
+from optisar_yolo.language import PLACE, SUPERLATIVE, Vocabulary, clean, parse, read_place, rotate180
 from optisar_yolo.utils import Journal, fingerprint
 
 
@@ -251,7 +251,7 @@ class ByModel:
         Raises:
             DataError: The model's endpoint never replies, or the replies cannot be stored.
         """
-        ruled = mirror(task.caption, task.transform)
+        ruled = mirror(task.caption, task.transform, task.before.vocabulary)
         if ruled == task.caption:
             return by_rules(task)
         messages = [_message("system", INSTRUCTION), _message("user", _request_for(task))]
@@ -291,7 +291,7 @@ def _request_for(task: Task) -> str:
     """Return the request for a caption, as JSON."""
     content = {
         "caption": task.caption,
-        "category": noun_of(task.before.names[task.index]),
+        "category": task.before.vocabulary.noun_of(task.before.names[task.index]),
         "image": {"width": task.size[0], "height": task.size[1]},
         "change": DONE[task.transform],
         "old_box": [round(v, 1) for v in task.before.boxes[task.index].tolist()],
@@ -329,12 +329,13 @@ def departures(text: str, ruled: str | None, task: Task) -> list[str]:
         ruled: The old caption as the rules rewrite it; None where they cannot.
         task: The old caption and its object.
     """
+    words = task.before.vocabulary
     if ruled is None:
         if text == task.caption:
             return ["the caption was not changed"]
-        same = parse(text).category == parse(task.caption).category
+        same = parse(text, words).category == parse(task.caption, words).category
         return [] if same else ["category: it must name the same kind of object"]
-    got, want = parse(text), parse(ruled)
+    got, want = parse(text, words), parse(ruled, words)
     wrong = [
         f"{key}: it must keep what the old caption says"
         for key in ("category", "modality", "size", "reference")
@@ -348,18 +349,19 @@ def departures(text: str, ruled: str | None, task: Task) -> list[str]:
     proved = got.place is not None and task.after.claims(text, task.index).get("place") is True
     if got.place != want.place and not (want.place and proved):
         wrong.append(f"place: it must become what '{ruled}' says")
-    elif _other_directions(text) != _other_directions(ruled):
+    elif _other_directions(text, words) != _other_directions(ruled, words):
         wrong.append(f"direction: each must become what '{ruled}' says")
     if other := set(got.rest) ^ set(want.rest):
         wrong.append(f"words: {', '.join(sorted(other))} must be as in '{ruled}'")
     return wrong
 
 
-def _other_directions(text: str) -> tuple[list[Place], list[str]]:
+def _other_directions(text: str, vocabulary: Vocabulary) -> tuple[list[Place], list[str]]:
     """Return the places in a caption except the object's own, and the words of direction that `parse` does not read.
 
     Such words are in relations to things without boxes ("to the left of the road") and in "facing left".
     """
+    text = vocabulary.hide(text).text
     places = [place for m in PLACE.finditer(text) if (place := read_place(m))]
     own = parse(text).place
     if own in places:

@@ -27,7 +27,7 @@ from optisar_yolo.data import (
     is_number,
     label_boxes,
 )
-from optisar_yolo.language import LabelledObjects, clean
+from optisar_yolo.language import BUILT_IN, LabelledObjects, Vocabulary, clean
 from optisar_yolo.utils import iou
 
 EDGE = 1.0  # pixels by which a box may leave its image: rounding
@@ -93,7 +93,11 @@ class ExpressionNote:
 
 
 def check_expressions(
-    notes: Sequence[ExpressionNote], more: Sequence[tuple[Box, str]], size: tuple[float, float], findings: Findings
+    notes: Sequence[ExpressionNote],
+    more: Sequence[tuple[Box, str]],
+    size: tuple[float, float],
+    findings: Findings,
+    vocabulary: Vocabulary = BUILT_IN,
 ) -> tuple[int, int]:
     """Check the expressions of one image: false, repeated, or of several objects.
 
@@ -102,6 +106,7 @@ def check_expressions(
         more: Boxes (xyxy in pixels) and categories of its other objects, which have no expression.
         size: (width, height) of the image in pixels.
         findings: Collects the findings.
+        vocabulary: The nouns of the data set.
 
     Returns:
         Number of expressions that the boxes can prove true or false, and of those that they prove false.
@@ -114,7 +119,7 @@ def check_expressions(
     first = _first_of_each(boxes, kinds)
     kept = np.unique(first)
     place = {int(row): i for i, row in enumerate(kept)}
-    objects = LabelledObjects(boxes[kept], kinds[kept].tolist(), size)
+    objects = LabelledObjects(boxes[kept], kinds[kept].tolist(), size, vocabulary)
     owners: dict[str, list[int]] = defaultdict(list)  # caption to the rows of its objects
     for row, note in enumerate(notes):
         if not note.caption:
@@ -186,7 +191,8 @@ def inspect(config: DatasetConfig, split: str, findings: Findings) -> InspectedS
         seen.expressions += sum(bool(n.caption) for n in mine)
         boxes = _labels(entry, inside, config, split, findings)
         _xml(entry, mine, config, split, findings)
-        checked, contradicted = check_expressions(inside, boxes, (entry["width"], entry["height"]), findings)
+        sides = entry["width"], entry["height"]
+        checked, contradicted = check_expressions(inside, boxes, sides, findings, config.vocabulary)
         seen.checked += checked
         seen.contradicted += contradicted
     _strays(entries, config, split, findings)

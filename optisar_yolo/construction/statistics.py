@@ -52,7 +52,7 @@ def tally_of(config: DatasetConfig) -> ExpressionTally:
     Raises:
         DataError: A split cannot be read.
     """
-    tally = ExpressionTally(config.names)
+    tally = ExpressionTally(config.names, vocabulary=config.vocabulary)
     for split in config.splits:
         for image in TQDM(load_split(config, split), desc=f"stats {split}", unit=" images"):
             tally.add(image, split)

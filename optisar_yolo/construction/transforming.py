@@ -23,6 +23,7 @@ from optisar_yolo.construction.recipe import recipe_in
 from optisar_yolo.construction.rewrite_llm import ByModel, Client, ReplyCache
 from optisar_yolo.construction.samples import TRANSFORMS, Sample
 from optisar_yolo.construction.steps import Report, WorkFolder
+from optisar_yolo.language import BUILT_IN, Vocabulary
 from optisar_yolo.utils import ordered_map
 
 
@@ -140,13 +141,16 @@ def transform_step(
         DataError: Nothing to read, no library or key for the language model, or an endpoint that never replies.
     """
     source = steps.input_of(work.path, "transform", work.source)
+    recipe = recipe_in(work.path)
     how: dict[str, Any] = {
         "target": target,
         "replace": replace,
         "seed": work.seed,
-        "by_source": recipe_in(work.path).by_source,
+        "by_source": recipe.by_source,
     }
     options: dict[str, Any] = how | {"rewrite": rewrite}
+    options |= recipe.declared
+    how["vocabulary"] = recipe.vocabulary
     if rewrite == "llm":  # without the address, which may hold a key
         options |= {"model": model, "tries": tries, "fallback": fallback, "max_requests": max_requests}
 
@@ -181,6 +185,7 @@ def transform(
     by_source: bool = False,
     seed: int = 0,
     jobs: int = 1,
+    vocabulary: Vocabulary = BUILT_IN,
 ) -> Iterator[Sample]:
     """Add copies of images with rare objects, each right after its original.
 
@@ -193,12 +198,13 @@ def transform(
         by_source: Copy only images whose objects are all for training.
         seed: Seed of all draws.
         jobs: Threads, for a rewriter that waits for replies.
+        vocabulary: The nouns of the data set; those of the samples' categories are added.
     """
     choice = choose(samples, target, by_source, seed)
 
     def work(numbered: tuple[int, Sample]) -> Outcome:
         position, sample = numbered
-        return expand(sample, choice.copies.get(position, ()), rewrite, replace, seed)
+        return expand(sample, choice.copies.get(position, ()), rewrite, replace, seed, vocabulary)
 
     for outcome in ordered_map(work, enumerate(samples), jobs):
         for name, number in outcome.counts.items():

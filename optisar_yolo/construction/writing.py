@@ -253,4 +253,5 @@ def _config(recipe: Recipe, splits: list[str], licences: dict[str, str]) -> str:
         "labels": "labels",
         "names": dict(enumerate(recipe.names)),
     }
+    content |= recipe.declared
     return "\n".join(head) + "\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -4,8 +4,10 @@ from .config import (
     DataError as DataError,
     DatasetConfig as DatasetConfig,
     dataset_names as dataset_names,
+    dataset_vocabulary as dataset_vocabulary,
     load_dataset_config as load_dataset_config,
     modality_of as modality_of,
+    vocabulary_of as vocabulary_of,
 )
 from .dataset import (
     EvaluationDataset as EvaluationDataset,

@@ -22,7 +22,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo.language import LabelledObjects, ParsedExpression, describe, has_colour, noun_of, parse
+from optisar_yolo.language import (
+    BUILT_IN,
+    LabelledObjects,
+    ParsedExpression,
+    Vocabulary,
+    describe,
+    has_colour,
+    parse,
+)
 
 WHOLE = 0.95  # visible share from which an object counts as whole: labelled boxes are not exact
 KEEP = 0.3  # visible share below which an object is a remnant
@@ -44,6 +52,7 @@ class AnnotatedImage:
         visible: float32 [N], the visible share of each object's area; 1 by default.
         revalidated: The captions were checked against the boxes and derived from them.
         fills_canvas: The image is a whole canvas, and must not be drawn smaller.
+        vocabulary: The nouns of the data set; those of `names` are added.
     """
 
     img: NDArray[np.uint8]
@@ -55,8 +64,10 @@ class AnnotatedImage:
     visible: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     revalidated: bool = False
     fills_canvas: bool = False
+    vocabulary: Vocabulary = BUILT_IN
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "vocabulary", self.vocabulary.including(self.names))
         if len(self.visible) != len(self.boxes):
             object.__setattr__(self, "visible", np.ones(len(self.boxes), np.float32))
 
@@ -72,14 +83,14 @@ class AnnotatedImage:
         return self.visible < KEEP
 
     @property
-    def cut_categories(self) -> frozenset[str]:
-        """Names of the categories with an object that is cut."""
-        return frozenset(self.names[i] for i in np.flatnonzero(self.visible < WHOLE))
+    def cut(self) -> frozenset[int]:
+        """Indices of the objects that are cut: their full size is unknown."""
+        return frozenset(np.flatnonzero(self.visible < WHOLE).tolist())
 
     @cached_property
     def objects(self) -> LabelledObjects:
         """All visible objects, remnants included."""
-        return LabelledObjects(self.boxes, self.names, self.size)
+        return LabelledObjects(self.boxes, self.names, self.size, self.vocabulary)
 
 
 def revalidate_captions(image: AnnotatedImage, rng: np.random.Generator) -> AnnotatedImage:
@@ -101,7 +112,7 @@ def revalidate_captions(image: AnnotatedImage, rng: np.random.Generator) -> Anno
 
 
 def describe_uniquely(image: AnnotatedImage, index: int, rng: np.random.Generator) -> tuple[str, ...]:
-    """Describe an object by what the boxes prove true of it and false of all others of its category.
+    """Describe an object by what the boxes prove true of it and false of all others that its noun may mean.
 
     Args:
         image: The image.
@@ -114,14 +125,16 @@ def describe_uniquely(image: AnnotatedImage, index: int, rng: np.random.Generato
 
 
 def _proven(image: AnnotatedImage, caption: str, index: int) -> bool:
-    """Tell whether the boxes prove a caption true of an object and false of the others of its category."""
-    objects, query, name = image.objects, parse(caption), image.names[index]
-    hidden = {noun_of(image.names[k]) for k in np.flatnonzero(image.remnant)}
-    if query.reference in hidden or (query.landmark and parse(query.landmark).category in hidden):
+    """Tell whether the boxes prove a caption true of an object and false of the others that its noun may mean."""
+    objects, words = image.objects, image.vocabulary
+    query, name = parse(caption, words), image.names[index]
+    reference = query.reference or (parse(query.landmark, words).category if query.landmark else None)
+    remnants = {words.noun_of(image.names[k]) for k in np.flatnonzero(image.remnant)}
+    if reference and any(words.means(reference, noun) is not False for noun in remnants):
         return False  # the place of the whole reference object is unknown
-    if _claims_size(query) and name in image.cut_categories:
+    others = objects.compared(index, query)
+    if _claims_size(query) and not image.cut.isdisjoint((index, *others)):
         return False
-    others = objects.others(index)
     if query.rest:  # an augmentation does not change a colour, which is enough where no other object can be meant
         bare = not (query.place or query.size or query.superlative or query.relation or others)
         coloured = all(has_colour(w) for w in query.rest)
@@ -147,15 +160,16 @@ def mask_uncertain_targets(
         The targets with the rows of remnants at 0 where the expression is proven false of them, else at -1. Where
         captions were revalidated, expressions about sizes in a category with a cut object are at -1, too.
     """
-    if not image.cut_categories:
+    if not image.cut:
         return targets
-    out = targets.copy()
+    out, objects = targets.copy(), image.objects
     for t, text in enumerate(texts):
-        query = parse(text)
-        unsized = image.cut_categories if image.revalidated and _claims_size(query) else frozenset()
+        query = parse(text, image.vocabulary)
+        unsized = image.revalidated and _claims_size(query)
         for i, name in enumerate(image.names):
-            if name in unsized and image.objects.of_category(query, text, name) is not False:
+            compared = (i, *objects.compared(i, query)) if unsized else ()
+            if not image.cut.isdisjoint(compared) and objects.of_category(query, text, name) is not False:
                 out[i, t] = -1
             elif image.remnant[i]:
-                out[i, t] = 0 if image.objects.truth(text, i) is False else -1
+                out[i, t] = 0 if objects.truth(text, i) is False else -1
     return out

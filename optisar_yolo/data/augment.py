@@ -43,7 +43,7 @@ def mirror(image: AnnotatedImage, horizontal: bool, vertical: bool, rewrite: boo
         img = img[::-1]
         boxes[:, [1, 3]] = image.size[1] - boxes[:, [3, 1]]
     if rewrite:
-        changed = [[flip(text, horizontal, vertical) for text in texts] for texts in captions]
+        changed = [[flip(text, horizontal, vertical, image.vocabulary) for text in texts] for texts in captions]
         captions = tuple(tuple(c for c in texts if c is not None) for texts in changed)
     return replace(image, img=np.ascontiguousarray(img), boxes=boxes, captions=captions)
 
@@ -70,7 +70,7 @@ def rotate(image: AnnotatedImage, turns: int, rng: np.random.Generator, rewrite:
         return rotated
     captions: list[tuple[str, ...]] = []
     for i, texts in enumerate(image.captions):
-        changed = [rotate90(text, turns) for text in texts]
+        changed = [rotate90(text, turns, image.vocabulary) for text in texts]
         kept = tuple(c for c in changed if c is not None)
         captions.append(kept or (describe_uniquely(rotated, i, rng) if texts else ()))
     return replace(rotated, captions=tuple(captions))

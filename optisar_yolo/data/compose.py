@@ -72,6 +72,7 @@ def mosaic(
         modality=images[0].modality,
         visible=np.concatenate([tile.visible for tile in tiles]),
         fills_canvas=True,
+        vocabulary=images[0].vocabulary,
     )
     return revalidate_captions(composed, rng) if rewrite else composed
 

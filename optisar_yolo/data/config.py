@@ -10,11 +10,12 @@ from typing import Any
 import yaml
 from ultralytics.utils import LOGGER, SETTINGS
 
+from optisar_yolo.language import BUILT_IN, Vocabulary, parse
 from optisar_yolo.plugin import find_packaged
 
 SPLITS = ("train", "val", "test")
 MODALITIES = ("optical", "sar")
-_KEYS = {"path", *SPLITS, "images", "labels", "names", "render", "download", "include"}
+_KEYS = {"path", *SPLITS, "images", "labels", "names", "synonyms", "parents", "render", "download", "include"}
 _IGNORED = {"nc", "channels"}  # keys of Ultralytics' dataset configs without meaning here
 
 
@@ -35,6 +36,7 @@ class DatasetConfig:
         labels: Split name to the folder of its YOLO label files; the folder may be absent.
         download: How to get the data set, shown when its folder does not exist; may be empty.
         include: Other dataset configs whose training images are added when a model is trained on this one.
+        vocabulary: The nouns of the categories, with the config's synonyms and parents.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class DatasetConfig:
     labels: dict[str, Path] = field(default_factory=dict)
     download: str = ""
     include: tuple[str, ...] = ()
+    vocabulary: Vocabulary = BUILT_IN
 
 
 def modality_of(name: str) -> str | None:
@@ -102,6 +105,7 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
         labels={s: _part(root / content.get("labels", "labels"), s, splits[s]) for s in splits},
         download=hint,
         include=_include(content.get("include"), where),
+        vocabulary=vocabulary_of(names, content.get("synonyms"), content.get("parents"), where),
     )
 
 
@@ -116,6 +120,22 @@ def dataset_names(data: str | Path) -> tuple[str, ...]:
     """
     file = _locate(data)
     return _names(_read_yaml(file).get("names"), str(file))
+
+
+def dataset_vocabulary(data: str | Path) -> Vocabulary:
+    """Read the vocabulary of a dataset config; its data set need not exist.
+
+    Args:
+        data: A YAML file's path, or the name of a packaged dataset config.
+
+    Raises:
+        DataError: As for `dataset_names`, or synonyms and parents that contradict each other.
+    """
+    file = _locate(data)
+    content = _read_yaml(file)
+    return vocabulary_of(
+        _names(content.get("names"), str(file)), content.get("synonyms"), content.get("parents"), str(file)
+    )
 
 
 def _locate(data: str | Path) -> Path:
@@ -163,6 +183,40 @@ def _names(names: object, where: str) -> tuple[str, ...]:
     if twice := [n for i, n in enumerate(cleaned) if n in cleaned[:i]]:
         raise DataError(f"{where}: 'names' lists '{twice[0]}' twice; every category needs a name of its own")
     return cleaned
+
+
+def vocabulary_of(names: tuple[str, ...], synonyms: object, parents: object, where: str) -> Vocabulary:
+    """Check the values of `synonyms:` and `parents:` in a YAML file, and return the vocabulary of all.
+
+    Args:
+        names: Category names.
+        synonyms: Category to one word or a list of words; None for none.
+        parents: Category to a word; None for none.
+        where: How messages name the file.
+
+    Raises:
+        DataError: Values of another kind, or that contradict each other.
+    """
+    for key, value in (("synonyms", synonyms), ("parents", parents)):
+        if not isinstance(value, Mapping | None) or not all(isinstance(k, str) and k.strip() for k in value or ()):
+            raise DataError(f"{where}: '{key}' must map category names to words, such as {{ship: boat}}; not {value!r}")
+    listed = {k: [v] if isinstance(v, str) else v for k, v in dict(synonyms or {}).items()}  # type: ignore[call-overload]
+    above: dict[str, str] = dict(parents or {})  # type: ignore[call-overload]
+    for name, words in (*listed.items(), *((k, [v]) for k, v in above.items())):
+        if not isinstance(words, list | tuple) or not all(isinstance(w, str) and w.strip() for w in words):
+            raise DataError(
+                f"{where}: '{name}' has {words!r} as its synonyms or parent; give words, quoted where needed"
+            )
+    try:
+        vocabulary = Vocabulary.of(names, listed, above)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
+    if unread := [n for n in names if parse(f"the {vocabulary.noun_of(n)}", vocabulary).category is None]:
+        LOGGER.warning(
+            f"{where}: no expression can name the category '{unread[0]}', which is a word for a place, a size or a "
+            "colour; its captions cannot be checked. Give it another name"
+        )
+    return vocabulary
 
 
 def _include(configs: object, where: str) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ from optisar_yolo.data.prompts import PromptList, PromptSampler
 from optisar_yolo.data.records import ImageRecord
 from optisar_yolo.data.sampler import by_modality
 from optisar_yolo.data.unchecked import UncheckedSampler
-from optisar_yolo.language import describe, has_colour
+from optisar_yolo.language import BUILT_IN, Vocabulary, describe, has_colour
 
 CACHE_LIMIT = 4 * 2**30  # bytes of decoded images that one process keeps
 
@@ -52,10 +52,19 @@ class GroundingDataset(Dataset):
             scale; rewrite, hsv_h, hsv_s, hsv_v, speckle; prompts, neg_ratio, reword, describe, categories; negatives,
             swap_kinds, guide.
         augmented: Augment the images (training).
+        vocabulary: The nouns of the data set; those of `names` are added.
     """
 
-    def __init__(self, images: Sequence[ImageRecord], names: Sequence[str], args: Any, augmented: bool = True) -> None:
+    def __init__(
+        self,
+        images: Sequence[ImageRecord],
+        names: Sequence[str],
+        args: Any,
+        augmented: bool = True,
+        vocabulary: Vocabulary = BUILT_IN,
+    ) -> None:
         self.images, self.names, self.args, self.augmented = list(images), tuple(names), args, augmented
+        self.vocabulary = vocabulary.including(self.names)
         pool = [c for p in self.images for texts in p.captions for c in texts]
         self.prompts: Callable[..., PromptList]
         if args.negatives == "proven":
@@ -66,6 +75,7 @@ class GroundingDataset(Dataset):
                 reword_share=args.reword,
                 kinds=args.swap_kinds,
                 categories=args.categories,
+                vocabulary=self.vocabulary,
             )
         else:
             self.prompts = UncheckedSampler(pool, args.prompts, args.neg_ratio, args.negatives == "released")
@@ -139,6 +149,7 @@ class GroundingDataset(Dataset):
             captions=record.captions,
             size=(record.width, record.height),
             modality=record.modality,
+            vocabulary=self.vocabulary,
         )
 
     def augment(self, epoch: int, index: int, rng: np.random.Generator) -> AnnotatedImage:

@@ -29,13 +29,15 @@ from typing import Any
 import numpy as np
 
 from optisar_yolo.language import (
+    BUILT_IN,
     NOUNS,
     LabelledObjects,
     Variant,
+    Vocabulary,
     agree,
-    noun_of,
     parse,
     reword,
+    spoken,
     swap,
     truths_of_variant,
 )
@@ -76,6 +78,7 @@ class PromptSampler:
         categories: Probability of each category in the image to get its category expression even if all its objects
             have captions, with or without its modality ("a ship"). As many categories that the image does not show
             are named, too.
+        vocabulary: The nouns of the data set.
 
     Raises:
         ValueError: total < 2, a negative ratio or a share outside 0…1.
@@ -89,6 +92,7 @@ class PromptSampler:
         reword_share: float = 0.0,
         kinds: str = SETTINGS["swap_kinds"].default,
         categories: float = 0.0,
+        vocabulary: Vocabulary = BUILT_IN,
     ) -> None:
         if total < 2:
             raise ValueError(f"prompts={total}: a list needs room for a true and a false expression; use 2 or more")
@@ -98,10 +102,11 @@ class PromptSampler:
         self.reword_share = reword_share
         self.kinds = {k: w for k, w in weights_of(kinds).items() if w}
         self.categories = categories
+        self.vocabulary = vocabulary
         self.pool = list(pool)
         self._by_noun: dict[str | None, list[str]] = defaultdict(list)
         for text in self.pool:
-            self._by_noun[parse(text).category].append(text)
+            self._by_noun[parse(text, vocabulary).category].append(text)
         self._nouns = sorted(noun for noun in self._by_noun if noun)
 
     def __call__(
@@ -129,7 +134,7 @@ class PromptSampler:
         """
         if not len(captions) == len(boxes) == len(names):
             raise ValueError(f"{len(captions)} captions, {len(boxes)} boxes and {len(names)} names for one image")
-        objects = LabelledObjects(boxes, names, size)
+        objects = LabelledObjects(boxes, names, size, self.vocabulary)
         columns: dict[str, np.ndarray] = {}
         kinds: list[str] = []
 
@@ -145,6 +150,8 @@ class PromptSampler:
             columns[text][[v is True and i not in owners for i, v in enumerate(objects.truths(text))]] = -1
         for text, name in self._categories(objects, columns, rng):
             add(text, "category", objects.groups[name])
+            # Objects of other categories that the noun means as well, or may mean, are left out of the loss.
+            columns[text][[i for i in objects.others(objects.groups[name][0]) if objects.names[i] != name]] = -1
         for text in self._absent_categories(objects, kinds.count("category") if names else self.total // 4, rng):
             if len(columns) < self.total and text not in columns:  # a caption may contradict its boxes
                 add(text, "other")
@@ -242,7 +249,7 @@ class PromptSampler:
     def _variants(self, text: str, rng: np.random.Generator) -> Iterator[Variant]:
         """Yield a caption's variants in random order, their kinds drawn by weight."""
         by_kind: dict[str, list[Variant]] = {}
-        for variant in swap(text, self.kinds):
+        for variant in swap(text, self.kinds, self.vocabulary):
             by_kind.setdefault(variant.kind, []).append(variant)
         while by_kind:
             kinds = list(by_kind)
@@ -254,7 +261,7 @@ class PromptSampler:
 
     def _global_negatives(self, objects: LabelledObjects, rng: np.random.Generator) -> Iterator[str]:
         """Yield candidates for global negatives: captions of other images, then expressions of all known categories."""
-        nouns = [noun_of(name) for name in objects.groups]
+        nouns = [objects.vocabulary.noun_of(name) for name in objects.groups]
         near = [t for noun in nouns for t in [self._by_noun.get(noun)] if t]
         for _ in range(_TRIES * self.total if self.pool else 0):
             if near and rng.random() < SAME_CATEGORY:
@@ -262,7 +269,8 @@ class PromptSampler:
                 yield texts[int(rng.integers(len(texts)))]
             else:
                 yield self.pool[int(rng.integers(len(self.pool)))]
-        made = [f.format(f"{m} {noun}") for f in _CATEGORY_FRAMES for noun in NOUNS for m in ("SAR", "optical")]
+        known = dict.fromkeys((*NOUNS, *objects.vocabulary.nouns))
+        made = [f.format(f"{m} {noun}") for f in _CATEGORY_FRAMES for noun in known for m in ("SAR", "optical")]
         yield from (agree(made[i]) for i in rng.permutation(len(made)))
 
     def _reword(self, texts: list[str], rng: np.random.Generator) -> list[str]:
@@ -272,11 +280,13 @@ class PromptSampler:
         out = list(texts)
         for i, text in enumerate(texts):
             if rng.random() < self.reword_share:
-                new = reword(text, rng)
+                new = reword(text, rng, self.vocabulary)
                 out[i] = text if new in out else new
         return out
 
 
 def category_phrase(name: str) -> str:
     """Return a category name as expressions write it: "sar ship" is "SAR ship"."""
-    return "SAR " + name[4:] if name.lower().startswith("sar ") else name
+    first = name.split(" ", 1)[0].lower()
+    words = {"sar": "SAR ", "optical": "optical "}.get(first, "") if " " in name else ""
+    return words + spoken(name)

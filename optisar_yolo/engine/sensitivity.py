@@ -37,7 +37,7 @@ from optisar_yolo.data import ImageRecord, to_canvas, to_image
 from optisar_yolo.engine.calibrate import Calibration, ece, fit, roc_auc
 from optisar_yolo.engine.grounding import CanvasImages, ExportedNetwork, KnownExpressions, ground, outputs
 from optisar_yolo.engine.metrics import RIGHT_IOU, is_hard, overlap
-from optisar_yolo.language import KINDS, LabelledObjects, flip, swap, truths_of_variant
+from optisar_yolo.language import BUILT_IN, KINDS, LabelledObjects, Vocabulary, flip, swap, truths_of_variant
 from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.text import TextFeatureCache
 
@@ -111,7 +111,9 @@ def probe_expressions(
     chosen: list[ProbeExpression] = []
     for kind in KINDS if objects.truth(caption, index) is not False else ():
         verdicts = {
-            v.text: truths_of_variant(v, caption, [index], objects) for v in swap(caption, [kind]) if v.text not in own
+            v.text: truths_of_variant(v, caption, [index], objects)
+            for v in swap(caption, [kind], objects.vocabulary)
+            if v.text not in own
         }
         false = [t for t, verdict in verdicts.items() if verdict[index] is False]
         if not false:
@@ -124,7 +126,7 @@ def probe_expressions(
     if usable := [i for i, probe in enumerate(chosen) if probe.false_of_all]:
         i = usable[int(rng.integers(len(usable)))]
         chosen[i] = chosen[i]._replace(fit=True)
-    mirrored = (flip(caption, horizontal=h, vertical=not h) for h in (True, False))
+    mirrored = (flip(caption, h, not h, objects.vocabulary) for h in (True, False))
     return chosen + [ProbeExpression(t, MIRROR) for t in mirrored if t is not None and t != caption]
 
 
@@ -184,6 +186,7 @@ class SensitivityProbe:
         names: Category names by index.
         device: Of the network's inputs.
         full: Ground all of them; otherwise only those that a calibration is fitted on.
+        vocabulary: The nouns of the data set.
 
     Attributes:
         scores: The results.
@@ -196,8 +199,10 @@ class SensitivityProbe:
         names: Sequence[str],
         device: torch.device,
         full: bool = True,
+        vocabulary: Vocabulary = BUILT_IN,
     ) -> None:
         self.model, self.text_features, self.names = model, text_features, tuple(names)
+        self.vocabulary = vocabulary.including(self.names)
         self.device, self.full = device, full
         self.scores = SensitivityScores()
 
@@ -225,7 +230,7 @@ class SensitivityProbe:
             canvas: Height and width of the canvas.
         """
         size = (image.width, image.height)
-        objects = LabelledObjects(image.boxes, [self.names[c] for c in image.categories], size)
+        objects = LabelledObjects(image.boxes, [self.names[c] for c in image.categories], size, self.vocabulary)
         own = [c for captions in image.captions for c in captions]
         hard = is_hard(image.categories)
         runs: list[tuple[int, ProbeExpression | None]] = []  # (expression, its rewording); None: the expression itself

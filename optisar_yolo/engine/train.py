@@ -103,10 +103,10 @@ class GroundingTrainer(DetectionTrainer):
         }
         for name in config.include:
             other = load_dataset_config(name)
-            if other.names != config.names:
+            if other.names != config.names or other.vocabulary is not config.vocabulary:
                 raise DataError(
-                    f"{config.path}: includes {other.path}, whose names differ; give both dataset configs the same "
-                    "names"
+                    f"{config.path}: includes {other.path}, whose names, synonyms or parents differ; give both dataset "
+                    "configs the same"
                 )
             self.images["train"] += load_split(other, "train", self.args.fraction or 1.0, seed)
         if self.args.split not in config.splits:
@@ -161,7 +161,9 @@ class GroundingTrainer(DetectionTrainer):
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Return the dataset of a split."""
         if mode == "train":
-            return GroundingDataset(self.images["train"], self.config.names, self.args)
+            return GroundingDataset(
+                self.images["train"], self.config.names, self.args, vocabulary=self.config.vocabulary
+            )
         return EvaluationDataset(self.images[img_path], self.args.imgsz)
 
     def get_dataloader(
@@ -182,9 +184,10 @@ class GroundingTrainer(DetectionTrainer):
         BaseTrainer._build_train_pipeline(self)  # DetectionTrainer's counts detections per image
         assert self.text_features is not None
         texts = {c for images in self.images.values() for p in images for own in p.captions for c in own}
-        mirrored = {flip(t, h, v) for t in texts for h, v in ((True, False), (False, True), (True, True))}
+        words = self.config.vocabulary
+        mirrored = {flip(t, h, v, words) for t in texts for h, v in ((True, False), (False, True), (True, True))}
         texts |= {t for t in mirrored if t is not None}
-        texts |= {v.text for t in list(texts) for v in swap(t)}
+        texts |= {v.text for t in list(texts) for v in swap(t, vocabulary=words)}
         with torch_distributed_zero_first(LOCAL_RANK):
             if RANK > 0:
                 self._open_text_features()  # anew, with the features that the first process has computed and saved

@@ -167,7 +167,7 @@ class GroundingValidator(BaseValidator):
         if self.training or not (full or self.fit):
             return None
         assert self.config is not None and self.text_features is not None
-        return SensitivityProbe(net, self.text_features, self.config.names, self.device, full)
+        return SensitivityProbe(net, self.text_features, self.config.names, self.device, full, self.config.vocabulary)
 
     def _routing_of(self, net: GroundingModel | ExportedNetwork) -> Any:
         """Return what records the experts' use for the plots; None between the epochs of a training."""

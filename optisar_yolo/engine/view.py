@@ -77,7 +77,7 @@ def view_samples(args: Any, count: int, epoch: int, save: str | Path, note: str 
     """
     config = load_dataset_config(args.data)
     images = load_split(config, args.split, args.fraction or 1.0, args.seed)
-    dataset = GroundingDataset(images, config.names, args)
+    dataset = GroundingDataset(images, config.names, args, vocabulary=config.vocabulary)
     samples = [dataset[epoch, i] for i in choose_images(images, count, args.seed)]
     title = f"{Path(str(args.data)).name}, {args.split}, seed {args.seed}, epoch {epoch}: {note}"
     path = save_figure(view_sheet(samples, title), Path(save))

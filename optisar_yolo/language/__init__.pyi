@@ -10,10 +10,15 @@ from .generate import (
     random_claims as random_claims,
     wording as wording,
 )
+from .nouns import (
+    BUILT_IN as BUILT_IN,
+    Vocabulary as Vocabulary,
+    noun_of as noun_of,
+    spoken as spoken,
+)
 from .paraphrase import reword as reword
 from .parser import (
     ParsedExpression as ParsedExpression,
-    noun_of as noun_of,
     parse as parse,
     read_place as read_place,
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from optisar_yolo.language.edit import agree
-from optisar_yolo.language.parser import noun_of
 from optisar_yolo.language.verify import BIG, SMALL, LabelledObjects
 from optisar_yolo.language.vocabulary import CELLS, MODALITIES, RELATIONS
 
@@ -32,13 +31,15 @@ def describe(objects: LabelledObjects, index: int, rng: np.random.Generator) -> 
         its category where it is unique. Empty when no claim singles it out.
     """
     name = objects.names[index]
-    noun, others = noun_of(name), objects.others(index)
+    noun, others = objects.vocabulary.noun_of(name), objects.others(index)
     modality = MODALITIES.get(name.split(" ", 1)[0].lower())
 
     def thing(sized: bool = False) -> str:
         area = objects.areas[index]
         size = "big " if area > BIG else "small " if area < SMALL else ""
         size = size if sized and rng.random() < SIZE_WORD else ""
+        if size and objects.vocabulary.read(size + noun) not in (None, noun):
+            size = ""  # "small vehicle" is the name of another category
         return size + (f"{modality[0]} " if rng.random() < MODALITY_WORD and modality else "") + noun
 
     texts: list[str] = []
@@ -52,13 +53,14 @@ def describe(objects: LabelledObjects, index: int, rng: np.random.Generator) -> 
         if lead is not None and lead >= (AREA_LEAD if superlative in ("largest", "smallest") else SUPERLATIVE_LEAD):
             texts.append(phrase.format(thing()))
     for other, members in objects.groups.items():
-        if len(members) > 1 or noun_of(other) == noun:
-            continue
+        reference = objects.vocabulary.noun_of(other)
+        if objects.others(members[0]) or objects.vocabulary.means(noun, reference) is not False:
+            continue  # the reference's noun may mean another object
         for relation, phrases in RELATIONS.items():
             if objects.beside(index, members[0], relation) and not any(
                 objects.beside(k, members[0], relation) for k in others
             ):
-                texts.append(f"The {thing()} {phrases[0]} the {noun_of(other)}")
+                texts.append(f"The {thing()} {phrases[0]} the {reference}")
     if not others:
         texts.append(f"The {thing(True)}")
     return [agree(t) for t in texts]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from optisar_yolo.language.edit import agree
+from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.parser import ParsedExpression, parse
 from optisar_yolo.language.vocabulary import (
     IMAGE_WORDS,
     MODALITIES,
-    NOUNS,
     RELATIONS,
     SIZES,
     SUPERLATIVES,
@@ -94,27 +94,28 @@ def _where(query: ParsedExpression, rng: np.random.Generator) -> tuple[list[str]
     return before, after
 
 
-def reword(text: str, rng: np.random.Generator) -> str:
+def reword(text: str, rng: np.random.Generator, vocabulary: Vocabulary = BUILT_IN) -> str:
     """Say an expression's claims in other words, for text augmentation.
 
     Args:
         text: An English expression.
         rng: Source of the choices.
+        vocabulary: The nouns and their synonyms.
 
     Returns:
         An expression with the same claims (`parse` reads the same from both, except for the article); the expression
         unchanged where a part of it was not understood.
     """
-    query = parse(text)
-    if query.category is None or not NOUNS[query.category] or query.rest or query.relation == "other":
+    query = parse(text, vocabulary)
+    if query.category is None or query.rest or query.relation == "other":
         return text
-    if query.reference and not NOUNS[query.reference]:
+    if not all(map(vocabulary.words, filter(None, (query.category, query.reference)))):
         return text
     before, after = _where(query, rng)
     image = _pick(rng, (IMAGE_WORDS[0], *IMAGE_WORDS))
     modality = MODALITIES.get(query.modality or "", ())
     if query.relation and query.reference:
-        reference = _pick(rng, (query.reference, *NOUNS[query.reference]))
+        reference = _pick(rng, (query.reference, *vocabulary.words(query.reference)))
         after.append(f"{_pick(rng, RELATIONS[query.relation])} the {reference}")
         image = ""  # "of the image" behind a reference would belong to the reference
     late = bool(image) and rng.random() < 0.3
@@ -125,5 +126,7 @@ def reword(text: str, rng: np.random.Generator) -> str:
     elif image and after and rng.random() < 0.5:
         after.append(f"of the {image}")
     # The data sets' own noun stays the likeliest.
-    noun = _pick(rng, (query.category, query.category, *NOUNS[query.category]))
-    return agree(_pick(rng, _frames(query)).format(" ".join([*before, noun, *after])))
+    noun = _pick(rng, (query.category, query.category, *vocabulary.words(query.category)))
+    said = agree(_pick(rng, _frames(query)).format(" ".join([*before, noun, *after])))
+    # "A large vehicle" for "a big vehicle" may be the name of another category.
+    return said if vocabulary is BUILT_IN or parse(said, vocabulary).category == query.category else text

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from optisar_yolo.language.edit import clean
+from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.vocabulary import (
     FILLERS,
     MODALITY,
     NOUN,
-    NOUN_OF,
     OF_IMAGE,
     PLACE,
     RELATION,
@@ -39,14 +39,14 @@ class ParsedExpression:
     """A parsed referring expression: what it claims.
 
     Attributes:
-        category: Canonical noun of the target object ("ship"); None when the text holds no known noun.
+        category: Noun of the target object, as `Vocabulary.read` gives it ("ship"); None without a known noun.
         modality: "sar", "optical" or None.
         size: "big", "small" or None.
         place: (column, row), column left/middle/right/None and row top/middle/bottom/None; None without a place.
         superlative: left/right/top/bottom/largest/smallest, or None.
         relation: left/right/top/bottom of `reference`; "other" for a relation that is not modelled, or whose reference
             has attributes of its own; None without a relation.
-        reference: Canonical noun of the reference object of the relation.
+        reference: Noun of the reference object of the relation.
         offset: (column, row) of the target relative to `landmark`, for an "other" relation that has a direction.
         landmark: The words for the reference object of `offset` ("the small bridge in the middle").
         rest: Words that were not parsed, each an unknown claim ("white", "rounded").
@@ -64,12 +64,6 @@ class ParsedExpression:
     landmark: str | None = None
     rest: tuple[str, ...] = ()
     definite: bool = False
-
-
-def noun_of(name: str) -> str:
-    """Return the canonical noun of a category name: "optical harbour" and "port" give "harbor"; unknown names stay."""
-    bare = re.sub(r"^(?:optical|sar) ", "", name, flags=re.IGNORECASE)
-    return NOUN_OF.get(bare.lower(), bare)
 
 
 def _take(pattern: re.Pattern[str], text: str) -> tuple[re.Match[str] | None, str]:
@@ -98,11 +92,12 @@ def _offset(found: re.Match[str]) -> Place | None:
 
 
 @lru_cache(maxsize=1 << 17)
-def parse(text: str) -> ParsedExpression:
+def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
     """Parse a referring expression into its claims.
 
     Args:
         text: An English expression, any case.
+        vocabulary: The nouns that are read.
 
     Returns:
         The claims; words that were not understood are in `ParsedExpression.rest`.
@@ -110,7 +105,8 @@ def parse(text: str) -> ParsedExpression:
     Raises:
         ValueError: The text is empty.
     """
-    head = clean(text).rstrip(".?!")
+    hidden = vocabulary.hide(clean(text))
+    head = hidden.text.rstrip(".?!")
     found = _OF_IT.fullmatch(head)
     if found:
         head = f"{found['head']}{found['relation']} {found['reference']}"
@@ -122,12 +118,12 @@ def parse(text: str) -> ParsedExpression:
         relation = SIDE_OF[word.lower()] if word else "other"
         head, tail = head[: found.start()], head[found.end() :]
         noun = NOUN.search(tail)
-        reference = NOUN_OF[noun[1].lower()] if noun else None
+        reference = vocabulary.read(hidden.restore(noun[1])) if noun else None
         # A reference with its own attributes ("the grey bridge in the middle") is more than a category: not modelled.
         others = NOUN.sub(" ", re.sub(OF_IMAGE, " ", tail)).lower()
         if reference is None or set(_WORD.findall(others)) - FILLERS - {"sar", "optical", "radar"}:
             offset = _offset(found) if reference else None
-            landmark = tail.strip() if offset else None
+            landmark = hidden.restore(tail.strip()) if offset else None
             relation = "other"
     found, head = _take(SUPERLATIVE, head)
     superlative = None
@@ -150,8 +146,8 @@ def parse(text: str) -> ParsedExpression:
     found, head = _take(SIZE, head)
     size = ("big" if found["big"] else "small") if found else None
     found, head = _take(NOUN, head)
-    category = NOUN_OF[found[1].lower()] if found else None
-    rest = tuple(w for w in _WORD.findall(head.lower()) if w not in FILLERS)
+    category = vocabulary.read(hidden.restore(found[1])) if found else None
+    rest = tuple(hidden.restore(w) for w in _WORD.findall(head.lower()) if w not in FILLERS)
     definite = superlative is not None or bool(re.search(r"\bthe \|", head.lower()))
     return ParsedExpression(
         category, modality, size, place, superlative, relation, reference, offset, landmark, rest, definite

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from optisar_yolo.language.edit import clean, dress, put
+from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.parser import parse, read_place
 from optisar_yolo.language.transform import IDIOM
 from optisar_yolo.language.verify import LabelledObjects
@@ -147,8 +148,10 @@ def _free(found: re.Match[str], taken: Collection[tuple[int, int]]) -> bool:
 
 
 @lru_cache(maxsize=1 << 15)
-def _swaps(text: str) -> tuple[Variant, ...]:
-    """Return all variants of an expression."""
+def _swaps(text: str, vocabulary: Vocabulary) -> tuple[Variant, ...]:
+    """Return all variants of an expression. The words within a noun ("small-vehicle") stay."""
+    hidden = vocabulary.hide(text)
+    text = hidden.text
     taken: list[tuple[int, int]] = [m.span() for m in IDIOM.finditer(text)]
     variants: list[Variant] = []
     rules = ((SUPERLATIVE, _of_superlative), (RELATION, _of_relation), (PLACE, _of_place), (_WORD, _of_word))
@@ -158,15 +161,16 @@ def _swaps(text: str) -> tuple[Variant, ...]:
                 continue  # "inside" and "behind" are single words
             variants += [Variant(put(text, *found.span(), new), kind) for new, kind in replacements(found)]
             taken.append(found.span())
-    return tuple(v for v in dict.fromkeys(variants) if v.text != text)
+    return tuple(Variant(hidden.restore(v.text), v.kind) for v in dict.fromkeys(variants) if v.text != text)
 
 
-def swap(text: str, kinds: Collection[str] | None = None) -> list[Variant]:
+def swap(text: str, kinds: Collection[str] | None = None, vocabulary: Vocabulary = BUILT_IN) -> list[Variant]:
     """Return every variant of an expression with one word or phrase exchanged for another of its kind.
 
     Args:
         text: An English expression.
         kinds: Which kinds of words to exchange, a subset of `KINDS`; None: all.
+        vocabulary: The nouns, whose words are not exchanged.
 
     Returns:
         Variants without repeats, never the expression itself; empty when nothing in it can be exchanged.
@@ -177,7 +181,7 @@ def swap(text: str, kinds: Collection[str] | None = None) -> list[Variant]:
     unknown = set(kinds or ()) - set(KINDS)
     if unknown:
         raise ValueError(f"unknown kinds {sorted(unknown)}; choose from {', '.join(KINDS)}")
-    return [v for v in _swaps(clean(text)) if kinds is None or v.kind in kinds]
+    return [v for v in _swaps(clean(text), vocabulary) if kinds is None or v.kind in kinds]
 
 
 def has_colour(text: str) -> bool:
@@ -203,41 +207,44 @@ def truths_of_variant(
         The truth for each object.
     """
     truths = objects.truths(variant.text)
-    if variant.kind in ("colour", "number") and parse(variant.text).rest != parse(text).rest:
+    rests = (parse(t, objects.vocabulary).rest for t in (variant.text, text))
+    if variant.kind in ("colour", "number") and len(set(rests)) > 1:
         for i in owners:
             truths[i] = False
     return truths
 
 
 @lru_cache(maxsize=1 << 15)
-def strip_position(text: str, superlatives: bool = False) -> str | None:
+def strip_position(text: str, superlatives: bool = False, vocabulary: Vocabulary = BUILT_IN) -> str | None:
     """Return an expression without its place in the image, for crops and shifts that change the place.
 
     Args:
         text: An English expression.
         superlatives: Leave out "leftmost" and "closest to the top" too; "largest" stays. These words compare objects: a
             shift keeps them true, and a crop does where it keeps all objects of the category.
+        vocabulary: The nouns, whose words are no place ("top hat").
 
     Returns:
         "A small ship" for "A small ship in the upper left corner of the image"; the expression itself where it has no
         place; None where nothing would be left, or where the place belongs to another object ("The ship to the left of
         the bridge in the middle").
     """
-    text = clean(text)
+    hidden = vocabulary.hide(clean(text))
+    text = hidden.text
     most = [m for m in SUPERLATIVE.finditer(text) if not (m["big"] or m["small"])]
     kept = [m.span() for m in IDIOM.finditer(text)] + [m.span() for m in most]
     related = [m.span() for m in RELATION.finditer(text)]
     places = [m for m in PLACE.finditer(text) if _free(m, kept + related)]
     holes = [m for m in places if _is_place(m)] + (most if superlatives else [])
     if not holes and not places:
-        return text
+        return hidden.restore(text)
     if related or not holes:
         return None
     for found in sorted(holes, key=lambda m: -m.start()):
         text = _without(text, found.start(), found.end())
     text = re.sub(r"(?<!^There)(?<!there) is$", "", text.strip(" ,"), flags=re.IGNORECASE)
     left = _DIRECTION.search(text) is not None and not (most and not superlatives)
-    return None if left or set(re.findall(r"[\w'-]+", text.lower())) <= _EMPTY else text
+    return None if left or set(re.findall(r"[\w'-]+", text.lower())) <= _EMPTY else hidden.restore(text)
 
 
 def _is_place(found: re.Match[str]) -> bool:

@@ -12,6 +12,7 @@ import re
 from functools import lru_cache
 
 from optisar_yolo.language.edit import clean, dress, put
+from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.vocabulary import (
     ATTRIBUTES,
     MIRROR_X,
@@ -107,19 +108,21 @@ def _mirror(word: str, horizontal: bool, vertical: bool) -> str:
 
 
 @lru_cache(maxsize=1 << 17)
-def flip(text: str, horizontal: bool = False, vertical: bool = False) -> str | None:
+def flip(text: str, horizontal: bool = False, vertical: bool = False, vocabulary: Vocabulary = BUILT_IN) -> str | None:
     """Rewrite an expression so that it stays true when the image is mirrored.
 
     Args:
         text: An English expression, true of the image as it is.
         horizontal: The image is mirrored left to right.
         vertical: The image is mirrored top to bottom; with `horizontal` this is a turn by 180°.
+        vocabulary: The nouns, whose words stay ("top hat").
 
     Returns:
         The rewritten expression (unchanged where it holds no direction), or None when rewriting cannot keep it true
         ("clockwise", "L-shaped", "right next to", "over the road").
     """
-    text = clean(text)
+    hidden = vocabulary.hide(clean(text))
+    text = hidden.text
     if (horizontal or vertical) and _FIXED.search(text):
         return None
     if horizontal and IDIOM.search(text):
@@ -134,23 +137,24 @@ def flip(text: str, horizontal: bool = False, vertical: bool = False) -> str | N
         new = _mirror(found[0], horizontal, vertical)
         if new != found[0]:
             done = put(done, found.start(), found.end(), new)
-    return done
+    return hidden.restore(done)
 
 
-def rotate180(text: str) -> str | None:
+def rotate180(text: str, vocabulary: Vocabulary = BUILT_IN) -> str | None:
     """Rewrite an expression so that it stays true when the image is turned by 180°, which is both mirrors.
 
     Args:
         text: An English expression, true of the image as it is.
+        vocabulary: The nouns, whose words stay.
 
     Returns:
         The rewritten expression, or None when rewriting cannot keep it true.
     """
-    return flip(text, True, True)
+    return flip(text, True, True, vocabulary)
 
 
 @lru_cache(maxsize=1 << 15)
-def rotate90(text: str, turns: int = 1) -> str | None:
+def rotate90(text: str, turns: int = 1, vocabulary: Vocabulary = BUILT_IN) -> str | None:
     """Rewrite an expression so that it stays true when the image is turned by quarter turns.
 
     A corner stays a corner ("upper left" becomes "lower left"), a side a side ("on the left side" becomes "on the lower
@@ -161,6 +165,7 @@ def rotate90(text: str, turns: int = 1) -> str | None:
         text: An English expression, true of the image as it is.
         turns: Number of quarter turns counter-clockwise, as in `numpy.rot90` of an [H, W, C] array: the top of the
             image becomes its left side. Negative numbers turn clockwise.
+        vocabulary: The nouns, whose words stay.
 
     Returns:
         The rewritten expression (unchanged where it holds no direction), or None when rewriting cannot keep it true.
@@ -172,10 +177,12 @@ def rotate90(text: str, turns: int = 1) -> str | None:
     if turns == 0:
         return text
     if turns == 2:
-        return rotate180(text)
+        return rotate180(text, vocabulary)
+    hidden = vocabulary.hide(text)
+    text = hidden.text
     there, back = (_TURN, _BACK) if turns == 1 else (_BACK, _TURN)
     done = _quarter(text, there)
-    return done if done is not None and _quarter(done, back) == _plainly(text) else None
+    return hidden.restore(done) if done is not None and _quarter(done, back) == _plainly(text) else None
 
 
 def _plainly(text: str) -> str:

@@ -17,7 +17,8 @@ from functools import cached_property
 
 import numpy as np
 
-from optisar_yolo.language.parser import ParsedExpression, noun_of, parse
+from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
+from optisar_yolo.language.parser import ParsedExpression, parse
 from optisar_yolo.language.vocabulary import Place
 
 BIG, SMALL = 0.06, 0.004  # shares of the image's area
@@ -54,12 +55,19 @@ class LabelledObjects:
         boxes: [N, 4] xyxy in pixels.
         names: Category names of the objects ("sar ship"); None: all are of one category, which every expression means.
         size: (width, height) of the image in pixels.
+        vocabulary: The nouns of the data set; those of `names` are added.
 
     Raises:
         ValueError: The size is not positive, or names and boxes differ in number.
     """
 
-    def __init__(self, boxes: np.ndarray, names: Sequence[str] | None, size: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        boxes: np.ndarray,
+        names: Sequence[str] | None,
+        size: tuple[float, float],
+        vocabulary: Vocabulary = BUILT_IN,
+    ) -> None:
         array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
         width, height = float(size[0]), float(size[1])
         if width <= 0 or height <= 0:
@@ -69,6 +77,8 @@ class LabelledObjects:
         self.boxes = array
         self.names = tuple(names) if names is not None else ("",) * len(array)
         self._named = names is not None
+        self.vocabulary = vocabulary.including(names or ())
+        self._groups_of: dict[tuple[str, str], list[int]] = {}  # (noun, category name) to the objects compared
         # Plain Python numbers: an image has few objects, for which arrays would cost more than they save.
         self._x: list[float] = ((array[:, 0] + array[:, 2]) / (2 * width)).tolist()
         self._y: list[float] = ((array[:, 1] + array[:, 3]) / (2 * height)).tolist()
@@ -89,13 +99,40 @@ class LabelledObjects:
 
     @cached_property
     def _nouns(self) -> dict[str, tuple[str, str | None]]:
-        """Category name -> (canonical noun, modality)."""
+        """Category name -> (noun, modality)."""
         prefix = {n: n.split(" ", 1)[0].lower() for n in self.groups}
-        return {n: (noun_of(n), prefix[n] if prefix[n] in ("sar", "optical") else None) for n in self.groups}
+        noun = self.vocabulary.noun_of
+        return {n: (noun(n), prefix[n] if prefix[n] in ("sar", "optical") else None) for n in self.groups}
 
     def others(self, index: int) -> list[int]:
-        """Return the other objects of an object's category."""
-        return [k for k in self.groups[self.names[index]] if k != index]
+        """Return the other objects that the noun of an object's category may mean: a boat is compared with ships."""
+        return self._meant(self._nouns[self.names[index]][0], index)
+
+    def compared(self, index: int, query: ParsedExpression) -> list[int]:
+        """Return the other objects that an expression compares an object with, those that its noun may mean.
+
+        "The leftmost vehicle" compares a "small-vehicle" with all vehicles where it is declared to be one.
+        """
+        named = query.category if self._named and query.category else None
+        meant = named and self.vocabulary.means(named, self._nouns[self.names[index]][0]) is True
+        return self._meant(named, index) if named and meant else self.others(index)
+
+    def _meant(self, noun: str, index: int) -> list[int]:
+        """Return the objects that a noun may mean, except one; of another modality than that one none is meant."""
+        own = self.names[index]
+        if (noun, own) not in self._groups_of:
+            modality = self._nouns[own][1]
+            self._groups_of[noun, own] = [
+                k
+                for name, members in self.groups.items()
+                if name == own
+                or (
+                    (self._nouns[name][1] == modality or None in (self._nouns[name][1], modality))
+                    and self.vocabulary.means(noun, self._nouns[name][0]) is not False
+                )
+                for k in members
+            ]
+        return [k for k in self._groups_of[noun, own] if k != index]
 
     def of_category(self, query: ParsedExpression, text: str, name: str) -> bool | None:
         """Tell whether an expression means a category.
@@ -110,8 +147,9 @@ class LabelledObjects:
         noun, modality = self._nouns[name]
         if query.modality and modality and query.modality != modality:
             return False
-        if query.category == noun:
-            return True
+        meant = self.vocabulary.means(query.category, noun) if query.category else False
+        if meant is not False:
+            return meant
         if noun.lower() in text.lower() and not (query.category and noun == query.reference):
             return None  # named, yet read as part of something else
         return False if query.category else None
@@ -122,7 +160,7 @@ class LabelledObjects:
         The keys are "category", "place", "size", "extreme" (a superlative), "relation", "rest" (words that were not
         parsed) and "only" (no claim but the category). Where the category is false, it is the only key.
         """
-        query = parse(text)
+        query = parse(text, self.vocabulary)
         claims: dict[str, bool | None] = {"category": self.of_category(query, text, self.names[index])}
         if claims["category"] is False:
             return claims
@@ -131,13 +169,13 @@ class LabelledObjects:
         if query.size:
             claims["size"] = self._sized(index, query.size)
         if query.superlative:
-            claims["extreme"] = self._superlative(index, query.superlative)
+            claims["extreme"] = self._superlative(index, query)
         if query.relation:
             claims["relation"] = self._related(index, query)
         if query.rest:
             claims["rest"] = None
         if len(claims) == 1:
-            claims["only"] = None if self.others(index) else True
+            claims["only"] = None if self.compared(index, query) else True
         return claims
 
     def truth(self, text: str, index: int) -> bool | None:
@@ -156,7 +194,7 @@ class LabelledObjects:
     def truths(self, text: str) -> list[bool | None]:
         """Return the truth of an expression for every object."""
         truths: list[bool | None] = [False] * len(self)
-        query = parse(text)
+        query = parse(text, self.vocabulary)
         for name, members in self.groups.items():
             if self.of_category(query, text, name) is not False:
                 for i in members:
@@ -165,15 +203,16 @@ class LabelledObjects:
 
     def false_of_all(self, text: str) -> bool:
         """Tell whether an expression is certainly false of every object."""
-        query = parse(text)
+        query = parse(text, self.vocabulary)
         return all(
             self.of_category(query, text, name) is False or all(self.truth(text, i) is False for i in members)
             for name, members in self.groups.items()
         )
 
     def singles_out(self, text: str, index: int) -> bool:
-        """Tell whether an expression is true of one object and of no other of its category."""
-        return self.truth(text, index) is True and not any(self.truth(text, k) for k in self.others(index))
+        """Tell whether an expression is true of one object and of no other that its noun may mean."""
+        others = self.compared(index, parse(text, self.vocabulary))
+        return self.truth(text, index) is True and not any(self.truth(text, k) for k in others)
 
     def in_place(self, i: int, place: Place) -> bool | None:
         """Tell whether an object's centre lies in a (column, row) of the image."""
@@ -188,12 +227,12 @@ class LabelledObjects:
             return True if area > BIG else None if area > NOT_BIG else False
         return True if area < SMALL else None if area < NOT_SMALL else False
 
-    def lead(self, i: int, superlative: str) -> float | None:
+    def lead(self, i: int, superlative: str, others: Sequence[int] | None = None) -> float | None:
         """Return an object's lead over the next of its category, a share of the side or a factor of area.
 
-        None for a unique object.
+        None for a unique object. `others` are the objects to compare it with, by default `others(i)`.
         """
-        others = self.others(i)
+        others = self.others(i) if others is None else others
         if not others:
             return None
         if superlative in ("largest", "smallest"):
@@ -204,8 +243,9 @@ class LabelledObjects:
         rest = [axis[k] for k in others]
         return min(rest) - axis[i] if superlative in ("left", "top") else axis[i] - max(rest)
 
-    def _superlative(self, i: int, superlative: str) -> bool | None:
-        lead = self.lead(i, superlative)
+    def _superlative(self, i: int, query: ParsedExpression) -> bool | None:
+        superlative = query.superlative or ""
+        lead = self.lead(i, superlative, self.compared(i, query))
         if lead is None:
             return True  # a unique object is the leftmost and the rightmost
         if superlative in ("largest", "smallest"):
@@ -220,8 +260,9 @@ class LabelledObjects:
             references = [k for k, v in enumerate(candidates) if v is not False and k != i]
             sides = [side for side in query.offset if side]
         else:
-            candidates = [True] * len(self)
-            references = [k for k, name in enumerate(self.names) if self._nouns[name][0] == query.reference and k != i]
+            means, noun = self.vocabulary.means, query.reference or ""
+            candidates = [means(noun, self._nouns[name][0]) for name in self.names]
+            references = [k for k, meant in enumerate(candidates) if meant is not False and k != i]
             sides = [query.relation or ""]
         truths = [self.beside(i, k, *sides) for k in references]
         if truths and all(v is False for v in truths):

@@ -70,7 +70,8 @@ CATEGORIES: dict[str, Noun] = {
 # Canonical noun -> synonyms, of the nouns that the parser reads.
 NOUNS: dict[str, tuple[str, ...]] = {name: noun.synonyms for name, noun in CATEGORIES.items() if noun.parsed}
 NOUN_OF = {n.lower(): noun for noun, others in NOUNS.items() for n in (noun, *others)}
-NOUN_WORDS = "|".join(re.escape(n) for n in sorted(NOUN_OF, key=len, reverse=True))
+HIDDEN_NOUN = r"\b[ax]ɴ(\d+)\b"  # stands for a noun that is not built in while an expression is read (see `nouns`)
+NOUN_WORDS = "|".join([*(re.escape(n) for n in sorted(NOUN_OF, key=len, reverse=True)), r"[ax]ɴ\d+"])
 NOUN = re.compile(rf"\b({NOUN_WORDS})(?:s|es)?\b", re.IGNORECASE)
 ATTRIBUTES = r"(?:(?:SAR|radar|optical|big|large|huge|small|tiny) )*"  # what may stand between a side and a noun
 

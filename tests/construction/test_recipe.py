@@ -13,6 +13,7 @@ import yaml
 from hand_samples import run
 
 from optisar_yolo.construction.recipe import load_recipe, recipe_in, recipe_of
+from optisar_yolo.construction.writing import _config
 from optisar_yolo.data.config import DataError, dataset_names, modality_of
 from optisar_yolo.plugin import resources
 
@@ -163,3 +164,14 @@ def test_work_folder_keeps_its_recipe(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "a" / "images" / "1.jpg"), np.zeros((9, 9), np.uint8))
     run("import", tmp_path / "work", **options)
     assert recipe_in(tmp_path / "work") == load_recipe(tmp_path / "r.yaml")
+
+
+def test_synonyms_and_parents_of_a_recipe_reach_the_dataset_config() -> None:
+    words = {"synonyms": {"ship": ["lighter"]}, "parents": {"ship": "craft"}}
+    recipe = recipe_of(GOOD | words, "r.yaml")
+    assert recipe.vocabulary.read("lighters") == "ship" and recipe.declared == words
+    assert recipe_of(recipe.as_dict(), "r.yaml") == recipe
+    assert yaml.safe_load(_config(recipe, ["train"], {})).items() >= words.items()
+    assert not {"synonyms", "parents"} & recipe_of(GOOD, "r.yaml").as_dict().keys()
+    with pytest.raises(DataError, match=r"r\.yaml: 'parents' runs in a circle"):
+        recipe_of(GOOD | {"parents": {"ship": "craft", "craft": "ship"}}, "r.yaml")

@@ -15,7 +15,7 @@ from hand_samples import run
 from small_set import NAMES, make_work, samples_of
 
 from optisar_yolo.construction.samples import Sample
-from optisar_yolo.construction.split_checks import Findings
+from optisar_yolo.construction.split_checks import ExpressionNote, Findings, check_expressions
 from optisar_yolo.construction.validating import config_in, validate
 from optisar_yolo.data.config import DataError, load_dataset_config
 from optisar_yolo.utils import UsageError
@@ -138,6 +138,15 @@ def test_expressions_that_are_false_or_mean_two_objects(tmp_path: Path) -> None:
     }
     assert not findings.failed
     assert Findings(strict=True, skips=findings.skips).failed
+
+
+def test_a_boat_is_not_the_leftmost_ship_where_a_ship_lies_further_left() -> None:
+    boxes = {"optical ship": (10, 50, 20, 60), "optical boat": (50, 50, 60, 60)}
+    notes = [ExpressionNote(name, box, name, f"The leftmost {name[8:]}") for name, box in boxes.items()]
+    notes.append(ExpressionNote("other", (80, 50, 90, 60), "optical boat", "The leftmost ship"))
+    findings = Findings(False)
+    assert check_expressions(notes, [], (100, 100), findings) == (3, 2)
+    assert findings.skips["warning"].counts["expression that the boxes contradict"] == 2
 
 
 def test_more_objects_in_the_labels_are_a_note_and_count_for_truth(out: Path) -> None:

@@ -20,6 +20,7 @@ from optisar_yolo import synthetic
 from optisar_yolo.data import config as config_module
 from optisar_yolo.data.config import DataError, load_dataset_config
 from optisar_yolo.data.records import ImageRecord, Skips, load_split
+from optisar_yolo.language import BUILT_IN
 from optisar_yolo.plugin import resources
 
 NO_BOX = "box that is not four finite numbers of positive area"
@@ -483,3 +484,47 @@ def test_config_names_match_the_release(optsar_real: Path) -> None:
     names = yaml.safe_load(resources.find_packaged("datasets", "optsar").read_text())["names"]
     assert names == {c["id"]: c["name"] for c in released}
     assert all(config_module.modality_of(name) for name in names.values())
+
+
+# ---- nouns
+
+
+def test_synonyms_and_parents_of_a_dataset_config(tiny: Path) -> None:
+    content = yaml.safe_load(tiny.read_text()) | {"path": str(tiny.parent)}
+    config = load_dataset_config(
+        content | {"synonyms": {"ship": "lighter", "optical airplane": ["quay", "jetty"]}, "parents": {"ship": "craft"}}
+    )
+    words = config.vocabulary
+    assert [words.read(w) for w in ("lighters", "Quay", "jetty", "vessel")] == ["ship", "airplane", "airplane", "ship"]
+    assert words.means("craft", "ship") is True
+    assert load_dataset_config(content).vocabulary is BUILT_IN
+
+
+def test_a_category_that_no_expression_can_name_is_said(tiny: Path, warnings: list[str]) -> None:
+    content = yaml.safe_load(tiny.read_text()) | {"path": str(tiny.parent)}
+    load_dataset_config(content | {"names": ["optical A220", "optical small vehicle", "sar top hat"]})
+    assert warnings == []
+    load_dataset_config(content | {"names": ["optical top", "optical ship", "sar ship"]})
+    assert len(warnings) == 1 and "name the category 'optical top'" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ({"synonyms": ["barge"]}, "'synonyms' must map"),
+        ({"synonyms": {3: "barge"}}, "'synonyms' must map"),
+        ({"synonyms": {"ship": [7]}}, r"'ship' has \[7\]"),
+        ({"synonyms": {"ship": None}}, r"'ship' has None"),
+        ({"parents": {"ship": ["craft"]}}, r"'ship' has \[\['craft'\]\]"),
+        ({"parents": "vehicle"}, "'parents' must map"),
+        ({"parents": {"ship": "craft", "craft": "ship"}}, "runs in a circle"),
+        ({"synonyms": {"ship": "quay", "airplane": "quays"}}, "claimed by"),
+        ({"synonyms": {"shp": "barge"}}, "'shp', which is no category"),
+    ],
+)
+def test_synonyms_and_parents_that_mean_nothing(tiny: Path, tmp_path: Path, declared: dict, message: str) -> None:
+    file = tmp_path / "data.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(tiny.read_text()) | {"path": str(tiny.parent)} | declared))
+    with pytest.raises(DataError, match=message) as error:
+        load_dataset_config(file)
+    assert str(error.value).startswith(str(file)) and "\n" not in str(error.value)
