@@ -80,8 +80,8 @@ def _decode(data: np.ndarray, name: str) -> np.ndarray:
     """Decode a file's bytes, keeping their depth."""
     if not data.size:
         raise DataError(f"{name}: image file of zero bytes; copy it again")
-    # Three channels of the file's own type, alpha dropped, orientation applied. PIL cannot be used: Ultralytics patches it
-    # so that it tries to install a plugin when a file is no image.
+    # Three channels of the file's own type, alpha dropped, orientation applied. PIL cannot be used: Ultralytics patches
+    # it so that it tries to install a plugin when a file is no image.
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error as error:  # refused before decoding, such as a size beyond OpenCV's limit

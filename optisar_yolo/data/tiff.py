@@ -246,8 +246,8 @@ def _turned(image: NDArray[Any], turn: int) -> NDArray[Any]:
 def undeclared_fill(values: NDArray[Any], valid: NDArray[np.bool_]) -> float | None:
     """Find a value that fills pixels without data although the file does not declare it.
 
-    It is the lowest or the highest value, a usual fill value (or beyond `HUGE`), and further from the nearest other value
-    than half of the range between the others' percentiles 1 and 99.
+    It is the lowest or the highest value, a usual fill value (or beyond `HUGE`), and further from the nearest other
+    value than half of the range between the others' percentiles 1 and 99.
 
     Args:
         values: [bands, h, w] of any real type.

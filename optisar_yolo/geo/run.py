@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from ultralytics.utils import LOGGER, RUNS_DIR, TQDM
 from ultralytics.utils.files import increment_path
 
+from optisar_yolo.data import DataError
 from optisar_yolo.engine import checked_expressions
 from optisar_yolo.geo.detecting import Detector, ExpressionDetector
 from optisar_yolo.geo.georeference import Georeference
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 STATE = "state.jsonl"  # the tiles that are done, with their candidates
 FLOOR = 0.05  # lowest confidence that is kept there, so that another conf needs no new run
 AHEAD = 2  # groups of tiles that are read while the network is busy
+MOST_TILES = 1_000_000  # days on a GPU; a raster of 100,000 x 100,000 pixels has 50,000 at 640 pixels
+LEAST_SIDE = 32  # the stride of the network
 COLUMNS = 9  # of a candidate: x1, y1, x2, y2 in pixels of the raster, confidence, expression, cut sides, at home, tile
 
 
@@ -72,17 +77,18 @@ def ground_raster(
         detector = ExpressionDetector(model, options.device)
     conf = detector.conf if options.conf is None else options.conf
     imgsz = options.imgsz or (640 if model is None else model.imgsz)
+    identity = file_identity(str(source))
     with Raster(source, options.nodata) as raster:
         place = Georeference(raster)
         queries = [parse_raster_query(t, place.compass) for t in texts]
         stretch, image = choose_stretch(raster, options)
         scale = options.gsd / place.metres if options.gsd else options.scale or 1.0
-        grid = Grid.of(*raster.size, imgsz, options.overlap, scale)
-        _log_choices(raster, stretch, grid, queries)
+        grid = _grid(raster, imgsz, options, scale)
+        _log_choices(raster, place, stretch, grid, queries)
         cores = list(dict.fromkeys(q.core for q in queries))
         floor = min(conf, FLOOR)
         settings = {
-            "version": __version__, **file_identity(raster.source), "size": raster.size, "nodata": options.nodata,
+            "version": __version__, **identity, "size": raster.size, "nodata": raster.nodata,
             "stretch": stretch.record(), "imgsz": imgsz, "overlap": options.overlap, "scale": grid.scale,
             "asked": cores, "floor": floor,
         }  # fmt: skip
@@ -93,6 +99,11 @@ def ground_raster(
             new = _detect(raster, grid, stretch, detector, cores, journal, floor, options.batch)
             rows = [np.zeros((0, COLUMNS)), *(np.reshape(entry["found"], (-1, COLUMNS)) for entry in journal)]
         seconds = time.perf_counter() - started
+        if file_identity(raster.source) != identity:
+            raise DataError(
+                f"{raster.source}: the file was changed while it was read, so the results would be of neither version; "
+                "nothing was written: run the command again when the file is complete"
+            )
     candidates = np.concatenate(rows)
     candidates = candidates[np.argsort(candidates[:, 8], kind="stable")]  # by tile, whatever the order of the runs
     found = _select(queries, cores, candidates, conf, raster.size, options.most)
@@ -107,9 +118,35 @@ def ground_raster(
     return result
 
 
-def _log_choices(raster: Raster, stretch: Stretch, grid: Grid, queries: list[RasterQuery]) -> None:
+def _grid(raster: Raster, imgsz: int, options: RasterOptions, scale: float) -> Grid:
+    """Cut the raster into tiles.
+
+    Raises:
+        ValueError: More than `MOST_TILES` tiles, or the raster is less than `LEAST_SIDE` pixels of the network.
+    """
+    (width, height), given = raster.size, f"gsd={options.gsd:g}" if options.gsd else f"scale={scale:g}"
+    step = max(imgsz - round(imgsz * options.overlap), 1)
+    tiles = math.ceil(width / scale / step) * math.ceil(height / scale / step)  # before a list of so many is made
+    if tiles > MOST_TILES:
+        raise ValueError(
+            f"{raster.source}: {given} and overlap={options.overlap:g} make {tiles:,} tiles of {width} x {height} "
+            f"pixels (one pixel of the network is {scale:.3g} pixels of the file), more than {MOST_TILES:,}; choose a "
+            "larger gsd= or scale=, a smaller overlap= or a part of the raster"
+        )
+    grid = Grid.of(width, height, imgsz, options.overlap, scale)
+    if max(grid.width, grid.height) < LEAST_SIDE < max(width, height):
+        raise ValueError(
+            f"{raster.source}: {given} shrinks {width} x {height} pixels to {grid.width} x {grid.height}, too few to "
+            "find anything; choose a smaller gsd= or scale="
+        )
+    return grid
+
+
+def _log_choices(raster: Raster, place: Georeference, stretch: Stretch, grid: Grid, queries: list[RasterQuery]) -> None:
     """Log what was chosen automatically, and how expressions were read where that is not obvious."""
     LOGGER.info(f"{raster.source}: {raster.size[0]} x {raster.size[1]} pixels, {stretch.summary}")
+    if place.note:
+        (LOGGER.warning if raster.data.crs or not raster.data.transform.is_identity else LOGGER.info)(place.note)
     scale = max(grid.scale)
     LOGGER.info(
         f"{len(grid)} tiles of {grid.size[0]} x {grid.size[1]} pixels at scale {scale:.3g}; "
@@ -125,7 +162,7 @@ def _log_choices(raster: Raster, stretch: Stretch, grid: Grid, queries: list[Ras
 
 def _folder(options: RasterOptions, source: str, key: str) -> Path:
     """Return the folder of the run: that of an earlier run with the same fingerprint, or a new one."""
-    base = Path(options.project or RUNS_DIR / "scene") / (options.name or Path(source).stem)
+    base = Path(options.project or RUNS_DIR / "scene") / (options.name or re.sub(r'[:"*?<>|]+', "-", Path(source).stem))
     if options.exist_ok:
         if not options.resume:
             (base / STATE).unlink(missing_ok=True)

@@ -14,8 +14,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
 from optisar_yolo.construction.image_files import image_size
-from optisar_yolo.data import DataError, decode_image, read_image
-from optisar_yolo.data import tiff
+from optisar_yolo.data import DataError, decode_image, read_image, tiff
 
 X, Y = np.meshgrid(np.arange(96), np.arange(64))
 GREY = (X * 2 + Y).clip(0, 255).astype(np.uint8)

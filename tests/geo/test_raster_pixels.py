@@ -161,3 +161,40 @@ def test_complex_values_are_refused(tmp_path):
     path = rasters.write(tmp_path / "a.tif", np.ones((64, 64), np.complex64), **rasters.UTM)
     with pytest.raises(DataError, match="amplitude"):
         Raster(path)
+
+
+def test_a_colour_table_is_applied_before_pixels_are_averaged(tmp_path):
+    grey = rasters.ground(160, 120)
+    order = np.random.default_rng(0).permutation(256).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    rasters.write(path, order[grey], photometric="palette", **rasters.UTM)
+    with rasters.rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {int(order[k]): (k, 255 - k, k // 2, 255) for k in range(256)})
+    made, image = settle(path)
+    assert made.bands == (1, 2, 3) and made.preset == "none" and "colour table" in made.summary
+    assert (image == np.dstack([grey, 255 - grey, grey // 2])).all()
+    with Raster(path) as raster:
+        for size, shown in (((80, 60), grey.reshape(60, 2, 80, 2).mean((1, 3))), ((160, 120), grey)):
+            values, valid = raster.read([1, 2, 3], (0, 0, 160, 120), size)
+            assert values.shape == (3, size[1], size[0]) and valid.all()
+            assert np.abs(values[0] - shown).max() <= 1 and np.abs(values[1] - (255 - shown)).max() <= 1
+    assert settle(path, bands=(3, 2, 1))[0].bands == (3, 2, 1)
+
+
+@pytest.mark.parametrize("fill", [-9999, np.finfo(np.float32).min, -32768])
+def test_fill_that_is_not_declared_is_left_out_and_named(tmp_path, fill):
+    decibels = 10 * np.log10(SPECKLE)
+    filled = decibels.copy()
+    filled[:, :60] = fill
+    clean, _ = settle(rasters.write(tmp_path / "b.tif", decibels[:, 60:].copy(), **rasters.UTM))
+    made, image = settle(rasters.write(tmp_path / "a.tif", filled, **rasters.UTM))
+    assert made.limits == clean.limits and (image[:, :60] == 0).all()
+    assert f"37.5% of the pixels are {fill:g}" in made.summary
+
+
+def test_zero_is_white_and_few_bits(tmp_path):
+    grey = rasters.ground(160, 120)
+    _, image = settle(rasters.write(tmp_path / "a.tif", 255 - grey, photometric="MINISWHITE", **rasters.UTM))
+    assert (image == grey[..., None]).all()
+    _, image = settle(rasters.write(tmp_path / "b.tif", grey // 16, nbits=4, **rasters.UTM))
+    assert (image == (grey // 16 * 17)[..., None]).all()
