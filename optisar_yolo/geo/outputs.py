@@ -84,7 +84,7 @@ def geojson(result: RasterResult, source_crs: bool = False) -> dict[str, Any]:
             ±180, outer rings anticlockwise, polygons cut at the antimeridian, no geometry where a corner has none).
     """
     features = []
-    for row in result.found:
+    for row, cut in zip(result.found, result.cut.tolist(), strict=True):
         x, y = corners(row[:4])
         geometry: dict[str, Any] | None
         if source_crs:
@@ -97,6 +97,7 @@ def geojson(result: RasterResult, source_crs: bool = False) -> dict[str, Any]:
             "sentence": result.queries[int(row[5])].text,
             "confidence": round(float(row[4]), 4),
             "pixels": [round(float(v), 2) for v in row[:4]],
+            **({"cut": True} if cut else {}),
         }
         features.append({"type": "Feature", "geometry": geometry, "properties": properties})
     out: dict[str, Any] = {"type": "FeatureCollection"}
@@ -156,8 +157,9 @@ def coco(result: RasterResult) -> dict[str, Any]:
             "area": round(float((row[2] - row[0]) * (row[3] - row[1])), 2),
             "score": round(float(row[4]), 4),
             "iscrowd": 0,
+            **({"cut": True} if cut else {}),
         }
-        for i, row in enumerate(result.found, 1)
+        for i, (row, cut) in enumerate(zip(result.found, result.cut.tolist(), strict=True), 1)
     ]
     width, height = result.size
     return {
