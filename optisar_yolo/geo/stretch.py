@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optisar_yolo.data import DataError, undeclared_fill
-from optisar_yolo.geo.options import RasterOptions
+from optisar_yolo.geo.options import PERCENTILES, SAR_PERCENTILES, RasterOptions
 from optisar_yolo.geo.reading import Raster
 
 DB_RANGE = (-25.0, 0.0)  # sigma nought: calm water to bright targets
@@ -138,9 +138,11 @@ def choose_stretch(raster: Raster, options: RasterOptions) -> tuple[Stretch, NDA
     use = valid & (values > 0).all(0) if preset.startswith("db") else valid
     if not use.any():
         raise DataError(f"{raster.source}: no value above 0, so there are no decibels; set stretch=percentile")
-    per_band = {b: _limits(v[use], preset, options) for b, v in zip(distinct, values, strict=True) if preset != "none"}
+    per_band = {
+        b: _limits(v[use], preset, options, modality) for b, v in zip(distinct, values, strict=True) if preset != "none"
+    }
     limits = tuple(per_band[b] for b in rgb) if per_band else ()
-    summary = _summary(raster, rgb, preset, limits, options, f"{modality_note}; {band_note}{fill_note}")
+    summary = _summary(raster, rgb, preset, limits, options, modality, f"{modality_note}; {band_note}{fill_note}")
     stretch = Stretch(preset, rgb, limits, modality, summary)
     small, _ = stretch(values[[distinct.index(b) for b in stretch.read]], valid)
     return stretch, np.ascontiguousarray(np.repeat(small, 3 // len(small), 0).transpose(1, 2, 0))
@@ -152,12 +154,13 @@ def _summary(
     preset: str,
     limits: tuple[tuple[float, float], ...],
     options: RasterOptions,
+    modality: str,
     notes: str,
 ) -> str:
     """Say in one line what was chosen."""
     count = len(raster.bands)
     types = "/".join(sorted({raster.dtypes[b - 1] for b in rgb}))
-    low, high = options.percentiles
+    low, high = _percentiles(options, modality)
     between = "between given limits" if options.limits else f"between percentiles {low:g} and {high:g}"
     effect = {
         "none": "values taken as they are",
@@ -209,14 +212,19 @@ def _modality(raster: Raster, values: NDArray[Any], valid: NDArray[np.bool_], gi
     return ("sar", "looks like SAR amplitude") if high > TAIL * max(middle, 1) else ("optical", "looks optical, grey")
 
 
-def _limits(values: NDArray[Any], preset: str, options: RasterOptions) -> tuple[float, float]:
+def _percentiles(options: RasterOptions, modality: str) -> tuple[float, float]:
+    """Return the percentiles of the stretch: those of the options, else those of the modality."""
+    return options.percentiles or (SAR_PERCENTILES if modality == "sar" else PERCENTILES)
+
+
+def _limits(values: NDArray[Any], preset: str, options: RasterOptions, modality: str) -> tuple[float, float]:
     """Return the values of one band that become 0 and 255."""
     if options.limits is not None:
         return options.limits
     if preset == "db":
         return DB_RANGE
     x = decibels(values.astype(np.float32)) if preset == "db-percentile" else values
-    low, high = (float(v) for v in np.percentile(x, options.percentiles))
+    low, high = (float(v) for v in np.percentile(x, _percentiles(options, modality)))
     if high <= low:
         low, high = float(x.min()), float(x.max())
     return (low, high) if high > low else (low, low + 1)
