@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--model", default=BUNDLED_MODEL)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "sar-stretch.json")
     args = parser.parse_args()
+    about_run = timing.about(torch.get_num_threads())  # before the run: the code may change while it lasts
     model, rows = OptiSAR(args.model), []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -101,7 +102,7 @@ def main() -> None:
             counts = {k: sum(r[k] for r in mine) for k in ("true", "found", "false")}
             totals.append({"values": kind, "stretch": stretch, "percentiles": pair} | counts)
             print(totals[-1])
-    record = {**timing.about(torch.get_num_threads()), "totals": totals, "rows": rows}
+    record = {**about_run, "totals": totals, "rows": rows}
     write_atomic(args.out, json.dumps(record, indent=1) + "\n")
 
 
