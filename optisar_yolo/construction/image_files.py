@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin
 
-from optisar_yolo.data import SPLITS, DataError, read_image
+from optisar_yolo.data import MAGIC, SPLITS, DataError, read_image, tiff_size
 from optisar_yolo.utils import write_atomic
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
@@ -24,8 +24,6 @@ FLIP = {"hflip": 1, "vflip": 0, "rot180": -1}
 _HEADERS: dict[bytes, Callable[[Any, str], Any]] = {
     b"\xff\xd8\xff": JpegImagePlugin.jpeg_factory,
     b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
-    b"II*\0": TiffImagePlugin.TiffImageFile,
-    b"MM\0*": TiffImagePlugin.TiffImageFile,
     b"BM": BmpImagePlugin.BmpImageFile,
 }
 
@@ -42,6 +40,8 @@ def image_size(path: Path) -> tuple[int, int]:
         with open(path, "rb") as file:
             start = file.read(8)
             file.seek(0)
+            if start[:4] in MAGIC:
+                return tiff_size(path, str(path))
             for prefix, header in _HEADERS.items():
                 if start.startswith(prefix):
                     image = header(file, str(path))
@@ -49,6 +49,8 @@ def image_size(path: Path) -> tuple[int, int]:
                     # without the first condition a PNG would be decoded in search of the tag
                     turned = "exif" in image.info and image.getexif().get(_ORIENTATION) in _SWAPPED
                     return (height, width) if turned else (width, height)
+    except DataError:
+        raise
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as error:
         raise DataError(f"{path}: the image's header cannot be read ({error}); copy it again") from error
     height, width = read_image(path).shape[:2]

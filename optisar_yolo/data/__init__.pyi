@@ -48,3 +48,17 @@ from .sampler import (
     choose_images as choose_images,
     modality_groups as modality_groups,
 )
+from .tiff import (
+    MAGIC as MAGIC,
+    POLARISATIONS as POLARISATIONS,
+    as_shown as as_shown,
+    check_types as check_types,
+    colour_bands as colour_bands,
+    image_bands as image_bands,
+    is_masked as is_masked,
+    orientation as orientation,
+    palette as palette,
+    say_once as say_once,
+    tiff_size as tiff_size,
+    undeclared_fill as undeclared_fill,
+)

@@ -6,6 +6,7 @@ Pixel coordinates start at the outer corner of the first pixel, x to the right a
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,9 @@ class Georeference:
     Attributes:
         crs: rasterio's CRS; None where the file has no georeference.
         affine: Its geotransform; None where there are only ground control points.
+        on_earth: True where positions of the raster have a longitude and a latitude. False for a CRS that nothing
+            connects to WGS 84 (a local or engineering grid, the Moon) or that does not hold any part of the raster.
+        note: What the user should know about the georeference, in one line; mostly empty.
     """
 
     def __init__(self, raster: Raster) -> None:
@@ -44,6 +48,36 @@ class Georeference:
             self.crs, self.affine = data.crs, data.transform
         elif points and points_crs is not None:
             self.crs, self._points = points_crs, need("rasterio.transform").GCPTransformer(points)
+        if self.affine is not None and self.affine.determinant == 0:
+            self.crs = self.affine = None
+        self.on_earth = bool(self) and bool(np.isfinite(self.to_wgs84(*self._samples())[0]).any())
+        self.note = self._note(data)
+
+    def _note(self, data: Any) -> str:
+        """Say what is missing of a georeference, and what that leaves out."""
+        if self.on_earth:
+            return ""
+        if self:
+            name = re.sub(r"\s+", " ", str(self.crs))[:60]
+            return (
+                f"{self.source}: no part of the raster can be placed in WGS 84 by its CRS ({name}): objects.geojson, "
+                "longitudes and latitudes are left out; objects-crs.geojson and pixels are written"
+            )
+        if data.crs is None and not data.transform.is_identity:
+            what = "has a geotransform and no CRS (gdal_edit.py -a_srs EPSG:… names it)"
+        elif data.crs is not None:
+            what = "names a CRS and has no geotransform that can be used (gdal_edit.py -a_ullr … sets one)"
+        elif data.rpcs is not None:
+            what = "is georeferenced by RPCs alone (gdalwarp -rpc makes a map of it)"
+        else:
+            what = "has no georeference"
+        return f"{self.source} {what}: results are in pixels, without GeoJSON"
+
+    def _samples(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return x [25] and y [25] of pixels all over the raster."""
+        share = np.linspace(0.02, 0.98, 5)
+        x, y = np.meshgrid(share * self.size[0], share * self.size[1])
+        return x.ravel(), y.ravel()
 
     def __bool__(self) -> bool:
         """Tell whether the raster is georeferenced."""
@@ -59,16 +93,21 @@ class Georeference:
         """Ground side of a pixel in metres, at the middle of the raster.
 
         Raises:
-            ValueError: The file has no georeference.
+            ValueError: The file has no georeference that leads to WGS 84.
         """
-        if not self:
+        if not self.on_earth:
             raise ValueError(
-                f"{self.source}: no georeference, so a pixel has no size on the ground; use scale= for gsd="
+                f"{self.source}: no georeference on the Earth, so a pixel has no size on the ground; use scale= for "
+                "gsd="
             )
         x, y = self.size[0] / 2, self.size[1] / 2
         lon, lat = self.to_wgs84(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
+        if not np.isfinite([*lon, *lat]).all():
+            raise ValueError(
+                f"{self.source}: the middle of the raster lies outside of its projection; use scale= for gsd="
+            )
         radius = 6371008.8  # mean radius of the Earth (IUGG), metres
-        east = np.radians(lon - lon[0])[1:] * radius * math.cos(math.radians(lat[0]))
+        east = np.radians((lon - lon[0] + 180) % 360 - 180)[1:] * radius * math.cos(math.radians(lat[0]))
         north = np.radians(lat - lat[0])[1:] * radius
         return float(math.sqrt(abs(east[0] * north[1] - east[1] * north[0])))
 
@@ -83,10 +122,14 @@ class Georeference:
     def to_wgs84(
         self, x: NDArray[np.float64], y: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Pixel coordinates [N] to longitude and latitude [N], degrees."""
+        """Pixel coordinates [N] to longitude within ±180 and latitude [N], degrees; NaN where a pixel has none."""
         east, north = self.to_crs(x, y)
-        lon, lat = need("rasterio.warp").transform(self.crs, WGS84, east.tolist(), north.tolist())[:2]
-        return np.asarray(lon), np.asarray(lat)
+        lon, lat = _transform(self.crs, WGS84, east.tolist(), north.tolist())
+        lon[~np.isfinite(lon)] = np.nan  # outside of the projection
+        bad = ~(np.isfinite(lon) & (np.abs(lat) <= 90 + 1e-9) & (np.abs(lon) <= 720))
+        lon = np.where(np.abs(lon) > 180, (lon + 180) % 360 - 180, lon)  # rasters of 0 to 360 degrees
+        lon[bad], lat[bad] = np.nan, np.nan
+        return lon, lat
 
     def compass(self) -> Mapping[str, str]:
         """Return the side of the image that each compass direction points to.
@@ -96,9 +139,10 @@ class Georeference:
         Raises:
             ValueError: The file has no georeference, or north is askew or differs from place to place.
         """
-        if not self:
+        if not self.on_earth:
             raise ValueError(
-                f"{self.source}: no georeference, so compass words mean nothing here; say left, right, top, bottom"
+                f"{self.source}: no georeference on the Earth, so compass words mean nothing here; say left, right, "
+                "top, bottom"
             )
         width, height = self.size
         found = [self._north(width * u, height * v) for u, v in ((0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1))]
@@ -119,18 +163,37 @@ class Georeference:
     def _north(self, x: float, y: float) -> tuple[tuple[int, int], tuple[int, int], float]:
         """Return the sides of the image nearest to north and to east at a pixel, and the deviation in degrees."""
         lon, lat = (float(v[0]) for v in self.to_wgs84(np.array([x]), np.array([y])))
+        outside = ValueError(
+            f"{self.source}: a corner or the middle of the raster lies outside of its projection, so compass words "
+            "would be ambiguous; say left, right, top, bottom"
+        )
         up = STEP if lat < 89 else -STEP  # beyond the pole there is no further north
         turn = STEP / max(math.cos(math.radians(lat)), 1e-3)
-        transform = need("rasterio.warp").transform
-        px, py = transform(WGS84, self.crs, [lon, lon, lon + turn], [lat, lat + up, lat])[:2]
+        px, py = _transform(WGS84, self.crs, [lon, lon, lon + turn], [lat, lat + up, lat])
         # The inverse of the local linear map from pixels to the CRS takes directions on the ground into the image.
         cx, cy = self.to_crs(np.array([x, x + 1, x]), np.array([y, y, y + 1]))
         local = np.array([[cx[1] - cx[0], cx[2] - cx[0]], [cy[1] - cy[0], cy[2] - cy[0]]])
+        if not np.isfinite([lon, lat, *px, *py]).all() or abs(np.linalg.det(local)) == 0:
+            raise outside
         ground = np.array([[px[1] - px[0], px[2] - px[0]], [py[1] - py[0], py[2] - py[0]]])
         image = np.linalg.solve(local, ground) * np.array([np.sign(up), 1.0])
         north, off_north = _nearest_side(image[:, 0])
         east, off_east = _nearest_side(image[:, 1])
         return north, east, max(off_north, off_east)
+
+
+def _transform(
+    source: Any, target: Any, x: list[float], y: list[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Transform coordinates [N] between two CRS; NaN or infinite where a point has no counterpart."""
+    transform = need("rasterio.warp").transform
+    try:
+        return tuple(np.array(v, float) for v in transform(source, target, x, y)[:2])  # type: ignore[return-value]
+    except Exception:  # rasterio raises private classes, for a whole list if one of its points is outside
+        if len(x) == 1:
+            return np.array([np.nan]), np.array([np.nan])
+    parts = [_transform(source, target, [a], [b]) for a, b in zip(x, y, strict=True)]
+    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
 def _nearest_side(direction: NDArray[np.float64]) -> tuple[tuple[int, int], float]:

@@ -4,6 +4,7 @@
    of one object, those of its home tile (the tile whose core holds the centre) come first, then the most confident.
 2. Boxes that a tile border cuts are dropped where a whole box covers them.
 3. An object that every tile cuts is longer than the overlap; its parts are joined.
+4. Where the part beyond a border was not found, the box ends at it: `open_sides` tells such boxes.
 """
 
 from __future__ import annotations
@@ -77,6 +78,28 @@ def merge(
     objects, sure = np.concatenate([boxes[whole], joined]), np.concatenate([conf[whole], sure])
     last = suppress(objects, np.argsort(-sure, kind="stable"))  # most confident first
     return objects[last], sure[last]
+
+
+def open_sides(objects: NDArray[np.float64], boxes: NDArray[np.float64], cut: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Tell on which sides merged objects still end at the border of a tile, so that they may be longer.
+
+    Args:
+        objects: [M, 4] of :func:`merge`.
+        boxes: [N, 4], what it was given.
+        cut: [N] likewise.
+
+    Returns:
+        [M] sums of `LEFT`, `TOP`, `RIGHT` and `BOTTOM`.
+    """
+    out = np.zeros(len(objects), np.int64)
+    for i, box in enumerate(objects):
+        if (boxes[cut == 0] == box).all(1).any():
+            continue
+        # A union has the very coordinates of its outermost parts.
+        near = _same(box, boxes)
+        for side, column in ((LEFT, 0), (TOP, 1), (RIGHT, 2), (BOTTOM, 3)):
+            out[i] += side * bool((near & (cut & side > 0) & (boxes[:, column] == box[column])).any())
+    return out
 
 
 def suppress(boxes: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.intp]:

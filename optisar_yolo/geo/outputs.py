@@ -26,8 +26,8 @@ QUERY_KEYS = ("text", "core", "place", "extreme", "rank", "note")  # names of th
 def write(result: RasterResult, with_map: bool = True) -> list[Path]:
     """Write all results into the folder of the run.
 
-    * ``objects.geojson``: WGS 84, RFC 7946. Only for georeferenced rasters, as the next one.
-    * ``objects-crs.geojson``: in the CRS of the raster, which the file names.
+    * ``objects.geojson``: WGS 84, RFC 7946. Only for rasters that are georeferenced on the Earth.
+    * ``objects-crs.geojson``: in the CRS of the raster, which the file names. Only for georeferenced rasters.
     * ``objects.coco.json``: pixel boxes; one category per expression.
     * ``objects.csv``: pixel boxes, and centres in WGS 84 and in the CRS.
     * ``quicklook.jpg``: the whole raster with the boxes.
@@ -45,11 +45,16 @@ def write(result: RasterResult, with_map: bool = True) -> list[Path]:
         OSError: The folder cannot be written.
     """
     files: dict[str, str | bytes] = {}
-    if result.place:
+    if result.place.on_earth:
         files["objects.geojson"] = _json(geojson(result))
+        unplaced = sum(f["geometry"] is None for f in geojson(result)["features"])
+        if unplaced:
+            LOGGER.warning(
+                f"{unplaced} of {len(result.found)} objects reach beyond the projection of the raster: they have no "
+                "geometry in objects.geojson; their pixels are in all files"
+            )
+    if result.place:
         files["objects-crs.geojson"] = _json(geojson(result, source_crs=True))
-    else:
-        LOGGER.info(f"{result.source} has no georeference: results are in pixels, without GeoJSON")
     files["objects.coco.json"] = _json(coco(result))
     files["objects.csv"] = table(result)
     queries = [dict(zip(QUERY_KEYS, dataclasses.astuple(q), strict=True)) for q in result.queries]
@@ -75,22 +80,24 @@ def geojson(result: RasterResult, source_crs: bool = False) -> dict[str, Any]:
 
     Args:
         result: The results in a georeferenced raster.
-        source_crs: Use the CRS of the raster, named as GDAL does, instead of WGS 84 (RFC 7946: longitude first,
-            outer rings anticlockwise, polygons cut at the antimeridian).
+        source_crs: Use the CRS of the raster, named as GDAL does, instead of WGS 84 (RFC 7946: longitude first, within
+            ±180, outer rings anticlockwise, polygons cut at the antimeridian, no geometry where a corner has none).
     """
     features = []
-    for row in result.found:
+    for row, cut in zip(result.found, result.cut.tolist(), strict=True):
         x, y = corners(row[:4])
-        geometry: dict[str, Any]
+        geometry: dict[str, Any] | None
         if source_crs:
             ring = np.column_stack(result.place.to_crs(x, y))
             geometry = {"type": "Polygon", "coordinates": [closed(ring).tolist()]}
         else:
-            geometry = polygon(np.column_stack(result.place.to_wgs84(x, y)))
+            corners_wgs84 = np.column_stack(result.place.to_wgs84(x, y))
+            geometry = polygon(corners_wgs84) if np.isfinite(corners_wgs84).all() else None
         properties = {
             "sentence": result.queries[int(row[5])].text,
             "confidence": round(float(row[4]), 4),
             "pixels": [round(float(v), 2) for v in row[:4]],
+            **({"cut": True} if cut else {}),
         }
         features.append({"type": "Feature", "geometry": geometry, "properties": properties})
     out: dict[str, Any] = {"type": "FeatureCollection"}
@@ -150,8 +157,9 @@ def coco(result: RasterResult) -> dict[str, Any]:
             "area": round(float((row[2] - row[0]) * (row[3] - row[1])), 2),
             "score": round(float(row[4]), 4),
             "iscrowd": 0,
+            **({"cut": True} if cut else {}),
         }
-        for i, row in enumerate(result.found, 1)
+        for i, (row, cut) in enumerate(zip(result.found, result.cut.tolist(), strict=True), 1)
     ]
     width, height = result.size
     return {
@@ -172,7 +180,8 @@ def table(result: RasterResult) -> str:
             x, y = np.array([(row[0] + row[2]) / 2]), np.array([(row[1] + row[3]) / 2])
             (lon,), (lat,) = result.place.to_wgs84(x, y)
             (east,), (north,) = result.place.to_crs(x, y)
-            ground = [f"{lon:.{DEGREES}f}", f"{lat:.{DEGREES}f}", f"{east:.10g}", f"{north:.10g}"]
+            known = [f"{lon:.{DEGREES}f}", f"{lat:.{DEGREES}f}"] if np.isfinite([lon, lat]).all() else ["", ""]
+            ground = [*known, f"{east:.10g}", f"{north:.10g}"]
         box = [f"{v:.2f}" for v in row[:4]]
         writer.writerow([result.queries[int(row[5])].text, f"{row[4]:.4f}", *box, *ground])
     return file.getvalue()

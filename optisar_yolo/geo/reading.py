@@ -6,6 +6,7 @@ memory, is limited to `CACHE`. GDAL uses overviews by itself where a coarser res
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,22 +14,42 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo.data import DataError
+from optisar_yolo.data import (
+    MAGIC,
+    POLARISATIONS,
+    DataError,
+    as_shown,
+    check_types,
+    colour_bands,
+    image_bands,
+    is_masked,
+    orientation,
+    palette,
+    say_once,
+)
 from optisar_yolo.utils import need
 
 CACHE = 256 << 20  # bytes of decoded blocks: several rows of tiles of a raster 20,000 pixels wide
-POLARISATIONS = ("VV", "VH", "HH", "HV")
+# A name that GDAL knows but the file system does not: a URL, or a part of a file (``netcdf:two.nc:vv``). One letter
+# before the colon is a drive of Windows.
+_NAME = re.compile(r"/vsi|[A-Za-z][\w+.-]+:")
 
 
 class Raster:
     """An open raster; use it in a ``with``.
 
     Args:
-        source: A path, or a name that GDAL knows (``/vsicurl/…``, ``s3://…``).
+        source: A path, or a name that GDAL knows (``/vsicurl/…``, ``s3://…``,
+            ``netcdf:file.nc:variable``).
         nodata: Value that means "no data", where the file does not declare it.
+
+    Attributes:
+        nodata: The same; set it to leave out a value that was found later.
+        palette: The colour table, uint8 [n, 3]; the raster then has three bands, red, green and blue.
 
     Raises:
         DataError: Missing, empty, damaged, or not a raster of numbers.
@@ -37,9 +58,9 @@ class Raster:
     def __init__(self, source: str | Path, nodata: float | None = None) -> None:
         self.rasterio: Any = need("rasterio")
         self.source = str(source)
-        self._given_nodata = nodata
+        self.nodata = nodata
         path = Path(self.source)
-        is_name = "://" in self.source or self.source.startswith("/vsi")
+        is_name = _NAME.match(self.source) is not None and not path.is_file()
         if not is_name and not path.is_file():
             raise DataError(f"{path}: no such file; correct the path")
         if not is_name and path.stat().st_size == 0:
@@ -57,10 +78,24 @@ class Raster:
             names = ", ".join(self.data.subdatasets[:5])
             self.close()
             raise DataError(f"{self.source}: no bands in it" + (f"; open one of its parts: {names}" if names else ""))
-        if any(np.dtype(d).kind not in "uif" for d in self.data.dtypes):
-            kinds = ", ".join(sorted(set(self.data.dtypes)))
+        try:
+            check_types(self.data, self.source)
+        except DataError:
             self.close()
-            raise DataError(f"{self.source}: bands of type {kinds}; expected whole numbers or floats (amplitude first)")
+            raise
+        self.palette = palette(self.data)
+        self._say_what_is_left_out(path)
+
+    def _say_what_is_left_out(self, path: Path) -> None:
+        """Say what the file holds beside the image that is read."""
+        if len(self.data.subdatasets) > 1:
+            names = ", ".join(self.data.subdatasets[:5])
+            say_once("rasters of several images: only the first is read", f"{self.source} has {names}")
+        if path.is_file():
+            with open(path, "rb") as file:
+                is_tiff = file.read(4) in MAGIC
+            if is_tiff and orientation(path) != 1:
+                say_once("the orientation in a raster's TIFF tags is not applied, as GDAL does", self.source)
 
     def __enter__(self) -> Raster:
         return self
@@ -81,12 +116,19 @@ class Raster:
         return int(self.data.width), int(self.data.height)
 
     @property
+    def count(self) -> int:
+        """Number of bands; three where the file has a colour table."""
+        return 3 if self.palette is not None else int(self.data.count)
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """Types of the bands."""
+        return ("uint8",) * 3 if self.palette is not None else tuple(self.data.dtypes)
+
+    @property
     def colours(self) -> dict[str, int]:
         """The first band of each colour that the file names ("red", "alpha" …), counted from 1."""
-        named: dict[str, int] = {}
-        for i, colour in enumerate(self.data.colorinterp, 1):
-            named.setdefault(colour.name, i)
-        return named
+        return {"red": 1, "green": 2, "blue": 3} if self.palette is not None else colour_bands(self.data)
 
     @property
     def polarisations(self) -> list[str]:
@@ -97,8 +139,7 @@ class Raster:
     @property
     def bands(self) -> list[int]:
         """Numbers of the bands that hold an image, from 1: all but alpha."""
-        alpha = self.colours.get("alpha")
-        return [i for i in range(1, self.data.count + 1) if i != alpha]
+        return [1, 2, 3] if self.palette is not None else image_bands(self.data)
 
     def read(
         self, bands: list[int], window: tuple[float, float, float, float], size: tuple[int, int], smooth: bool = True
@@ -128,16 +169,30 @@ class Raster:
         area = self.rasterio.windows.Window(x, y, w, h)
         shape = (size[1], size[0])
         distinct = sorted(set(bands))
+        stored = [1] if self.palette is not None else distinct
+        # Index numbers cannot be averaged: their colours are, after they were read at full resolution.
+        full = self.palette is not None and method is not resampling.nearest
+        depth = (max(round(h), 1), max(round(w), 1)) if full else shape
         with self._readable_errors(f"read at x={x:.0f}, y={y:.0f}"):
-            values = self.data.read(distinct, window=area, out_shape=(len(distinct), *shape), resampling=method)
+            values = self.data.read(
+                stored, window=area, out_shape=(len(stored), *depth),
+                resampling=resampling.nearest if full else method,
+            )  # fmt: skip
             if self._masked:
                 valid = self.data.dataset_mask(window=area, out_shape=shape, resampling=resampling.nearest) > 0
             else:
                 valid = np.ones(shape, bool)
         if values.dtype.kind == "f":
             valid &= np.isfinite(values).all(0)
-        if self._given_nodata is not None:
-            valid &= ~(values == self._given_nodata).all(0)
+        if self.nodata is not None and not full:
+            valid &= ~(values == self.nodata).all(0)
+        values = as_shown(self.data, values)
+        if self.palette is not None:
+            if full:
+                how = cv2.INTER_AREA if w > size[0] else cv2.INTER_LINEAR
+                values = cv2.resize(np.ascontiguousarray(values.transpose(1, 2, 0)), size, interpolation=how)
+                values = values.reshape(*shape, 3).transpose(2, 0, 1)
+            return values[[b - 1 for b in bands]], valid
         return (values if distinct == bands else values[[distinct.index(b) for b in bands]]), valid
 
     def decimated(self, bands: list[int], side: int) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -158,8 +213,7 @@ class Raster:
     @property
     def _masked(self) -> bool:
         """Tell whether the file declares nodata, a mask or alpha in any band."""
-        all_valid = self.rasterio.enums.MaskFlags.all_valid
-        return any(all_valid not in flags for flags in self.data.mask_flag_enums)
+        return is_masked(self.data)
 
     @contextmanager
     def _readable_errors(self, doing: str) -> Iterator[None]:

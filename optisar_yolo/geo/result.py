@@ -31,6 +31,7 @@ class RasterResult:
         image: The whole raster decimated, uint8 [h, w, 3] RGB.
         folder: Where results are written.
         record: How they came about: options, stretch, tiling, times.
+        cut: bool [N], True where a box ends at the border of a tile, so that the object may be longer.
     """
 
     source: str
@@ -41,6 +42,11 @@ class RasterResult:
     image: NDArray[np.uint8]
     folder: Path
     record: dict[str, Any] = field(default_factory=dict)
+    cut: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+
+    def __post_init__(self) -> None:
+        if not len(self.cut):
+            object.__setattr__(self, "cut", np.zeros(len(self.found), bool))
 
     def of(self, expression: int) -> NDArray[np.float64]:
         """Return the objects [n, 6] of one expression, in the order of :attr:`found`."""

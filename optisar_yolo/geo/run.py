@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -13,10 +15,11 @@ from numpy.typing import NDArray
 from ultralytics.utils import LOGGER, RUNS_DIR, TQDM
 from ultralytics.utils.files import increment_path
 
+from optisar_yolo.data import DataError
 from optisar_yolo.engine import checked_expressions
 from optisar_yolo.geo.detecting import Detector, ExpressionDetector
 from optisar_yolo.geo.georeference import Georeference
-from optisar_yolo.geo.merging import MARGIN, cut_sides, merge
+from optisar_yolo.geo.merging import BOTTOM, INSIDE, LEFT, MARGIN, RIGHT, TOP, cut_sides, merge, open_sides
 from optisar_yolo.geo.options import RasterOptions
 from optisar_yolo.geo.outputs import write
 from optisar_yolo.geo.reading import Raster
@@ -24,7 +27,7 @@ from optisar_yolo.geo.result import RasterResult
 from optisar_yolo.geo.stretch import Stretch, choose_stretch
 from optisar_yolo.geo.tiling import Grid, Tile
 from optisar_yolo.language import RasterQuery, parse, parse_raster_query, select
-from optisar_yolo.utils import Journal, file_identity, fingerprint, need, ordered_map
+from optisar_yolo.utils import Journal, file_identity, fingerprint, intersection_union, need, ordered_map
 from optisar_yolo.version import __version__
 
 if TYPE_CHECKING:
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 STATE = "state.jsonl"  # the tiles that are done, with their candidates
 FLOOR = 0.05  # lowest confidence that is kept there, so that another conf needs no new run
 AHEAD = 2  # groups of tiles that are read while the network is busy
+MOST_TILES = 1_000_000  # days on a GPU; a raster of 100,000 x 100,000 pixels has 50,000 at 640 pixels
+LEAST_SIDE = 32  # the stride of the network
+PAD = 2 * MARGIN  # working pixels between a tile's border and the end of a box that the border must not cut
+SHIFTS = 2  # times that an object which ends at a border is looked for on a shifted tile: one per end
 COLUMNS = 9  # of a candidate: x1, y1, x2, y2 in pixels of the raster, confidence, expression, cut sides, at home, tile
 
 
@@ -72,17 +79,18 @@ def ground_raster(
         detector = ExpressionDetector(model, options.device)
     conf = detector.conf if options.conf is None else options.conf
     imgsz = options.imgsz or (640 if model is None else model.imgsz)
+    identity = file_identity(str(source))
     with Raster(source, options.nodata) as raster:
         place = Georeference(raster)
         queries = [parse_raster_query(t, place.compass) for t in texts]
         stretch, image = choose_stretch(raster, options)
         scale = options.gsd / place.metres if options.gsd else options.scale or 1.0
-        grid = Grid.of(*raster.size, imgsz, options.overlap, scale)
-        _log_choices(raster, stretch, grid, queries)
+        grid = _grid(raster, imgsz, options, scale)
+        _log_choices(raster, place, stretch, grid, queries)
         cores = list(dict.fromkeys(q.core for q in queries))
         floor = min(conf, FLOOR)
         settings = {
-            "version": __version__, **file_identity(raster.source), "size": raster.size, "nodata": options.nodata,
+            "version": __version__, **identity, "size": raster.size, "nodata": raster.nodata,
             "stretch": stretch.record(), "imgsz": imgsz, "overlap": options.overlap, "scale": grid.scale,
             "asked": cores, "floor": floor,
         }  # fmt: skip
@@ -91,25 +99,54 @@ def ground_raster(
         started = time.perf_counter()
         with Journal(folder / STATE, key) as journal:
             new = _detect(raster, grid, stretch, detector, cores, journal, floor, options.batch)
-            rows = [np.zeros((0, COLUMNS)), *(np.reshape(entry["found"], (-1, COLUMNS)) for entry in journal)]
+            candidates = _complete(raster, grid, stretch, detector, cores, journal, floor, conf)
         seconds = time.perf_counter() - started
-    candidates = np.concatenate(rows)
-    candidates = candidates[np.argsort(candidates[:, 8], kind="stable")]  # by tile, whatever the order of the runs
-    found = _select(queries, cores, candidates, conf, raster.size, options.most)
+        if file_identity(raster.source) != identity:
+            raise DataError(
+                f"{raster.source}: the file was changed while it was read, so the results would be of neither version; "
+                "nothing was written: run the command again when the file is complete"
+            )
+    found, ends = _select(queries, cores, candidates, conf, raster.size, options.most)
     record = settings | {
         "conf": conf, "topk": options.topk, "chosen": stretch.summary, "tiles": len(grid), "tiles_this_run": new,
         "seconds": round(seconds, 2),
         "megapixels_per_second": round(raster.size[0] * raster.size[1] * new / len(grid) / 1e6 / seconds, 2),
     }  # fmt: skip
-    result = RasterResult(raster.source, raster.size, queries, found, place, image, folder, record)
+    result = RasterResult(raster.source, raster.size, queries, found, place, image, folder, record, ends > 0)
     write(result, options.map)
     _log_result(result, cores, candidates, conf)
     return result
 
 
-def _log_choices(raster: Raster, stretch: Stretch, grid: Grid, queries: list[RasterQuery]) -> None:
+def _grid(raster: Raster, imgsz: int, options: RasterOptions, scale: float) -> Grid:
+    """Cut the raster into tiles.
+
+    Raises:
+        ValueError: More than `MOST_TILES` tiles, or the raster is less than `LEAST_SIDE` pixels of the network.
+    """
+    (width, height), given = raster.size, f"gsd={options.gsd:g}" if options.gsd else f"scale={scale:g}"
+    step = max(imgsz - round(imgsz * options.overlap), 1)
+    tiles = math.ceil(width / scale / step) * math.ceil(height / scale / step)  # before a list of so many is made
+    if tiles > MOST_TILES:
+        raise ValueError(
+            f"{raster.source}: {given} and overlap={options.overlap:g} make {tiles:,} tiles of {width} x {height} "
+            f"pixels (one pixel of the network is {scale:.3g} pixels of the file), more than {MOST_TILES:,}; choose a "
+            "larger gsd= or scale=, a smaller overlap= or a part of the raster"
+        )
+    grid = Grid.of(width, height, imgsz, options.overlap, scale)
+    if max(grid.width, grid.height) < LEAST_SIDE < max(width, height):
+        raise ValueError(
+            f"{raster.source}: {given} shrinks {width} x {height} pixels to {grid.width} x {grid.height}, too few to "
+            "find anything; choose a smaller gsd= or scale="
+        )
+    return grid
+
+
+def _log_choices(raster: Raster, place: Georeference, stretch: Stretch, grid: Grid, queries: list[RasterQuery]) -> None:
     """Log what was chosen automatically, and how expressions were read where that is not obvious."""
     LOGGER.info(f"{raster.source}: {raster.size[0]} x {raster.size[1]} pixels, {stretch.summary}")
+    if place.note:
+        (LOGGER.warning if raster.data.crs or not raster.data.transform.is_identity else LOGGER.info)(place.note)
     scale = max(grid.scale)
     LOGGER.info(
         f"{len(grid)} tiles of {grid.size[0]} x {grid.size[1]} pixels at scale {scale:.3g}; "
@@ -125,7 +162,7 @@ def _log_choices(raster: Raster, stretch: Stretch, grid: Grid, queries: list[Ras
 
 def _folder(options: RasterOptions, source: str, key: str) -> Path:
     """Return the folder of the run: that of an earlier run with the same fingerprint, or a new one."""
-    base = Path(options.project or RUNS_DIR / "scene") / (options.name or Path(source).stem)
+    base = Path(options.project or RUNS_DIR / "scene") / (options.name or re.sub(r'[:"*?<>|]+', "-", Path(source).stem))
     if options.exist_ok:
         if not options.resume:
             (base / STATE).unlink(missing_ok=True)
@@ -207,6 +244,78 @@ def _candidates(detections: NDArray[np.floating], tile: Tile, grid: Grid, floor:
     ).astype(float)
 
 
+def _complete(
+    raster: Raster,
+    grid: Grid,
+    stretch: Stretch,
+    detector: Detector,
+    cores: list[str],
+    journal: Journal,
+    floor: float,
+    conf: float,
+) -> NDArray[np.float64]:
+    """Run the detector again where an object ends at the border of a tile, on a tile around that end.
+
+    Returns:
+        All candidates [N, COLUMNS], by tile. Of those in a shifted tile, only what holds the object that it is for.
+    """
+    known = {tuple(entry["shifted"]) for entry in journal if "shifted" in entry}
+    scale = np.tile(grid.scale, 2)
+    for _ in range(SHIFTS):
+        candidates = _ordered(journal)
+        new = 0
+        for i, core in enumerate(cores):
+            boxes, _, ends = _merged(candidates, i, conf)
+            for box, sides in zip(boxes[ends > 0], ends[ends > 0].tolist(), strict=True):
+                x, y = _around(box / scale, sides, grid)
+                if (i, x, y) in known:
+                    continue
+                known.add((i, x, y))
+                new += 1
+                tile = Tile(len(grid), x, y, *grid.size, (x, y, x + grid.size[0], y + grid.size[1]))
+                _, shown, images = _read(raster, grid, stretch, [tile])
+                rows = _candidates(detector(images, [core], floor)[0], tile, grid, floor) if shown else candidates[:0]
+                inter, _ = intersection_union(box, rows[:, :4])
+                rows = rows[inter >= INSIDE * (box[2:] - box[:2]).prod()]
+                rows[:, 5], rows[:, 7] = i, 0  # a whole box of the regular tiling comes first
+                journal.add({"tiles": [], "shifted": [i, x, y], "found": rows.tolist()})
+        if not new:
+            break
+    return _ordered(journal)
+
+
+def _ordered(journal: Journal) -> NDArray[np.float64]:
+    """Return all candidates [N, COLUMNS] by tile, whatever the order of the runs."""
+    rows = [np.zeros((0, COLUMNS)), *(np.reshape(entry["found"], (-1, COLUMNS)) for entry in journal)]
+    candidates = np.concatenate(rows)
+    return candidates[np.argsort(candidates[:, 8], kind="stable")]
+
+
+def _around(box: NDArray[np.float64], sides: int, grid: Grid) -> tuple[int, int]:
+    """Return the corner of a tile with the cut end of a box in its middle, moved so that the other end is in it too."""
+    corner = []
+    for axis, (low, high) in enumerate(((LEFT, RIGHT), (TOP, BOTTOM))):
+        side, length = grid.size[axis], (grid.width, grid.height)[axis]
+        first, last = box[axis], box[axis + 2]
+        start = (first + last - side) / 2
+        if sides & high and not sides & low:
+            start = min(last - side / 2, first - PAD)
+        elif sides & low and not sides & high:
+            start = max(first - side / 2, last + PAD - side)
+        corner.append(int(min(max(round(start), 0), length - side)))
+    return corner[0], corner[1]
+
+
+def _merged(
+    candidates: NDArray[np.float64], core: int, conf: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Merge the candidates of a core: boxes [M, 4], confidences [M], and the sides [M] on which they may go on."""
+    mine = candidates[(candidates[:, 5] == core) & (candidates[:, 4] >= conf)]
+    cut, home, tile = mine[:, 6].astype(int), mine[:, 7] > 0, mine[:, 8].astype(int)
+    boxes, confs = merge(mine[:, :4], mine[:, 4], cut, home, tile)
+    return boxes, confs, open_sides(boxes, mine[:, :4], cut)
+
+
 def _select(
     queries: list[RasterQuery],
     cores: list[str],
@@ -214,19 +323,20 @@ def _select(
     conf: float,
     size: tuple[int, int],
     most: int | None,
-) -> NDArray[np.float64]:
-    """Merge the candidates of each core, and select those of each expression; [N, 6] as `RasterResult.found`."""
-    objects = {}
-    for i, core in enumerate(cores):
-        mine = candidates[(candidates[:, 5] == i) & (candidates[:, 4] >= conf)]
-        cut, home, tile = mine[:, 6].astype(int), mine[:, 7] > 0, mine[:, 8].astype(int)
-        objects[core] = merge(mine[:, :4], mine[:, 4], cut, home, tile)
-    found = [np.zeros((0, 6))]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Merge the candidates of each core, and select those of each expression.
+
+    Returns:
+        [N, 6] as `RasterResult.found`, and [N] the sides on which each ends at the border of a tile.
+    """
+    objects = {core: _merged(candidates, i, conf) for i, core in enumerate(cores)}
+    found, ends = [np.zeros((0, 6))], [np.zeros(0, np.int64)]
     for j, q in enumerate(queries):
-        boxes, confs = objects[q.core]
+        boxes, confs, sides = objects[q.core]
         chosen = select(q, boxes, confs, size)[:most]
         found.append(np.column_stack([boxes[chosen], confs[chosen], np.full(len(chosen), float(j))]))
-    return np.concatenate(found)
+        ends.append(sides[chosen])
+    return np.concatenate(found), np.concatenate(ends)
 
 
 def _log_result(result: RasterResult, cores: list[str], candidates: NDArray[np.float64], conf: float) -> None:
@@ -246,6 +356,11 @@ def _log_result(result: RasterResult, cores: list[str], candidates: NDArray[np.f
         else:
             reason = "no object found has that place or ordinal"
         LOGGER.info(f'nothing found for "{q.text}": {reason}')
+    if result.cut.any():
+        LOGGER.warning(
+            f"{result.cut.sum()} of {len(result.found)} boxes end at the border of a tile, also of a shifted one: the "
+            'objects may be longer ("cut" in the GeoJSON and COCO files); a larger scale= or gsd= shows them whole'
+        )
     rate = result.record["megapixels_per_second"]
     speed = f" ({rate} megapixels a second)" if result.record["tiles_this_run"] else ""
     LOGGER.info(f"Results saved to {result.folder}{speed}")

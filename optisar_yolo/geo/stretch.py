@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo.data import DataError
-from optisar_yolo.geo.options import RasterOptions
+from optisar_yolo.data import DataError, undeclared_fill
+from optisar_yolo.geo.options import PERCENTILES, SAR_PERCENTILES, RasterOptions
 from optisar_yolo.geo.reading import Raster
 
 DB_RANGE = (-25.0, 0.0)  # sigma nought: calm water to bright targets
@@ -84,7 +84,8 @@ class Stretch:
         x = np.nan_to_num(np.asarray(values, np.float32), posinf=0, neginf=0)
         if self.preset.startswith("db"):
             x = decibels(x)
-        return ((x - low) * (255 / (high - low))).clip(0, 255).round().astype(np.uint8)
+        with np.errstate(over="ignore"):  # fill values such as the lowest float, which become 0 afterwards
+            return ((x - low) * (255 / (high - low))).clip(0, 255).round().astype(np.uint8)
 
 
 @lru_cache(maxsize=8)
@@ -112,11 +113,20 @@ def choose_stretch(raster: Raster, options: RasterOptions) -> tuple[Stretch, NDA
         DataError: No data in the raster.
         ValueError: A band that the raster does not have.
     """
-    if options.bands and max(options.bands) > raster.data.count:
-        raise ValueError(f"bands={list(options.bands)} is not valid: the raster has {raster.data.count} bands")
+    if options.bands and max(options.bands) > raster.count:
+        raise ValueError(f"bands={list(options.bands)} is not valid: the raster has {raster.count} bands")
     rgb, band_note = _bands(raster, options.bands)
     distinct = list(dict.fromkeys(rgb))
     values, valid = raster.decimated(distinct, SIDE)
+    if not valid.any():
+        raise DataError(f"{raster.source}: no valid pixel in the raster: all of it is nodata, masked or not finite")
+    fill = undeclared_fill(values, valid)
+    fill_note = ""
+    if fill is not None:
+        raster.nodata = fill
+        there = (values == values.dtype.type(fill)).all(0)
+        valid = valid & ~there
+        fill_note = f"; {there.mean():.1%} of the pixels are {fill:g}, far from all others, and taken for no data"
     if not valid.any():
         raise DataError(f"{raster.source}: no valid pixel in the raster: all of it is nodata, masked or not finite")
     modality, modality_note = _modality(raster, values, valid, options.modality)
@@ -128,9 +138,11 @@ def choose_stretch(raster: Raster, options: RasterOptions) -> tuple[Stretch, NDA
     use = valid & (values > 0).all(0) if preset.startswith("db") else valid
     if not use.any():
         raise DataError(f"{raster.source}: no value above 0, so there are no decibels; set stretch=percentile")
-    per_band = {b: _limits(v[use], preset, options) for b, v in zip(distinct, values, strict=True) if preset != "none"}
+    per_band = {
+        b: _limits(v[use], preset, options, modality) for b, v in zip(distinct, values, strict=True) if preset != "none"
+    }
     limits = tuple(per_band[b] for b in rgb) if per_band else ()
-    summary = _summary(raster, rgb, preset, limits, options, f"{modality_note}; {band_note}")
+    summary = _summary(raster, rgb, preset, limits, options, modality, f"{modality_note}; {band_note}{fill_note}")
     stretch = Stretch(preset, rgb, limits, modality, summary)
     small, _ = stretch(values[[distinct.index(b) for b in stretch.read]], valid)
     return stretch, np.ascontiguousarray(np.repeat(small, 3 // len(small), 0).transpose(1, 2, 0))
@@ -142,12 +154,13 @@ def _summary(
     preset: str,
     limits: tuple[tuple[float, float], ...],
     options: RasterOptions,
+    modality: str,
     notes: str,
 ) -> str:
     """Say in one line what was chosen."""
     count = len(raster.bands)
-    types = "/".join(sorted({raster.data.dtypes[b - 1] for b in rgb}))
-    low, high = options.percentiles
+    types = "/".join(sorted({raster.dtypes[b - 1] for b in rgb}))
+    low, high = _percentiles(options, modality)
     between = "between given limits" if options.limits else f"between percentiles {low:g} and {high:g}"
     effect = {
         "none": "values taken as they are",
@@ -169,6 +182,8 @@ def _bands(raster: Raster, given: Sequence[int] | None) -> tuple[tuple[int, int,
         a, b, c = given if len(given) == 3 else [given[0]] * 3
         return (a, b, c), f"bands {a}, {b}, {c} as given" if len(given) == 3 else f"band {a} as given"
     own, named = raster.bands, raster.colours
+    if raster.palette is not None:
+        return (1, 2, 3), "its colour table gives red, green and blue"
     if all(c in named for c in ("red", "green", "blue")):
         a, b, c = named["red"], named["green"], named["blue"]
         return (a, b, c), f"bands {a}, {b}, {c} are its red, green and blue"
@@ -197,14 +212,19 @@ def _modality(raster: Raster, values: NDArray[Any], valid: NDArray[np.bool_], gi
     return ("sar", "looks like SAR amplitude") if high > TAIL * max(middle, 1) else ("optical", "looks optical, grey")
 
 
-def _limits(values: NDArray[Any], preset: str, options: RasterOptions) -> tuple[float, float]:
+def _percentiles(options: RasterOptions, modality: str) -> tuple[float, float]:
+    """Return the percentiles of the stretch: those of the options, else those of the modality."""
+    return options.percentiles or (SAR_PERCENTILES if modality == "sar" else PERCENTILES)
+
+
+def _limits(values: NDArray[Any], preset: str, options: RasterOptions, modality: str) -> tuple[float, float]:
     """Return the values of one band that become 0 and 255."""
     if options.limits is not None:
         return options.limits
     if preset == "db":
         return DB_RANGE
     x = decibels(values.astype(np.float32)) if preset == "db-percentile" else values
-    low, high = (float(v) for v in np.percentile(x, options.percentiles))
+    low, high = (float(v) for v in np.percentile(x, _percentiles(options, modality)))
     if high <= low:
         low, high = float(x.min()), float(x.max())
     return (low, high) if high > low else (low, low + 1)

@@ -61,7 +61,7 @@ def map_page(result: RasterResult) -> str:
         plot.quad(**box, fill_alpha=0, line_color="#101820", line_width=HALO)
         hover.append(plot.quad(**box, fill_color=colour, fill_alpha=0.12, line_color=colour, line_width=2))
     tips = [("", "@sentence"), ("confidence", "@confidence{0.00}"), ("pixels", "@pixels")]
-    tips += [("lon, lat", "@lon{0.000000}, @lat{0.000000}")] if result.place else []
+    tips += [("lon, lat", "@lon{0.000000}, @lat{0.000000}")] if result.place.on_earth else []
     plot.add_tools(HoverTool(renderers=hover, tooltips=tips))
     plot.legend.click_policy = "hide"
     plot.legend.background_fill_alpha = 0.85
@@ -97,7 +97,7 @@ def _columns(result: RasterResult, expression: int, corner: tuple[float, float, 
         "confidence": mine[:, 4].tolist(),
         "pixels": [", ".join(f"{v:.0f}" for v in row[:4]) for row in mine],
     }
-    if result.place:
+    if result.place.on_earth:
         lon, lat = result.place.to_wgs84((mine[:, 0] + mine[:, 2]) / 2, (mine[:, 1] + mine[:, 3]) / 2)
         columns |= {"lon": lon.tolist(), "lat": lat.tolist()}
     return columns

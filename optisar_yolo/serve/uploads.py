@@ -7,9 +7,9 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from optisar_yolo.data import DataError, decode_image
+from optisar_yolo.data import MAGIC, DataError, decode_image, tiff_size
 from optisar_yolo.serve.limits import MIB, Limits, Refusal
 
 # The readers themselves, not `PIL.Image.open`: ultralytics replaces that by a function that tries to install a package
@@ -17,8 +17,6 @@ from optisar_yolo.serve.limits import MIB, Limits, Refusal
 READERS: tuple[tuple[bytes, str, Any], ...] = (
     (b"\x89PNG\r\n\x1a\n", "PNG", PngImagePlugin.PngImageFile),
     (b"\xff\xd8\xff", "JPEG", JpegImagePlugin.JpegImageFile),
-    (b"II*\0", "TIFF", TiffImagePlugin.TiffImageFile),
-    (b"MM\0*", "TIFF", TiffImagePlugin.TiffImageFile),
     (b"BM", "BMP", BmpImagePlugin.BmpImageFile),
     (b"RIFF", "WebP", WebPImagePlugin.WebPImageFile),
 )
@@ -52,7 +50,8 @@ def read_upload(data: bytes, limits: Limits) -> np.ndarray:
     try:
         return decode_image(data, "image")
     except DataError as error:
-        raise _unreadable(str(error).removeprefix("image: ")) from error
+        reason, _, remedy = str(error).removeprefix("image: ").rpartition("; ")
+        raise (_unreadable(reason, remedy) if reason else _unreadable(remedy)) from error
 
 
 def check_bytes(count: int, limits: Limits) -> None:
@@ -74,6 +73,11 @@ def image_size(data: bytes) -> tuple[int, int]:
     Raises:
         Refusal: 415 of another kind, 400 damaged or incomplete.
     """
+    if data[:4] in MAGIC:
+        try:
+            return tiff_size(data, "image")
+        except DataError as error:
+            raise _unreadable("damaged or incomplete TIFF file") from error
     kind, reader = next(((k, r) for start, k, r in READERS if data.startswith(start)), ("", None))
     if reader is None or (kind == "WebP" and data[8:12] != b"WEBP"):
         raise Refusal(415, "the file is not an image of a known kind", f"send a {KINDS} file")
@@ -90,5 +94,5 @@ def image_size(data: bytes) -> tuple[int, int]:
     return int(size[0]), int(size[1])
 
 
-def _unreadable(reason: str) -> Refusal:
-    return Refusal(400, f"the image cannot be read: {reason}", "copy or convert it again")
+def _unreadable(reason: str, remedy: str = "copy or convert it again") -> Refusal:
+    return Refusal(400, f"the image cannot be read: {reason}", remedy)

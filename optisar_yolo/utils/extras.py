@@ -8,7 +8,8 @@ from types import ModuleType
 EXTRAS: dict[str, tuple[str, str]] = {  # package: extra, and what needs it
     **dict.fromkeys(("onnx", "onnxruntime"), ("export", "this export needs")),
     **dict.fromkeys(("openvino", "nncf"), ("openvino", "this export needs")),
-    **dict.fromkeys(("rasterio", "bokeh"), ("geo", "rasters need")),
+    "rasterio": ("geo", "TIFF files and rasters need"),
+    "bokeh": ("geo", "rasters need"),
     "gradio": ("apps", "this command needs"),
     **dict.fromkeys(("ray", "pyarrow"), ("batch", "this command needs")),
     **dict.fromkeys(

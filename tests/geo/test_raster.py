@@ -197,3 +197,52 @@ def test_options_out_of_range():
         with pytest.raises(SettingError, match=message):
             RasterOptions(**options)
     assert RasterOptions(nodata=float("nan")).nodata is None and RasterOptions(device=0).device == "0"
+
+
+class Halves(rasters.Bright):
+    """Finds an object that a tile cuts only where the tile shows its left end, as a network may that knows bows only.
+
+    Attributes:
+        blind: True if it never finds an object as a whole.
+    """
+
+    def __init__(self, blind=False):
+        super().__init__()
+        self.blind = blind
+
+    def __call__(self, images, expressions, floor):
+        found = super().__call__(images, expressions, floor)
+        kept = []
+        for image, rows in zip(images, found, strict=True):
+            left, right = rows[:, 0] > 0, rows[:, 2] < image.shape[2]
+            kept.append(rows[left & (~right | (not self.blind))])
+        return kept
+
+
+LONG = (211, 150, 417, 170)  # longer than the overlap of tiles of 320 pixels
+
+
+@pytest.mark.parametrize("box", [LONG, (150, 211, 170, 417), (500, 600, 800, 640), (1290, 900, 1490, 920)])
+@pytest.mark.parametrize("overlap", [0.0, 0.25])
+def test_an_object_that_no_tile_holds_is_looked_for_on_a_shifted_tile(tmp_path, box, overlap):
+    path = rasters.write(tmp_path / "a.tif", rasters.painted(1500, 1100, [box, (900, 100, 930, 120)]), **rasters.UTM)
+    result = run(path, "the ship", tmp_path, Halves(), topk="all", overlap=overlap)
+    assert sorted(boxes_of(result)) == sorted([box, (900, 100, 930, 120)])
+    assert not result.cut.any()
+    again = Halves()
+    other = run(path, "the ship", tmp_path, again, topk="all", overlap=overlap)
+    assert again.seen == 0 and (other.found == result.found).all()  # shifted tiles are in the state too
+
+
+def test_a_box_that_still_ends_at_a_border_is_marked_and_said(tmp_path, monkeypatch):
+    from optisar_yolo.geo import run as running
+
+    said = []
+    monkeypatch.setattr(running.LOGGER, "warning", said.append)
+    path = rasters.write(tmp_path / "a.tif", rasters.painted(1500, 1100, [LONG]), **rasters.UTM)
+    result = run(path, "the ship", tmp_path, Halves(blind=True))
+    assert result.cut.tolist() == [True] and any("1 of 1 boxes end at the border" in line for line in said)
+    for name in ("objects.geojson", "objects-crs.geojson"):
+        (feature,) = json.loads((result.folder / name).read_text())["features"]
+        assert feature["properties"]["cut"] is True
+    assert json.loads((result.folder / "objects.coco.json").read_text())["annotations"][0]["cut"] is True
