@@ -19,6 +19,7 @@ from optisar_yolo.language.compass import has_compass, without_compass
 from optisar_yolo.language.edit import agree, clean
 from optisar_yolo.language.parser import parse, read_place
 from optisar_yolo.language.swaps import strip_position
+from optisar_yolo.language.transform import IDIOM
 from optisar_yolo.language.verify import LabelledObjects
 from optisar_yolo.language.vocabulary import ORDINALS, PLACE, SIDE_OF, SUPERLATIVE, Place
 
@@ -81,6 +82,7 @@ def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]]) -> R
 
 def _lone_side(text: str) -> str | None:
     """Return the side in "the left ship", which means the one further left."""
+    text = IDIOM.sub(lambda m: "_" * len(m[0]), text)  # "a boat left in the dock" is not on the left
     found = next((m for m in PLACE.finditer(text) if m["one"] and read_place(m) is None), None)
     return SIDE_OF[found["one"].lower()] if found else None
 

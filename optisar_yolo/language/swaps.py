@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from optisar_yolo.language.edit import clean, dress, put
+from optisar_yolo.language.edit import clean, correct, dress, put
+from optisar_yolo.language.idioms import NEGATION
 from optisar_yolo.language.parser import parse, read_place
 from optisar_yolo.language.transform import IDIOM
 from optisar_yolo.language.verify import LabelledObjects
@@ -64,6 +65,15 @@ _WORD = re.compile(
 _LOOKUP = {w.lower(): v for w, v in _WORDS.items()}
 _DIRECTION = re.compile(r"\b(?:left|right|top|bottom|upper|lower|middle|cent(?:er|re|ral))\b", re.IGNORECASE)
 _BEFORE_NOUN = re.compile(rf" {ATTRIBUTES}(?:{NOUN_WORDS})\b", re.IGNORECASE)
+# "between the left pier and the right pier", "from top to bottom": each word excludes the exchange of the other.
+_BOTH_SIDES = re.compile(
+    "|".join(
+        rf"\b(?:{a})\b(?: [\w-]+){{0,3}} (?:and|or|to)(?: the)? (?:{b})\b"
+        for one, two in (("left", "right"), ("top|upper", "bottom|lower"))
+        for a, b in ((one, two), (two, one))
+    ),
+    re.IGNORECASE,
+)
 # Words that name nothing: an expression needs another one.
 _EMPTY = frozenset("a an the this that there is are one it its".split())
 
@@ -149,7 +159,8 @@ def _free(found: re.Match[str], taken: Collection[tuple[int, int]]) -> bool:
 @lru_cache(maxsize=1 << 15)
 def _swaps(text: str) -> tuple[Variant, ...]:
     """Return all variants of an expression."""
-    taken: list[tuple[int, int]] = [m.span() for m in IDIOM.finditer(text)]
+    taken: list[tuple[int, int]] = [m.span() for p in (IDIOM, _BOTH_SIDES) for m in p.finditer(text)]
+    taken += [(m.start(), len(text)) for m in [NEGATION.search(text)] if m]  # "not on the right" may be true as well
     variants: list[Variant] = []
     rules = ((SUPERLATIVE, _of_superlative), (RELATION, _of_relation), (PLACE, _of_place), (_WORD, _of_word))
     for pattern, replacements in rules:
@@ -177,7 +188,7 @@ def swap(text: str, kinds: Collection[str] | None = None) -> list[Variant]:
     unknown = set(kinds or ()) - set(KINDS)
     if unknown:
         raise ValueError(f"unknown kinds {sorted(unknown)}; choose from {', '.join(KINDS)}")
-    return [v for v in _swaps(clean(text)) if kinds is None or v.kind in kinds]
+    return [v for v in _swaps(correct(clean(text))) if kinds is None or v.kind in kinds]
 
 
 def has_colour(text: str) -> bool:
@@ -223,7 +234,7 @@ def strip_position(text: str, superlatives: bool = False) -> str | None:
         place; None where nothing would be left, or where the place belongs to another object ("The ship to the left of
         the bridge in the middle").
     """
-    text = clean(text)
+    text = correct(clean(text))
     most = [m for m in SUPERLATIVE.finditer(text) if not (m["big"] or m["small"])]
     kept = [m.span() for m in IDIOM.finditer(text)] + [m.span() for m in most]
     related = [m.span() for m in RELATION.finditer(text)]
@@ -231,7 +242,7 @@ def strip_position(text: str, superlatives: bool = False) -> str | None:
     holes = [m for m in places if _is_place(m)] + (most if superlatives else [])
     if not holes and not places:
         return text
-    if related or not holes:
+    if related or not holes or NEGATION.search(text):
         return None
     for found in sorted(holes, key=lambda m: -m.start()):
         text = _without(text, found.start(), found.end())
@@ -242,7 +253,8 @@ def strip_position(text: str, superlatives: bool = False) -> str | None:
 
 def _is_place(found: re.Match[str]) -> bool:
     """Tell a place ("on the left", "the left ship") from another direction ("facing left", "the right wing")."""
-    return bool(found["prep"] or found["side"] or found["v"] or _BEFORE_NOUN.match(found.string, found.end()))
+    known = read_place(found) and (found["prep"] or found["side"] or found["v"])
+    return bool(known or _BEFORE_NOUN.match(found.string, found.end()))
 
 
 def _without(text: str, start: int, end: int) -> str:
@@ -251,7 +263,7 @@ def _without(text: str, start: int, end: int) -> str:
     if behind:
         # "of the SAR image" says more than the place
         modality = re.search(r"\b(?:SAR|radar|optical)\b", behind[0], re.IGNORECASE)
-        kept = f" in the {behind[0].split('the ', 1)[1]}" if modality else ""
+        kept = f" in the {behind[0].lstrip().split(' ', 2)[2]}" if modality else ""
         text = text[:end] + kept + text[end + behind.end() :]
     following = re.match(r" ([\w-]+)", text[end:])
     if following:
