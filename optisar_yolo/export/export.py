@@ -253,6 +253,7 @@ def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
         "inputs": INPUTS,
         "outputs": OUTPUTS,
         **({"quantize": 8} if settings.quantise else {}),
+        **({"wordings": list(model.wordings)} if getattr(model, "wordings", None) is not None else {}),
         **({ATTRIBUTE: calibration.to_dict()} if calibration else {}),
     }
 

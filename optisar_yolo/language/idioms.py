@@ -16,7 +16,8 @@ _AFTER = (
     "beside besides between behind before after facing from by has have had as under over along inside outside around "
     "close closest nearest just away here there it its not without than please within beneath underneath opposite "
     "beyond alongside amid among amongst against toward towards across off out past through image picture scene photo "
-    "photograph view frame far very left right top bottom middle center centre corner side part area region section portion edge end zone hand border margin"
+    "photograph view frame far very left right top bottom middle center centre corner side part area region section "
+    "portion edge end zone hand border margin"
 )
 # Participles too: "on the left parked …"; these are nouns.
 CONTINUES = re.compile(
@@ -29,9 +30,9 @@ CONTINUES = re.compile(
 # "a boat left in the dry dock", "cars left unattended": what was left behind. "the ship on the left in the harbor" and
 # "the upper left in the image" name a side, and so does "left at the bottom" after another direction.
 _DIRECTED = (
-    "the upper lower top bottom far middle center centre at on to is in and or furthest farthest further farther more most "
-    "slightly bit immediately straight hard nose nosed bow tail facing faces faced pointing points pointed heading headed "
-    "moving turning turned turns going driving looking directed leaning tilted one ones"
+    "the upper lower top bottom far middle center centre at on to is in and or furthest farthest further farther "
+    "more most slightly bit immediately straight hard nose nosed bow tail facing faces faced pointing points pointed "
+    "heading headed moving turning turned turns going driving looking directed leaning tilted one ones"
 )
 _NO_SIDE = "".join(rf"(?<!\b{word}[ -])" for word in _DIRECTED.split())
 LEFT_BEHIND = (
@@ -59,10 +60,13 @@ NEGATION = re.compile(
     re.IGNORECASE,
 )
 # A command to find something is no part of what is to be found.
-_POLITE = r"(?:(?:please|kindly|now|hey|ok(?:ay)?),? )*(?:(?:can|could|would|will) you(?: please)? |i (?:want|need) to |let us |let's )?"
+_POLITE = (
+    r"(?:(?:please|kindly|now|hey|ok(?:ay)?),? )*"
+    r"(?:(?:can|could|would|will) you(?: please)? |i (?:want|need) to |let us |let's )?"
+)
 _SEEK = (
-    r"find|locate|show|detect|mark|highlight|identify|spot|select|segment|pick(?: out)?|point (?:at|to|out)|look (?:for|at)"
-    r"|search for|focus on|zoom (?:in )?(?:on|to)|zoom in(?: on| to)?|give|get|ground|box|outline|see"
+    r"find|locate|show|detect|mark|highlight|identify|spot|select|segment|pick(?: out)?|point (?:at|to|out)"
+    r"|look (?:for|at)|search for|focus on|zoom (?:in )?(?:on|to)|zoom in(?: on| to)?|give|get|ground|box|outline|see"
     r"|(?:draw|put|place)(?: me)? an? (?:bounding )?box (?:around|on|over|round)|tell me where|where(?: is| are|'s)"
 )
 COMMAND = re.compile(rf"^\W*{_POLITE}(?:{_SEEK})(?: (?:me|us))?(?: (?=\w))(?!court|crane)", re.IGNORECASE)

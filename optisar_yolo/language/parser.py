@@ -35,12 +35,13 @@ _FROM = re.compile(
 )
 # What follows belongs to another object: "infields that have grass in the middle", "closest to the woods on the right".
 _OTHERS = re.compile(
-    r"\b(?:have|has|having|whose|near(?:er|est)|clos(?:er|est)|f[ua]rthe(?:r|st)|from\b.* to(?: the)? ?$)\b", re.IGNORECASE
+    r"\b(?:have|has|having|whose|near(?:er|est)|clos(?:er|est)|f[ua]rthe(?:r|st))\b|\bfrom\b.* to(?: the)? $",
+    re.IGNORECASE,
 )
 # "crane on the dock", "end of the runway": the noun behind these words is not the object. It is in "one of the ships".
 _LANDMARK = re.compile(
-    r"\b(?:in|on|at|near|by|off|from(?! the (?:left|right|top|bottom)\b)|along|under|over|across|through|against|onto|into"
-    r"|towards?|(?:nearest|closest|nearer|closer)(?: to)?)\b",
+    r"\b(?:in|on|at|near|by|off|from(?! the (?:left|right|top|bottom)\b)|along|under|over|across|through|against|onto"
+    r"|into|towards?|(?:nearest|closest|nearer|closer)(?: to)?)\b",
     re.IGNORECASE,
 )
 _AT_THE = re.compile(rf"{_LANDMARK.pattern} the $", re.IGNORECASE)

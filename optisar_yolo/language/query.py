@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from optisar_yolo.language.compass import has_compass, without_compass
 from optisar_yolo.language.edit import agree, clean
+from optisar_yolo.language.notes import read_notes
 from optisar_yolo.language.parser import parse, read_place
 from optisar_yolo.language.swaps import strip_position
 from optisar_yolo.language.transform import IDIOM
@@ -59,6 +60,9 @@ def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]]) -> R
         ValueError: Not an expression, or compass words that have no meaning in this raster.
     """
     text = clean(text)
+    asked = read_notes(text)
+    if not asked.grounded:
+        return RasterQuery(text, text, note=f'"{text}": {asked.message(0)}')
     core = without_compass(text, compass()) if has_compass(text) else text
     found = _ORDINAL.search(core)
     ordinal = ORDINALS[found["ordinal"].lower()] if found else 1
