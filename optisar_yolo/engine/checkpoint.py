@@ -110,6 +110,7 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
     }
     args = model.args if isinstance(model.args, dict) else vars(model.args)
     calibration = calibration_of(model)
+    wordings = getattr(model, "wordings", None)  # older checkpoints have none
     meta = {
         "format": FORMAT,
         "version": __version__,
@@ -119,7 +120,7 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
         "text_fingerprint": model.text_fingerprint,
         "imgsz": args.get("imgsz", 640),
         **({ATTRIBUTE: calibration.to_dict()} if calibration else {}),
-        **({"wordings": list(model.wordings)} if getattr(model, "wordings", None) is not None else {}),
+        **({} if wordings is None else {"wordings": list(wordings)}),
         **(info or {}),
     }
     return write_atomic(path, save(tensors, metadata={MARK: json.dumps(meta)}))

@@ -40,6 +40,12 @@ LEFT_BEHIND = (
     r"|lying|unattended|abandoned|unfinished|overnight|from|to (?:rot|rust|decay|die))"
     r"|(?:was|were|been|being|got) left"
 )
+# "a little right of the middle": a distance, no size.
+A_LITTLE = re.compile(
+    r"\ba (?:little|tiny) (?:bit\b ?)?(?=$|(?:left|right|above|below|under|over|beyond|further|farther|lower|higher|up"
+    r"|down|off|away|to|more|less|closer|nearer|smaller|bigger|larger|north|south|east|west|outside|inside|past|behind)\b)",
+    re.IGNORECASE,
+)
 # Sides of a thing, not of the image: "the left wing of the plane", "the right bank", "the port side".
 OWN_SIDES = (
     r"(?:left|right)[- ](?:wing(?:tip)?|bank|engine|flank|tail|fin|bow|rudder|arm|leg)s?|starboard|to port"

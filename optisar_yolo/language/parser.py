@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from optisar_yolo.language.edit import clean, correct
-from optisar_yolo.language.idioms import COMMAND, CONTINUES, NEGATION, NO_NOUN, PREPOSITIONS
+from optisar_yolo.language.idioms import A_LITTLE, COMMAND, CONTINUES, NEGATION, NO_NOUN, PREPOSITIONS
 from optisar_yolo.language.vocabulary import (
     FILLERS,
     MODALITY,
@@ -111,6 +111,8 @@ def read_place(found: re.Match[str]) -> Place | None:
         return None
     if not found["prep"] and (_FROM.search(before) or (found["side"] and not _AT.search(before))):
         return None
+    if not found["prep"] and re.match(r" (?:ones? )?of\b", behind):
+        return None  # "the upper right one of the two ships"
     if found["v"]:
         return found["h"].lower(), SIDE_OF[found["v"].lower()]
     one = (found["mh"] if found["m"] else found["one"]) or ""
@@ -198,12 +200,15 @@ def parse(text: str) -> ParsedExpression:
             head = f"{head[: found.start()]}|{head[found.end() :]}"
             break
     size = None
+    head = A_LITTLE.sub("", head)
     found, without = _take(SIZE, head)
     if found and not _is_landmark(head[: found.start()]):
         size = "big" if found["big"] else "small"
         head = without
     found, _ = _take(NOUN, head)
     category = None
+    while found and (compound := NOUN.match(head, found.end() + 1)) and head[found.end()] == " ":
+        found = compound  # a "boat dock" is a dock
     if found and not _is_landmark(head[: found.start()]):
         category = NOUN_OF[found[1].lower()]
         head = f"{head[: found.start()]}|{head[found.end() :]}"

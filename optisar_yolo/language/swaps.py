@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from optisar_yolo.language.edit import clean, correct, dress, put
-from optisar_yolo.language.idioms import NEGATION
+from optisar_yolo.language.idioms import A_LITTLE, NEGATION
 from optisar_yolo.language.parser import parse, read_place
 from optisar_yolo.language.transform import IDIOM
 from optisar_yolo.language.verify import LabelledObjects
@@ -159,7 +159,7 @@ def _free(found: re.Match[str], taken: Collection[tuple[int, int]]) -> bool:
 @lru_cache(maxsize=1 << 15)
 def _swaps(text: str) -> tuple[Variant, ...]:
     """Return all variants of an expression."""
-    taken: list[tuple[int, int]] = [m.span() for p in (IDIOM, _BOTH_SIDES) for m in p.finditer(text)]
+    taken: list[tuple[int, int]] = [m.span() for p in (IDIOM, _BOTH_SIDES, A_LITTLE) for m in p.finditer(text)]
     taken += [(m.start(), len(text)) for m in [NEGATION.search(text)] if m]  # "not on the right" may be true as well
     variants: list[Variant] = []
     rules = ((SUPERLATIVE, _of_superlative), (RELATION, _of_relation), (PLACE, _of_place), (_WORD, _of_word))

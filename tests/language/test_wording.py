@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from optisar_yolo.language import agree, flip, parse, parse_raster_query, rotate90, strip_position, swap
+from optisar_yolo.language import (
+    LabelledObjects,
+    agree,
+    flip,
+    parse,
+    parse_raster_query,
+    rotate90,
+    strip_position,
+    swap,
+)
 from optisar_yolo.language.notes import TAUGHT, read_notes, wordings
 from optisar_yolo.language.parser import ParsedExpression
 
@@ -87,6 +97,28 @@ def test_claims_of_a_landmark_are_not_claimed(text: str, expected: dict[str, obj
         assert found["relation"] in ("left", "other")
         return
     assert found == expected
+
+
+@pytest.mark.parametrize("text", ["the car a little right of the middle", "the car a little below the roof"])
+def test_a_little_is_a_distance(text: str) -> None:
+    assert parse(text).size is None and not [v for v in swap(text) if v.kind == "size"]
+    assert parse("a little car").size == "small" and "a big car" in [v.text for v in swap("a little car")]
+
+
+def test_the_last_noun_of_a_compound_is_the_object() -> None:
+    assert parse("the ship dock at the top").category == "harbor"
+    assert parse("the stadium parking lot").category == "parking lot"
+    assert parse("the upper right one of the two ships").place is None
+
+
+def test_a_superlative_among_the_objects_that_other_words_choose_is_open() -> None:
+    """The second ship is the leftmost of those on the right, and may be the leftmost white one."""
+    boxes = np.array([[10.0, 40, 20, 50], [70, 40, 80, 50], [85, 40, 95, 50]])
+    objects = LabelledObjects(boxes, ["optical ship"] * 3, (100, 100))
+    assert objects.truths("the leftmost ship") == [True, False, False]
+    assert objects.truths("the leftmost white ship") == [None, None, None]
+    assert objects.truths("the leftmost ship on the right side")[0] is False
+    assert objects.truths("the leftmost ship on the right side")[1] is None
 
 
 def test_sides_of_a_reference_with_hand() -> None:
