@@ -31,6 +31,8 @@ from optisar_yolo.engine import (
     default_conf,
     find_weights,
     load_shared,
+    log_notes,
+    notes_of,
     readable,
     save_shared,
     store_calibration,
@@ -136,7 +138,8 @@ class OptiSAR(Model):
                 model's calibration, 0.05 without one), ``topk``, ``imgsz``, ``save`` and Ultralytics' other keys.
 
         Returns:
-            One ``Results`` per image: ``boxes.cls`` is the index of the expression, ``names[cls]`` the expression.
+            One ``Results`` per image: ``boxes.cls`` is the index of the expression, ``names[cls]`` the expression, and
+            ``notes`` says by expression what a box cannot answer, such as a negation (:mod:`optisar_yolo.language`).
 
         Raises:
             ValueError: No usable expression.
@@ -146,6 +149,9 @@ class OptiSAR(Model):
         baked = self.model.texts if isinstance(self.model, ExportedModel) else []
         text = kwargs.get("text")
         kwargs["text"] = checked_expressions((baked or None) if text is None else text)  # before anything is loaded
+        given = {**self.overrides, **kwargs}
+        if given.get("verbose", True):
+            log_notes(notes_of(self.model, kwargs["text"], int(given.get("topk") or 1)), kwargs["conf"])
         if stream:
             return self._stream(source, predictor, kwargs)
         return super().predict(source, stream, predictor, **kwargs)
@@ -316,11 +322,14 @@ class EncodedImage:
             topk: Boxes per expression.
 
         Returns:
-            Ultralytics' results.
+            Ultralytics' results, with ``notes`` as in :meth:`OptiSAR.predict`.
         """
         texts = checked_expressions(text)
+        conf = default_conf(self.model) if conf is None else conf
+        notes = notes_of(self.model, texts, topk)
+        log_notes(notes, conf)
         size = (self.image.shape[1], self.image.shape[0])
         with torch.inference_mode():
             features = self.text_features(texts).to(self.device)
             found = best_boxes(self.model, self.encoded, features, self.canvas, [size], topk)[0]
-        return found.results(self.image, self.path, texts, default_conf(self.model) if conf is None else conf)
+        return found.results(self.image, self.path, texts, conf, notes=notes)

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from optisar_yolo.batch.storage import BatchFolder, is_uri, parent
 from optisar_yolo.batch.worker import Worker, WorkerSettings, open_grounder
 from optisar_yolo.engine import KnownExpressions, find_weights
 from optisar_yolo.export import is_export
+from optisar_yolo.language import read_notes
 from optisar_yolo.serve import Grounder
 from optisar_yolo.utils import file_sha256, fingerprint
 from optisar_yolo.version import __version__
@@ -150,12 +151,23 @@ def run_batch(manifest: str, out: str, model: str, options: BatchOptions | None 
     return _result(folder, table, work, len(todo))
 
 
+def _warn_of_wording(texts: Sequence[str], conf: float | None) -> None:
+    """Say which expressions get no box because of what they ask for, such as a negation."""
+    beyond = [] if conf == 0 else [found for found in map(read_notes, texts) if not found.grounded]
+    if beyond:
+        LOGGER.warning(
+            f"{len(beyond)} of {len(texts)} expressions get no box unless the training of the weights had such ones, "
+            f"for instance '{beyond[0].text}': {beyond[0].message(1)}"
+        )
+
+
 def _ground(todo: pa.Table, settings: WorkerSettings, options: BatchOptions) -> _Work:
     """Have rows grounded and written by workers."""
     parts = cut(todo, options.workers)
     packed = [pack(part) for part in parts]
     workers = min(options.workers, len(parts))
     work = _Work()
+    _warn_of_wording(todo["text"].unique().to_pylist(), settings.conf)
     started = time.perf_counter()
     with session(options, workers, sum(map(len, packed))) as share:
         settings = replace(settings, cpus=share.cpus, gpu=share.gpus > 0)

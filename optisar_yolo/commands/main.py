@@ -173,7 +173,7 @@ def _defaults(mode: str) -> dict[str, object]:
         from optisar_yolo.engine import TRAIN_DEFAULTS
 
         return dict(TRAIN_DEFAULTS)
-    own = {"conf": "the calibrated threshold of the weights, else 0.05", "imgsz": "that of training"}
+    own: dict[str, object] = {"conf": "the calibrated threshold of the weights, else 0.05", "imgsz": "that of training"}
     return own | ({"format": "onnx"} if mode == "export" else {})
 
 

@@ -24,6 +24,8 @@ from .grounding import (
     KnownExpressions as KnownExpressions,
     best_boxes as best_boxes,
     ground as ground,
+    log_notes as log_notes,
+    notes_of as notes_of,
     outputs as outputs,
     text_features_for as text_features_for,
 )

@@ -110,6 +110,7 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
     }
     args = model.args if isinstance(model.args, dict) else vars(model.args)
     calibration = calibration_of(model)
+    wordings = getattr(model, "wordings", None)  # older checkpoints have none
     meta = {
         "format": FORMAT,
         "version": __version__,
@@ -119,6 +120,7 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
         "text_fingerprint": model.text_fingerprint,
         "imgsz": args.get("imgsz", 640),
         **({ATTRIBUTE: calibration.to_dict()} if calibration else {}),
+        **({} if wordings is None else {"wordings": list(wordings)}),
         **(info or {}),
     }
     return write_atomic(path, save(tensors, metadata={MARK: json.dumps(meta)}))
@@ -147,6 +149,7 @@ def load_shared(path: str | Path) -> GroundingModel:
     model.names = {int(k): v for k, v in meta["names"].items()}
     model.text_model, model.text_fingerprint = meta["text_model"], meta["text_fingerprint"]
     model.args = {"imgsz": meta["imgsz"], "task": "detect", "model": str(Path(path).name)}
+    model.wordings = tuple(meta["wordings"]) if "wordings" in meta else None
     model.task = "detect"
     model.pt_path = str(path)
     try:

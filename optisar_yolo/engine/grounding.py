@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from ultralytics.utils import LOGGER
 
 from optisar_yolo.data import to_image
 from optisar_yolo.engine.calibrate import calibration_of
+from optisar_yolo.language import ExpressionNotes, read_notes
 from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.text import TextFeatureCache, load_text_encoder
 from optisar_yolo.visualize import GroundingResults
@@ -63,7 +64,15 @@ class Detections:
         """Return float32 [N, 6]: xyxy, confidence, index of the expression, the layout of Ultralytics' ``Boxes``."""
         return np.column_stack((self.boxes, self.confidence, self.expression)).astype(np.float32)
 
-    def results(self, image: np.ndarray, path: str, texts: Sequence[str], conf: float, verbose: bool = True) -> Results:
+    def results(
+        self,
+        image: np.ndarray,
+        path: str,
+        texts: Sequence[str],
+        conf: float,
+        verbose: bool = True,
+        notes: Mapping[str, ExpressionNotes] | None = None,
+    ) -> Results:
         """Return Ultralytics' results of the boxes with enough confidence; ``names[cls]`` is the expression of a box.
 
         Args:
@@ -72,15 +81,23 @@ class Detections:
             texts: The expressions.
             conf: Confidence threshold.
             verbose: Log each expression without a box.
+            notes: What expressions ask for beyond one object, from :func:`notes_of`. One that is not grounded gets no
+                box, unless the threshold is 0. ``result.notes`` holds the message of each.
         """
+        notes = notes or {}
+        silent = [j for j, text in enumerate(texts) if text in notes and not notes[text].grounded and conf > 0]
         if verbose:
             for j, text in enumerate(texts):
+                if j in silent:
+                    continue
                 if (best := self.of(j).confidence.max(initial=0.0)) < conf:
                     LOGGER.info(
                         f'nothing found for "{text}" in {path}: best confidence {best:.3f}, below conf={conf:.3g}'
                     )
-        boxes = torch.from_numpy(self[self.confidence >= conf].data())
-        return GroundingResults(image, path=path, names=dict(enumerate(texts)), boxes=boxes)
+        boxes = torch.from_numpy(self[(self.confidence >= conf) & ~np.isin(self.expression, silent)].data())
+        result = GroundingResults(image, path=path, names=dict(enumerate(texts)), boxes=boxes)
+        result.notes = {text: notes[text].message(conf) for text in texts if text in notes}
+        return result
 
 
 class CanvasImages(NamedTuple):
@@ -246,6 +263,25 @@ def best_boxes(
             kept.append((xyxy[keep], conf[keep], np.full(len(keep), j, np.int64)))
         found.append(Detections(*(np.concatenate(parts) for parts in zip(*kept, strict=True))))
     return found
+
+
+def notes_of(model: Any, texts: Sequence[str], topk: int = 1) -> dict[str, ExpressionNotes]:
+    """Return what expressions ask for beyond one object, for those that do.
+
+    Args:
+        model: The network; its ``wordings`` are the kinds that its training had, where it says so.
+        texts: The expressions.
+        topk: Boxes per expression.
+    """
+    taught = getattr(model, "wordings", None)
+    read = {text: read_notes(text, topk, None if taught is None else tuple(taught)) for text in texts}
+    return {text: notes for text, notes in read.items() if notes.messages}
+
+
+def log_notes(notes: Mapping[str, ExpressionNotes], conf: float) -> None:
+    """Log one line per expression that has a note, at a confidence threshold."""
+    for text, found in notes.items():
+        LOGGER.info(f"'{text}': {found.message(conf)}")
 
 
 def text_features_for(

@@ -30,6 +30,7 @@ from optisar_yolo.engine.grounding import (
     ExportedNetwork,
     KnownExpressions,
     best_boxes,
+    notes_of,
     text_features_for,
 )
 from optisar_yolo.language import clean
@@ -207,7 +208,8 @@ class GroundingPredictor(DetectionPredictor):
             with mixed(self.args.quantize == 16, self.device):
                 boxes = best_boxes(self.network, group, features, (x.shape[2], x.shape[3]), sizes, self.args.topk)
             found.update(zip(index, boxes, strict=True))
+        notes = notes_of(self.network, texts, self.args.topk)
         return [
-            found[i].results(image, path, texts, self.args.conf, self.args.verbose)
+            found[i].results(image, path, texts, self.args.conf, self.args.verbose, notes)
             for i, (image, path) in enumerate(zip(orig_imgs, self.batch[0], strict=True))
         ]

@@ -37,12 +37,13 @@ from optisar_yolo.data import (
 from optisar_yolo.engine import monitor
 from optisar_yolo.engine.checkpoint import add_exact_state, restore_exact_state, store_calibration, strip_checkpoint
 from optisar_yolo.engine.val import GroundingValidator
-from optisar_yolo.language import flip, swap
+from optisar_yolo.language import flip, swap, wordings
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.plugin import keep_keys
 from optisar_yolo.text import TextFeatureCache, load_text_encoder
 from optisar_yolo.utils import PART, write_atomic
 
+WORDINGS_SAMPLE = 10_000  # captions, evenly spread, whose kinds of wording are kept with the weights
 # Defaults: the paper's recipe (Sect. V-A), and augmentation that keeps captions true in the place of Ultralytics'.
 TRAIN_DEFAULTS: dict[str, Any] = {
     "optimizer": "AdamW",  # stock "auto" may pick an optimiser that orthogonalises gates
@@ -133,6 +134,8 @@ class GroundingTrainer(DetectionTrainer):
                 )
             model.load(weights)
         model.text_model, model.text_fingerprint = encoder.name, encoder.fingerprint
+        captions = [c for image in self.images["train"] for texts in image.captions for c in texts]
+        model.wordings = wordings(captions[:: len(captions) // WORDINGS_SAMPLE + 1])
         return model
 
     def setup_model(self) -> Any:

@@ -239,6 +239,7 @@ def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
     long_side = check_imgsz(settings.imgsz, stride=stride, min_dim=1)
     calibration = calibration_of(model)
     names = dict(enumerate(settings.texts)) or model.names
+    wordings = getattr(model, "wordings", None)  # older checkpoints have none
     return {
         "format": FORMAT,
         "version": __version__,
@@ -253,6 +254,7 @@ def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
         "inputs": INPUTS,
         "outputs": OUTPUTS,
         **({"quantize": 8} if settings.quantise else {}),
+        **({} if wordings is None else {"wordings": list(wordings)}),
         **({ATTRIBUTE: calibration.to_dict()} if calibration else {}),
     }
 

@@ -104,6 +104,7 @@ class ExportedModel(ExportedNetwork):
         self.text_model: str = meta["text_model"]
         self.text_fingerprint: str = meta["text_fingerprint"]
         self.text_dim: int = meta["text_dim"]
+        self.wordings: tuple[str, ...] | None = tuple(meta["wordings"]) if "wordings" in meta else None
         self.imgsz: int = meta["imgsz"]
         self.stride: int = meta["stride"]
         self.version: str = meta["version"]

@@ -10,6 +10,11 @@ from .generate import (
     random_claims as random_claims,
     wording as wording,
 )
+from .notes import (
+    ExpressionNotes as ExpressionNotes,
+    read_notes as read_notes,
+    wordings as wordings,
+)
 from .nouns import (
     BUILT_IN as BUILT_IN,
     Vocabulary as Vocabulary,

@@ -5,6 +5,28 @@ from __future__ import annotations
 import re
 import unicodedata
 
+# Words that are no English words but these misspelt. "rigth" is turned round with an image as "right" is.
+_SPELLINGS = {
+    wrong: right
+    for right, many in {
+        "leftmost": "lefmost leftmst leftmots leftmos leffmost leftmoust lefttmost",
+        "rightmost": "rigtmost rightmots rightmos righmost rightmst rightmoust rigthmost",
+        "topmost": "topmots topmos topmst tompost",
+        "bottommost": "bottomost botommost bottmmost buttommost",
+        "left": "letf lfet leftt",
+        "right": "rigth rihgt rigt righ rightt rgiht",
+        "bottom": "botom bottm buttom bottem bototm botttom",
+        "upper": "uper uppper uppr",
+        "lower": "lowwer lowre",
+        "middle": "midle middel mdidle",
+        "corner": "cornor conrer coner cornner",
+    }.items()
+    for wrong in many.split()
+}
+_MISSPELT = re.compile(rf"\b(?:{'|'.join(_SPELLINGS)})\b", re.IGNORECASE)
+# Words that begin with the sound of "you" or "won": "a uniform", "a one-way", but "an unidentified", "an unimproved".
+_SAID_YOU = re.compile(r"(?i:uni(?!n|m|d)|one\b|one-|once|eu|ewe|us[ae]|usu|util|ubi)|U(?:AV|SV|UV|S|N|K|FO)\b")
+
 
 def clean(text: object) -> str:
     """Return the text without control characters and surplus white space.
@@ -26,9 +48,23 @@ def clean(text: object) -> str:
     return shown
 
 
+def correct(text: str) -> str:
+    """Return the text with misspelt direction words corrected ("lefmost", "uper"); other words stay as they are."""
+    return _MISSPELT.sub(lambda m: dress(_SPELLINGS[m[0].lower()], m[0]), text)
+
+
 def takes_an(word: str) -> bool:
-    """Tell whether a word takes "an"."""
-    return word[:1].lower() in "aeiou" and not word.lower().startswith(("uni", "one", "eu"))
+    """Tell whether a word takes "an", by its first sound: "an hourglass", "an L-shaped pier", "a U-shaped one"."""
+    lower = word.lower()
+    if re.match(r"[a-z](?:-|$)", lower):
+        return lower[0] in "aefhilmnorsx"  # a letter that is said by its name
+    if re.match(r"[B-DF-HJ-NP-TV-Z]{2,}(?:-|$)|SUV", word):
+        return word[0] in "FHLMNRSX"  # an acronym that is spelt out: "LNG"
+    if lower[:1].isdigit():
+        return re.match(r"8|1[18](?!\d)", lower) is not None
+    if lower.startswith(("hour", "honest", "honour", "honor", "heir")):
+        return True
+    return lower[:1] in "aeiou" and not _SAID_YOU.match(word)
 
 
 def agree(text: str) -> str:

@@ -9,7 +9,8 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from optisar_yolo.language.edit import clean
+from optisar_yolo.language.edit import clean, correct
+from optisar_yolo.language.idioms import A_LITTLE, COMMAND, CONTINUES, NEGATION, NO_NOUN, PREPOSITIONS
 from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.vocabulary import (
     FILLERS,
@@ -26,6 +27,26 @@ from optisar_yolo.language.vocabulary import (
 )
 
 _WORD = re.compile(r"[\w'-]+")
+# What may stand before a place without a preposition of its own: "along the left edge", not "reaches the top edge".
+_AT = re.compile(rf"(?:^|[^\w ] ?|\b(?:{PREPOSITIONS}) )(?:the )?$", re.IGNORECASE)
+# Where a distance or a count starts: "closest to the middle", "fourth from the top right".
+_FROM = re.compile(
+    r"\b(?:from|(?:closest|nearest|furthest|farthest)(?: away)?(?: to(?:wards?)?| from)?)(?: the)? $", re.IGNORECASE
+)
+# What follows belongs to another object: "infields that have grass in the middle", "closest to the woods on the right".
+_OTHERS = re.compile(
+    r"\b(?:have|has|having|whose|near(?:er|est)|clos(?:er|est)|f[ua]rthe(?:r|st))\b|\bfrom\b.* to(?: the)? $",
+    re.IGNORECASE,
+)
+# "crane on the dock", "end of the runway": the noun behind these words is not the object. It is in "one of the ships".
+_LANDMARK = re.compile(
+    r"\b(?:in|on|at|near|by|off|from(?! the (?:left|right|top|bottom)\b)|along|under|over|across|through|against|onto"
+    r"|into|towards?|(?:nearest|closest|nearer|closer)(?: to)?)\b",
+    re.IGNORECASE,
+)
+_AT_THE = re.compile(rf"{_LANDMARK.pattern} the $", re.IGNORECASE)
+_OF = re.compile(r"(\w+) of\b(?!.*\bof\b)", re.IGNORECASE)
+_NO_MEMBER = frozenset("end tip side part edge corner middle center centre head full roof top bottom front".split())
 # OPT-RSVG's way to say a relation: "There is a bridge, and the ship that needs to be found is located in ... of it".
 _OF_IT = re.compile(
     r"there is (?P<reference>an? .+?) ?,? ?and (?P<head>the .+? )that needs to be found "
@@ -73,12 +94,25 @@ def _take(pattern: re.Pattern[str], text: str) -> tuple[re.Match[str] | None, st
 
 
 def read_place(found: re.Match[str]) -> Place | None:
-    """Return (column, row) of a match of `PLACE`; None for a lone direction that is no place ("the left ship")."""
+    """Return (column, row) of a match of `PLACE`.
+
+    None for a direction that is no place in the image: "the left ship", "on the right bank of the river", "closest to
+    the middle", "from the upper left", "a wake that reaches the top edge", "in the left half" (which is no third).
+    """
+    before, behind = found.string[: found.start()], found.string[found.end() :]
+    following = re.match(r"[ -]([A-Za-z]\w*)", behind)
+    if found["prep"] and following and not CONTINUES.fullmatch(following[1]):
+        return None
+    if not found["prep"] and (_FROM.search(before) or (found["side"] and not _AT.search(before))):
+        return None
+    if not found["prep"] and re.match(r" (?:ones? )?of\b", behind):
+        return None  # "the upper right one of the two ships"
     if found["v"]:
         return found["h"].lower(), SIDE_OF[found["v"].lower()]
     one = (found["mh"] if found["m"] else found["one"]) or ""
     if found["m"] and not one:
-        return "middle", "middle"
+        exact = found["prep"] or found["side"] or before.endswith("dead ")
+        return ("middle", "middle") if exact else None
     return cell_of(SIDE_OF[one.lower()]) if found["prep"] or found["side"] else None
 
 
@@ -89,6 +123,16 @@ def _offset(found: re.Match[str]) -> Place | None:
         return column, SIDE_OF[row]
     word = found["h"] or found["v"] or found["w"]
     return cell_of(SIDE_OF[word.lower()]) if word else None
+
+
+def _is_landmark(before: str) -> bool:
+    """Tell from the words before a noun whether it names a landmark: "the crane on the dock", not "zoom in on the"."""
+    before = re.sub(OF_IMAGE, " ", before, flags=re.IGNORECASE)
+    last = _OF.search(before)
+    if last and last[1].lower() not in _NO_MEMBER:
+        return False
+    found = _LANDMARK.search(before) or last
+    return found is not None and bool(set(_WORD.findall(before[: found.start()].lower())) - FILLERS)
 
 
 @lru_cache(maxsize=1 << 17)
@@ -106,11 +150,16 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         ValueError: The text is empty.
     """
     hidden = vocabulary.hide(clean(text))
-    head = hidden.text.rstrip(".?!")
+    head = COMMAND.sub("", correct(hidden.text).rstrip(".?!"))
     found = _OF_IT.fullmatch(head)
     if found:
         head = f"{found['head']}{found['relation']} {found['reference']}"
-    head = re.sub(r" +", " ", head.replace(",", " "))
+    head = re.sub(r"[ ,]*, *", ", ", re.sub(r" +", " ", head)).strip(" ,")
+    head = NO_NOUN.sub(lambda m: re.sub(r"\bport\b", "portside", m[0], flags=re.IGNORECASE), head)
+    negated = ""
+    found = NEGATION.search(head)
+    if found:
+        head, negated = head[: found.start()], head[found.start() :]
     relation = reference = offset = landmark = None
     found = RELATION.search(head)
     if found:
@@ -125,9 +174,11 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
             offset = _offset(found) if reference else None
             landmark = hidden.restore(tail.strip()) if offset else None
             relation = "other"
-    found, head = _take(SUPERLATIVE, head)
+    found, without = _take(SUPERLATIVE, head)
     superlative = None
-    if found:
+    # "a car near the largest ship" is not the largest
+    if found and not (_AT_THE.search(head[: found.start()]) and _is_landmark(head[: found.start()])):
+        head = without
         side = found["most"] or found["near"] or found["far"]
         superlative = SIDE_OF[side.lower()] if side else "largest" if found["big"] else "smallest"
     modality = None
@@ -139,15 +190,26 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         head = f"{head[: found.start()]} {head[found.end() :]}"
     head = re.sub(r" +", " ", head).replace("the of the", "the")
     place = None
-    found, without = _take(PLACE, head)
-    if found:
-        place = read_place(found)
-        head = without if place else head
-    found, head = _take(SIZE, head)
-    size = ("big" if found["big"] else "small") if found else None
-    found, head = _take(NOUN, head)
-    category = vocabulary.read(hidden.restore(found[1])) if found else None
-    rest = tuple(hidden.restore(w) for w in _WORD.findall(head.lower()) if w not in FILLERS)
+    for found in PLACE.finditer(head):
+        place = None if _OTHERS.search(head[: found.start()]) else read_place(found)
+        if place:
+            head = f"{head[: found.start()]}|{head[found.end() :]}"
+            break
+    size = None
+    head = A_LITTLE.sub("", head)
+    found, without = _take(SIZE, head)
+    if found and not _is_landmark(head[: found.start()]):
+        size = "big" if found["big"] else "small"
+        head = without
+    found, _ = _take(NOUN, head)
+    category = None
+    while found and (compound := NOUN.match(head, found.end() + 1)) and head[found.end()] == " ":
+        found = compound  # a "boat dock" is a dock
+    if found and not _is_landmark(head[: found.start()]):
+        category = vocabulary.read(hidden.restore(found[1]))
+        head = f"{head[: found.start()]}|{head[found.end() :]}"
+    words = _WORD.findall(f"{head} {negated}".lower())
+    rest = tuple(hidden.restore(w) for w in words if w not in FILLERS)
     definite = superlative is not None or bool(re.search(r"\bthe \|", head.lower()))
     return ParsedExpression(
         category, modality, size, place, superlative, relation, reference, offset, landmark, rest, definite

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from optisar_yolo.language.compass import has_compass, without_compass
 from optisar_yolo.language.edit import agree, clean
+from optisar_yolo.language.notes import read_notes
 from optisar_yolo.language.parser import parse, read_place
 from optisar_yolo.language.swaps import strip_position
+from optisar_yolo.language.transform import IDIOM
 from optisar_yolo.language.verify import LabelledObjects
 from optisar_yolo.language.vocabulary import ORDINALS, PLACE, SIDE_OF, SUPERLATIVE, Place
 
@@ -58,6 +60,9 @@ def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]]) -> R
         ValueError: Not an expression, or compass words that have no meaning in this raster.
     """
     text = clean(text)
+    asked = read_notes(text)
+    if not asked.grounded:
+        return RasterQuery(text, text, note=f'"{text}": {asked.message(0)}')
     core = without_compass(text, compass()) if has_compass(text) else text
     found = _ORDINAL.search(core)
     ordinal = ORDINALS[found["ordinal"].lower()] if found else 1
@@ -81,6 +86,7 @@ def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]]) -> R
 
 def _lone_side(text: str) -> str | None:
     """Return the side in "the left ship", which means the one further left."""
+    text = IDIOM.sub(lambda m: "_" * len(m[0]), text)  # "a boat left in the dock" is not on the left
     found = next((m for m in PLACE.finditer(text) if m["one"] and read_place(m) is None), None)
     return SIDE_OF[found["one"].lower()] if found else None
 

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from optisar_yolo.language.edit import clean, dress, put
+from optisar_yolo.language.edit import clean, correct, dress, put
+from optisar_yolo.language.idioms import A_LITTLE, NEGATION
 from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.parser import parse, read_place
 from optisar_yolo.language.transform import IDIOM
@@ -65,6 +66,15 @@ _WORD = re.compile(
 _LOOKUP = {w.lower(): v for w, v in _WORDS.items()}
 _DIRECTION = re.compile(r"\b(?:left|right|top|bottom|upper|lower|middle|cent(?:er|re|ral))\b", re.IGNORECASE)
 _BEFORE_NOUN = re.compile(rf" {ATTRIBUTES}(?:{NOUN_WORDS})\b", re.IGNORECASE)
+# "between the left pier and the right pier", "from top to bottom": each word excludes the exchange of the other.
+_BOTH_SIDES = re.compile(
+    "|".join(
+        rf"\b(?:{a})\b(?: [\w-]+){{0,3}} (?:and|or|to)(?: the)? (?:{b})\b"
+        for one, two in (("left", "right"), ("top|upper", "bottom|lower"))
+        for a, b in ((one, two), (two, one))
+    ),
+    re.IGNORECASE,
+)
 # Words that name nothing: an expression needs another one.
 _EMPTY = frozenset("a an the this that there is are one it its".split())
 
@@ -151,8 +161,9 @@ def _free(found: re.Match[str], taken: Collection[tuple[int, int]]) -> bool:
 def _swaps(text: str, vocabulary: Vocabulary) -> tuple[Variant, ...]:
     """Return all variants of an expression. The words within a noun ("small-vehicle") stay."""
     hidden = vocabulary.hide(text)
-    text = hidden.text
-    taken: list[tuple[int, int]] = [m.span() for m in IDIOM.finditer(text)]
+    text = correct(hidden.text)
+    taken: list[tuple[int, int]] = [m.span() for p in (IDIOM, _BOTH_SIDES, A_LITTLE) for m in p.finditer(text)]
+    taken += [(m.start(), len(text)) for m in [NEGATION.search(text)] if m]  # "not on the right" may be true as well
     variants: list[Variant] = []
     rules = ((SUPERLATIVE, _of_superlative), (RELATION, _of_relation), (PLACE, _of_place), (_WORD, _of_word))
     for pattern, replacements in rules:
@@ -230,7 +241,7 @@ def strip_position(text: str, superlatives: bool = False, vocabulary: Vocabulary
         the bridge in the middle").
     """
     hidden = vocabulary.hide(clean(text))
-    text = hidden.text
+    text = correct(hidden.text)
     most = [m for m in SUPERLATIVE.finditer(text) if not (m["big"] or m["small"])]
     kept = [m.span() for m in IDIOM.finditer(text)] + [m.span() for m in most]
     related = [m.span() for m in RELATION.finditer(text)]
@@ -238,7 +249,7 @@ def strip_position(text: str, superlatives: bool = False, vocabulary: Vocabulary
     holes = [m for m in places if _is_place(m)] + (most if superlatives else [])
     if not holes and not places:
         return hidden.restore(text)
-    if related or not holes:
+    if related or not holes or NEGATION.search(text):
         return None
     for found in sorted(holes, key=lambda m: -m.start()):
         text = _without(text, found.start(), found.end())
@@ -249,7 +260,8 @@ def strip_position(text: str, superlatives: bool = False, vocabulary: Vocabulary
 
 def _is_place(found: re.Match[str]) -> bool:
     """Tell a place ("on the left", "the left ship") from another direction ("facing left", "the right wing")."""
-    return bool(found["prep"] or found["side"] or found["v"] or _BEFORE_NOUN.match(found.string, found.end()))
+    known = read_place(found) and (found["prep"] or found["side"] or found["v"])
+    return bool(known or _BEFORE_NOUN.match(found.string, found.end()))
 
 
 def _without(text: str, start: int, end: int) -> str:
@@ -258,7 +270,7 @@ def _without(text: str, start: int, end: int) -> str:
     if behind:
         # "of the SAR image" says more than the place
         modality = re.search(r"\b(?:SAR|radar|optical)\b", behind[0], re.IGNORECASE)
-        kept = f" in the {behind[0].split('the ', 1)[1]}" if modality else ""
+        kept = f" in the {behind[0].lstrip().split(' ', 2)[2]}" if modality else ""
         text = text[:end] + kept + text[end + behind.end() :]
     following = re.match(r" ([\w-]+)", text[end:])
     if following:

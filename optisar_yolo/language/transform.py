@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from optisar_yolo.language.edit import clean, dress, put
+from optisar_yolo.language.edit import clean, correct, dress, put
+from optisar_yolo.language.idioms import LEFT_BEHIND, OWN_SIDES
 from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.vocabulary import (
     ATTRIBUTES,
@@ -31,14 +32,14 @@ from optisar_yolo.language.vocabulary import (
 _NO_DIRECTION = (
     r"right[- ]angle[ds]?"
     r"|(?<!the )(?<!furthest )(?<!farthest )right (?:next to|beside|above|below|behind|before|away|now)"
-    r"|(?:has|have|had|having) left|(?<!the )left (?:the|a|an|behind|over)"
+    rf"|(?:has|have|had|having) left|(?<!the )left (?:the|a|an|behind|over)|{LEFT_BEHIND}"
 )
 IDIOM = re.compile(rf"\b(?:{_NO_DIRECTION})\b", re.IGNORECASE)
 # One mirror changes these, and exchanging words cannot express it. Two mirrors are a rotation, which keeps them.
 _CHIRAL = re.compile(r"\b(?:(?:counter|anti)?-?clockwise|[a-z][- ]shaped?)\b", re.IGNORECASE)
 # Turns and hands are no side of the image; mirrored rows and hours of the clock have no words.
 _FIXED = re.compile(
-    r"\b(?:(?:left|right)[- ](?:handed|turn\w*)|o'?clock"
+    rf"\b(?:(?:left|right)[- ](?:handed|turn\w*)|{OWN_SIDES}|o'?clock"
     r"|(?:first|second|third|fourth|fifth|sixth|last) (?:row|column|line)s?)\b",
     re.IGNORECASE,
 )
@@ -122,7 +123,7 @@ def flip(text: str, horizontal: bool = False, vertical: bool = False, vocabulary
         ("clockwise", "L-shaped", "right next to", "over the road").
     """
     hidden = vocabulary.hide(clean(text))
-    text = hidden.text
+    text = correct(hidden.text)
     if (horizontal or vertical) and _FIXED.search(text):
         return None
     if horizontal and IDIOM.search(text):
@@ -172,7 +173,7 @@ def rotate90(text: str, turns: int = 1, vocabulary: Vocabulary = BUILT_IN) -> st
         Turning back gives the same expression again, but for "on the left of the bridge", which comes back as "to the
         left of the bridge".
     """
-    text = clean(text)
+    text = correct(clean(text))
     turns %= 4
     if turns == 0:
         return text

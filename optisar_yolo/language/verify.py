@@ -170,6 +170,9 @@ class LabelledObjects:
             claims["size"] = self._sized(index, query.size)
         if query.superlative:
             claims["extreme"] = self._superlative(index, query)
+            # "the leftmost white ship", "the leftmost ship at the top": others of its category may be further left
+            if claims["extreme"] is False and (query.rest or query.place or query.size or query.relation):
+                claims["extreme"] = None
         if query.relation:
             claims["relation"] = self._related(index, query)
         if query.rest:

@@ -128,9 +128,10 @@ PLACE = re.compile(
     rf"(?P<v>upper|top|lower|bottom)[ -](?:hand[ -])?(?P<h>left|right)"
     # "upper middle" and "left center" are neither a middle nor a side
     rf"|(?<!upper )(?<!lower )(?<!left )(?<!right )(?P<m>{CENTRE})(?:[ -](?P<mh>left|right|top|bottom))?"
-    rf"|(?P<one>left|right|top|bottom|upper|lower)(?! {CENTRE}\b)"
+    # nor is "lower" in "the lower left part of the basin"
+    rf"|(?P<one>left|right|top|bottom|upper|lower)(?![ -]{CENTRE}\b|[ -](?:hand[ -])?(?:left|right)\b)"
     # "in the middle of the harbor" is no place in the image
-    rf")(?:[ -]hand)?(?P<side>[ -]{_SIDE_NOUN})?\b(?!(?:[ -]{_SIDE_NOUN})? of{NOT_IMAGE})",
+    rf")(?:[ -]hand)?(?P<side>[ -]{_SIDE_NOUN})?\b(?!(?:[ -]{_SIDE_NOUN})?,? of{NOT_IMAGE})",
     re.IGNORECASE,
 )
 
@@ -140,17 +141,21 @@ RELATIONS: dict[str, tuple[str, ...]] = {  # the first one is the data sets' own
     "top": ("above", "on the upper side of", "further up than"),
     "bottom": ("below", "on the lower side of", "further down than"),
 }
+NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_GROUP = rf"(?:{'|'.join(NUMBERS)}|\d+|both|pair|couple)"
 RELATION = re.compile(
     r"\b(?:is )?(?:(?:located )?(?:to|on|at|in) the )?(?P<diagonal>(?:upper|lower|top|bottom)[ -](?:left|right))"
-    rf"(?: corner| side)? of{NOT_IMAGE}"
-    rf"|\b(?:(?:to|on|at|in) the (?:far )?)?(?P<h>left|right)(?: side)? of{NOT_IMAGE}"
+    rf"(?:[ -]hand)?(?: corner| side)? of{NOT_IMAGE}"
+    # "the left of the two ships" is one of them
+    rf"|\b(?:(?:to|on|at|in) the (?:far )?|(?!(?:(?<=the )|(?<!\w ))\w+ of (?:(?:the|these|those) )?{_GROUP}\b))"
+    rf"(?P<h>left|right)(?:[ -]hand)?(?: side)? of{NOT_IMAGE}"
     rf"|\bon the (?P<v>upper|lower) side of{NOT_IMAGE}"
     rf"|\b(?:in the )?(?P<w>above|below|beneath|underneath|under|further up than|further down than)\b(?: of\b)?(?= \w)"
     rf"|\b(?P<other>(?:(?:a little|a bit|slightly|much) )?(?:smaller|bigger|larger) than|similar in size to"
     rf"|next to|beside|near to|close to|between|behind|in front of|inside|outside|surrounded by|than|around"
     rf"|near (?=an? )|with|similar"
     rf"|(?:located|driving|parked|lying|standing|anchored|going) (?:in|on|at|through)(?! the {_ANY_PLACE})"
-    rf"|has(?= (?:the|an?)\b)|in the (?=(?:\w+ )?stadium))\b",
+    rf"|has(?= (?:the|an?)\b)|in the (?=(?:\w+ ){{0,6}}(?:stadium|service area)\b))\b",
     re.IGNORECASE,
 )
 
@@ -161,13 +166,13 @@ SUPERLATIVES: dict[str, tuple[str, ...]] = {
 SUPERLATIVE = re.compile(
     r"\b(?:(?P<most>left|right|top|bottom|upper|lower)-?most"
     r"|(?:closest|nearest)(?: to)? the (?P<near>left|right|top|bottom|upper|lower)(?:[ -]hand)?"
-    r"(?: (?:edge|side|border))?"
-    r"|(?:furthest|farthest)(?: to the| to| towards? the)? (?P<far>left|right|top|bottom)"
+    # a corner is no side of its own: "nearest the bottom left corner"
+    r"(?: (?:edge|side|border))?(?![ -](?:hand[ -])?(?:left|right)\b)"
+    r"|(?:furthest|farthest)(?: to the| to| towards? the)? (?P<far>left|right|top|bottom)(?![ -](?:left|right)\b)"
     r"|(?P<big>largest|biggest)|(?P<small>smallest|tiniest))\b",
     re.IGNORECASE,
 )
 ORDINALS = {"second": 2, "third": 3, "fourth": 4, "fifth": 5, "2nd": 2, "3rd": 3, "4th": 4, "5th": 5}
-NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 SIZES: dict[str, tuple[str, ...]] = {  # the common words first
     "big": ("big", "large", "huge", "sizeable"),

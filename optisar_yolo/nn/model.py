@@ -92,6 +92,7 @@ class GroundingModel(DetectionModel):
         self.bf16 = False  # train under bfloat16 on a CPU (on a GPU ultralytics' own mixed precision does it)
         self.text_model = ""  # name and fingerprint of the encoder the model was trained with
         self.text_fingerprint = ""
+        self.wordings: tuple[str, ...] | None = None  # kinds of expressions in training, see `language.notes`
         self.head.inplace = True
         self.guided: list[int] = [i for i, m in enumerate(self.model) if isinstance(m, TGDFSSA)]
         self.eval()

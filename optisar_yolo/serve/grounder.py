@@ -22,6 +22,7 @@ from optisar_yolo.engine import (
     calibration_of,
     canvas,
     default_conf,
+    notes_of,
 )
 from optisar_yolo.nn import Encoded, GroundingModel, HeadFeatures
 from optisar_yolo.serve.limits import Refusal
@@ -200,7 +201,7 @@ class Grounder:
                 found = best_boxes(self.network, image.encoded, stacked, image.canvas, [image.size], topk)[0]
                 boxes = iter([found.of(j) for j in range(len(texts))])
                 for i in members:
-                    out[i] = [self._result(t, next(boxes), requests[i].conf) for t in requests[i].texts]
+                    out[i] = [self._result(t, next(boxes), requests[i].conf, topk) for t in requests[i].texts]
             return out
 
     def encode(self, image: PreparedImage) -> CachedImage:
@@ -249,12 +250,16 @@ class Grounder:
             self.bank = TextFeatureCache(self.bank.encoder)
         return dict(zip(texts, self.bank(texts), strict=True))
 
-    def _result(self, text: str, found: Detections, conf: float | None) -> ExpressionResult:
-        """Keep the boxes above the threshold."""
+    def _result(self, text: str, found: Detections, conf: float | None, topk: int) -> ExpressionResult:
+        """Keep the boxes above the threshold; a negation, for instance, has none but a note."""
         threshold = self.conf if conf is None else conf
         pairs = zip(found.boxes.tolist(), found.confidence.tolist(), strict=True)
         boxes = tuple(ScoredBox((x1, y1, x2, y2), c) for (x1, y1, x2, y2), c in pairs if c >= threshold)
-        return ExpressionResult(text, boxes, float(found.confidence.max()), self._note(text))
+        about = notes_of(self.network, [text], topk).get(text)
+        if about is not None and not about.grounded and threshold > 0:
+            boxes = ()
+        note = "; ".join(part for part in (about.message(threshold) if about else "", self._note(text)) if part)
+        return ExpressionResult(text, boxes, float(found.confidence.max()), note)
 
     def _note(self, text: str) -> str:
         """Return a remark where the text encoder does not read an expression to its end."""

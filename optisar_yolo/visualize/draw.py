@@ -19,12 +19,23 @@ MIN_WIDTH = 320  # pixels; smaller images are enlarged, so that expressions can 
 
 
 class GroundingResults(Results):
-    """Ultralytics' results, drawn with their expressions."""
+    """Ultralytics' results, drawn with their expressions.
+
+    Attributes:
+        notes: What a box cannot answer, such as a negation: expression -> message. Most expressions have none.
+    """
+
+    notes: dict[str, str]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.notes = {}
 
     def new(self) -> GroundingResults:
         """Return an empty copy, as Ultralytics' own conversions need it."""
         result = GroundingResults(orig_img=self.orig_img, path=self.path, names=self.names, speed=self.speed)
         result.save_dir = self.save_dir
+        result.notes = self.notes
         return result
 
     def verbose(self) -> str:

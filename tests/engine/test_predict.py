@@ -397,3 +397,49 @@ def test_images_of_other_sizes_in_the_list_change_nothing(model: OptiSAR) -> Non
         alone = model.predict(image, text="the ship at the top", imgsz=96, conf=0.0, verbose=False)[0]
         gap = (result.boxes.data - alone.boxes.data).abs()[0]
         assert gap[:4].max() < 0.1 and gap[4] < 1e-4  # pixels: rounding of batched sums, not another canvas
+
+
+# expressions that ask for something else than one object
+
+
+def test_a_negation_gets_a_note_and_no_box(model, image, log):
+    texts = ["there is no airplane", "how many ships are there?", "船", "the ship"]
+    result = ground(model, [image, image], texts, conf=1e-6, verbose=True)[1]
+    assert {int(j) for j in result.boxes.cls} == {3}
+    assert list(result.notes) == texts[:3]
+    assert all("no box is returned" in note for note in result.notes.values())
+    assert result.cpu().notes == result.notes and result[:0].notes == result.notes
+    lines = [r.getMessage() for r in log.records if r.getMessage().startswith("'")]
+    assert lines == [f"'{text}': {note}" for text, note in result.notes.items()]  # once for both images
+    opened = ground(model, image, texts, conf=0)[0]
+    assert {int(j) for j in opened.boxes.cls} == {0, 1, 2, 3}
+    assert list(opened.notes) == texts[:3] and "no box" not in opened.notes[texts[0]]
+
+
+def test_plurals_and_colours_keep_their_boxes(model, image):
+    texts = ["all ships", "two tanks", "the white ship", "is there a ship?"]
+    result = ground(model, image, texts, conf=1e-6)[0]
+    assert {int(j) for j in result.boxes.cls} == {0, 1, 2, 3} and list(result.notes) == texts
+    several = ground(model, image, texts, conf=1e-6, topk=2)[0]
+    assert list(several.notes) == texts[2:]
+    assert ground(model, image)[0].notes == {}
+
+
+def test_an_encoded_image_notes_the_same(model, image):
+    texts = ["the ship without a wake", "the ships"]
+    encoded = model.encode(image)
+    found = encoded.ground(texts, conf=1e-6)
+    assert found.notes == ground(model, image, texts, conf=1e-6)[0].notes
+    assert {int(j) for j in found.boxes.cls} == {1}
+    assert {int(j) for j in encoded.ground(texts, conf=0).boxes.cls} == {0, 1}
+    assert encoded.ground("the ship", conf=1e-6).notes == {}
+
+
+def test_weights_know_the_wordings_of_their_training(image, tmp_path):
+    model = OptiSAR("optisar++n-pocket.safetensors")
+    assert "colour" in model.encode(image).ground("the white ship").notes["the white ship"]
+    model.model.wordings = ("colour", "negation")
+    shared = OptiSAR(model.save_shared(tmp_path / "known.safetensors"))
+    assert shared.model.wordings == ("colour", "negation")
+    found = shared.encode(image).ground(["the white ship", "the ship without a wake", "the ships"], conf=1e-6)
+    assert list(found.notes) == ["the ships"] and {int(j) for j in found.boxes.cls} == {0, 1, 2}

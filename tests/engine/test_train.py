@@ -107,6 +107,7 @@ def test_the_checkpoint_is_portable(trained: Path) -> None:
     best = load_model(trained / "weights" / "best.pt")
     assert best.yaml["yaml_file"] == "optisar++n.yaml"
     assert best.text_model == "pocket" and best.text_fingerprint
+    assert isinstance(best.wordings, tuple) and "negation" not in best.wordings  # kinds of the captions' wording
     content = torch.load(trained / "weights" / "best.pt", map_location="cpu", weights_only=False)
     assert not content.get("exact") and not content.get("optimizer")
 

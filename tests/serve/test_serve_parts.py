@@ -125,6 +125,16 @@ def test_long_expressions_get_a_note():
     assert "first 64 of" in cut.note and whole.note == ""
 
 
+def test_a_negation_gets_a_note_and_no_box():
+    texts = ("there is no tower", "the ships", LEFT)
+    denied, plural, plain = grounder().ground([GroundingRequest(prepared(TOWERS), texts, 1e-6)])[0]
+    assert not denied.boxes and "negation" in denied.note and "no box is returned" in denied.note
+    assert plural.boxes and "topk" in plural.note
+    assert plain.boxes and plain.note == ""
+    denied, plural, _ = grounder().ground([GroundingRequest(prepared(TOWERS), texts, 0.0, 2)])[0]
+    assert len(denied.boxes) == 2 and "no box" not in denied.note and plural.note == ""
+
+
 def test_a_batch_encodes_each_image_once_and_gives_the_results_of_each_request_alone(monkeypatch):
     requests = [
         GroundingRequest(prepared(1), (LEFT, "the ship"), 0.0),
