@@ -19,6 +19,7 @@ from ultralytics.utils import LOGGER
 
 from optisar_yolo.data.config import DataError, DatasetConfig, modality_of
 from optisar_yolo.data.images import read_image
+from optisar_yolo.language import clean
 from optisar_yolo.utils import iou
 
 EXAMPLES = 3  # records named per kind of problem
@@ -400,17 +401,25 @@ def modality_by_name(name: str | Path) -> str | None:
 
 
 def _caption(note: dict[str, Any], label: str, skips: Skips) -> str | None:
-    """Return a record's caption with single spaces; its box counts even where the caption is unusable."""
+    """Return a record's caption with its visible characters and single spaces, or None where it says nothing.
+
+    The record's box counts even where its caption is unusable.
+    """
     if "caption" not in note:
         return None
     caption = note["caption"]
     if not isinstance(caption, str):
         skips.add("caption that is not text", f"{label}, {type(caption).__name__}")
         return None
-    if not caption.split():
+    try:
+        text = clean(caption)
+    except ValueError:  # nothing, or nothing that is visible: spaces, a zero-width space, control characters
         skips.add("empty caption", label)
         return None
-    return " ".join(caption.split())
+    if not any(character.isalnum() for character in text):
+        skips.add("caption without a word", f"{label}, {text[:20]!r}")
+        return None
+    return text
 
 
 def _subset(images: list[ImageRecord], fraction: float, seed: int) -> list[ImageRecord]:
