@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from optisar_yolo.construction import steps
+from optisar_yolo.construction.copies import labelled_objects
 from optisar_yolo.construction.samples import Sample, rng_of
 from optisar_yolo.construction.steps import Report, WorkFolder
 from optisar_yolo.language import LabelledObjects, describe as describe_object, parse
@@ -52,8 +53,9 @@ def describe(
 
 
 def _describe(sample: Sample, report: Report, each: int, modality: float, rng: np.random.Generator) -> None:
-    boxes = np.array([i.box for i in sample.instances], dtype=np.float64)
-    objects = LabelledObjects(boxes, [i.category for i in sample.instances], (sample.width, sample.height))
+    objects = labelled_objects(sample)
+    if sample.unlisted:
+        report.count("images with dropped objects, which no expression may mean")
     taken = {c.casefold() for i in sample.instances for c in i.captions}
     for index, instance in enumerate(sample.instances):
         if instance.captions:

@@ -10,7 +10,7 @@ changes what "left", "the largest ship" and "the only ship" mean:
    background.
 3. The full size of a cut object is unknown, so captions claim nothing about sizes in its category.
 
-All of this takes the labels to be complete, as `optisar_yolo.language.describe` does.
+All of this takes boxes and `unlisted` to be complete, as `optisar_yolo.language.describe` does.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class AnnotatedImage:
         visible: float32 [N], the visible share of each object's area; 1 by default.
         revalidated: The captions were checked against the boxes and derived from them.
         fills_canvas: The image is a whole canvas, and must not be drawn smaller.
+        unlisted: Category names of objects that may be in the image and have no box, "" for an unknown one.
     """
 
     img: NDArray[np.uint8]
@@ -55,6 +56,7 @@ class AnnotatedImage:
     visible: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
     revalidated: bool = False
     fills_canvas: bool = False
+    unlisted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.visible) != len(self.boxes):
@@ -79,7 +81,7 @@ class AnnotatedImage:
     @cached_property
     def objects(self) -> LabelledObjects:
         """All visible objects, remnants included."""
-        return LabelledObjects(self.boxes, self.names, self.size)
+        return LabelledObjects(self.boxes, self.names, self.size, self.unlisted)
 
 
 def revalidate_captions(image: AnnotatedImage, rng: np.random.Generator) -> AnnotatedImage:

@@ -72,6 +72,7 @@ def mosaic(
         modality=images[0].modality,
         visible=np.concatenate([tile.visible for tile in tiles]),
         fills_canvas=True,
+        unlisted=sum((tile.unlisted for tile in tiles), ()),
     )
     return revalidate_captions(composed, rng) if rewrite else composed
 

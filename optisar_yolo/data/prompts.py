@@ -1,8 +1,8 @@
 """The prompt list of an image: T = 20 expressions, each with a target for every labelled object.
 
 1. Positives: one caption of each object that has any, for at most half the list. A positive is a negative of the other
-   objects in the image (the paper's in-image negatives) that the boxes prove it false of; the others are left out of the
-   loss, as three ships are where one of them has the caption "A ship".
+   objects in the image (the paper's in-image negatives) of which the boxes prove it false. The others are left out of
+   the loss: where one of three ships has the caption "A ship", the other two are not taught as false.
 2. Category expressions: objects without a caption get the one of their category ("A SAR ship"), which means all objects
    of that category.
 3. Adversarial variants: positives with one word exchanged ("left" for "right", "SAR" for "optical"), at least one for
@@ -113,6 +113,7 @@ class PromptSampler:
         names: Sequence[str],
         size: tuple[float, float],
         rng: np.random.Generator,
+        unlisted: Sequence[str] = (),
     ) -> PromptList:
         """Draw the prompt list of one image.
 
@@ -122,6 +123,8 @@ class PromptSampler:
             names: Category name of each object ("sar ship").
             size: (width, height) of the image in pixels.
             rng: Source of all choices: the same state gives the same list.
+            unlisted: Category names of objects that the image shows and that have no box; no expression that could mean
+                one of them is taught as false of the image.
 
         Returns:
             Exactly `total` different expressions, and their targets.
@@ -131,7 +134,7 @@ class PromptSampler:
         """
         if not len(captions) == len(boxes) == len(names):
             raise ValueError(f"{len(captions)} captions, {len(boxes)} boxes and {len(names)} names for one image")
-        objects = LabelledObjects(boxes, names, size)
+        objects = LabelledObjects(boxes, names, size, unlisted)
         columns: dict[str, np.ndarray] = {}
         kinds: list[str] = []
 
@@ -232,7 +235,7 @@ class PromptSampler:
         while queues and len(out) < wanted:
             for text, queue in list(queues.items()):
                 for variant in queue:
-                    if variant.text in used or variant.text in out:
+                    if variant.text in used or variant.text in out or objects.may_mean_unlisted(variant.text):
                         continue
                     truths = truths_of_variant(variant, text, positives[text], objects)
                     if None not in truths and truths.count(True) <= 1:

@@ -225,7 +225,7 @@ class SensitivityProbe:
             canvas: Height and width of the canvas.
         """
         size = (image.width, image.height)
-        objects = LabelledObjects(image.boxes, [self.names[c] for c in image.categories], size)
+        objects = LabelledObjects(image.boxes, [self.names[c] for c in image.categories], size, image.unlisted)
         own = [c for captions in image.captions for c in captions]
         hard = is_hard(image.categories)
         runs: list[tuple[int, ProbeExpression | None]] = []  # (expression, its rewording); None: the expression itself

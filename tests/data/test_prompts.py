@@ -183,7 +183,10 @@ def test_categories_that_differ_in_modality_alone_keep_their_own_words() -> None
 
 PHRASES = ("SAR ship", "ship", "optical ship", "storage tank", "small vehicle", "vehicle")
 FRAMES = ("A {}", "There is a {}", "Any {}", "{}", "The {}", "The white {}", "A {} on the left", "The leftmost {}")
-WORDS = st.builds(str.format, st.sampled_from(FRAMES), st.sampled_from(PHRASES)) | st.text(st.characters(min_codepoint=33, max_codepoint=382, categories=("L", "N", "P")), min_size=1, max_size=12)
+LETTERS = st.characters(min_codepoint=33, max_codepoint=382, categories=("L", "N", "P"))
+WORDS = st.builds(str.format, st.sampled_from(FRAMES), st.sampled_from(PHRASES)) | st.text(
+    st.characters(min_codepoint=33, max_codepoint=382, categories=("L", "N", "P")), min_size=1, max_size=12
+)
 PLACED = st.tuples(st.lists(WORDS, max_size=8), st.sampled_from(PHRASES), st.integers(0, 8), st.integers(0, 8))
 
 
