@@ -15,5 +15,5 @@ def test_an_object_without_a_box_leaves_open_what_it_could_change() -> None:
     assert known.truth("The rightmost ship", 0) is False and open_.truth("The rightmost ship", 0) is False
     assert known.truth("The bridge", 2) is open_.truth("The bridge", 2) is True
     assert known.false_of_all("The ship at the bottom") and not open_.false_of_all("The ship at the bottom")
-    assert known.singles_out("The ship on the left", 0) and not open_.singles_out("The ship on the left", 0)
+    assert known.singles_out("The leftmost ship", 0) and not open_.singles_out("The leftmost ship", 0)
     assert LabelledObjects(boxes, names, size, [""]).truth("The bridge", 2) is None
