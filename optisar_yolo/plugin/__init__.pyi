@@ -20,3 +20,4 @@ from .settings import (
     keys_of_mode as keys_of_mode,
     numbers as numbers,
 )
+from .words import merged as merged
