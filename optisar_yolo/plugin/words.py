@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 from optisar_yolo.utils import SettingError, UsageError, read_texts
 
@@ -31,7 +32,10 @@ def merged(words: Sequence[str]) -> list[str]:
             out += _merge(merge_equals_args, rest)
             rest = []
             if value.startswith("["):
-                count = next((n for n in range(len(queue) + 1) if _closed(" ".join([value, *queue[:n]]))), 0)
+                pieces = [" ".join([value, *queue[:n]]) for n in range(len(queue) + 1)]
+                count = next((n for n, piece in enumerate(pieces) if _is_list(piece)), None)
+                if count is None:
+                    count = next((n for n, piece in enumerate(pieces) if piece.count("[") <= piece.count("]")), 0)
                 word = " ".join([word, *queue[:count]])
                 del queue[:count]
             out.append(word)
@@ -52,7 +56,7 @@ def checked(words: Sequence[str]) -> list[str]:
     out: list[str] = []
     text = None
     modes: list[str] = []
-    for word in words:
+    for place, word in enumerate(words):
         key, equals, value = (part.strip() for part in word.partition("="))
         key = key.lstrip("-")
         if key in numbers and _DECIMAL_COMMA.fullmatch(value):
@@ -63,9 +67,8 @@ def checked(words: Sequence[str]) -> list[str]:
             continue
         modes += [word] if word in MODES else []
         if text is not None and not equals and (len(modes) > 1 or not _is_known(key, (*MODES, *TASKS))):
-            raise UsageError(
-                f"expected key=value, got '{word}'; a value with spaces needs quotes: text=\"{text} {word}\""
-            )
+            said = " ".join([text, *takewhile(lambda w: "=" not in w, words[place:])])
+            raise UsageError(f"expected key=value, got '{word}'; a value with spaces needs quotes: text=\"{said}\"")
         out.append(word)
     return out
 
@@ -75,9 +78,12 @@ def _is_text(word: str) -> bool:
     return word.lstrip("-").partition("=")[0].strip() == "text" and "=" in word
 
 
-def _closed(value: str) -> bool:
-    """Tell whether a list is closed."""
-    return value.count("[") <= value.count("]")
+def _is_list(value: str) -> bool:
+    """Tell whether a value is a list of texts."""
+    try:
+        return isinstance(read_texts(value), list)
+    except SettingError:
+        return False
 
 
 def _written(texts: str | list[str] | None) -> str:

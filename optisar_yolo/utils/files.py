@@ -27,10 +27,11 @@ def file_name_of(text: str) -> str:
     a few digits at its end, so that two texts never share a name.
     """
     name = "".join("_" if c in _UNSAFE or unicodedata.category(c)[0] == "C" else c for c in text)
-    name = name.strip(" .").encode()[:LONGEST_NAME].decode(errors="ignore").strip(" .")
-    if name == text and name and not _RESERVED.fullmatch(name):
+    name = name.strip(" .")
+    if name == text and name and len(name.encode()) <= LONGEST_NAME and not _RESERVED.fullmatch(name):
         return name
-    return f"{name or 'text'}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]}"
+    name = name.encode()[: LONGEST_NAME - 10].decode(errors="ignore").strip(" .")
+    return f"{'_' if _RESERVED.fullmatch(name) else ''}{name or 'text'}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]}"
 
 
 @contextmanager

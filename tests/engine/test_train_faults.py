@@ -39,11 +39,11 @@ import torch
 torch.set_num_threads(1)
 from optisar_yolo.commands.main import main
 from optisar_yolo.engine.train import GroundingTrainer
-stock = GroundingTrainer.save_model
+stock, limit = GroundingTrainer.save_model, int(sys.argv[1])
 def save_model(self):
     if self.epoch == 1:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     return stock(self)
 GroundingTrainer.save_model = save_model
 sys.exit(main(sys.argv[2:]))
