@@ -88,9 +88,10 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
             split: _annotations_of(name, _root(content.get("path", ""), base), split, where)
             for split, name in files.items()
         }
-    for key in ("path", *files, "images", "labels", "download"):
-        if not isinstance(content.get(key, ""), str):
-            raise DataError(f"{where}: '{key}' must be text, not {type(content[key]).__name__}")
+    texts = {key: content.get(key, "") for key in ("path", "images", "labels", "download")}
+    for key, value in (texts | files).items():
+        if not isinstance(value, str):
+            raise DataError(f"{where}: '{key}' must be text, not {type(value).__name__}")
 
     root = _root(content.get("path", ""), base)
     splits = {split: root / name for split, name in files.items()}

@@ -276,9 +276,11 @@ def all_epochs_done(checkpoint: Mapping[str, Any] | Path, args: Any) -> bool:
     """
     if isinstance(checkpoint, Path):
         with readable(checkpoint):
-            checkpoint = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    done = int(checkpoint.get("epoch", -1)) + 1
-    best = (checkpoint.get("stopper") or {}).get("best_epoch")
+            content: Mapping[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    else:
+        content = checkpoint
+    done = int(content.get("epoch", -1)) + 1
+    best = (content.get("stopper") or {}).get("best_epoch")
     waited = args.patience and best is not None and done - best >= args.patience  # stopped early
     return done > 0 and bool(done >= args.epochs or waited)
 

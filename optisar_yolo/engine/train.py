@@ -183,7 +183,8 @@ class GroundingTrainer(DetectionTrainer):
         if self.world_size > 1:
             self._setup_ddp()
         self._setup_train()
-        self.epoch, self.lr, self.epoch_time, self.train_time_start = self.start_epoch - 1, {}, 0.0, time.time()
+        self.epoch, self.epoch_time, self.train_time_start = self.start_epoch - 1, 0.0, time.time()
+        self.lr: dict[str, float] = {}
         self.run_callbacks("on_train_start")
         self.final_eval()
         if RANK in {-1, 0}:

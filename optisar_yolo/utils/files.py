@@ -31,7 +31,8 @@ def file_name_of(text: str) -> str:
     if name == text and name and len(name.encode()) <= LONGEST_NAME and not _RESERVED.fullmatch(name):
         return name
     name = name.encode()[: LONGEST_NAME - 10].decode(errors="ignore").strip(" .")
-    return f"{'_' if _RESERVED.fullmatch(name) else ''}{name or 'text'}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]}"
+    digits = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]
+    return f"{'_' if _RESERVED.fullmatch(name) else ''}{name or 'text'}-{digits}"
 
 
 @contextmanager
