@@ -194,6 +194,8 @@ def _annotations_of(given: Any, root: Path, split: str, where: str) -> Any:
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         return given
+    if any(name.lower().endswith(".json") for name in names):
+        return given
     if isinstance(given, str) and not ((root / given).is_dir() or given.lower().endswith(".txt")):
         return given
     for name in (f"{split}.json", f"annotations/{split}.json", f"annotations/instances_{split}.json"):
