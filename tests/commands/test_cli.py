@@ -143,7 +143,9 @@ def test_unusable_input_is_a_message_not_a_traceback(capsys, monkeypatch, verb):
         (["detect", "val", "model = best.pt"], "best.pt"),
     ],
 )
-def test_model_where_none_is_named(entered, words, model):
+def test_model_where_none_is_named(entered, words, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "best.pt").touch()  # weights that are missing are refused before
     before = list(sys.argv)
     assert cli.main(words) == 0
     (line,) = entered
