@@ -27,6 +27,7 @@ from optisar_yolo.engine import (
     best_boxes,
     calibration_of,
     canvas,
+    check_resumable,
     checked_expressions,
     default_conf,
     find_weights,
@@ -119,6 +120,8 @@ class OptiSAR(Model):
     @config_keys()
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:
         """Train; keys are Ultralytics' and those of ``optisar train --help``. Returns the metrics of the best epoch."""
+        if kwargs.get("resume") is True:
+            check_resumable(self.ckpt, self.ckpt_path)  # Ultralytics would start another training
         return super().train(trainer, **kwargs)
 
     @config_keys()

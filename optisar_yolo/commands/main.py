@@ -11,10 +11,13 @@ The command switches the import hook on for itself, so it works where ``OPTISAR_
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 
 from optisar_yolo import boot
@@ -31,8 +34,20 @@ from optisar_yolo.utils import (
 )
 from optisar_yolo.version import __version__
 
+_WEIGHTS = (".pt", ".safetensors", ".onnx", ".torchscript")
+_WRONG_TYPE = re.compile(r"'\w+=.*' is of invalid type|'\w+' must be", re.DOTALL)
 TRACEBACK = "OPTISAR_TRACEBACK"
 """Environment variable: any value shows the whole traceback of an error, for a report."""
+
+_REMEDIES = {
+    errno.ENOSPC: "make room on this disk or write elsewhere; what was saved before is still there",
+    errno.EDQUOT: "make room within your quota or write elsewhere; what was saved before is still there",
+    errno.EFBIG: "the file grew beyond a limit of the system (ulimit -f); raise it or write elsewhere",
+    errno.EROFS: "it lies on a read-only disk; write elsewhere with project= or another folder",
+    errno.EACCES: "correct its permissions or write elsewhere with project= or another folder",
+    errno.EPERM: "correct its permissions or write elsewhere with project= or another folder",
+}
+"""What helps against errors of the file system."""
 
 VERBS = (
     "demo", "calibrate", "annotate", "score", "zeroshot", "view", "explain", "scene", "batch", "dataset",
@@ -78,6 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get(TRACEBACK):
             raise
         print(f"optisar: {error}\n({TRACEBACK}=1 shows where this was noticed)", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if os.environ.get(TRACEBACK) or error.filename is None:
+            raise
+        remedy = _REMEDIES.get(error.errno or 0, "correct the path or the file")
+        print(f"optisar: {error.filename}: {error.strerror}; {remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("optisar: interrupted", file=sys.stderr)
@@ -193,14 +214,33 @@ def _run_verb(verb: str, words: Sequence[str]) -> int:
     return int(main(words[0], commands[words[0]].parse(words[1:])) or 0)
 
 
+def _check_weights(model: str) -> None:
+    """Check that a weights file is there, where it is none that Ultralytics would download by its name.
+
+    Raises:
+        FileNotFoundError: It is not; Ultralytics would look for it in the network.
+    """
+    from ultralytics.utils import ONLINE
+    from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
+
+    path = Path(model).expanduser()
+    if path.suffix not in _WEIGHTS or "://" in model or path.exists():
+        return
+    if path.suffix == ".pt" and path.name in GITHUB_ASSETS_NAMES and ONLINE:
+        return
+    from optisar_yolo.engine import find_weights
+
+    find_weights(model)
+
+
 def _run_stock(words: list[str]) -> int:
     """Hand a command line in the grammar of ``yolo`` to Ultralytics."""
     boot.install(force=True)
     from ultralytics import cfg
 
-    from optisar_yolo.plugin import model_of, with_packaged_cfg
+    from optisar_yolo.plugin import merged, model_of, with_packaged_cfg
 
-    args = with_packaged_cfg(cfg.merge_equals_args(words))
+    args = with_packaged_cfg(merged(words))
     first = args[0].lower().lstrip("-")
     modes = [word.removeprefix("mode=") for word in args if word.removeprefix("mode=") in cfg.MODES]
     if modes and modes[0] in MODES and any(word.lower() in HELP_WORDS for word in args):
@@ -217,6 +257,8 @@ def _run_stock(words: list[str]) -> int:
         model = BUILD_MODEL if modes[0] == "train" else BUNDLED_MODEL
         print(f"optisar: no model= given, using {model}")
         args.append(f"model={model}")
+    elif modes:
+        _check_weights(str(model_of(args)))
 
     # Ultralytics keeps this very list. A program name that ends with 'yolo' makes `predict` save its images.
     before, sys.argv[:] = list(sys.argv), ["optisar-yolo", *args]
@@ -224,6 +266,10 @@ def _run_stock(words: list[str]) -> int:
     try:
         cfg.entrypoint()
     except SyntaxError as error:  # what Ultralytics raises for arguments that it does not know
+        raise UsageError(plain(error)) from error
+    except TypeError as error:  # what it raises for a value of another type
+        if not _WRONG_TYPE.match(plain(error)):
+            raise
         raise UsageError(plain(error)) from error
     finally:
         sys.argv[:] = before

@@ -218,14 +218,16 @@ def clean(
             report.problems.add("image whose file equals an earlier one, dropped", sample.name)
             continue
         sample = _sized(sample, file.size, report.problems)
-        checked = (_instance(i, sample, namer, report) for i in sample.instances)
+        checked = [_instance(i, sample, namer, report) for i in sample.instances]
+        lost = [i.category for i, kept in zip(sample.instances, checked, strict=True) if kept is None]
+        unlisted = [namer.name(sample.source, word) or word for word in (*sample.unlisted, *lost)]
         instances = merge((i for i in checked if i), report, recipe.by_source)
         if ambiguous != "keep":
             instances = settle(instances, report, drop=ambiguous == "drop")
         if instances:
             left += 1
             seen.add(file.digest)  # here: one folder may be two sources, whose images keep their objects in one only
-            yield replace(sample, instances=instances)
+            yield replace(sample, instances=instances, unlisted=unlisted)
         else:
             report.problems.add("image without any object left, dropped", sample.name)
     if not left:

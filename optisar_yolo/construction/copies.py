@@ -33,7 +33,8 @@ _DISPROVED = {
 def labelled_objects(sample: Sample, vocabulary: Vocabulary = BUILT_IN) -> LabelledObjects:
     """Return an image's objects, to check captions against them."""
     boxes = np.array([i.box for i in sample.instances], dtype=np.float64).reshape(-1, 4)
-    return LabelledObjects(boxes, [i.category for i in sample.instances], (sample.width, sample.height), vocabulary)
+    names = [i.category for i in sample.instances]
+    return LabelledObjects(boxes, names, (sample.width, sample.height), vocabulary, unlisted=sample.unlisted)
 
 
 def disproved(caption: str, index: int, objects: LabelledObjects) -> list[str]:

@@ -68,6 +68,8 @@ def describe(
 def _describe(
     sample: Sample, objects: LabelledObjects, report: Report, each: int, modality: float, rng: np.random.Generator
 ) -> None:
+    if sample.unlisted:
+        report.count("images with dropped objects, which no expression may mean")
     taken = {c.casefold() for i in sample.instances for c in i.captions}
     for index, instance in enumerate(sample.instances):
         if instance.captions:

@@ -10,6 +10,7 @@ folder in the order of the disk assigns other objects to the splits on every dis
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -19,23 +20,47 @@ from typing import Any
 from xml.etree import ElementTree
 
 from optisar_yolo.construction.image_files import in_split
+from optisar_yolo.construction.outlines import rotated_box, segmentation_box
 from optisar_yolo.construction.pickled import read_pickle
 from optisar_yolo.construction.recipe import Source
-from optisar_yolo.data import SPLITS, Box, DataError, Skips, is_id, is_number, read_json, read_text
+from optisar_yolo.data import (
+    SPLITS,
+    Box,
+    DataError,
+    Skips,
+    is_id,
+    is_number,
+    outer_box,
+    read_json,
+    read_label_line,
+    read_text,
+    same_ids,
+)
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _KEYS = (("image", "file_name"), ("bbox_xyxy", "bbox", "box"), ("phrase", "caption"), ("category",))
 """Keys of a list's records: image, box, expression, category."""
+_DOTA = re.compile(r"((?:-?\d+(?:\.\d+)?\s+){8})([^\W\d][\w -]*?)(?:\s+[0-2])?")
+_DOTA_HEAD = ("imagesource:", "gsd:")
 
 
 @dataclass
 class RawObject:
-    """One object: its box in the form of its source (None: not four numbers), the source's word, expressions, split."""
+    """One object.
+
+    Attributes:
+        box: Its box in the form of its source; None where it is not four numbers.
+        category: The source's word.
+        captions: Its expressions.
+        split: The split that the source assigns, or "".
+        form: The form of this box where it is not that of the source: "xyxy" for the outer box of an outline.
+    """
 
     box: Box | None
     category: str
     captions: list[str]
     split: str = ""
+    form: str = ""
 
     def __post_init__(self) -> None:
         """Make the texts such that UTF-8 can write them."""
@@ -51,12 +76,17 @@ class RawImage:
         record: How messages name the annotation.
         objects: Its objects, also those that cannot be used: their places in this list are part of their ids.
         size: Width and height in pixels; None where the annotation has none.
+        unlisted: Words of objects that the image shows and that are not in `objects`, such as crowds; "" where the word
+            is not known either.
+        own_name: Another name of its file, that of the annotation file, for a `name` that is an old one.
     """
 
     name: str
     record: str
     objects: list[RawObject] = field(default_factory=list)
     size: tuple[int, int] | None = None
+    unlisted: list[str] = field(default_factory=list)
+    own_name: str = ""
 
     def __post_init__(self) -> None:
         """Make the texts such that UTF-8 can write them."""
@@ -133,10 +163,11 @@ def read_voc(source: Source, folder: Path, problems: Skips) -> Iterator[RawImage
                 ) from error
             problems.add("annotation file that cannot be read, dropped", f"{record}: {error}")
             continue
-        image = RawImage(_image_name(root, file, source, folder), record, size=_voc_size(root))
+        own = in_split(folder, source.images, file.stem, split_of(file))
+        image = RawImage(_image_name(root, file, source, folder), record, size=_voc_size(root), own_name=own)
         for element in root.findall("object"):
             split = splits.get(number, "") if splits else split_of(file)
-            image.objects.append(_voc_object(element, split))
+            image.objects.append(_voc_object(element, split, record, problems))
             number += 1
         yield image
     if splits and max(splits) >= number:
@@ -158,10 +189,18 @@ def parse_xml(file: Path) -> ElementTree.Element:
         raise ValueError(str(error)) from error
 
 
-def _voc_object(element: ElementTree.Element, split: str) -> RawObject:
+def _voc_object(element: ElementTree.Element, split: str, record: str, problems: Skips) -> RawObject:
     captions = ["".join(d.itertext()).strip() for d in element.findall("description")]
-    word = (element.findtext("name") or "").strip()
-    return RawObject(_voc_box(element.find("bndbox")), word, [c for c in captions if c], split)
+    found = RawObject(
+        _voc_box(element.find("bndbox")),
+        (element.findtext("name") or "").strip(),
+        [c for c in captions if c],
+        split,
+    )
+    if found.box is None and (outer := rotated_box(element.find("robndbox"))) is not None:
+        problems.add("rotated box, read as its outer box", record)
+        found.box, found.form = outer, "xyxy"
+    return found
 
 
 def _voc_box(element: ElementTree.Element | None) -> Box | None:
@@ -275,7 +314,9 @@ def read_coco(source: Source, folder: Path, problems: Skips) -> Iterator[RawImag
         ):
             raise DataError(f"{file}: expected COCO JSON, an object with the lists 'images' and 'annotations'")
         where = f"{source.name}: {file.name}"
-        objects = _coco_objects(content, split, where, problems)
+        if same_ids(content):
+            problems.add('file with ids such as 1.0 or "1", read as whole numbers', where)
+        objects, crowds = _coco_objects(content, split, where, problems)
         names: dict[Any, str] = {}
         for number, entry in enumerate(content["images"]):
             if not isinstance(entry, dict) or not is_id(entry.get("id")) or not isinstance(entry.get("file_name"), str):
@@ -286,6 +327,7 @@ def read_coco(source: Source, folder: Path, problems: Skips) -> Iterator[RawImag
                 raise DataError(f"{file}: image id {entry['id']} stands for both {names[entry['id']]} and {name}")
             image = images.setdefault(name, RawImage(name, f"{where} {name}", size=_coco_size(entry)))
             image.objects += objects.pop(entry["id"], [])
+            image.unlisted += crowds.pop(entry["id"], [])
         for image_id, orphans in objects.items():
             for _ in orphans:
                 problems.add("annotation of an image that is not listed, dropped", f"{where} image {image_id!r}")
@@ -303,24 +345,40 @@ def category_names(content: Mapping[str, Any]) -> dict[Any, str]:
     }
 
 
-def _coco_objects(content: dict[str, Any], split: str, where: str, problems: Skips) -> dict[Any, list[RawObject]]:
-    """Group the annotations by the id of their image."""
+def _coco_objects(
+    content: dict[str, Any], split: str, where: str, problems: Skips
+) -> tuple[dict[Any, list[RawObject]], dict[Any, list[str]]]:
+    """Return the objects, and the words of crowds, by the id of their image."""
     words = category_names(content)
     objects: dict[Any, list[RawObject]] = defaultdict(list)
+    crowds: dict[Any, list[str]] = defaultdict(list)
+    notes = [note for note in content["annotations"] if isinstance(note, dict)]
+    # CVAT marks every mask so, as a word for "in run lengths": then it says nothing of crowds.
+    masks = bool(notes) and all(n.get("iscrowd") == 1 and isinstance(n.get("segmentation"), dict) for n in notes)
     for number, record in enumerate(content["annotations"]):
         place = f"{where} annotations[{number}]"
         if not isinstance(record, dict) or not is_id(record.get("image_id")):
             problems.add("annotation without image_id, dropped", place)
-        elif record.get("iscrowd") == 1:
+            continue
+        category = record.get("category_id")
+        word = words.get(category) if is_id(category) else None
+        word = word or record.get("category_name")
+        word = word if isinstance(word, str) else ""
+        if record.get("iscrowd") == 1 and not masks:
             problems.add("box around a crowd, dropped", place)
-        else:
-            category = record.get("category_id")
-            word = words.get(category) if is_id(category) else None
-            word = word or record.get("category_name")
-            captions = texts(record.get("caption"), place, problems)
-            box = four_numbers(record.get("bbox"))
-            objects[record["image_id"]].append(RawObject(box, word if isinstance(word, str) else "", captions, split))
-    return objects
+            crowds[record["image_id"]].append(word)
+            continue
+        if masks:
+            problems.add("mask with iscrowd 1, as all of its file have, read as one object", place)
+        captions = texts(record.get("caption"), place, problems)
+        found = RawObject(four_numbers(record.get("bbox")), word, captions, split)
+        if found.box is None and (outer := segmentation_box(record.get("segmentation"))) is not None:
+            problems.add("segmentation without a bbox, read as its outer box", place)
+            found.box, found.form = outer, "xyxy"
+        elif found.box is None and isinstance(record.get("segmentation"), dict):
+            problems.add("compressed mask without a bbox (export polygons, or with bbox)", place)
+        objects[record["image_id"]].append(found)
+    return objects, crowds
 
 
 def _coco_size(image: dict[str, Any]) -> tuple[int, int] | None:
@@ -330,6 +388,8 @@ def _coco_size(image: dict[str, Any]) -> tuple[int, int] | None:
 
 def read_yolo(source: Source, folder: Path, problems: Skips) -> Iterator[RawImage]:
     """Yield the images of a YOLO source; its `names` are the words of its class numbers.
+
+    Lines of outlines and of DOTA are read as their outer boxes.
 
     Raises:
         DataError: No label files, or no names.
@@ -343,22 +403,34 @@ def read_yolo(source: Source, folder: Path, problems: Skips) -> Iterator[RawImag
         except OSError as error:
             problems.add("label file that cannot be read, dropped", f"{record}: {error.strerror}")
             continue
-        read = (_yolo_object(line, source, split, f"{record} line {n}", problems) for n, line in enumerate(lines, 1))
-        yield RawImage(in_split(folder, source.images, file.stem, split), record, [found for found in read if found])
+        image = RawImage(in_split(folder, source.images, file.stem, split), record)
+        for number, line in enumerate(lines, 1):
+            if line.strip() and not line.startswith(_DOTA_HEAD):
+                found = _yolo_object(line, source, split, f"{record} line {number}", problems)
+                if isinstance(found, str):
+                    image.unlisted.append(found)
+                else:
+                    image.objects.append(found)
+        yield image
 
 
-def _yolo_object(line: str, source: Source, split: str, record: str, problems: Skips) -> RawObject | None:
-    """Read one line: class, centre x, centre y, width, height, as shares of the image."""
-    if not line.strip():
-        return None
-    try:
-        number, *box = (float(word) for word in line.split())
-    except ValueError:
-        number, box = -1, []
-    if len(box) != 4:
+def _yolo_object(line: str, source: Source, split: str, record: str, problems: Skips) -> RawObject | str:
+    """Read one line of YOLO's or of DOTA's; of one that cannot be used, return the word of its class or ""."""
+    if (outline := _DOTA.fullmatch(line.strip())) is not None:
+        problems.add("line of DOTA (eight numbers in pixels, a word), read as its outer box", record)
+        return RawObject(outer_box([float(v) for v in outline[1].split()]), outline[2], [], split, form="xyxy")
+    read = read_label_line(line)
+    if read is None:
         problems.add("label line that is not five numbers, dropped", record)
-        return None
-    if not 0 <= number < len(source.names) or not number.is_integer():
-        problems.add("label line of unknown class, dropped", f"{record}, {number:g}")
-        return None
-    return RawObject(four_numbers(box), source.names[int(number)], [], split)
+        return _class_of(line.split()[0], source)
+    if not 0 <= read.number < len(source.names) or not read.number.is_integer():
+        problems.add("label line of unknown class, dropped", f"{record}, {read.number:g}")
+        return ""
+    if read.made_of:
+        problems.add(read.made_of, record)
+    return RawObject(four_numbers(read.box), source.names[int(read.number)], [], split)
+
+
+def _class_of(word: str, source: Source) -> str:
+    """Return the name of a class number as written, or ""."""
+    return source.names[int(word)] if word.isdecimal() and int(word) < len(source.names) else ""

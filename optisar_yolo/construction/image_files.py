@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin
 
@@ -18,6 +20,7 @@ _SWAPPED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _ORIENTATION = 0x0112
 FLIP = {"hflip": 1, "vflip": 0, "rot180": -1}
 """`Sample.transform` to the flip code of ``cv2.flip``."""
+_LABEL_STUDIO = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the name of an uploaded file
 
 # First bytes of a file to what reads its header. Not PIL.Image.open: ultralytics replaces that by a function that tries
 # to install a plugin when it meets a file that is no image.
@@ -79,6 +82,33 @@ def find_image(folder: Path, bases: Sequence[str], name: str) -> tuple[str, Path
             path = os.path.join(folder, base, candidate)
             if os.path.isfile(path):  # unlike Path.is_file, False for impossible names
                 return candidate, Path(path)
+    return None
+
+
+def guess_image(folder: Path, bases: Sequence[str], name: str, splits: Sequence[str] = ()) -> tuple[str, Path] | None:
+    """Find an image under a name that other tools gave it: with folders of another disk, a prefix, or %20 for a blank.
+
+    Args:
+        folder: The source's folder.
+        bases: Folders of its images, under `folder`.
+        name: Its file's name as the annotation has it.
+        splits: Splits whose folders are looked into as well.
+
+    Returns:
+        As `find_image`, which is to be tried first. The longest end of the name that is a file counts.
+    """
+    written = [name.split("?d=")[-1].replace("\\", "/")]
+    written += [unquote(written[0])] if "%" in written[0] else []
+    for text in written:
+        parts = PurePosixPath(text).parts
+        ends = [PurePosixPath(*parts[start:]) for start in range(len(parts))]
+        ends += [
+            end.with_name(plain) for end in ends if (plain := _LABEL_STUDIO.sub("", end.name)) not in ("", end.name)
+        ]
+        for end in ends:
+            for inner in (end, *(PurePosixPath(split, end) for split in splits)):
+                if (found := find_image(folder, bases, str(inner))) is not None:
+                    return found
     return None
 
 

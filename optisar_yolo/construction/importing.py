@@ -18,7 +18,7 @@ from pathlib import Path
 
 from optisar_yolo.construction import steps
 from optisar_yolo.construction.formats import RawImage, annotation_files, read_coco, read_list, read_voc, read_yolo
-from optisar_yolo.construction.image_files import SUFFIXES, find_image, image_size
+from optisar_yolo.construction.image_files import SUFFIXES, find_image, guess_image, image_size
 from optisar_yolo.construction.recipe import Source, load_recipe
 from optisar_yolo.construction.samples import Instance, Sample
 from optisar_yolo.construction.steps import Report, WorkFolder
@@ -44,8 +44,16 @@ class BoxReader:
         self.other = {"xyxy": "xywh", "xywh": "xyxy"}.get(self.form)
         self.total = self.outside = self.mistaken = self.shares = 0
 
-    def read(self, box: Box, size: tuple[int, int]) -> Box:
-        """Return a box of the source's form as xyxy in pixels; `size` is the image's width and height."""
+    def read(self, box: Box, size: tuple[int, int], form: str = "") -> Box:
+        """Return a box as xyxy in pixels.
+
+        Args:
+            box: The box.
+            size: Width and height of its image in pixels.
+            form: Its form where it is not that of the source; such a box says nothing about the source's form.
+        """
+        if form:
+            return to_xyxy(box, form, size)
         self.total += 1
         self.shares += self.form != "shares" and max(map(abs, box)) <= 1
         read = to_xyxy(box, self.form, size)
@@ -143,7 +151,7 @@ def read_source(source: Source, root: Path, report: Report, jobs: int = 1) -> It
             those that the recipe expects.
     """
     _check_present(source, root)
-    folder, boxes, seen = root / source.path, BoxReader(source), set[str]()
+    folder, boxes, seen = root / source.path, BoxReader(source), dict[str, _Found]()
     tally: Counter[str] = Counter()
     raw = READERS[source.format](source, folder, report.problems)
     for found in ordered_map(partial(_look_up, source, folder), raw, jobs):
@@ -154,9 +162,16 @@ def read_source(source: Source, root: Path, report: Report, jobs: int = 1) -> It
             report.problems.add(found.problem, record)
             continue
         if found.name in seen:
+            if (found.guess or seen[found.name].guess) and found.raw.name != seen[found.name].raw.name:
+                raise DataError(
+                    f"{record}: this image and {seen[found.name].raw.name[:100]} would both be {found.path}; correct "
+                    "the file names in the annotations, or give the images in their folders"
+                )
             report.problems.add("image that was annotated before, dropped", record)
             continue
-        seen.add(found.name)
+        seen[found.name] = found
+        if found.guess:
+            report.problems.add(found.guess, f"{record} is {found.name}")
         sample = _sample(source, found, boxes, report.problems)
         if sample.instances:
             tally["images"] += 1
@@ -175,20 +190,32 @@ def read_source(source: Source, root: Path, report: Report, jobs: int = 1) -> It
 
 @dataclass
 class _Found:
-    """An image that was looked up: name in the source, path and size in pixels, or why it cannot be used."""
+    """An image that was looked up: name in the source, path and size in pixels, or why it cannot be used.
+
+    `guess` says how the file was found where the annotation names another.
+    """
 
     raw: RawImage
     name: str = ""
     path: Path = Path()
     size: tuple[int, int] = (0, 0)
     problem: str = ""
+    guess: str = ""
 
 
 def _look_up(source: Source, folder: Path, raw: RawImage) -> _Found:
+    guess = ""
     if (place := find_image(folder, source.images, raw.name)) is None:
+        if raw.own_name and (place := find_image(folder, source.images, raw.own_name)) is not None:
+            guess = "file name in the annotation that is not there, the annotation file's own name taken"
+        else:
+            splits = sorted({o.split for o in raw.objects if o.split})
+            place = guess_image(folder, source.images, raw.name, splits)
+            guess = "image named with folders or a prefix, found without them"
+    if place is None:
         return _Found(raw, problem="image missing, dropped")
     try:
-        return _Found(raw, *place, size=raw.size or image_size(place[1]))
+        return _Found(raw, *place, size=raw.size or image_size(place[1]), guess=guess)
     except DataError:
         return _Found(raw, problem="image whose size cannot be read, dropped")
 
@@ -196,11 +223,13 @@ def _look_up(source: Source, folder: Path, raw: RawImage) -> _Found:
 def _sample(source: Source, found: _Found, boxes: BoxReader, problems: Skips) -> Sample:
     name = f"{source.name}/{found.name}"
     sample = Sample(name, str(found.path), source.name, source.modality, *found.size)
+    sample.unlisted += found.raw.unlisted
     for number, raw in enumerate(found.raw.objects):
         if raw.box is None:
             problems.add("box that is not four numbers, dropped", f"{found.raw.record} object {number}")
+            sample.unlisted.append(raw.category)
             continue
-        box = boxes.read(raw.box, found.size)
+        box = boxes.read(raw.box, found.size, raw.form)
         sample.instances.append(Instance(f"{name}#{number}", box, raw.category, raw.captions, raw.split))
     return sample
 

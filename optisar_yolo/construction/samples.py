@@ -58,6 +58,8 @@ class Sample:
         transform: How the file's pixels are to be changed when the set is written: "" or one of `TRANSFORMS`. Boxes and
             captions are of the changed image.
         split: "train", "val" or "test" once assigned to the whole image, else "".
+        unlisted: Categories of objects that the image shows and that were dropped, such as crowds and boxes that cannot
+            be used; "" where the category is not known. No expression may be generated that could mean one of them.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Sample:
     instances: list[Instance] = field(default_factory=list)
     transform: str = ""
     split: str = ""
+    unlisted: list[str] = field(default_factory=list)
 
     @property
     def origin(self) -> str:

@@ -17,6 +17,7 @@ from optisar_yolo.construction.image_files import image_size
 from optisar_yolo.construction.written_files import read_xml
 from optisar_yolo.data import (
     EXAMPLES,
+    READ_AS,
     SAME_BOX,
     SAME_OBJECT,
     Box,
@@ -319,7 +320,8 @@ def _labels(
     problems = Skips()
     lines = list(label_boxes(file, (int(entry["width"]), int(entry["height"])), len(config.names), problems))
     for problem, examples in problems.examples.items():
-        findings.error(problem, f"{split} {examples[0]}")
+        report = findings.warning if problem in READ_AS else findings.error
+        report(problem, f"{split} {examples[0]}")
     index = {name: i for i, name in enumerate(config.names)}
     theirs = np.array([b for b, _ in lines], dtype=np.float64).reshape(-1, 4)
     kinds = np.array([c for _, c in lines], dtype=np.int64)

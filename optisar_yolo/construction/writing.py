@@ -215,7 +215,7 @@ def write(samples: Iterable[Sample], report: Report, recipe: Recipe, target: Tar
                     report.count(SHARED)
                 for split in job.splits:
                     objects = job.objects(split)
-                    files[split].add(target.file_name(job), sample.width, sample.height, objects)
+                    files[split].add(target.file_name(job), sample.width, sample.height, objects, sample.unlisted)
                     written[split] += 1
                     report.count(f"{split} pictures")
                     report.count(f"{split} expressions", sum(len(i.captions) for i in objects))

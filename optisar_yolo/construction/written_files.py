@@ -38,9 +38,21 @@ class CocoFile:
         self._ids = {name: i for i, name in enumerate(names)}
         self._image_file, self._annotation_file = images, annotations
 
-    def add(self, file_name: str, width: int, height: int, objects: Sequence[Instance]) -> None:
-        """Add an image and one annotation per expression; an object without any is one annotation without caption."""
-        image = {"id": self.images, "file_name": file_name, "width": width, "height": height}
+    def add(
+        self, file_name: str, width: int, height: int, objects: Sequence[Instance], unlisted: Sequence[str] = ()
+    ) -> None:
+        """Add an image and one annotation per expression; an object without any is one annotation without caption.
+
+        Args:
+            file_name: The image's file.
+            width: In pixels.
+            height: In pixels.
+            objects: Its objects.
+            unlisted: Categories of objects that it shows and that were dropped.
+        """
+        image: dict[str, Any] = {"id": self.images, "file_name": file_name, "width": width, "height": height}
+        if unlisted:
+            image["unlisted"] = list(unlisted)
         self._image_file.write((",\n" if self.images else "") + _json(image))
         for item in objects:
             x1, y1, x2, y2 = item.box

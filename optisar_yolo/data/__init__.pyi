@@ -24,6 +24,11 @@ from .images import (
     decode_image as decode_image,
     read_image as read_image,
 )
+from .labels import (
+    READ_AS as READ_AS,
+    outer_box as outer_box,
+    read_label_line as read_label_line,
+)
 from .prompts import category_phrase as category_phrase
 from .records import (
     EXAMPLES as EXAMPLES,
@@ -41,6 +46,7 @@ from .records import (
     modality_by_name as modality_by_name,
     read_json as read_json,
     read_text as read_text,
+    same_ids as same_ids,
 )
 from .sampler import (
     EpochSampler as EpochSampler,

@@ -10,7 +10,7 @@ changes what "left", "the largest ship" and "the only ship" mean:
    background.
 3. The full size of a cut object is unknown, so captions claim nothing about sizes in its category.
 
-All of this takes the labels to be complete, as `optisar_yolo.language.describe` does.
+All of this takes boxes and `unlisted` to be complete, as `optisar_yolo.language.describe` does.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class AnnotatedImage:
         revalidated: The captions were checked against the boxes and derived from them.
         fills_canvas: The image is a whole canvas, and must not be drawn smaller.
         vocabulary: The nouns of the data set; those of `names` are added.
+        unlisted: Category names of objects that may be in the image and have no box, "" for an unknown one.
     """
 
     img: NDArray[np.uint8]
@@ -65,6 +66,7 @@ class AnnotatedImage:
     revalidated: bool = False
     fills_canvas: bool = False
     vocabulary: Vocabulary = BUILT_IN
+    unlisted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocabulary", self.vocabulary.including(self.names))
@@ -90,7 +92,7 @@ class AnnotatedImage:
     @cached_property
     def objects(self) -> LabelledObjects:
         """All visible objects, remnants included."""
-        return LabelledObjects(self.boxes, self.names, self.size, self.vocabulary)
+        return LabelledObjects(self.boxes, self.names, self.size, self.vocabulary, unlisted=self.unlisted)
 
 
 def revalidate_captions(image: AnnotatedImage, rng: np.random.Generator) -> AnnotatedImage:

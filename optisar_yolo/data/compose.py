@@ -73,6 +73,7 @@ def mosaic(
         visible=np.concatenate([tile.visible for tile in tiles]),
         fills_canvas=True,
         vocabulary=images[0].vocabulary,
+        unlisted=sum((tile.unlisted for tile in tiles), ()),
     )
     return revalidate_captions(composed, rng) if rewrite else composed
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ultralytics.cfg import TASK2DATA
 from ultralytics.utils import LOGGER, SETTINGS
 
 from optisar_yolo.language import BUILT_IN, Vocabulary, parse
@@ -85,9 +86,15 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
     files = {split: content[split] for split in SPLITS if content.get(split) is not None}
     if not files:
         raise DataError(f"{where}: none of the keys {', '.join(SPLITS)}; name at least one annotation file (COCO JSON)")
-    for key in ("path", *files, "images", "labels", "download"):
-        if not isinstance(content.get(key, ""), str):
-            raise DataError(f"{where}: '{key}' must be text, not {type(content[key]).__name__}")
+    if isinstance(content.get("path", ""), str):
+        files = {
+            split: _annotations_of(name, _root(content.get("path", ""), base), split, where)
+            for split, name in files.items()
+        }
+    texts = {key: content.get(key, "") for key in ("path", "images", "labels", "download")}
+    for key, value in (texts | files).items():
+        if not isinstance(value, str):
+            raise DataError(f"{where}: '{key}' must be text, not {type(value).__name__}")
 
     root = _root(content.get("path", ""), base)
     splits = {split: root / name for split, name in files.items()}
@@ -143,6 +150,11 @@ def _locate(data: str | Path) -> Path:
     path = Path(data).expanduser()
     if path.is_file():
         return path.resolve()
+    if str(data) == TASK2DATA["detect"]:  # what Ultralytics puts where none is given
+        raise DataError(
+            "no data= is given: name a dataset config, a YAML file of images with expressions, such as data=demo.yaml "
+            "(rendered images)"
+        )
     if path.is_dir():
         raise DataError(f"{path}: a folder, not a dataset config; give the YAML file that describes the data set")
     try:
@@ -225,6 +237,30 @@ def _include(configs: object, where: str) -> tuple[str, ...]:
     if not isinstance(listed, list) or not all(isinstance(c, str) for c in listed):
         raise DataError(f"{where}: 'include' must name another dataset config or a list of them, not {configs!r}")
     return tuple(listed)
+
+
+def _annotations_of(given: Any, root: Path, split: str, where: str) -> Any:
+    """Return a split's annotation file, found beside the folder of images that an Ultralytics dataset config names.
+
+    Raises:
+        DataError: There is none: such a data set has boxes and no expressions.
+    """
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        return given
+    if any(name.lower().endswith(".json") for name in names):
+        return given
+    if isinstance(given, str) and not ((root / given).is_dir() or given.lower().endswith(".txt")):
+        return given
+    for name in (f"{split}.json", f"annotations/{split}.json", f"annotations/instances_{split}.json"):
+        if (root / name).is_file():
+            LOGGER.warning(f"{where}: '{split}: {given}' holds images; reading the expressions of {root / name}")
+            return name
+    raise DataError(
+        f"{where}: '{split}: {given}' names images, as for a detector, and there is no {root / split}.json with their "
+        "expressions. Name a COCO JSON with captions there; from boxes alone, 'optisar dataset import', 'clean', "
+        "'describe', 'split' and 'write' make one (recipe own-boxes.yaml)"
+    )
 
 
 def _root(path: str, base: Path) -> Path:

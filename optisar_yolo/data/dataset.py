@@ -100,7 +100,7 @@ class GroundingDataset(Dataset):
         a = self.args
         rng = np.random.default_rng([a.seed, epoch, index])
         image = self.augment(epoch, index, rng) if self.augmented else self.annotated(index)
-        prompts = self.prompts(self.captions(image, rng), image.boxes, image.names, image.size, rng)
+        prompts = self.prompts(self.captions(image, rng), image.boxes, image.names, image.size, rng, image.unlisted)
         if self.augmented:
             scale = 0.0 if image.fills_canvas else a.scale
             drawn, at = augment.zoom(a.imgsz, image.img.shape[0], image.img.shape[1], scale, rng)
@@ -150,6 +150,7 @@ class GroundingDataset(Dataset):
             size=(record.width, record.height),
             modality=record.modality,
             vocabulary=self.vocabulary,
+            unlisted=record.unlisted,
         )
 
     def augment(self, epoch: int, index: int, rng: np.random.Generator) -> AnnotatedImage:

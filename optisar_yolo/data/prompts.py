@@ -1,7 +1,8 @@
 """The prompt list of an image: T = 20 expressions, each with a target for every labelled object.
 
 1. Positives: one caption of each object that has any, for at most half the list. A positive is a negative of the other
-   objects in the image (the paper's in-image negatives).
+   objects in the image (the paper's in-image negatives) of which the boxes prove it false. The others are left out of
+   the loss: where one of three ships has the caption "A ship", the other two are not taught as false.
 2. Category expressions: objects without a caption get the one of their category ("A SAR ship"), which means all objects
    of that category.
 3. Adversarial variants: positives with one word exchanged ("left" for "right", "SAR" for "optical"), at least one for
@@ -46,6 +47,7 @@ from optisar_yolo.utils import weights_of
 
 SAME_CATEGORY = 0.5  # share of global negatives that are of categories this image shows too
 _CATEGORY_FRAMES = ("A {}", "There is a {}", "{}")
+_OTHER_FRAMES = ("There is a {}", "Any {}", "A {}", "{}")  # in this order, where the drawn words are in use
 _MODALITY = re.compile(r"^(?:SAR|optical) ", re.IGNORECASE)
 _TRIES = 4  # draws from the pool per expression of the list, before made-up expressions fill it
 
@@ -116,6 +118,7 @@ class PromptSampler:
         names: Sequence[str],
         size: tuple[float, float],
         rng: np.random.Generator,
+        unlisted: Sequence[str] = (),
     ) -> PromptList:
         """Draw the prompt list of one image.
 
@@ -125,6 +128,8 @@ class PromptSampler:
             names: Category name of each object ("sar ship").
             size: (width, height) of the image in pixels.
             rng: Source of all choices: the same state gives the same list.
+            unlisted: Category names of objects that the image shows and that have no box; no expression that could mean
+                one of them is taught as false of the image.
 
         Returns:
             Exactly `total` different expressions, and their targets.
@@ -134,20 +139,20 @@ class PromptSampler:
         """
         if not len(captions) == len(boxes) == len(names):
             raise ValueError(f"{len(captions)} captions, {len(boxes)} boxes and {len(names)} names for one image")
-        objects = LabelledObjects(boxes, names, size, self.vocabulary)
+        objects = LabelledObjects(boxes, names, size, self.vocabulary, unlisted=unlisted)
         columns: dict[str, np.ndarray] = {}
         kinds: list[str] = []
 
         def add(text: str, kind: str, owners: Sequence[int] = ()) -> None:
             columns[text] = np.zeros(len(names), np.float32)
+            if kind in ("positive", "category"):  # of the others, the sampler has proven that they are false
+                columns[text][[v is not False for v in objects.truths(text)]] = -1
             columns[text][list(owners)] = 1
             kinds.append(kind)
 
         positives = self._positives(captions, rng)
         for text, owners in positives.items():
             add(text, "positive", owners)
-            # An object that is no owner, but of which the caption is true as well, is left out of the loss.
-            columns[text][[v is True and i not in owners for i, v in enumerate(objects.truths(text))]] = -1
         for text, name in self._categories(objects, columns, rng):
             add(text, "category", objects.groups[name])
             # Objects of other categories that the noun means as well, or may mean, are left out of the loss.
@@ -177,7 +182,8 @@ class PromptSampler:
             captioned = sorted(rng.choice(captioned, room, replace=False).tolist())
         chosen: dict[str, list[int]] = {}
         for n in captioned:
-            chosen.setdefault(captions[n][int(rng.integers(len(captions[n])))], []).append(n)
+            text = captions[n][int(rng.integers(len(captions[n])))]
+            chosen.setdefault(text, [i for i, own in enumerate(captions) if text in own])  # also where not drawn
         return chosen
 
     def _categories(
@@ -187,17 +193,19 @@ class PromptSampler:
         covered = np.zeros(len(objects), bool)
         for column in columns.values():
             covered |= column == 1
-        made: list[tuple[str, str]] = []
+        made: dict[str, str] = {}
         for name, members in objects.groups.items():
             wanted = not covered[members].all() or (self.categories and rng.random() < self.categories)
             if wanted and len(columns) + len(made) < self.total:
                 phrase = category_phrase(name)
-                text = self._category(phrase, rng)
-                # A caption of one object may have the same words; then the category gets another frame.
-                while text in columns:
-                    text = f"Any {phrase}" if text.startswith("There") else agree(f"There is a {phrase}")
-                made.append((text, name))
-        return made
+                drawn = self._category(phrase, rng)
+                # A caption of an object, or another category without its modality, may have the same words; then the
+                # category gets another frame. Where all are in use, its objects go without.
+                frames = (agree(frame.format(phrase)) for frame in _OTHER_FRAMES)
+                text = next((t for t in (drawn, *frames) if t not in columns and t not in made), None)
+                if text is not None:
+                    made[text] = name
+        return list(made.items())
 
     def _category(self, name: str, rng: np.random.Generator) -> str:
         """Word the expression of a category."""
@@ -234,7 +242,7 @@ class PromptSampler:
         while queues and len(out) < wanted:
             for text, queue in list(queues.items()):
                 for variant in queue:
-                    if variant.text in used or variant.text in out:
+                    if variant.text in used or variant.text in out or objects.may_mean_unlisted(variant.text):
                         continue
                     truths = truths_of_variant(variant, text, positives[text], objects)
                     if None not in truths and truths.count(True) <= 1:

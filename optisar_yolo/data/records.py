@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -19,14 +20,15 @@ from ultralytics.utils import LOGGER
 
 from optisar_yolo.data.config import DataError, DatasetConfig, modality_of
 from optisar_yolo.data.images import read_image
+from optisar_yolo.data.labels import Box, read_label_line
+from optisar_yolo.language import clean
 from optisar_yolo.utils import iou
 
 EXAMPLES = 3  # records named per kind of problem
 MIN_SIDE = 0.01  # pixels; thinner boxes have no area in float32 coordinates of a large image
 SAME_OBJECT = 0.9  # IoU from which a label-file box and an annotation of the same category are one object
+_WHOLE = re.compile(r"(?:0|[1-9]\d{0,14})(?:\.0)?")  # no leading zeros: "007" and "7" may be two names
 SAME_BOX = 0.99  # IoU from which two annotations of the same category are one object with several captions
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass
@@ -63,6 +65,7 @@ class ImageRecord:
         categories: int64 [N], index into the dataset config's names.
         captions: For each object its expressions; empty for an object without any.
         kinds: As `captions`: each expression's kind ("position", "relation", ...), "" where it has none.
+        unlisted: Category names of objects that the image shows and that have no usable box, "" for an unknown one.
     """
 
     path: Path
@@ -73,6 +76,7 @@ class ImageRecord:
     categories: np.ndarray
     captions: tuple[tuple[str, ...], ...]
     kinds: tuple[tuple[str, ...], ...] = ()
+    unlisted: tuple[str, ...] = ()
 
 
 @dataclass
@@ -190,7 +194,7 @@ def clip(box: Box | None, size: tuple[int, int], record: str, skips: Skips) -> B
 
 
 def label_boxes(file: Path, size: tuple[int, int], categories: int, skips: Skips) -> Iterator[tuple[Box, int]]:
-    """Read a YOLO label file: class, centre x, centre y, width, height, all four as shares of the image.
+    """Read a YOLO label file (see `read_label_line`).
 
     Args:
         file: The label file.
@@ -205,24 +209,46 @@ def label_boxes(file: Path, size: tuple[int, int], categories: int, skips: Skips
         if not line.strip():
             continue
         record = f"{file.name} line {number}"
-        try:
-            values = [float(v) for v in line.split()]
-        except ValueError:
-            values = []
-        if len(values) != 5 or not all(map(math.isfinite, values)):
+        read = read_label_line(line)
+        if read is None or not all(map(math.isfinite, (read.number, *read.box))):
             skips.add("label line that is not five finite numbers", record)
-        elif not values[0].is_integer() or not 0 <= values[0] < categories:
-            skips.add("label line of unknown category", f"{record}, {values[0]:g}")
+        elif not read.number.is_integer() or not 0 <= read.number < categories:
+            skips.add("label line of unknown category", f"{record}, {read.number:g}")
         else:
-            x, y, w, h = values[1] * size[0], values[2] * size[1], values[3] * size[0], values[4] * size[1]
+            if read.made_of:
+                skips.add(read.made_of, record)
+            x, y, w, h = (share * side for share, side in zip(read.box, size * 2, strict=True))
             box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2) if w > 0 and h > 0 else None
             if (inside := clip(box, size, record, skips)) is not None:
-                yield inside, int(values[0])
+                yield inside, int(read.number)
 
 
 def is_id(value: object) -> TypeGuard[int | str]:
     """Tell whether a JSON value can serve as an id: a whole number or text."""
     return isinstance(value, int | str) and not isinstance(value, bool)
+
+
+def same_ids(content: Mapping[str, Any]) -> bool:
+    """Give ids that are one number written differently (1, 1.0 and "1") one form, in the lists of COCO JSON.
+
+    Args:
+        content: The JSON, which is changed: ids and the references to them become whole numbers.
+
+    Returns:
+        Whether an id was written as 1.0 or "1".
+    """
+    changed = False
+    for key, ids in (("images", ("id",)), ("annotations", ("id", "image_id", "category_id")), ("categories", ("id",))):
+        listed = content.get(key)
+        for record in listed if isinstance(listed, list) else ():
+            for name in ids if isinstance(record, dict) else ():
+                value = record.get(name)
+                if (isinstance(value, float) and value.is_integer()) or (
+                    isinstance(value, str) and _WHOLE.fullmatch(value)
+                ):
+                    record[name] = int(float(value)) if isinstance(value, str) and "." in value else int(value)
+                    changed = True
+    return changed
 
 
 def is_number(value: object) -> TypeGuard[float]:
@@ -244,6 +270,7 @@ def _read_coco(file: Path, config: DatasetConfig) -> dict[str, Any]:
                 f"{file}: no list '{key}' at its top; expected COCO JSON with images, annotations, categories"
             )
     assert isinstance(content, dict)
+    same_ids(content)
     return content
 
 
@@ -326,6 +353,8 @@ def _image(
         skips.add("image of unknown modality (neither category nor file name says optical or SAR)", name)
         return None
 
+    noted = entry.get("unlisted")
+    unlisted = [n for n in noted if isinstance(n, str)] if isinstance(noted, list) else []
     objects: list[_Object] = []
     for label, note, category in notes:
         if modality_of(config.names[category]) not in (modality, None):
@@ -335,6 +364,7 @@ def _image(
             continue
         box = clip(from_xywh(note.get("bbox")), size, f"{label}, bbox {note.get('bbox')}", skips)
         if box is None:
+            unlisted.append(config.names[category])
             continue
         caption = _caption(note, label, skips)
         same = next(_same_objects(objects, box, category, SAME_BOX), None)
@@ -358,6 +388,7 @@ def _image(
         categories=np.array([o.category for o in objects], dtype=np.int64),
         captions=tuple(tuple(o.captions) for o in objects),
         kinds=tuple(tuple(o.kinds) for o in objects),
+        unlisted=tuple(unlisted),
     )
 
 
@@ -400,17 +431,25 @@ def modality_by_name(name: str | Path) -> str | None:
 
 
 def _caption(note: dict[str, Any], label: str, skips: Skips) -> str | None:
-    """Return a record's caption with single spaces; its box counts even where the caption is unusable."""
+    """Return a record's caption with its visible characters and single spaces, or None where it says nothing.
+
+    The record's box counts even where its caption is unusable.
+    """
     if "caption" not in note:
         return None
     caption = note["caption"]
     if not isinstance(caption, str):
         skips.add("caption that is not text", f"{label}, {type(caption).__name__}")
         return None
-    if not caption.split():
+    try:
+        text = clean(caption)
+    except ValueError:  # nothing, or nothing that is visible: spaces, a zero-width space, control characters
         skips.add("empty caption", label)
         return None
-    return " ".join(caption.split())
+    if not any(character.isalnum() for character in text):
+        skips.add("caption without a word", f"{label}, {text[:20]!r}")
+        return None
+    return text
 
 
 def _subset(images: list[ImageRecord], fraction: float, seed: int) -> list[ImageRecord]:

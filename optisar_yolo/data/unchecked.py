@@ -57,6 +57,7 @@ class UncheckedSampler:
         names: Sequence[str],
         size: tuple[float, float],
         rng: np.random.Generator,
+        unlisted: Sequence[str] = (),
     ) -> PromptList:
         """Draw the expressions of one image; arguments and result as of ``PromptSampler``."""
         chosen: dict[str, list[int]] = {}

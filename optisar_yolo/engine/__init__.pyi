@@ -9,6 +9,7 @@ from .calibrate import (
 from .checkpoint import (
     BUNDLED as BUNDLED,
     CheckpointError as CheckpointError,
+    check_resumable as check_resumable,
     find_weights as find_weights,
     load_shared as load_shared,
     readable as readable,

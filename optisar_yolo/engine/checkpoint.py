@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -252,6 +252,40 @@ def restore_exact_state(trainer: Any, checkpoint: dict[str, Any]) -> None:
     torch.set_rng_state(exact["rng"]["torch"])
     np.random.set_state(exact["rng"]["numpy"])
     random.setstate(exact["rng"]["python"])
+
+
+def check_resumable(checkpoint: Mapping[str, Any] | None, path: str | Path | None) -> None:
+    """Check that a training can be resumed from the checkpoint that is open.
+
+    Raises:
+        CheckpointError: Its training is finished, or it is none of a training.
+    """
+    if checkpoint and checkpoint.get("epoch", -1) >= 0 and checkpoint.get("optimizer") is not None:
+        return
+    finished = bool(checkpoint) and "train_args" in (checkpoint or {})
+    reason = "its training is finished" if finished else "it holds no state of a training"
+    raise CheckpointError(
+        f"{path or 'the model'}: nothing to resume, {reason}. Resume with model=…/weights/last.pt of a run that was "
+        "interrupted; to train these weights further, leave resume out and give data= and epochs="
+    )
+
+
+def all_epochs_done(checkpoint: Mapping[str, Any] | Path, args: Any) -> bool:
+    """Tell whether the last epoch of a run is saved, so that only its final validation is missing.
+
+    Args:
+        checkpoint: Content of last.pt, or its path.
+        args: The run's settings: ``epochs`` and ``patience``.
+    """
+    if isinstance(checkpoint, Path):
+        with readable(checkpoint):
+            content: Mapping[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    else:
+        content = checkpoint
+    done = int(content.get("epoch", -1)) + 1
+    best = (content.get("stopper") or {}).get("best_epoch")
+    waited = args.patience and best is not None and done - best >= args.patience  # stopped early
+    return done > 0 and bool(done >= args.epochs or waited)
 
 
 def strip_checkpoint(path: Path) -> None:

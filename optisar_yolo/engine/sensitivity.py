@@ -230,7 +230,8 @@ class SensitivityProbe:
             canvas: Height and width of the canvas.
         """
         size = (image.width, image.height)
-        objects = LabelledObjects(image.boxes, [self.names[c] for c in image.categories], size, self.vocabulary)
+        names = [self.names[c] for c in image.categories]
+        objects = LabelledObjects(image.boxes, names, size, self.vocabulary, unlisted=image.unlisted)
         own = [c for captions in image.captions for c in captions]
         hard = is_hard(image.categories)
         runs: list[tuple[int, ProbeExpression | None]] = []  # (expression, its rewording); None: the expression itself

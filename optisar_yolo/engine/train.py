@@ -6,11 +6,17 @@
 4. Ultralytics' loop computes the loss, steps the optimiser and validates each epoch
    (:class:`~optisar_yolo.engine.val.GroundingValidator`); :mod:`optisar_yolo.engine.monitor` records its parts.
 5. ``save_model`` writes checkpoints that an interrupted run resumes from exactly.
-6. ``final_eval`` strips them, validates the best one and fits its calibration.
+6. ``final_eval`` strips them, validates the best one and fits its calibration. A run that was killed there is resumed
+   there.
+
+A run folder belongs to one training at a time: :class:`FolderLock`.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -18,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from ultralytics.cfg import get_save_dir
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK
@@ -35,13 +42,19 @@ from optisar_yolo.data import (
     modality_groups,
 )
 from optisar_yolo.engine import monitor
-from optisar_yolo.engine.checkpoint import add_exact_state, restore_exact_state, store_calibration, strip_checkpoint
+from optisar_yolo.engine.checkpoint import (
+    add_exact_state,
+    all_epochs_done,
+    restore_exact_state,
+    store_calibration,
+    strip_checkpoint,
+)
 from optisar_yolo.engine.val import GroundingValidator
 from optisar_yolo.language import flip, swap, wordings
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.plugin import keep_keys
 from optisar_yolo.text import TextFeatureCache, load_text_encoder
-from optisar_yolo.utils import PART, write_atomic
+from optisar_yolo.utils import PART, locked, naming, write_atomic
 
 WORDINGS_SAMPLE = 10_000  # captions, evenly spread, whose kinds of wording are kept with the weights
 # Defaults: the paper's recipe (Sect. V-A), and augmentation that keeps captions true in the place of Ultralytics'.
@@ -69,6 +82,48 @@ if LOCAL_RANK != -1:  # a process of a parallel training rebuilds the trainer fr
     keep_keys()
 
 
+def check_given(given: Mapping[str, Any]) -> None:
+    """Check what a training was given, before its folder is made.
+
+    Raises:
+        ValueError: No dataset config or one that cannot be used, or a batch size that is found by trying.
+    """
+    batch = 16 if given.get("batch") is None else given["batch"]
+    if isinstance(batch, bool) or not isinstance(batch, int | float) or batch < 1 or batch != int(batch):
+        raise ValueError(
+            f"batch={batch} is not supported: batch sizes are not found by trying here, since memory depends on the "
+            "expressions too; give a whole number, such as batch=16, and halve it where memory is short"
+        )
+    if given.get("data") is not None and not given.get("resume"):
+        load_dataset_config(given["data"])
+
+
+class FolderLock:
+    """Keeps a second training out of a run folder, until it is released or the process ends.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        ValueError: Another training writes to it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._held = ExitStack()
+        self.path = folder / ".training.lock"
+        if self._held.enter_context(locked(self.path, wait=False)) is None:
+            self._held.close()
+            raise ValueError(
+                f"{folder}: another training writes to this run folder; wait for its end, or give another name= "
+                "(without exist_ok=True, each run gets a folder of its own)"
+            )
+
+    def release(self) -> None:
+        """Let others train in the folder."""
+        self.path.unlink(missing_ok=True)
+        self._held.close()
+
+
 class GroundingTrainer(DetectionTrainer):
     """Trainer of :class:`~optisar_yolo.nn.GroundingModel`; takes the arguments of Ultralytics' trainer."""
 
@@ -76,6 +131,7 @@ class GroundingTrainer(DetectionTrainer):
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
     ) -> None:
         given = dict(overrides or {})
+        check_given(given)
         if given.get("compile"):
             raise ValueError(
                 "compile=True is not supported: rows of the network depend on the expressions; leave it out"
@@ -90,9 +146,61 @@ class GroundingTrainer(DetectionTrainer):
         self.text_features: TextFeatureCache | None = None
         self.last: Path
         self.best: Path
-        super().__init__(cfg, given, _callbacks)
+        self._lock: FolderLock | None = None
+        try:
+            super().__init__(cfg, given, _callbacks)
+            if self._lock is None and LOCAL_RANK == -1:
+                self._lock = FolderLock(self.save_dir)
+        except BaseException:
+            self._release()
+            raise
         for event, callback in {"on_train_epoch_start": _set_epoch, **monitor.CALLBACKS}.items():
             self.add_callback(event, callback)
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Find the run to resume, and claim a run folder that exists before anything in it is written anew."""
+        super().check_resume(overrides)
+        if LOCAL_RANK == -1 and (folder := Path(get_save_dir(self.args))).is_dir():
+            self._lock = FolderLock(folder)
+
+    def train(self) -> None:
+        """Train, and release the run folder."""
+        try:
+            super().train()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _do_train(self) -> None:
+        """Run the training loop, or of a run whose last epoch is saved only what follows it."""
+        if not (self.resume and all_epochs_done(Path(self.args.model), self.args)):
+            super()._do_train()
+            return
+        LOGGER.info(f"{self.args.model}: all epochs are done; validating and calibrating, which was interrupted")
+        if self.world_size > 1:
+            self._setup_ddp()
+        self._setup_train()
+        self.epoch, self.epoch_time, self.train_time_start = self.start_epoch - 1, 0.0, time.time()
+        self.lr: dict[str, float] = {}
+        self.run_callbacks("on_train_start")
+        self.final_eval()
+        if RANK in {-1, 0}:
+            if self.args.plots:
+                self.plot_metrics()
+            self.run_callbacks("on_train_end")
+        self._clear_memory()
+
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Restore the run; Ultralytics' own refuses one whose epochs are all done."""
+        if ckpt is not None and self.resume and all_epochs_done(ckpt, self.args):
+            self.start_epoch = int(ckpt["epoch"]) + 1
+            self._load_checkpoint_state(ckpt)
+        else:
+            super().resume_training(ckpt)
 
     def get_dataset(self) -> dict[str, Any]:
         """Read the dataset config and its splits, and return Ultralytics' data dictionary."""
@@ -258,7 +366,8 @@ class GroundingTrainer(DetectionTrainer):
         parts = [path.with_name(f".{path.name}{PART}") for path in (last, best)]
         try:
             self.last, self.best = parts
-            saved = super().save_model()
+            with naming(last):
+                saved = super().save_model()
             add_exact_state(self, parts[0], last)
             if parts[1].exists():
                 write_atomic(best, parts[1].read_bytes())
@@ -275,13 +384,17 @@ class GroundingTrainer(DetectionTrainer):
 
     def final_eval(self) -> None:
         """Strip the checkpoints, validate the best one (with plots where set), and store its calibration."""
-        with torch_distributed_zero_first(LOCAL_RANK):  # all processes read the stripped files
-            if RANK in {-1, 0}:
-                for path in (self.last, self.best):
-                    if path.exists():
-                        strip_checkpoint(path)
-        if not self.best.exists():
-            return
+        with torch_distributed_zero_first(LOCAL_RANK):  # all processes read the stripped file
+            if RANK in {-1, 0} and self.best.exists():
+                strip_checkpoint(self.best)
+        if self.best.exists():
+            self._validate_best()
+        if RANK in {-1, 0} and self.last.exists():
+            strip_checkpoint(self.last)  # at the end: until then, a run that is killed can be resumed
+        if self.metrics is not None and self.best.exists():
+            self.run_callbacks("on_fit_epoch_end")
+
+    def _validate_best(self) -> None:
         LOGGER.info(f"\nValidating {self.best}...")
         self.validator.args.plots = self.args.plots
         self.validator.fit = True
@@ -291,7 +404,6 @@ class GroundingTrainer(DetectionTrainer):
         if self.validator.calibration is not None:
             store_calibration(self.best, self.best, self.validator.calibration)
         self.metrics.pop("fitness", None)
-        self.run_callbacks("on_fit_epoch_end")
 
     def plot_metrics(self) -> None:
         """Save the curves of losses and figures over the epochs."""

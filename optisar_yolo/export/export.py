@@ -34,6 +34,7 @@ from optisar_yolo.engine import (
 )
 from optisar_yolo.export.exported import ENCODER, FORMAT, INPUTS, OUTPUTS, QUERY, ExportedModel
 from optisar_yolo.export.graphs import (
+    LOWEST_OPSET,
     OPSET,
     Encoder,
     Exportable,
@@ -42,6 +43,7 @@ from optisar_yolo.export.graphs import (
     WholeNetwork,
     best_per_expression,
     example,
+    highest_opset,
     onnx_of,
     write_onnx,
     write_openvino,
@@ -104,6 +106,11 @@ def check_format(args: Any) -> str:
         raise ValueError(
             f"format={args.format} is not supported; formats here are {', '.join(ENDING)}. For another program use "
             "format=onnx and convert the file with the tools of that program"
+        )
+    if args.opset is not None and not LOWEST_OPSET <= args.opset <= highest_opset():
+        raise ValueError(
+            f"opset={args.opset} is not possible: the network needs operators of opset {LOWEST_OPSET}, and this torch "
+            f"writes up to {highest_opset()}; leave opset out ({OPSET}) or give a number between"
         )
     if args.nms:
         raise ValueError("nms=True is not supported: an export gives one box per expression, so leave nms out")

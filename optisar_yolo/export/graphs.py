@@ -26,6 +26,7 @@ from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.plugin import EXPORT_NOTE, MARK
 from optisar_yolo.utils import need
 
+LOWEST_OPSET = 13  # the first that repeats a tensor of any size (repeat_interleave)
 OPSET = 17  # the first with LayerNormalization; any PyTorch that we support writes it
 FREE = {  # axes whose length may change from run to run; those of an encoder's maps are numbered by `Encoder`
     "images": {0: "batch", 2: "height", 3: "width"},
@@ -268,6 +269,13 @@ def onnx_of(
     onnx.helper.set_model_props(graph, {MARK: json.dumps(meta)})
     onnx.checker.check_model(graph)
     return graph
+
+
+def highest_opset() -> int:
+    """Return the latest version of the ONNX operators that this torch writes from a traced graph."""
+    from torch.onnx import _constants
+
+    return int(getattr(_constants, "ONNX_TORCHSCRIPT_EXPORTER_MAX_OPSET", None) or _constants.ONNX_MAX_OPSET)
 
 
 def write_onnx(net: Exportable, path: Path, meta: dict[str, Any], opset: int | None = None) -> None:

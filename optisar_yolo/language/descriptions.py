@@ -28,7 +28,8 @@ def describe(objects: LabelledObjects, index: int, rng: np.random.Generator) -> 
 
     Returns:
         One expression per claim that is true of this object alone: first its place, then superlatives, relations and
-        its category where it is unique. Empty when no claim singles it out.
+        its category where it is unique. Empty when no claim singles it out, and where an object without a box could
+        be meant.
     """
     name = objects.names[index]
     noun, others = objects.vocabulary.noun_of(name), objects.others(index)
@@ -63,4 +64,4 @@ def describe(objects: LabelledObjects, index: int, rng: np.random.Generator) -> 
                 texts.append(f"The {thing()} {phrases[0]} the {reference}")
     if not others:
         texts.append(f"The {thing(True)}")
-    return [agree(t) for t in texts]
+    return [agree(t) for t in texts if not objects.may_mean_unlisted(t)]

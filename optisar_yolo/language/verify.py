@@ -56,6 +56,8 @@ class LabelledObjects:
         names: Category names of the objects ("sar ship"); None: all are of one category, which every expression means.
         size: (width, height) of the image in pixels.
         vocabulary: The nouns of the data set; those of `names` are added.
+        unlisted: Category names of objects that the image shows and that have no box here, "" for an unknown one. An
+            expression that may mean one of them is never proven true or false.
 
     Raises:
         ValueError: The size is not positive, or names and boxes differ in number.
@@ -67,6 +69,7 @@ class LabelledObjects:
         names: Sequence[str] | None,
         size: tuple[float, float],
         vocabulary: Vocabulary = BUILT_IN,
+        unlisted: Sequence[str] = (),
     ) -> None:
         array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
         width, height = float(size[0]), float(size[1])
@@ -77,8 +80,9 @@ class LabelledObjects:
         self.boxes = array
         self.names = tuple(names) if names is not None else ("",) * len(array)
         self._named = names is not None
-        self.vocabulary = vocabulary.including(names or ())
+        self.vocabulary = vocabulary.including([*(names or ()), *(name for name in unlisted if name)])
         self._groups_of: dict[tuple[str, str], list[int]] = {}  # (noun, category name) to the objects compared
+        self._unlisted = [self.vocabulary.noun_of(n).lower() if n else "" for n in dict.fromkeys(unlisted)]
         # Plain Python numbers: an image has few objects, for which arrays would cost more than they save.
         self._x: list[float] = ((array[:, 0] + array[:, 2]) / (2 * width)).tolist()
         self._y: list[float] = ((array[:, 1] + array[:, 3]) / (2 * height)).tolist()
@@ -179,6 +183,10 @@ class LabelledObjects:
             claims["rest"] = None
         if len(claims) == 1:
             claims["only"] = None if self.compared(index, query) else True
+        if self._unlisted and self.may_mean_unlisted(text):
+            # The object without a box could go further, be what is meant, or be the landmark.
+            claims |= {claim: None for claim in ("extreme", "only") if claims.get(claim)}
+            claims |= {"relation": None} if "relation" in claims else {}
         return claims
 
     def truth(self, text: str, index: int) -> bool | None:
@@ -205,15 +213,30 @@ class LabelledObjects:
         return truths
 
     def false_of_all(self, text: str) -> bool:
-        """Tell whether an expression is certainly false of every object."""
+        """Tell whether an expression is certainly false of every object, those without a box included."""
+        if self.may_mean_unlisted(text):
+            return False
         query = parse(text, self.vocabulary)
         return all(
             self.of_category(query, text, name) is False or all(self.truth(text, i) is False for i in members)
             for name, members in self.groups.items()
         )
 
+    def may_mean_unlisted(self, text: str) -> bool:
+        """Tell whether an expression names the category of an object without a box, as its own or as a landmark."""
+        if not self._unlisted:
+            return False
+        query = parse(text, self.vocabulary)
+        nouns = [noun.lower() for noun in (query.category, query.reference) if noun]
+        return any(
+            not noun or noun in text.lower() or any(own in noun or noun in own for own in nouns)
+            for noun in self._unlisted
+        )
+
     def singles_out(self, text: str, index: int) -> bool:
         """Tell whether an expression is true of one object and of no other that its noun may mean."""
+        if self.may_mean_unlisted(text):
+            return False
         others = self.compared(index, parse(text, self.vocabulary))
         return self.truth(text, index) is True and not any(self.truth(text, k) for k in others)
 

@@ -12,8 +12,6 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,7 +30,7 @@ from optisar_yolo.paper.plan import Plan, Run, devices, measured, runs_of, unfit
 from optisar_yolo.paper.subsets import DataSet
 from optisar_yolo.paper.tables import ReproduceError, Table, published
 from optisar_yolo.text import load_text_encoder
-from optisar_yolo.utils import write_atomic
+from optisar_yolo.utils import locked, write_atomic
 from optisar_yolo.version import __version__
 
 RECORD = "record.json"
@@ -75,27 +73,6 @@ class Record:
         with locked(self.path.with_suffix(".lock")):
             runs = [run for run in self.entries() if run["key"] != entry["key"]] + [entry]
             write_atomic(self.path, json.dumps({"runs": runs}, indent=1, allow_nan=False) + "\n")
-
-
-@contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[IO[bytes] | None]:
-    """Hold a lock file; without waiting, the result is None where another process holds it.
-
-    The system frees it when the process, and those that it passed the file to, have ended. Where there are no such
-    locks, nothing is locked.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        except (ImportError, OSError):
-            pass
-        yield file
 
 
 def last_weights(run: Run) -> Path:

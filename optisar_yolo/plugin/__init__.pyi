@@ -19,3 +19,4 @@ from .settings import (
     SETTINGS as SETTINGS,
     keys_of_mode as keys_of_mode,
 )
+from .words import merged as merged

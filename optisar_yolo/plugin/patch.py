@@ -21,8 +21,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from optisar_yolo.plugin import settings
+from optisar_yolo.plugin import settings, words as words_of_command
 from optisar_yolo.plugin.identify import is_ours
+from optisar_yolo.utils import UsageError
 
 __all__ = ["TOUCHES", "config_keys", "is_ours", "keep_keys", "keys_active", "model_of", "with_packaged_cfg"]
 
@@ -112,9 +113,17 @@ def touch_cfg(module: Any) -> None:
     @functools.wraps(stock_entrypoint)
     def entrypoint(debug: str = "") -> None:
         argv = debug.split(" ") if debug else list(module.ARGV)
-        args = with_packaged_cfg(module.merge_equals_args(argv[1:]))
-        if not is_ours(model_of(args)):
-            return stock_entrypoint(debug)
+        try:
+            args = with_packaged_cfg(words_of_command.merged(argv[1:]))
+            if not is_ours(model_of(args)):
+                return stock_entrypoint(debug)
+            args = words_of_command.checked(args)
+        except UsageError as error:
+            if not is_ours(model_of(argv[1:])):
+                return stock_entrypoint(debug)
+            if Path(sys.argv[0]).stem not in ("yolo", "ultralytics"):
+                raise
+            sys.exit(f"yolo: {error}")
         words = [word.lstrip("-") for word in args]
         if {"export", "mode=export"} & set(words) and not any(word.startswith("format=") for word in words):
             args.append("format=onnx")  # stock's default is a format that holds images alone

@@ -15,7 +15,10 @@ from .extras import (
 from .files import (
     PART as PART,
     appearing as appearing,
+    file_name_of as file_name_of,
     is_part as is_part,
+    locked as locked,
+    naming as naming,
     write_atomic as write_atomic,
 )
 from .journal import (

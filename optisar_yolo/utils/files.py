@@ -1,8 +1,12 @@
-"""Writes files so that a reader sees the old content or the new, never a part."""
+"""Writes files so that a reader sees the old content or the new, never a part; locks, and names made of text."""
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
+import re
+import unicodedata
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +14,68 @@ from pathlib import Path
 from typing import IO, Any
 
 PART = ".part"
+LONGEST_NAME = 100
+"""Bytes of a name made of text: file systems take 255, and endings and numbers are added."""
+_UNSAFE = frozenset('/\\:*?"<>|')
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)  # names of devices on Windows
+
+
+def file_name_of(text: str) -> str:
+    """Return a text as the name of a file or folder: one part of a path, on every system.
+
+    A text that is such a name already stays as it is. Any other loses what file systems do not take, is cut, and gets
+    a few digits at its end, so that two texts never share a name.
+    """
+    name = "".join("_" if c in _UNSAFE or unicodedata.category(c)[0] == "C" else c for c in text)
+    name = name.strip(" .")
+    if name == text and name and len(name.encode()) <= LONGEST_NAME and not _RESERVED.fullmatch(name):
+        return name
+    name = name.encode()[: LONGEST_NAME - 10].decode(errors="ignore").strip(" .")
+    digits = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:8]
+    return f"{'_' if _RESERVED.fullmatch(name) else ''}{name or 'text'}-{digits}"
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[IO[bytes] | None]:
+    """Hold a lock file; without waiting, the result is None where another process holds it.
+
+    The system frees it when the process, and those that it passed the file to, have ended. Where there are no such
+    locks, nothing is locked.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        except (ImportError, OSError):
+            pass
+        yield file
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Make the errors of writing a file name it: those of a full disk do not, and torch hides them.
+
+    Raises:
+        OSError: As in the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    except RuntimeError as error:  # torch's writer, whose own message says nothing of the disk
+        if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+            raise
+        cause = next((e for e in (error.__cause__, error.__context__) if isinstance(e, OSError)), None)
+        raise OSError(
+            cause.errno if cause else errno.ENOSPC, cause.strerror if cause else "No space left on device", str(path)
+        ) from error
 
 
 @contextmanager
@@ -28,12 +94,13 @@ def appearing(path: Path, binary: bool = False, sync: bool = True) -> Iterator[I
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PART}")
     try:
         how: dict[str, Any] = {"mode": "xb"} if binary else {"mode": "x", "encoding": "utf-8", "newline": ""}
-        with open(part, **how) as file:
-            yield file
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())  # a full disk may show only here
-        os.replace(part, path)
+        with naming(path):
+            with open(part, **how) as file:
+                yield file
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())  # a full disk may show only here
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 

@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from ultralytics.engine.results import Results
 
+from optisar_yolo.utils import file_name_of
+
 PALETTE = ("#ffb000", "#00c2ff", "#ff4f9a", "#66e36f", "#b28dff", "#ff7a3d", "#f5f56a", "#5ce0c8")  # on dark and light
 LEGEND = "#16202c"
 NOTHING = "#8c98a6"
@@ -37,6 +39,18 @@ class GroundingResults(Results):
         result.save_dir = self.save_dir
         result.notes = self.notes
         return result
+
+    def save_crop(self, save_dir: str | Path, file_name: str | Path = Path("im.jpg")) -> None:
+        """Save the image inside each box, in a folder named after its expression.
+
+        Args:
+            save_dir: The folder of these folders; what an expression says never leads out of it.
+            file_name: Name of the files.
+        """
+        safe = GroundingResults(
+            self.orig_img, self.path, {i: file_name_of(text) for i, text in self.names.items()}, self.boxes.data
+        )
+        super(GroundingResults, safe).save_crop(save_dir, file_name)
 
     def verbose(self) -> str:
         """Return the expressions that got a box, for the log line of an image."""

@@ -143,7 +143,9 @@ def test_unusable_input_is_a_message_not_a_traceback(capsys, monkeypatch, verb):
         (["detect", "val", "model = best.pt"], "best.pt"),
     ],
 )
-def test_model_where_none_is_named(entered, words, model):
+def test_model_where_none_is_named(entered, words, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "best.pt").touch()  # weights that are missing are refused before
     before = list(sys.argv)
     assert cli.main(words) == 0
     (line,) = entered
@@ -170,3 +172,40 @@ def test_commands_of_ultralytics_pass_through(entered, capsys, word):
     assert entered[0][1:] == [word]
     out = capsys.readouterr().out
     assert (__version__ in out) == (word == "version") and ("text_model: pocket" in out) == (word == "cfg")
+
+
+@pytest.mark.parametrize(
+    "words", [("val", "model=nope.pt"), ("predict", "model=nope.onnx"), ("val", "model=yolo26n.pt")]
+)
+def test_missing_weights_are_not_looked_for_in_the_network(words, capsys, tmp_path, monkeypatch):
+    from ultralytics.utils import downloads
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ultralytics.utils.ONLINE", False)
+    monkeypatch.setattr(downloads, "safe_download", lambda *_, **__: pytest.fail("a download"))
+    monkeypatch.setattr(downloads, "get_github_assets", lambda *_, **__: pytest.fail("a look into the network"))
+    assert cli.main(list(words)) == 1
+    assert f"weights '{words[1][6:]}' not found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("opset", [9, 12, 99])
+def test_an_opset_that_cannot_be_written_is_refused_at_once(opset, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["export", "format=onnx", f"opset={opset}"]) == 1
+    said = capsys.readouterr()
+    assert f"opset={opset} is not possible: the network needs operators of opset 13" in said.err
+    assert "graph(" not in said.out + said.err and not list(tmp_path.iterdir())
+
+
+def test_values_of_another_type_and_files_that_cannot_be_written_take_one_line(capsys, monkeypatch):
+    assert (
+        cli.main(["predict", "model=optisar++n-pocket.safetensors", "source=x.png", "text=the ship", "conf=abc"]) == 2
+    )
+    assert "'conf=abc' is of invalid type str" in capsys.readouterr().err
+
+    def full(_):
+        raise OSError(28, "No space left on device", "runs/last.pt")
+
+    monkeypatch.setattr(cli, "_run_stock", full)
+    assert cli.main(["train", "data=demo.yaml"]) == 1
+    assert "runs/last.pt: No space left on device; make room on this disk" in capsys.readouterr().err

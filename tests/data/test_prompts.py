@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -155,6 +157,61 @@ def test_no_negative_may_be_true_of_any_object(seed: int, n: int, share: float) 
             assert None not in objects.truths(text) and (kind == "swap" or not prompts.targets[:, i].any()), text
         elif kind == "positive":
             assert (prompts.targets[:, i] == 1).any()
+
+
+def test_a_category_caption_of_one_object_does_not_teach_the_others_as_false() -> None:
+    captions = [("A SAR ship",), (), ()]
+    prompts = PromptSampler(POOL)(captions, BOXES[:3], NAMES[:3], SIZE, np.random.default_rng(0))
+    assert prompts.targets[:, prompts.texts.index("A SAR ship")].tolist() == [1, -1, -1]
+
+
+def test_a_caption_of_two_objects_means_both_whichever_was_drawn() -> None:
+    captions = [("The ship at the top",), ("The ship at the top", "The ship at the bottom")]  # the boxes say otherwise
+    for seed in range(20):
+        prompts = PromptSampler(POOL)(captions, BOXES[[0, 2]], NAMES[:2], SIZE, np.random.default_rng(seed))
+        assert prompts.targets[:, prompts.texts.index("The ship at the top")].tolist() == [1, 1]
+
+
+def test_categories_that_differ_in_modality_alone_keep_their_own_words() -> None:
+    sampler = PromptSampler(POOL, categories=1.0)
+    for seed in range(40):
+        prompts = sampler([(), ()], BOXES[:2], ["sar ship", "optical ship"], SIZE, np.random.default_rng(seed))
+        assert len(set(prompts.texts)) == len(prompts.kinds) == 20
+        shared = [i for i, text in enumerate(prompts.texts) if "SAR" not in text and prompts.kinds[i] == "category"]
+        assert all(0 not in prompts.targets[:, i] for i in shared if "optical" not in prompts.texts[i])
+
+
+PHRASES = ("SAR ship", "ship", "optical ship", "storage tank", "small vehicle", "vehicle")
+FRAMES = ("A {}", "There is a {}", "Any {}", "{}", "The {}", "The white {}", "A {} on the left", "The leftmost {}")
+LETTERS = st.characters(min_codepoint=33, max_codepoint=382, categories=("L", "N", "P"))
+WORDS = st.builds(str.format, st.sampled_from(FRAMES), st.sampled_from(PHRASES)) | st.text(
+    st.characters(min_codepoint=33, max_codepoint=382, categories=("L", "N", "P")), min_size=1, max_size=12
+)
+PLACED = st.tuples(st.lists(WORDS, max_size=8), st.sampled_from(PHRASES), st.integers(0, 8), st.integers(0, 8))
+
+
+@settings(max_examples=10_000, deadline=2000)
+@given(st.lists(PLACED, max_size=6), st.integers(2, 24), st.sampled_from([0.0, 1.0]), st.integers(0, 2**32 - 1))
+def test_no_target_is_false_where_the_expression_may_be_true(
+    objects: list[tuple[list[str], str, int, int]], total: int, categories: float, seed: int
+) -> None:
+    total = max(total, 1 + len({phrase for _, phrase, *_ in objects}))
+    boxes = np.array([_box(40 + 70 * x, 40 + 50 * y) for *_, x, y in objects]).reshape(-1, 4)
+    names, captions = [phrase.lower() for _, phrase, *_ in objects], [texts for texts, *_ in objects]
+    sampler = _sampler(total, categories)
+    prompts = sampler(captions, boxes, names, SIZE, np.random.default_rng(seed))
+    labelled = LabelledObjects(boxes, names, SIZE)
+    assert len(set(prompts.texts)) == len(prompts.kinds) == total
+    for i, (text, kind) in enumerate(zip(prompts.texts, prompts.kinds, strict=True)):
+        if kind == "swap":  # a colour that was exchanged is false of its owner, which the boxes do not know
+            continue
+        false = prompts.targets[:, i] == 0
+        assert all(truth is False for truth, zero in zip(labelled.truths(text), false, strict=True) if zero), text
+
+
+@cache
+def _sampler(total: int, categories: float) -> PromptSampler:
+    return PromptSampler(POOL, total, categories=categories)
 
 
 def test_empty_image_and_empty_pool() -> None:

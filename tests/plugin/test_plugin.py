@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -343,3 +344,48 @@ def test_command_of_a_subprocess_of_ultralytics_has_the_keys():
     )
     assert run_python(code.format("optisar++n.yaml")).strip() == "True"
     assert run_python(code.format("yolo11n.yaml")).strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["text=[the ship, the tower]"], "list of quoted texts"),
+        (["text=[the", "ship,", "the", "tower]"], "list of quoted texts"),
+        (["text=['the ship'"], "list of quoted texts"),
+        (["text=the", "leftmost", "plane", "topk=2"], 'needs quotes: text="the leftmost plane"'),
+        (["text=the", "train"], 'needs quotes: text="the train"'),
+        (["text=the ship", "conf=0,5"], "decimal point here: conf=0.5"),
+        (["text=the ship", "imgsz=[320"], "unmatched"),
+    ],
+)
+def test_words_that_would_be_misread_are_refused_in_one_line(stub_api, words, message, monkeypatch, capsys):
+    from optisar_yolo.utils import UsageError
+
+    monkeypatch.setattr(ultralytics_cfg, "ARGV", ["x", "predict", "model=optisar++n.yaml", "source=x.png", *words])
+    monkeypatch.setattr(sys, "argv", ["x"])
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        ultralytics_cfg.entrypoint()
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/yolo"])
+    with pytest.raises(SystemExit, match=f"^yolo: .*{re.escape(message)}"):
+        ultralytics_cfg.entrypoint()
+    assert not stub_api.calls and not plugin.keys_active()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["text=the ship"], "the ship"),
+        (["text", "=", "the ship"], "the ship"),
+        (["text='the ship'"], "the ship"),
+        (["text=5"], "5"),
+        (["text=the [big] ship"], "the [big] ship"),
+        (["text=the ship [near"], "the ship [near"),
+        (["text=['the ship',", "'the [big tower']"], ["the ship", "the [big tower"]),
+        (["text=['the ship']", "show"], ["the ship"]),
+    ],
+)
+def test_text_arrives_as_it_was_written(stub_api, words, text, monkeypatch):
+    monkeypatch.setattr(ultralytics_cfg, "ARGV", ["x", "predict", "model=optisar++n.yaml", "source=x.png", *words])
+    ultralytics_cfg.entrypoint()
+    assert dict(stub_api.calls)["predict"]["text"] == text

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torchvision.ops import box_iou
 
-from optisar_yolo.utils import Journal, fingerprint, iou, ordered_map
+from optisar_yolo.utils import Journal, appearing, file_name_of, fingerprint, iou, locked, naming, ordered_map
 
 
 def test_a_journal_goes_on_where_it_was_killed(tmp_path: Path) -> None:
@@ -97,3 +97,40 @@ def test_work_ahead_keeps_the_order_and_stops_with_its_reader(jobs: int, ahead: 
 def test_a_fault_in_the_work_reaches_the_reader() -> None:
     with pytest.raises(ZeroDivisionError):
         list(ordered_map(lambda n: 1 // n, [1, 0, 2], ahead=1))
+
+
+@pytest.mark.parametrize("text", ["the ship", "Schiff im Hafen", "船", "a.b"])
+def test_a_text_that_is_a_file_name_stays(text: str) -> None:
+    assert file_name_of(text) == text
+
+
+@given(st.text(max_size=400))
+def test_every_text_gets_a_name_of_its_own(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    name = file_name_of(text)
+    assert Path(name).name == name and name not in ("", ".", "..") and len(name.encode()) <= 120
+    folder = tmp_path_factory.getbasetemp() / "names"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.txt").touch()
+    assert name == text or name != file_name_of(name + "x")
+
+
+@pytest.mark.parametrize(
+    "text", ["../../outside", "a/b", "x" * 300, "船" * 200, "con", "NUL.txt", "a\nb", " ", "..", ""]
+)
+def test_other_texts_become_names_that_no_other_text_has(text: str) -> None:
+    name = file_name_of(text)
+    assert name != text and name != file_name_of(name) + "x" and file_name_of(name) == name
+    assert "/" not in name and "\\" not in name and not name.startswith(".")
+
+
+def test_errors_of_writing_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"No space left on device: .*last\.pt"), appearing(tmp_path / "last.pt"):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match=r"last\.pt"), naming(tmp_path / "last.pt"):
+        raise RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file data/1: file write failed")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_is_held_once(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock", wait=False) as first, locked(tmp_path / "lock", wait=False) as second:
+        assert first is not None and second is None

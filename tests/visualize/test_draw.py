@@ -44,3 +44,13 @@ def test_results_draw_and_save_themselves(tmp_path: Path) -> None:
     assert '"Das Schiff' in result.verbose()
     result.save(str(tmp_path / "a.png"))
     assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_crops_stay_in_their_folder_whatever_the_expression_says(tmp_path: Path) -> None:
+    names = {0: "../../../outside", 1: "the ship that lies " + "a little " * 40 + "left of the pier", 2: "the ship"}
+    boxes = torch.tensor([[10.0, 10, 60, 60, 0.5, i] for i in range(3)])
+    result = GroundingResults(np.zeros((100, 320, 3), np.uint8), path="a.jpg", names=names, boxes=boxes)
+    result.save_crop(tmp_path / "runs" / "crops", "a.jpg")
+    written = sorted(p.relative_to(tmp_path / "runs" / "crops") for p in tmp_path.rglob("*.jpg"))
+    assert len(written) == 3 and all(len(p.parts) == 2 for p in written)
+    assert Path("the ship/a.jpg") in written and result.names == names

@@ -1,0 +1,80 @@
+"""Outer boxes of the outlines that annotation formats hold: rotated boxes of VOC, polygons and masks of COCO.
+
+All boxes are xyxy in pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from itertools import accumulate
+from xml.etree import ElementTree
+
+from optisar_yolo.data import Box, is_number, outer_box
+
+_SIDES = ("cx", "cy", "w", "h", "angle")
+_PLACES = ("left_top", "right_top", "right_bottom", "left_bottom")
+_CORNERS = tuple(f"{axis}_{place}" for place in _PLACES for axis in "xy")
+
+
+def rotated_box(element: ElementTree.Element | None) -> Box | None:
+    """Return the outer box of a <robndbox>: centre, sides and angle (radians, roLabelImg), or corners (DIOR-R).
+
+    None for no such element, or one that is incomplete.
+    """
+    if element is None:
+        return None
+    corners = _numbers(element, _CORNERS)
+    if corners:
+        return outer_box(corners)
+    values = _numbers(element, _SIDES)
+    if not values:
+        return None
+    x, y, w, h, angle = values
+    across = (w * abs(math.cos(angle)) + h * abs(math.sin(angle))) / 2
+    down = (w * abs(math.sin(angle)) + h * abs(math.cos(angle))) / 2
+    return x - across, y - down, x + across, y + down
+
+
+def _numbers(element: ElementTree.Element, names: tuple[str, ...]) -> list[float]:
+    """Return the numbers of an element's children; empty where one is missing or no finite number."""
+    try:
+        values = [float(element.findtext(name) or "") for name in names]
+    except ValueError:
+        return []
+    return values if all(map(math.isfinite, values)) else []
+
+
+def segmentation_box(segmentation: object) -> Box | None:
+    """Return the outer box of COCO's segmentation: polygons, or a mask in run lengths that are not compressed.
+
+    None for anything else; compressed masks are text, which needs ``pycocotools``.
+    """
+    if isinstance(segmentation, list) and segmentation:
+        polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
+        points: list[float] = []
+        for polygon in polygons:
+            if not isinstance(polygon, list) or len(polygon) % 2 or not all(map(is_number, polygon)):
+                return None
+            points += polygon
+        return outer_box(points) if len(points) >= 4 else None
+    if isinstance(segmentation, Mapping):
+        return _mask_box(segmentation.get("counts"), segmentation.get("size"))
+    return None
+
+
+def _mask_box(counts: object, size: object) -> Box | None:
+    """Return the box of a mask: lengths of runs of 0 and 1 in turn, down one column after the other."""
+    if not (isinstance(counts, list) and isinstance(size, list) and len(size) == 2):
+        return None
+    if not all(isinstance(v, int) and v >= 0 for v in (*counts, *size)) or sum(counts) > size[0] * size[1]:
+        return None
+    height, ends = size[0], list(accumulate(counts))
+    columns: list[int] = []
+    rows: list[int] = []
+    for start, end in zip(ends[0::2], ends[1::2], strict=False):
+        if end > start:
+            first, last = start // height, (end - 1) // height
+            columns += [first, last]
+            rows += [start % height, (end - 1) % height] if first == last else [0, height - 1]
+    return (min(columns), min(rows), max(columns) + 1, max(rows) + 1) if columns else None
