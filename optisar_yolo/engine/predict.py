@@ -5,10 +5,13 @@
 3. ``inference`` encodes the expressions once and each group of images once.
 4. ``postprocess`` finds the best boxes of each expression (:func:`~optisar_yolo.engine.grounding.best_boxes`) and wraps
    those above the confidence threshold as Ultralytics' results.
+
+:class:`PredictorPool` gives each call that is running a predictor of its own.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -211,3 +214,83 @@ class GroundingPredictor(DetectionPredictor):
             found[i].results(image, path, texts, self.args.conf, self.args.verbose)
             for i, (image, path) in enumerate(zip(orig_imgs, self.batch[0], strict=True))
         ]
+
+
+class PredictorPool:
+    """The predictors of one model: each call that is running has its own, and all share one fused network.
+
+    A predictor of Ultralytics holds the state of a call (arguments, source, batch, results) and can serve one call at a
+    time. Therefore:
+
+    1. A call takes the predictor of its thread's last call, otherwise the one used last of those that no call uses.
+    2. Where all of them are in use, it takes a new one with the same network, device and text features.
+    3. It gives the predictor back when its last image is done, or when its generator is closed or thrown away.
+
+    Calls one after the other thus use one predictor, as in Ultralytics; there are never more than calls at once. A copy
+    of a pool is empty.
+
+    Attributes:
+        lock: Held while a call is set up, so that two first calls do not both make a fused network.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._all: list[Any] = []  # the one used last at the end
+        self._taken: dict[object, Any] = {}  # by ticket: the predictors of running calls
+        self._here = threading.local()  # .predictor: that of this thread's last call
+
+    def __reduce__(self) -> tuple[type[PredictorPool], tuple[()]]:
+        return PredictorPool, ()
+
+    @property
+    def current(self) -> Any:
+        """The predictor of this thread's last call; of any thread's last call where this one made none; or None."""
+        own = getattr(self._here, "predictor", None)
+        return own if own is not None or not self._all else self._all[-1]
+
+    @current.setter
+    def current(self, predictor: Any) -> None:
+        with self.lock:
+            if predictor is None:  # the network has changed; calls that are running keep the former one
+                self._all, self._here = [], threading.local()
+                return
+            replaced = getattr(self._here, "predictor", None)
+            self._all = [p for p in self._all if p is not replaced and p is not predictor] + [predictor]
+            self._here.predictor = predictor
+
+    def choose(self) -> None:
+        """Make a predictor that no call uses the current one; None where there is none yet. The lock is held."""
+        taken = list(self._taken.values())
+        free = [p for p in self._all if not any(p is other for other in taken)]
+        own = getattr(self._here, "predictor", None)
+        if any(p is own for p in free):
+            return
+        if free:
+            self._here.predictor = free[-1]
+        elif self._all:
+            self._here.predictor = _twin(self._all[-1])
+            self._all.append(self._here.predictor)
+        else:
+            self._here.predictor = None
+
+    def take(self, predictor: Any) -> object:
+        """Reserve a predictor for a call, and return the ticket to give it back with. The lock is held."""
+        ticket = object()
+        self._taken[ticket] = predictor
+        return ticket
+
+    def give_back(self, ticket: object) -> None:
+        """Let other calls use a predictor again; a second time has no effect."""
+        with self.lock:
+            predictor = self._taken.pop(ticket, None)
+            if any(p is predictor for p in self._all):
+                self._all = [p for p in self._all if p is not predictor] + [predictor]
+
+
+def _twin(predictor: Any) -> Any:
+    """Return a predictor with the same network and arguments, and with a state of its own."""
+    made = type(predictor)(overrides=dict(vars(predictor.args)), _callbacks=predictor.callbacks)
+    for name in ("model", "device", "done_warmup", "save_dir", "text_features"):
+        if hasattr(predictor, name):
+            setattr(made, name, getattr(predictor, name))
+    return made
