@@ -1,8 +1,8 @@
 """Throughput of the HTTP service with many clients at once and with a single one, and its responses to faults.
 
 The service runs in a process of its own, as ``optisar serve`` starts it, with ``rate=none uploads=64`` (all clients
-have one address here). Clients are threads of this process, on the same machine, so that their own work counts against the
-service. Each sends images that are new to the service, or a new expression for a cached image.
+have one address here). Clients are threads of this process, on the same machine, so that their own work counts against
+the service. Each sends images that are new to the service, or a new expression for a cached image.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ class OptiSAR(Model):
         with self._predictors.lock:
             self._predictors.choose()
             found = super().predict(source, True, predictor, **kwargs)
-            if not isinstance(found, Iterator):  # Ultralytics' command has run all of it
+            if not isinstance(found, Generator):  # Ultralytics' command has run all of it
                 return found
             used = self.predictor
             used.stream = stream  # Ultralytics warns of long lists of results
