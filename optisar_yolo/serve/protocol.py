@@ -24,6 +24,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from optisar_yolo.serve.limits import Limits, Refusal
 from optisar_yolo.serve.middleware import headers_too_large
 
+LINGER = 1  # seconds in which what a client still sends is discarded, so that it reads the refusal before a reset
+
 
 class LimitedProtocol(H11Protocol):
     """uvicorn's protocol with limits of connections and headers; :func:`uvicorn_settings` makes a subclass with them.
@@ -37,7 +39,8 @@ class LimitedProtocol(H11Protocol):
     connected: Counter[str] = Counter()
     _address: str | None = None
     _timer: asyncio.TimerHandle | None = None
-    _sent_any = False  # bytes have arrived since the last response
+    _sent_any = False  # bytes have arrived since the last request
+    _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, or refuse it."""
@@ -48,6 +51,7 @@ class LimitedProtocol(H11Protocol):
         if self.connected[self._address] > most:
             error = f"more than {most} connections of one address"
             self._refuse(Refusal(429, error, "use fewer connections", retry=1))
+            self.transport.close()
             return
         self._timer = self.loop.call_later(self.limits.header_seconds, self._late)
 
@@ -63,14 +67,14 @@ class LimitedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read, and limit the time until the headers of a request are complete."""
-        if self.transport.is_closing():  # refused
+        if self._refused:
             return
         request = self.cycle
         self._sent_any = True
         if self._timer is None and (request is None or request.response_complete):
             self._timer = self.loop.call_later(self.limits.header_seconds, self._late)
         super().data_received(data)
-        if self.cycle is not request:
+        if self.cycle is not request and not self._refused:
             self._stop_timer()
             self._sent_any = False
 
@@ -82,11 +86,16 @@ class LimitedProtocol(H11Protocol):
         else:
             self._refuse(Refusal(400, "the request is no valid HTTP", "/openapi.json describes the request"))
 
+    def shutdown(self) -> None:
+        """End the connection when the service ends, after the response."""
+        if self._refused:
+            self.transport.close()
+        else:
+            super().shutdown()
+
     def _late(self) -> None:
         """End a connection whose request has not arrived in time."""
         self._timer = None
-        if self.transport.is_closing():
-            return
         if self._sent_any and self.conn.our_state is h11.IDLE:
             error = f"the headers were not complete after {self.limits.header_seconds:g} s"
             self._refuse(Refusal(408, error, "send them in one piece"))
@@ -94,7 +103,7 @@ class LimitedProtocol(H11Protocol):
             self.transport.close()
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Write a refusal and close the connection."""
+        """Write a refusal, and close the connection a little later."""
         body = json.dumps({"error": refusal.error, "hint": refusal.hint}).encode()
         lines = [
             f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
@@ -104,7 +113,14 @@ class LimitedProtocol(H11Protocol):
             *([] if refusal.retry is None else [f"retry-after: {refusal.retry:.0f}"]),
         ]
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
-        self.transport.close()
+        self._refused = True
+        self._stop_timer()
+        if self.cycle is not None and not self.cycle.response_complete:  # its body is broken; nothing more is sent
+            self.transport.close()
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._timer = self.loop.call_later(LINGER, self.transport.close)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

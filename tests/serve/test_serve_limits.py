@@ -129,14 +129,12 @@ def test_big_headers_are_refused_while_they_arrive(where):
             assert read(one)[0] == 200
         start = {"target": b"GET /", "many": b"GET / HTTP/1.1\r\nHost: x\r\n"}.get(where, b"GET / HTTP/1.1\r\nX: ")
         piece = b"X-A: " + b"a" * 1017 + b"\r\n" if where == "many" else b"a" * 1024
-        sent = 0
-        with contextlib.suppress(ConnectionError):  # it has answered and closed
-            one.sendall(start)
-            while sent < big:
-                one.sendall(piece)
-                sent += len(piece)
-        assert sent < big, "all of it was read"
-        assert get(address)[0] == 200
+        one.sendall(start)
+        one.sendall(piece * (big // len(piece)))
+        started = time.monotonic()
+        assert is_fault(read(one), 431, "at most 16 KiB")
+        assert get(address)[0] == 200 and time.monotonic() - started < 2
+        assert closed(one, 5)
     with serving(max_header_kib=4) as address:
         for size, status in ((3000, 200), (6000, 431), (40_000, 431)):  # these arrive in one piece
             answer = get(address, header=b"X-A: " + b"a" * size + b"\r\n")
@@ -177,6 +175,22 @@ def test_a_refused_body_that_goes_on_is_cut_off():
                     one.sendall(b"a")
                     time.sleep(0.05)
             assert time.monotonic() - started < 8
+
+
+def test_what_is_no_http():
+    chunked = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nno number\r\n"
+    pipelined = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n<b>\r\n\r\n"
+    with serving() as address:
+        for sent, statuses in ((b"<b>\r\n\r\n", [400]), (chunked, [400]), (pipelined, [200, 400])):
+            with connections(address, 1, sent) as (one,):
+                one.settimeout(5)
+                said = b""
+                with contextlib.suppress(ConnectionError):
+                    while part := one.recv(1000):
+                        said += part
+                assert [int(part.split()[0]) for part in said.split(b"HTTP/1.1 ")[1:]] == statuses
+                assert b"<b>" not in said
+        assert get(address, "/readyz")[2]["inside"] == 0
 
 
 def test_connections_of_one_address():
