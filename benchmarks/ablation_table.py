@@ -30,7 +30,7 @@ def write_table(record: Path, order: list[str]) -> str:
     lines = [
         "# Ablation",
         "",
-        "Test split of optsar-real: real pictures, rule-generated expressions. Percent; mean over",
+        "Test split of optsar-real: real images, rule-generated expressions. Percent; mean over",
     ]
     lines += [
         "the seeds ± half of their range. Record: [ablation.json](ablation.json), `python benchmarks/ablation.py`."

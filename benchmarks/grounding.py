@@ -21,7 +21,7 @@ import ultralytics
 
 from optisar_yolo import OptiSAR, __version__
 from optisar_yolo.data.config import load_dataset_config
-from optisar_yolo.utils.arguments import BUNDLED_MODEL
+from optisar_yolo.utils import BUNDLED_MODEL
 
 HERE = Path(__file__).resolve().parent
 REAL = HERE / "optsar-real.yaml"

@@ -50,7 +50,7 @@ class Field:
 
     def measure(self, axis: str, imgsz: int, texts: int) -> Cells:
         """One point of a curve."""
-        print(f"{axis}: {imgsz} px, {texts} sentences", flush=True)
+        print(f"{axis}: {imgsz} px, {texts} expressions", flush=True)
         taken = interleaved(self.calls(imgsz, texts), self.options.repeats, self.options.seconds)
         engine = self.options.engine
         about_it = {"axis": axis, "scale": self.scale, "engine": engine, "imgsz": imgsz, "texts": texts}
@@ -97,7 +97,7 @@ def draw(cells: Cells, scale: str, engine: str, path: Path) -> None:
     peer = f"YOLOE-11{scale}"
     looks = {f"optisar++{scale}": ("C0", "o"), f"optisar++{scale}-late": ("C2", "s"), peer: ("0.4", "^")}
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    labels = {"sizes": "picture size in pixels (1 sentence)", "texts": "sentences of one picture (640 pixels)"}
+    labels = {"sizes": "image size in pixels (1 expression)", "texts": "expressions of one image (640 pixels)"}
     for panel, (axis, label) in zip(axes, labels.items(), strict=True):
         reference = {x: ms for x, ms, *_ in curve(cells, axis, peer, scale, engine)}
         unit = reference.get(640 if axis == "sizes" else 1)

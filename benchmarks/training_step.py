@@ -173,7 +173,7 @@ def our_batches(dataset_config: DatasetConfig, imgsz: int, batch: int) -> Iterat
         sampler.set_epoch(number)
         return loader
 
-    for i in TQDM(range(len(dataset)), desc="reading the pictures"):
+    for i in TQDM(range(len(dataset)), desc="reading the images"):
         dataset.load(i)
     return forever(epoch)
 

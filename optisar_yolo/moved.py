@@ -17,7 +17,7 @@ PACKAGE = "optisar_yolo"
 
 MODULES = {  # old to new; what stands in an old package moved with it, unless it is named itself
     "annotate.annotate": "annotate.run",
-    "arguments": "utils.arguments",
+    "arguments": "utils.options",
     "batch.command": "commands.batch",
     "batch.folder": "batch.storage",
     "batch.parts": "batch.manifest",

@@ -28,7 +28,7 @@ from ultralytics.utils.torch_utils import select_device
 
 from optisar_yolo.batch.manifest import cut, pack, read_manifest
 from optisar_yolo.batch.options import BatchError, BatchOptions
-from optisar_yolo.batch.storage import ResultFolder, is_uri, parent
+from optisar_yolo.batch.storage import BatchFolder, is_uri, parent
 from optisar_yolo.batch.worker import Worker, WorkerSettings, open_grounder
 from optisar_yolo.engine import KnownExpressions, find_weights
 from optisar_yolo.export import is_export
@@ -128,7 +128,7 @@ def run_batch(manifest: str, out: str, model: str, options: BatchOptions | None 
     table = read_manifest(manifest)
     grounder = open_grounder(model, options.imgsz, options.batch, options.text_weights)  # fails before Ray starts
     _check_known(grounder, table)
-    folder = ResultFolder(out if is_uri(out) else str(Path(out).expanduser().absolute()))
+    folder = BatchFolder(out if is_uri(out) else str(Path(out).expanduser().absolute()))
     folder.begin(_run_settings(grounder, model, options))
     ids = table["id"].to_pylist()
     done = folder.count(set(ids)).ids
@@ -194,7 +194,7 @@ def _reason(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _result(folder: ResultFolder, table: pa.Table, work: _Work, new: int) -> BatchResult:
+def _result(folder: BatchFolder, table: pa.Table, work: _Work, new: int) -> BatchResult:
     """Read back what the folder holds, and check that every row of the manifest is there once."""
     images = dict(zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True))
     counts = folder.count(set(images))

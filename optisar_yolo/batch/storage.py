@@ -104,7 +104,7 @@ class FolderCounts:
     doubled: set[str] = field(default_factory=set)
 
 
-class ResultFolder:
+class BatchFolder:
     """A folder of results, on a disk or in object storage.
 
     Args:

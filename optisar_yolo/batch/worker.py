@@ -17,7 +17,7 @@ from pyarrow import fs
 
 from optisar_yolo.api import OptiSAR
 from optisar_yolo.batch.manifest import RESULT_TYPES, name_of, unpack
-from optisar_yolo.batch.storage import ResultFolder, locate
+from optisar_yolo.batch.storage import BatchFolder, locate
 from optisar_yolo.data import DataError, decode_image, read_image
 from optisar_yolo.language import clean
 from optisar_yolo.serve import ExpressionResult, Grounder, GroundingRequest, PreparedImage
@@ -90,7 +90,7 @@ class Worker:
         self.grounder = open_grounder(
             settings.model, settings.imgsz, settings.batch, settings.text_weights, settings.gpu
         )
-        self.folder = ResultFolder(settings.out)
+        self.folder = BatchFolder(settings.out)
         self.replaces_dead = _replaces_dead_worker()
 
     def __call__(self, part: dict[str, Any]) -> dict[str, Any]:

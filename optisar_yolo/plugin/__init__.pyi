@@ -18,5 +18,4 @@ from .settings import (
     OPTISAR_DEFAULTS as OPTISAR_DEFAULTS,
     SETTINGS as SETTINGS,
     keys_of_mode as keys_of_mode,
-    numbers as numbers,
 )

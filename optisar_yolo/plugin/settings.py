@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from optisar_yolo.utils import Option
@@ -101,27 +101,3 @@ def check(values: MutableMapping[str, Any]) -> None:
     for name, setting in SETTINGS.items():
         if name in values:
             values[name] = setting.check(values[name])
-
-
-def numbers(given: Mapping[str, Any], kinds: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
-    """Read the numbers among a command's arguments.
-
-    Args:
-        given: Arguments as they were typed.
-        kinds: ``int`` or ``float`` of each that is a number.
-
-    Returns:
-        Those that are given.
-
-    Raises:
-        ValueError: One is no number.
-    """
-    read = {}
-    for key, kind in kinds.items():
-        if key not in given:
-            continue
-        try:
-            read[key] = kind(given[key])
-        except ValueError as error:
-            raise ValueError(f"'{key}={given[key]}' is not a number") from error
-    return read

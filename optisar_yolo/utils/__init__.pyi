@@ -1,8 +1,3 @@
-from .arguments import (
-    parse as parse,
-    require as require,
-    typed as typed,
-)
 from .boxes import (
     intersection_union as intersection_union,
     iou as iou,

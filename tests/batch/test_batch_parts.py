@@ -19,7 +19,7 @@ import pyarrow.parquet as pq  # noqa: E402
 from optisar_yolo.batch import BatchError, BatchOptions  # noqa: E402
 from optisar_yolo.batch.manifest import cut, make_id, name_of, pack, read_manifest, unpack  # noqa: E402
 from optisar_yolo.batch.run import _result, _Work  # noqa: E402
-from optisar_yolo.batch.storage import OLD_RECORD, RECORD, ResultFolder, ending, locate, parent  # noqa: E402
+from optisar_yolo.batch.storage import OLD_RECORD, RECORD, BatchFolder, ending, locate, parent  # noqa: E402
 from optisar_yolo.batch.worker import Worker, WorkerSettings  # noqa: E402
 
 ROWS = [
@@ -149,9 +149,9 @@ def test_a_part_has_the_same_name_however_it_is_ordered():
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     pq.write_table(pa.table({"x": [1]}), tmp_path / "mine.parquet")
     with pytest.raises(BatchError, match="not of a batch"):
-        ResultFolder(str(tmp_path)).begin({"conf": 0.5})
+        BatchFolder(str(tmp_path)).begin({"conf": 0.5})
     assert [f.name for f in tmp_path.iterdir()] == ["mine.parquet"]
-    other = ResultFolder(str(tmp_path / "new"))
+    other = BatchFolder(str(tmp_path / "new"))
     other.begin({"conf": 0.5})
     other.begin({"conf": 0.5})
     (tmp_path / "new" / RECORD).write_text("{")
@@ -161,7 +161,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 def test_a_folder_reads_as_one_table_and_a_former_record_is_taken_over(tmp_path):
     pandas = pytest.importorskip("pandas")
-    folder = ResultFolder(str(tmp_path))
+    folder = BatchFolder(str(tmp_path))
     folder.begin({"conf": 0.5})
     folder.write("one", pa.table({"id": ["a"], "answered": [True]}))
     assert pandas.read_parquet(tmp_path)["id"].tolist() == ["a"]
@@ -173,7 +173,7 @@ def test_a_folder_reads_as_one_table_and_a_former_record_is_taken_over(tmp_path)
 
 
 def test_what_two_runs_wrote_at_once_is_noticed(tmp_path):
-    folder = ResultFolder(tmp_path.as_uri())
+    folder = BatchFolder(tmp_path.as_uri())
     columns = {"image": ["p", "p"], "answered": [True, False], "error": pa.array([None, None], pa.string())}
     folder.write("one", pa.table({"id": ["a", "b"], **columns}))
     folder.write("two", pa.table({"id": ["b", "c"], **columns}))
@@ -182,7 +182,7 @@ def test_what_two_runs_wrote_at_once_is_noticed(tmp_path):
 
 
 def test_rows_that_were_given_up_are_named(tmp_path):
-    folder = ResultFolder(str(tmp_path))
+    folder = BatchFolder(str(tmp_path))
     folder.write(
         "one", pa.table({"id": ["a"], "image": ["p"], "answered": [True], "error": pa.array([None], "string")})
     )

@@ -157,9 +157,9 @@ def test_no_place_at_all_keeps_memory(tmp_path, monkeypatch, warned):
 def test_full_disk_leaves_the_old_file_whole(tmp_path):
     code = f"""
         import resource, sys
-        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+        sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
         from pathlib import Path
-        from test_textbank import Fake, TextFeatureCache, cache_module
+        from test_feature_cache import Fake, TextFeatureCache, cache_module
         cache_module.USER_CONFIG_DIR = Path({str(tmp_path / "home")!r})
         cache = TextFeatureCache(Fake(), {str(tmp_path)!r})
         cache.precompute(["a ship"])
