@@ -146,6 +146,14 @@ def test_callbacks_and_the_predictor_of_the_last_call(model):
     assert copied.predictor is None and same(ground(copied, first, TEXTS[0])[0], ground(model, first, TEXTS[0])[0])
 
 
+def test_each_call_uses_the_text_encoder_that_it_names(model):
+    image = images(1)[0]
+    ground(model, image, TEXTS[0])
+    with pytest.raises(ValueError, match="nowhere"):
+        ground(model, image, TEXTS[0], text_weights="nowhere.safetensors")
+    ground(model, image, TEXTS[0])
+
+
 def test_a_stock_model_in_another_thread_sees_no_keys_of_ours(model):
     stock = YOLO("yolo11n.yaml")
     image = images(1)[0]
