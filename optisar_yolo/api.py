@@ -165,26 +165,40 @@ class OptiSAR(Model):
         baked = self.model.texts if isinstance(self.model, ExportedModel) else []
         text = kwargs.get("text")
         kwargs["text"] = checked_expressions((baked or None) if text is None else text)  # before anything is loaded
+        if stream:
+            return self._stream(source, predictor, kwargs)
+        found, ticket = self._begin(source, predictor, kwargs, stream)
+        try:
+            return found if ticket is None else list(found)
+        finally:
+            self._predictors.give_back(ticket)
+
+    def _begin(self, source: Any, predictor: Any, kwargs: dict[str, Any], stream: bool) -> tuple[Any, object]:
+        """Set a call up; returns the generator of its results, and the ticket of its predictor.
+
+        Ultralytics' command has run all of it by then: there is no ticket.
+        """
         with self._predictors.lock:
             self._predictors.choose()
             found = super().predict(source, True, predictor, **kwargs)
-            if not isinstance(found, Generator):  # Ultralytics' command has run all of it
-                return found
+            if not isinstance(found, Generator):
+                return found, None
             used = self.predictor
             used.stream = stream  # Ultralytics warns of long lists of results
             if isinstance(used, GroundingPredictor):
                 used.text_features = self._features_of(used.args.text_weights)
-            ticket = self._predictors.take(used)
-        if stream:
-            results = self._stream(found, ticket)
-            weakref.finalize(results, self._predictors.give_back, ticket).atexit = False  # also if it never starts
-            return results
-        try:
-            return list(found)
-        finally:
-            self._predictors.give_back(ticket)
+            return found, self._predictors.take(used)
 
-    def _stream(self, found: Generator[Results, None, None], ticket: object) -> Generator[Results, None, None]:
+    def _stream(self, source: Any, predictor: Any, kwargs: dict[str, Any]) -> Any:
+        """Set a call up, and return the generator of its results."""
+        found, ticket = self._begin(source, predictor, kwargs, True)
+        if ticket is None:
+            return found
+        results = self._results(found, ticket)
+        weakref.finalize(results, self._predictors.give_back, ticket).atexit = False  # also if it never starts
+        return results
+
+    def _results(self, found: Generator[Results, None, None], ticket: object) -> Generator[Results, None, None]:
         """Yield results; our keys are accepted while one is computed, not while the caller uses it."""
         try:
             while True:
