@@ -77,6 +77,36 @@ def canvas(image: np.ndarray, imgsz: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(rgb).float() / 255, torch.from_numpy(extent)
 
 
+_WITHOUT_MEANING = {  # of Ultralytics' keys for predict
+    "augment": "an expression can name a place, which a flipped image does not keep",
+    "visualize": "`optisar explain` draws score and activation maps",
+    "agnostic_nms": "boxes of different expressions are never duplicates of each other",
+    "retina_masks": "there are no masks",
+    "dnn": "exports run in ONNX Runtime, OpenVINO or TorchScript",
+    "nms": "duplicates are always removed; iou= sets the overlap",
+}
+
+
+def check_predict_keys(args: Any) -> None:
+    """Name the keys that are set and mean nothing in prediction.
+
+    Args:
+        args: The configuration of a call.
+
+    Raises:
+        ValueError: ``embed`` or ``classes`` that cannot be heeded.
+    """
+    if args.embed:
+        raise ValueError("embed= is not available: use model.encode(image), which keeps the features of an image")
+    classes = [args.classes] if isinstance(args.classes, int) else list(args.classes or [])
+    count = len(checked_expressions(args.text))
+    if wrong := [c for c in classes if not isinstance(c, int) or not 0 <= c < count]:
+        raise ValueError(f"classes={wrong[0]!r}: classes are indices of the expressions in text=, 0 to {count - 1}")
+    for key, reason in _WITHOUT_MEANING.items():
+        if getattr(args, key, None) != getattr(DEFAULT_CFG, key, None):
+            LOGGER.warning(f"'{key}={getattr(args, key)}' has no effect: {reason}")
+
+
 class ImageFiles(LoadImagesAndVideos):
     """Ultralytics' loader of files, but images are read as in training, at any depth and channel count.
 
@@ -168,6 +198,7 @@ class GroundingPredictor(DetectionPredictor):
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
         """Open the source; Ultralytics' own reader keeps only the high byte of 16-bit images."""
+        check_predict_keys(self.args)
         source, names = read_sources(source)
         super().setup_source(source, stride)
         if names:
@@ -200,7 +231,14 @@ class GroundingPredictor(DetectionPredictor):
             return texts, features, [net.encode(x, extent) for _, x, extent in self.groups]
 
     def postprocess(self, preds: Any, img: Tensor, orig_imgs: Any, **kwargs: Any) -> list[Results]:
-        """Find the boxes, and wrap them as results in the order of the images."""
+        """Find the boxes, and wrap those that are wanted as results in the order of the images."""
+        results = self._find(preds, orig_imgs)
+        for result in results:
+            result.boxes = self._wanted(result.boxes)
+        return results
+
+    def _find(self, preds: Any, orig_imgs: Any) -> list[Results]:
+        """Find the boxes, and wrap those above the threshold as results."""
         texts, features, encoded = preds
         if isinstance(orig_imgs, Tensor):
             orig_imgs = [(i.permute(1, 2, 0).flip(-1) * 255).round().byte().cpu().numpy() for i in orig_imgs]
@@ -208,12 +246,25 @@ class GroundingPredictor(DetectionPredictor):
         for (index, x, _), group in zip(self.groups, encoded, strict=True):
             sizes = [(orig_imgs[i].shape[1], orig_imgs[i].shape[0]) for i in index]
             with mixed(self.args.quantize == 16, self.device):
-                boxes = best_boxes(self.network, group, features, (x.shape[2], x.shape[3]), sizes, self.args.topk)
+                canvas_size = (x.shape[2], x.shape[3])
+                boxes = best_boxes(
+                    self.network, group, features, canvas_size, sizes, self.args.topk, float(self.args.iou)
+                )
             found.update(zip(index, boxes, strict=True))
         return [
             found[i].results(image, path, texts, self.args.conf, self.args.verbose)
             for i, (image, path) in enumerate(zip(orig_imgs, self.batch[0], strict=True))
         ]
+
+    def _wanted(self, boxes: Any) -> Any:
+        """Keep what ``classes`` (indices of expressions) and ``max_det`` (boxes per image, the best) leave."""
+        classes, most = self.args.classes, self.args.max_det
+        if classes is not None:
+            chosen = torch.tensor([classes] if isinstance(classes, int) else list(classes), device=boxes.cls.device)
+            boxes = boxes[torch.isin(boxes.cls, chosen.to(boxes.cls.dtype))]
+        if most != DEFAULT_CFG.max_det and len(boxes) > most:  # by default every expression gets its boxes
+            boxes = boxes[boxes.conf.argsort(descending=True, stable=True)[:most].sort().values]
+        return boxes
 
 
 class PredictorPool:
