@@ -1,8 +1,8 @@
 """Throughput of the HTTP service with many clients at once and with a single one, and its responses to faults.
 
-The service runs in a process of its own, as ``optisar serve`` starts it, with ``rate=none`` (all clients have one
-address here). Clients are threads of this process, on the same machine, so that their own work counts against the
-service. Each sends images that are new to the service, or a new expression for a cached image.
+The service runs in a process of its own, as ``optisar serve`` starts it, with ``rate=none uploads=64`` (all clients
+have one address here). Clients are threads of this process, on the same machine, so that their own work counts against
+the service. Each sends images that are new to the service, or a new expression for a cached image.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def service(**options: object) -> Iterator[Service]:
     """Run the service with these options."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    words = [f"{k}={v}" for k, v in {"port": port, "rate": "none", **options}.items()]
+    words = [f"{k}={v}" for k, v in {"port": port, "rate": "none", "uploads": 64, **options}.items()]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "optisar_yolo", "serve", *words], stdout=log, stderr=subprocess.STDOUT

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from optisar_yolo.engine import (
     GroundingTrainer,
     GroundingValidator,
     KnownExpressions,
+    PredictorPool,
     attach,
     best_boxes,
     calibration_of,
@@ -59,6 +61,9 @@ class OptiSAR(Model):
         FileNotFoundError: No such file.
         CheckpointError: A file that cannot be used.
 
+    ``predict``, ``encode``, ``val`` and :meth:`EncodedImage.ground` may run in several threads at once, also inside the
+    loop over ``predict(…, stream=True)`` of the same model. ``track`` with ``persist=True`` needs a model per thread.
+
     Example:
         >>> from optisar_yolo import OptiSAR
         >>> OptiSAR("optisar++n-pocket.safetensors").predict("port.jpg", text="the SAR ship in the upper left")
@@ -70,12 +75,26 @@ class OptiSAR(Model):
     def __init__(self, model: Any = "optisar++.yaml", task: str | None = None, verbose: bool = False) -> None:
         if isinstance(model, Path):
             model = str(model)
+        self._predictors = PredictorPool()  # before `super().__init__`, which sets `predictor`
+        self._text_features: tuple[tuple[Any, ...], TextFeatureCache | KnownExpressions] | None = None  # encoder, cache
+        self._fused: tuple[tuple[Any, ...], GroundingModel] | None = None  # state of the network, its fused copy
         with config_keys():
             super().__init__(
                 model=model, task=task or (None if isinstance(model, Model) else "detect"), verbose=verbose
             )
-        self._text_features: TextFeatureCache | KnownExpressions | None = None
-        self._fused: tuple[tuple[Any, ...], GroundingModel] | None = None  # state of the network, its fused copy
+
+    @property
+    def predictor(self) -> Any:
+        """The predictor of the last call of ``predict`` in this thread, or in any thread where this one made none.
+
+        Calls that run at the same time have different predictors, which share one fused network. ``None`` before the
+        first call; setting ``None`` makes the next call copy and fuse the network anew.
+        """
+        return self._predictors.current
+
+    @predictor.setter
+    def predictor(self, predictor: Any) -> None:
+        self._predictors.current = predictor
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
@@ -157,11 +176,50 @@ class OptiSAR(Model):
             log_notes(notes_of(self.model, kwargs["text"], int(given.get("topk") or 1)), kwargs["conf"])
         if stream:
             return self._stream(source, predictor, kwargs)
-        return super().predict(source, stream, predictor, **kwargs)
+        found, ticket = self._begin(source, predictor, kwargs, stream)
+        try:
+            return found if ticket is None else list(found)
+        finally:
+            self._predictors.give_back(ticket)
+
+    def _begin(self, source: Any, predictor: Any, kwargs: dict[str, Any], stream: bool) -> tuple[Any, object]:
+        """Set a call up; returns the generator of its results, and the ticket of its predictor.
+
+        Ultralytics' command has run all of it by then: there is no ticket.
+        """
+        with self._predictors.lock:
+            self._predictors.choose()
+            found = super().predict(source, True, predictor, **kwargs)
+            if not isinstance(found, Generator):
+                return found, None
+            used = self.predictor
+            used.stream = stream  # Ultralytics warns of long lists of results
+            if isinstance(used, GroundingPredictor):
+                used.text_features = self._features_of(used.args.text_weights)
+            return found, self._predictors.take(used)
 
     def _stream(self, source: Any, predictor: Any, kwargs: dict[str, Any]) -> Any:
-        with config_keys():  # open until the last image
-            yield from super().predict(source, True, predictor, **kwargs)
+        """Set a call up, and return the generator of its results."""
+        found, ticket = self._begin(source, predictor, kwargs, True)
+        if ticket is None:
+            return found
+        results = self._results(found, ticket)
+        weakref.finalize(results, self._predictors.give_back, ticket).atexit = False  # also if it never starts
+        return results
+
+    def _results(self, found: Generator[Results, None, None], ticket: object) -> Generator[Results, None, None]:
+        """Yield results; our keys are accepted while one is computed, not while the caller uses it."""
+        try:
+            while True:
+                with config_keys():
+                    result = next(found, None)
+                if result is None:
+                    return
+                yield result
+        finally:
+            with config_keys():
+                found.close()
+            self._predictors.give_back(ticket)
 
     @config_keys()
     def export(self, **kwargs: Any) -> str:
@@ -261,16 +319,23 @@ class OptiSAR(Model):
         Returns:
             The encoded image. An export of one graph encodes it anew in each call of ``ground``.
         """
-        if self._text_features is None:
-            self._text_features = text_features_for(self.model, self.overrides.get("text_weights"))
         image = read_image(source)
+        with self._predictors.lock:
+            network, text_features = self._for_inference(), self._features_of(self.overrides.get("text_weights"))
         return EncodedImage(
-            self._for_inference(),
-            self._text_features,
+            network,
+            text_features,
             image,
             int(imgsz or self.imgsz),
             str(source)[:200] if isinstance(source, (str, Path)) else "image0.jpg",
         )
+
+    def _features_of(self, weights: Any) -> TextFeatureCache | KnownExpressions:
+        """Return the one cache of text features of all calls; another for another encoder. The lock is held."""
+        key = (self.model, self.model.text_model, self.model.text_fingerprint, weights)
+        if self._text_features is None or self._text_features[0] != key:
+            self._text_features = key, text_features_for(self.model, weights)
+        return self._text_features[1]
 
     def _for_inference(self) -> GroundingModel | ExportedModel:
         """Return the fused copy of the network, made anew when the network has changed."""

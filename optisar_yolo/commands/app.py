@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import Any
 
 from optisar_yolo.serve import Limits
-from optisar_yolo.utils import BUNDLED_MODEL, Command, Option, need, options_of
+from optisar_yolo.utils import BUNDLED_MODEL, Command, Option, exit_on_sigterm, need, options_of
 
 LIMITS = tuple(o for o in options_of(Limits) if o.name.startswith("max_") or o.name == "remembered")
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -40,6 +41,9 @@ def main(values: dict[str, Any]) -> None:
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
     need("gradio")
+    exit_on_sigterm()
+    uploads = tempfile.TemporaryDirectory(prefix="optisar-app-uploads-", ignore_cleanup_errors=True)
+    own = os.environ.setdefault("GRADIO_TEMP_DIR", uploads.name) == uploads.name  # read when gradio is imported, too
     from ultralytics.utils import LOGGER
 
     from optisar_yolo.serve import AppHandlers, ModelChoice, launch_app
@@ -57,3 +61,6 @@ def main(values: dict[str, Any]) -> None:
         raise ValueError(f"{host}:{port}: the app cannot be served there ({error})") from error
     finally:
         handlers.folder.remove()
+        uploads.cleanup()
+        if own:
+            del os.environ["GRADIO_TEMP_DIR"]

@@ -6,7 +6,16 @@ import os
 from typing import Any
 
 from optisar_yolo.serve import Limits
-from optisar_yolo.utils import BUNDLED_MODEL, Command, Option, SettingError, UsageError, need, options_of
+from optisar_yolo.utils import (
+    BUNDLED_MODEL,
+    Command,
+    Option,
+    SettingError,
+    UsageError,
+    exit_on_sigterm,
+    need,
+    options_of,
+)
 
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "limits", "python_multipart")
 GRACE = 10  # seconds in which running requests may end after an interrupt
@@ -42,17 +51,19 @@ def main(values: dict[str, Any]) -> None:
         need(package)
     import uvicorn
 
-    from optisar_yolo.serve import create_app
+    from optisar_yolo.serve import create_app, uvicorn_settings
 
+    exit_on_sigterm()
     try:
-        app = create_app(values["model"], Limits(**{o.name: values[o.name] for o in LIMITS}), values["imgsz"])
+        limits = Limits(**{o.name: values[o.name] for o in LIMITS})
+        app = create_app(values["model"], limits, values["imgsz"])
     except SettingError as error:
         raise UsageError(str(error)) from error
     uvicorn.run(
         app,
         host=values["host"],
         port=values["port"],
-        server_header=False,
+        **uvicorn_settings(limits),
         timeout_graceful_shutdown=GRACE,
         access_log=bool(os.environ.get("OPTISAR_ACCESS_LOG")),
     )

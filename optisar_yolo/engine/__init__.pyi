@@ -40,6 +40,7 @@ from .metrics import (
 from .predict import (
     GroundingPredictor as GroundingPredictor,
     ImageFiles as ImageFiles,
+    PredictorPool as PredictorPool,
     canvas as canvas,
     checked_expressions as checked_expressions,
     read_sources as read_sources,

@@ -230,6 +230,7 @@ def best_boxes(
     canvas: tuple[int, int],
     sizes: Sequence[tuple[int, int]],
     topk: int,
+    overlap: float = OVERLAP,
 ) -> list[Detections]:
     """Find the best boxes of every expression in every image.
 
@@ -240,6 +241,7 @@ def best_boxes(
         canvas: Height and width of the canvas.
         sizes: Width and height of each image.
         topk: Boxes per expression.
+        overlap: IoU above which two boxes of an expression are duplicates.
 
     Returns:
         The detections of each image: for one expression after the other up to `topk` boxes, best first.
@@ -259,7 +261,7 @@ def best_boxes(
             xyxy = to_image(box, size, encoded.extent[i].cpu().numpy(), canvas)
             keep = np.zeros(1, np.int64)
             if topk > 1:
-                keep = nms(torch.from_numpy(xyxy), torch.from_numpy(conf), OVERLAP)[:topk].numpy()
+                keep = nms(torch.from_numpy(xyxy), torch.from_numpy(conf), overlap)[:topk].numpy()
             kept.append((xyxy[keep], conf[keep], np.full(len(keep), j, np.int64)))
         found.append(Detections(*(np.concatenate(parts) for parts in zip(*kept, strict=True))))
     return found

@@ -5,10 +5,13 @@
 3. ``inference`` encodes the expressions once and each group of images once.
 4. ``postprocess`` finds the best boxes of each expression (:func:`~optisar_yolo.engine.grounding.best_boxes`) and wraps
    those above the confidence threshold as Ultralytics' results.
+
+:class:`PredictorPool` gives each call that is running a predictor of its own.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -73,6 +76,36 @@ def canvas(image: np.ndarray, imgsz: int) -> tuple[Tensor, Tensor]:
     placed, extent = letterbox(image, imgsz)
     rgb = np.ascontiguousarray(placed[..., ::-1].transpose(2, 0, 1))
     return torch.from_numpy(rgb).float() / 255, torch.from_numpy(extent)
+
+
+_WITHOUT_MEANING = {  # of Ultralytics' keys for predict
+    "augment": "an expression can name a place, which a flipped image does not keep",
+    "visualize": "`optisar explain` draws score and activation maps",
+    "agnostic_nms": "boxes of different expressions are never duplicates of each other",
+    "retina_masks": "there are no masks",
+    "dnn": "exports run in ONNX Runtime, OpenVINO or TorchScript",
+    "nms": "duplicates are always removed; iou= sets the overlap",
+}
+
+
+def check_predict_keys(args: Any) -> None:
+    """Name the keys that are set and mean nothing in prediction.
+
+    Args:
+        args: The configuration of a call.
+
+    Raises:
+        ValueError: ``embed`` or ``classes`` that cannot be heeded.
+    """
+    if args.embed:
+        raise ValueError("embed= is not available: use model.encode(image), which keeps the features of an image")
+    classes = [args.classes] if isinstance(args.classes, int) else list(args.classes or [])
+    count = len(checked_expressions(args.text))
+    if wrong := [c for c in classes if not isinstance(c, int) or not 0 <= c < count]:
+        raise ValueError(f"classes={wrong[0]!r}: classes are indices of the expressions in text=, 0 to {count - 1}")
+    for key, reason in _WITHOUT_MEANING.items():
+        if getattr(args, key, None) != getattr(DEFAULT_CFG, key, None):
+            LOGGER.warning(f"'{key}={getattr(args, key)}' has no effect: {reason}")
 
 
 class ImageFiles(LoadImagesAndVideos):
@@ -166,6 +199,7 @@ class GroundingPredictor(DetectionPredictor):
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
         """Open the source; Ultralytics' own reader keeps only the high byte of 16-bit images."""
+        check_predict_keys(self.args)
         source, names = read_sources(source)
         super().setup_source(source, stride)
         if names:
@@ -198,7 +232,14 @@ class GroundingPredictor(DetectionPredictor):
             return texts, features, [net.encode(x, extent) for _, x, extent in self.groups]
 
     def postprocess(self, preds: Any, img: Tensor, orig_imgs: Any, **kwargs: Any) -> list[Results]:
-        """Find the boxes, and wrap them as results in the order of the images."""
+        """Find the boxes, and wrap those that are wanted as results in the order of the images."""
+        results = self._find(preds, orig_imgs)
+        for result in results:
+            result.boxes = self._wanted(result.boxes)
+        return results
+
+    def _find(self, preds: Any, orig_imgs: Any) -> list[Results]:
+        """Find the boxes, and wrap those above the threshold as results."""
         texts, features, encoded = preds
         if isinstance(orig_imgs, Tensor):
             orig_imgs = [(i.permute(1, 2, 0).flip(-1) * 255).round().byte().cpu().numpy() for i in orig_imgs]
@@ -206,10 +247,103 @@ class GroundingPredictor(DetectionPredictor):
         for (index, x, _), group in zip(self.groups, encoded, strict=True):
             sizes = [(orig_imgs[i].shape[1], orig_imgs[i].shape[0]) for i in index]
             with mixed(self.args.quantize == 16, self.device):
-                boxes = best_boxes(self.network, group, features, (x.shape[2], x.shape[3]), sizes, self.args.topk)
+                canvas_size = (x.shape[2], x.shape[3])
+                boxes = best_boxes(
+                    self.network, group, features, canvas_size, sizes, self.args.topk, float(self.args.iou)
+                )
             found.update(zip(index, boxes, strict=True))
         notes = notes_of(self.network, texts, self.args.topk)
         return [
             found[i].results(image, path, texts, self.args.conf, self.args.verbose, notes)
             for i, (image, path) in enumerate(zip(orig_imgs, self.batch[0], strict=True))
         ]
+
+    def _wanted(self, boxes: Any) -> Any:
+        """Keep what ``classes`` (indices of expressions) and ``max_det`` (boxes per image, the best) leave."""
+        classes, most = self.args.classes, self.args.max_det
+        if classes is not None:
+            chosen = torch.tensor([classes] if isinstance(classes, int) else list(classes), device=boxes.cls.device)
+            boxes = boxes[torch.isin(boxes.cls, chosen.to(boxes.cls.dtype))]
+        if most != DEFAULT_CFG.max_det and len(boxes) > most:  # by default every expression gets its boxes
+            boxes = boxes[boxes.conf.argsort(descending=True, stable=True)[:most].sort().values]
+        return boxes
+
+
+class PredictorPool:
+    """The predictors of one model: each call that is running has its own, and all share one fused network.
+
+    A predictor of Ultralytics holds the state of a call (arguments, source, batch, results) and can serve one call at a
+    time. Therefore:
+
+    1. A call takes the predictor of its thread's last call, otherwise the one used last of those that no call uses.
+    2. Where all of them are in use, it takes a new one with the same network, device and text features.
+    3. It gives the predictor back when its last image is done, or when its generator is closed or thrown away.
+
+    Calls one after the other thus use one predictor, as in Ultralytics; there are never more than calls at once. A copy
+    of a pool is empty.
+
+    Attributes:
+        lock: Held while a call is set up, so that two first calls do not both make a fused network.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self._all: list[Any] = []  # the one used last at the end
+        self._taken: dict[object, Any] = {}  # by ticket: the predictors of running calls
+        self._here = threading.local()  # .predictor: that of this thread's last call
+
+    def __reduce__(self) -> tuple[type[PredictorPool], tuple[()]]:
+        return PredictorPool, ()
+
+    @property
+    def current(self) -> Any:
+        """The predictor of this thread's last call; of any thread's last call where this one made none; or None."""
+        own = getattr(self._here, "predictor", None)
+        return own if own is not None or not self._all else self._all[-1]
+
+    @current.setter
+    def current(self, predictor: Any) -> None:
+        with self.lock:
+            if predictor is None:  # the network has changed; calls that are running keep the former one
+                self._all, self._here = [], threading.local()
+                return
+            replaced = getattr(self._here, "predictor", None)
+            self._all = [p for p in self._all if p is not replaced and p is not predictor] + [predictor]
+            self._here.predictor = predictor
+
+    def choose(self) -> None:
+        """Make a predictor that no call uses the current one; None where there is none yet. The lock is held."""
+        taken = list(self._taken.values())
+        free = [p for p in self._all if not any(p is other for other in taken)]
+        own = getattr(self._here, "predictor", None)
+        if any(p is own for p in free):
+            return
+        if free:
+            self._here.predictor = free[-1]
+        elif self._all:
+            self._here.predictor = _twin(self._all[-1])
+            self._all.append(self._here.predictor)
+        else:
+            self._here.predictor = None
+
+    def take(self, predictor: Any) -> object:
+        """Reserve a predictor for a call, and return the ticket to give it back with. The lock is held."""
+        ticket = object()
+        self._taken[ticket] = predictor
+        return ticket
+
+    def give_back(self, ticket: object) -> None:
+        """Let other calls use a predictor again; a second time has no effect."""
+        with self.lock:
+            predictor = self._taken.pop(ticket, None)
+            if any(p is predictor for p in self._all):
+                self._all = [p for p in self._all if p is not predictor] + [predictor]
+
+
+def _twin(predictor: Any) -> Any:
+    """Return a predictor with the same network and arguments, and with a state of its own."""
+    made = type(predictor)(overrides=dict(vars(predictor.args)), _callbacks=predictor.callbacks)
+    for name in ("model", "device", "done_warmup", "save_dir", "text_features"):
+        if hasattr(predictor, name):
+            setattr(made, name, getattr(predictor, name))
+    return made

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ from optisar_yolo.visualize import EvaluatedExpression
 
 SECTIONS = ("modality", "difficulty", "kind", "category")  # of the table after a validation outside training
 
+_FOLDERS = threading.Lock()  # two validations at once must not write to one folder
+
 
 class GroundingValidator(BaseValidator):
     """Validator of :class:`~optisar_yolo.nn.GroundingModel`; takes the arguments of Ultralytics' validator.
@@ -66,7 +69,8 @@ class GroundingValidator(BaseValidator):
     ) -> None:
         given = args.get("conf") if isinstance(args, dict) else getattr(args, "conf", None)
         self.conf: float | None = given  # Ultralytics replaces None by a number of its own
-        super().__init__(dataloader, save_dir, args, _callbacks)
+        with _FOLDERS:  # Ultralytics numbers the folder first and makes it later
+            super().__init__(dataloader, save_dir, args, _callbacks)
         self.args.task = "detect"
         self.metrics = GroundingMetrics(self.save_dir)
         self.config: DatasetConfig | None = None

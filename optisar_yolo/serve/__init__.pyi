@@ -10,4 +10,5 @@ from .grounder import (
     PreparedImage as PreparedImage,
 )
 from .limits import Limits as Limits
+from .protocol import uvicorn_settings as uvicorn_settings
 from .service import create_app as create_app

@@ -45,9 +45,17 @@ class Limits:
     max_characters: int = option(1000, "int", "most characters of an expression", low=1)
     rate: str = option("300/minute", "name", "requests per client address and time; none: no limit")
     queue: int = option(64, "int", "requests in the service at once, including those that are still uploading", low=1)
+    uploads: int | None = option(None, "int", "uploads of one client address at once; half of queue by default", low=1)
+    upload_seconds: float | None = option(
+        None, "float", "time limit of an upload; that of a request by default", low=0.001
+    )
+    max_header_kib: int = option(32, "int", "largest headers of a request, KiB", low=1)
+    header_seconds: float = option(10, "float", "time limit of the headers of a request", low=0.001)
+    connections: int = option(64, "int", "connections of one client address at once", low=1)
+    max_connections: int = option(1000, "int", "connections at once; requests beyond them are refused", low=1)
     batch: int = option(8, "int", "most requests in a batch", low=1)
     window: float = option(2, "float", "milliseconds that the first request of a batch waits for others", low=0)
-    seconds: float = option(30, "float", "time limit of a request, and of its upload", low=0.001)
+    seconds: float = option(30, "float", "time limit of a request", low=0.001)
     remembered: int = option(32, "int", "encoded images in the cache", low=1)
     decoders: int = option(2, "int", "threads that decode images", low=1)
     max_sentences: InitVar[int | None] = None
@@ -62,6 +70,21 @@ class Limits:
     def max_bytes(self) -> int:
         """Largest upload, bytes."""
         return int(self.max_mib * MIB)
+
+    @property
+    def max_header_bytes(self) -> int:
+        """Largest headers, bytes."""
+        return self.max_header_kib * 1024
+
+    @property
+    def uploads_per_address(self) -> int:
+        """Uploads of one client address at once."""
+        return self.uploads or max(self.queue // 2, 1)
+
+    @property
+    def upload_time(self) -> float:
+        """Time limit of an upload, seconds."""
+        return self.upload_seconds or self.seconds
 
 
 def check_expressions(texts: Sequence[str], limits: Limits) -> list[str]:

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -118,10 +119,11 @@ def overlay(image: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 
 class ResultFolder:
-    """A temporary folder for results; the oldest are removed where there are many."""
+    """A temporary folder for results; the oldest are removed where there are many, and all when the process ends."""
 
     def __init__(self) -> None:
         self.root = Path(tempfile.mkdtemp(prefix="optisar-app-"))
+        weakref.finalize(self, shutil.rmtree, self.root, ignore_errors=True)
         self._made: list[Path] = []
 
     def new(self) -> Path:

@@ -27,7 +27,7 @@ from optisar_yolo.api import OptiSAR
 from optisar_yolo.serve.batching import RequestBatcher, late
 from optisar_yolo.serve.grounder import CachedImage, ExpressionResult, Grounder, GroundingRequest, PreparedImage
 from optisar_yolo.serve.limits import Limits, Refusal, check_expressions
-from optisar_yolo.serve.middleware import LimitsMiddleware, ServiceMetrics, parse_rate, response
+from optisar_yolo.serve.middleware import LimitsMiddleware, RequestPlaces, ServiceMetrics, parse_rate, response
 from optisar_yolo.serve.uploads import check_bytes, image_key, read_upload
 from optisar_yolo.version import __version__
 
@@ -127,7 +127,8 @@ FAULTS: dict[int | str, dict[str, Any]] = {
         413: "too many bytes or pixels",
         415: "the file is not an image of a known kind",
         422: "no, too many or too long expressions, or a value out of range",
-        429: "too many requests of one client; Retry-After says when to go on",
+        429: "too many requests, uploads or connections of one client; Retry-After says when to go on",
+        431: "the headers are too large",
         500: "a fault of the service",
         503: "no capacity, or no answer in time; Retry-After says when to try again",
     }.items()
@@ -158,6 +159,8 @@ def create_app(
     batcher = RequestBatcher(grounder.ground, limits, metrics.batch, lambda why: metrics.dropped.labels(why).inc())
     metrics.follow("optisar_waiting", "Requests in the queue", lambda: batcher.waiting)
     metrics.follow("optisar_remembered", "Encoded images in the cache", lambda: len(grounder.cache))
+    places = RequestPlaces(limits)
+    metrics.follow("optisar_inside", "Requests that are uploading, waiting or running", lambda: places.inside)
     decoders = ThreadPoolExecutor(limits.decoders, "optisar-decoder")
 
     @asynccontextmanager
@@ -172,9 +175,9 @@ def create_app(
         title="optisar", description=ABOUT, version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.state.grounder, app.state.batcher, app.state.metrics = grounder, batcher, metrics
-    app.add_middleware(LimitsMiddleware, limits=limits, metrics=metrics, paths=PATHS)  # type: ignore[arg-type]
+    app.add_middleware(LimitsMiddleware, limits=limits, metrics=metrics, places=places, paths=PATHS)  # type: ignore[arg-type]
     _add_fault_handlers(app)
-    _add_health(app, grounder, batcher, metrics)
+    _add_health(app, grounder, batcher, places, metrics)
 
     def image_of(source: UploadFile | None, key: str | None) -> Future[PreparedImage | CachedImage]:
         """Return the future image; decoding that has not started can be cancelled."""
@@ -264,7 +267,9 @@ async def _wait(request: Request, future: Future[T], until: float, limits: Limit
         waiting.cancel()  # no effect on work that is done or running; decoder and worker drop the rest
 
 
-def _add_health(app: FastAPI, grounder: Grounder, batcher: RequestBatcher, metrics: ServiceMetrics) -> None:
+def _add_health(
+    app: FastAPI, grounder: Grounder, batcher: RequestBatcher, places: RequestPlaces, metrics: ServiceMetrics
+) -> None:
     """Add the end points that describe the service and its state."""
 
     @app.get("/", summary="Name, version and model of the service")
@@ -277,8 +282,9 @@ def _add_health(app: FastAPI, grounder: Grounder, batcher: RequestBatcher, metri
 
     @app.get("/readyz", summary="Does the service accept a request? Send it elsewhere otherwise")
     async def readyz() -> JSONResponse:
-        ready = batcher.alive and not batcher.full
-        return JSONResponse({"ready": ready, "waiting": batcher.waiting}, 200 if ready else 503)
+        ready = batcher.alive and not batcher.full and not places.full
+        state = {"ready": ready, "waiting": batcher.waiting, "inside": places.inside}
+        return JSONResponse(state, 200 if ready else 503)
 
     @app.get("/metrics", summary="Metrics for Prometheus")
     async def counters() -> Response:

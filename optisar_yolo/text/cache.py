@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,7 +28,9 @@ MANY = 1024  # new expressions from which on a progress bar is shown
 
 
 class TextFeatureCache:
-    """Features of expressions, each computed once.
+    """Features of expressions, each computed once; safe to use from several threads.
+
+    Expressions that are known are looked up without waiting. The lock is held while new ones are encoded or saved.
 
     Args:
         encoder: Computes what is missing.
@@ -40,7 +44,8 @@ class TextFeatureCache:
 
     def __init__(self, encoder: TextEncoder, directory: str | Path | None = None) -> None:
         self.encoder = encoder
-        self._known: dict[str, Tensor] = {}
+        self._known: dict[str, Tensor] = {}  # only ever grows, so that reading needs no lock
+        self._lock = threading.Lock()
         self._unsaved = False
         self._places: list[Path] = []
         if directory is not None:
@@ -48,6 +53,14 @@ class TextFeatureCache:
             self._places = [Path(directory) / name, Path(USER_CONFIG_DIR) / "optisar-texts" / name]
         for place in reversed(self._places):
             self._known.update(self._read(place))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the lock, which cannot be copied; a copy gets its own."""
+        with self._lock:
+            return {**self.__dict__, "_known": dict(self._known), "_places": list(self._places), "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     @property
     def path(self) -> Path | None:
@@ -93,22 +106,32 @@ class TextFeatureCache:
         Returns:
             The file, or None where no place could be written (with one warning; the features stay in memory).
         """
-        while self._unsaved and self._known and self._places:
-            place = self._places[0]
-            try:
-                with _locked(place):
-                    self._known = {**self._read(place), **self._known}
-                    self._write(place)
-                self._unsaved = False
-            except OSError as e:
-                self._places.pop(0)
-                rest = f"go to {self._places[0].parent}" if self._places else "stay in memory until the process ends"
-                LOGGER.warning(f"{place}: text features cannot be saved ({e.strerror or e}); they {rest}")
-        return self.path
+        with self._lock:
+            while self._unsaved and self._known and self._places:
+                place = self._places[0]
+                try:
+                    with _locked(place):
+                        for text, vector in self._read(place).items():
+                            self._known.setdefault(text, vector)
+                        self._write(place)
+                    self._unsaved = False
+                except OSError as e:
+                    self._places.pop(0)
+                    rest = (
+                        f"go to {self._places[0].parent}" if self._places else "stay in memory until the process ends"
+                    )
+                    LOGGER.warning(f"{place}: text features cannot be saved ({e.strerror or e}); they {rest}")
+            return self.path
 
     def _learn(self, texts: list[str]) -> None:
         """Encode new expressions; `texts` are checked."""
-        new = [t for t in dict.fromkeys(texts) if t not in self._known]
+        if all(t in self._known for t in texts):
+            return
+        with self._lock:
+            self._encode([t for t in dict.fromkeys(texts) if t not in self._known])
+
+    def _encode(self, new: list[str]) -> None:
+        """Encode expressions, none where another thread has just done so; the lock is held."""
         if not new:
             return
         new.sort(key=len)  # like lengths together encode faster

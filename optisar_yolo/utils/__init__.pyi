@@ -48,3 +48,4 @@ from .options import (
     weights_of as weights_of,
 )
 from .parallel import ordered_map as ordered_map
+from .signals import exit_on_sigterm as exit_on_sigterm
