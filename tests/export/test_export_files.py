@@ -40,7 +40,7 @@ def parts(opened: OptiSAR) -> Path:
 
 
 def options(**given: Any) -> SimpleNamespace:
-    plain = {"format": "onnx", "nms": None, "quantize": None, "data": None, "parts": False, "text": None}
+    plain = {"opset": None, "format": "onnx", "nms": None, "quantize": None, "data": None, "parts": False, "text": None}
     return SimpleNamespace(**(plain | given))
 
 
