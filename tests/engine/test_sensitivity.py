@@ -316,7 +316,9 @@ def test_api_calibrates_and_writes(model: OptiSAR, tiny: Path, tmp_path: Path, m
     result = Calibration(0.5, 0.25, 0.6, "tiny.yaml", "test")
     monkeypatch.setattr(SensitivityScores, "fit", lambda self, **about: result)
     assert opened.calibrate(tiny, "test", save=path, imgsz=64, project=str(tmp_path)) == result
-    assert opened.predictor is None and calibration_of(opened.model) == result == calibration_of(load_model(path))
+    assert opened.predictor is None
+    for stored in (calibration_of(opened.model), calibration_of(load_model(path))):
+        assert stored is not None and stored.to_dict() == result.to_dict()  # figures that were not measured are NaN
     with pytest.raises(ValueError, match="opened from a weights file"):
         model.calibrate(tiny, "test", save=path)
 

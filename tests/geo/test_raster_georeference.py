@@ -153,10 +153,11 @@ def test_names_of_gdal_are_opened(tmp_path, monkeypatch, said):
         for name in ("vv", "vh"):
             file.createVariable(name, "f4", ("y", "x"))[:] = rasters.painted(500, 400, [BOX]) / 255
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="netcdf:two.nc:vv"):
+    with pytest.raises(DataError, match='netcdf:("?)two.nc\\1:vv'):  # newer GDAL quotes the file
         Raster("two.nc")
-    with Raster("netcdf:two.nc:vv") as raster:
-        assert raster.size == (500, 400)
+    for name in ("netcdf:two.nc:vv", 'netcdf:"two.nc":vv'):
+        with Raster(name) as raster:
+            assert raster.size == (500, 400)
     made(tmp_path / "a.tif")
     for name in ("GTIFF_DIR:1:a.tif", "file:///" + str(tmp_path / "a.tif").lstrip("/")):
         with Raster(name) as raster:
