@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import warnings
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -220,6 +221,18 @@ def renamed(module: str, name: str) -> Any:
     where = f"{PACKAGE}.{where}" if where else module
     warnings.warn(f"{module}.{name} is now {where}.{new}", FutureWarning, stacklevel=3)
     return getattr(importlib.import_module(where), new)
+
+
+def with_former_names(module: str, load: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a module's ``__getattr__`` that loads names as `load` does, and hands over former ones with a warning."""
+
+    def __getattr__(name: str) -> Any:
+        try:
+            return load(name)
+        except AttributeError:
+            return renamed(module, name)
+
+    return __getattr__
 
 
 class Loader:

@@ -2,14 +2,7 @@
 
 import lazy_loader
 
-from optisar_yolo.moved import renamed
+from optisar_yolo.moved import with_former_names
 
-_lazy, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-
-
-def __getattr__(name: str) -> object:
-    """Load a name on first use; a former name works and warns."""
-    try:
-        return _lazy(name)
-    except AttributeError:
-        return renamed(__name__, name)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__ = with_former_names(__name__, _load)

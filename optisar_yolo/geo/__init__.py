@@ -7,17 +7,9 @@
 4. `outputs` and `webmap` write the results. `run.ground_raster` calls all of this in order.
 """
 
-from typing import Any
-
 import lazy_loader
 
-from optisar_yolo.moved import renamed
+from optisar_yolo.moved import with_former_names
 
-_lazy, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
-
-
-def __getattr__(name: str) -> Any:
-    try:
-        return _lazy(name)
-    except AttributeError:
-        return renamed(__name__, name)
+_load, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__ = with_former_names(__name__, _load)
