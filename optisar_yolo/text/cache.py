@@ -6,10 +6,9 @@ One file per encoder, ``texts-<first 12 digits of its fingerprint>.safetensors``
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from ultralytics.utils import LOGGER, USER_CONFIG_DIR
 
 from optisar_yolo.text.encoder import TextEncoder, check_texts
-from optisar_yolo.utils import write_atomic
+from optisar_yolo.utils import locked, write_atomic
 
 CHUNK = 512  # expressions between two updates of the progress bar
 MANY = 1024  # new expressions from which on a progress bar is shown
@@ -110,7 +109,8 @@ class TextFeatureCache:
             while self._unsaved and self._known and self._places:
                 place = self._places[0]
                 try:
-                    with _locked(place):
+                    # The second of two processes that save at once merges what the first wrote.
+                    with locked(place.with_suffix(".lock")):
                         for text, vector in self._read(place).items():
                             self._known.setdefault(text, vector)
                         self._write(place)
@@ -166,21 +166,3 @@ class TextFeatureCache:
         """Replace the file atomically."""
         raw = torch.tensor(bytearray(json.dumps(list(self._known), ensure_ascii=False).encode()), dtype=torch.uint8)
         write_atomic(place, save({"texts": raw, "vectors": torch.stack(list(self._known.values()))}))
-
-
-@contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    """Hold the file's lock, so that the second of two processes that save at once merges what the first wrote.
-
-    Without such locks (Windows, some file systems) the file is still whole, but one process's expressions are encoded
-    again.
-    """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_suffix(".lock").open("wb") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)  # freed by the system when the process ends, however it ends
-        except (ImportError, OSError):
-            pass
-        yield
