@@ -13,7 +13,7 @@ export YOLO_CONFIG_DIR = $(abspath $(VENV))/config
 export MPLBACKEND = Agg
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml packaging/optisar_yolo_boot.pth packaging/optisar_yolo_boot.start
@@ -33,6 +33,15 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# The documentation as a site; a warning is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "Open build/docs/index.html"
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 clean:
 	rm -rf build dist demo runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

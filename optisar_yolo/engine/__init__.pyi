@@ -16,6 +16,7 @@ from .checkpoint import (
     save_shared as save_shared,
     store_calibration as store_calibration,
 )
+from .describe import describe as describe
 from .grounding import (
     OVERLAP as OVERLAP,
     TEXT_BATCH as TEXT_BATCH,
@@ -37,6 +38,7 @@ from .metrics import (
     expression_indices as expression_indices,
     score_image as score_image,
 )
+from .modes import ModelModes as ModelModes
 from .predict import (
     GroundingPredictor as GroundingPredictor,
     ImageFiles as ImageFiles,

@@ -1,8 +1,4 @@
-from .draw import (
-    PALETTE as PALETTE,
-    GroundingResults as GroundingResults,
-    draw_predictions as draw_predictions,
-)
+from .draw import GroundingResults as GroundingResults
 from .figures import (
     COLOURS as COLOURS,
     PANEL_GAP as PANEL_GAP,
@@ -23,6 +19,11 @@ from .figures import (
     wrap_heading as wrap_heading,
 )
 from .frame import Frame as Frame
+from .fonts import TextFonts as TextFonts
+from .overlay import (
+    PALETTE as PALETTE,
+    draw_predictions as draw_predictions,
+)
 from .page import (
     Section as Section,
     write_index as write_index,
