@@ -9,11 +9,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,11 +25,12 @@ from typing import Any
 
 import cv2
 import yaml
+from fake_sources import fake_recipe, make_sources
 from packaging.requirements import Requirement
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.commands.main import main as optisar
-from optisar_yolo.synthetic import render_dataset, render_image
+from optisar_yolo.synthetic import NAMES, render_dataset, render_image
 from optisar_yolo.utils import BUNDLED_MODEL
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +41,6 @@ QUICK: dict[str, tuple[str, ...]] = {
     "train": TRAINING,
     "val": ("imgsz=96", "plots=False", "workers=0", "device=cpu"),
     "benchmark": ("imgsz=96", "fraction=0.5"),
-    "calibrate": ("workers=0",),
     "reproduce": (*TRAINING, "scale=n", "cells=30"),
     "dataset screen": ("folds=2", "epochs=1", "imgsz=64", "batch=4", "device=cpu", "jobs=0"),
     "dataset transform": ("target=2",),
@@ -52,7 +52,6 @@ QUICK: dict[str, tuple[str, ...]] = {
 
 SERVERS = ("serve", "app", "dataset review")
 PORTS = {"serve": 8000, "app": 7860, "dataset review": 8080}
-CALIBRATION = {"a": 1.0, "b": 0.0, "threshold": 0.5}
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,6 @@ def workshop(folder: Path) -> Path:
     model.save(folder / "best.pt")
     model.save_shared(folder / "other.safetensors")
     render_dataset(folder / "my-set", counts={"train": 8, "val": 6, "test": 6}, size=(160, 224))
-    from optisar_yolo.synthetic import NAMES
-
     content = {"path": str(folder / "my-set"), **{s: f"{s}.json" for s in ("train", "val", "test")}, "names": list(NAMES)}
     for name in (folder / "my-set" / "my-set.yaml", folder / "optsar.yaml"):
         name.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
@@ -107,15 +104,25 @@ def workshop(folder: Path) -> Path:
     _rasters(folder)
     rows = [{"image": "port.jpg", "text": text} for text in ("the largest ship", "the leftmost ship")]
     (folder / "asks.csv").write_text("image,text\n" + "\n".join(f"{r['image']},{r['text']}" for r in rows) + "\n")
-    if shutil.which("true"):
-        import importlib.util
+    if importlib.util.find_spec("pyarrow"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
-        if importlib.util.find_spec("pyarrow"):
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            pq.write_table(pa.Table.from_pylist(rows), folder / "asks.parquet")
+        pq.write_table(pa.Table.from_pylist(rows), folder / "asks.parquet")
+    _predictions(folder)
+    make_sources(folder / "FOLDER")
+    fake_recipe("optsar-rsvg.yaml", folder)
     return folder
+
+
+def _predictions(folder: Path) -> None:
+    """Write predictions.json, boxes of the test split in the form that `optisar score` reads."""
+    test = json.loads((folder / "my-set" / "test.json").read_text(encoding="utf-8"))
+    boxes = []
+    for annotation in test["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        boxes.append({"annotation_id": annotation["id"], "box": [x, y, x + w, y + h], "score": 0.9})
+    (folder / "predictions.json").write_text(json.dumps({"predictions": boxes}), encoding="utf-8")
 
 
 def _rasters(folder: Path) -> None:

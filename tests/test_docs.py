@@ -16,7 +16,8 @@ from optisar_yolo.commands.main import STOCK_WORDS, VERBS, commands_of
 from optisar_yolo.plugin.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted(p for p in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")) if p.is_file())
+PAGES = sorted(p for p in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")) if p.is_file())
+HOSTED = "../../actions/"  # where GitHub, seen from a page of the repository, shows the runs of the checks
 STOCK = {*DEFAULT_CFG_DICT, *SETTINGS, "model", "cfg", "int8"}  # Ultralytics still takes int8 for quantize=8
 FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
@@ -97,7 +98,7 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         text = FENCE.sub("", page.read_text(encoding="utf-8"))
         for target in re.findall(r"\]\(([^)#\s]+)", text):
-            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+            assert target.startswith(("http", HOSTED)) or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 @pytest.mark.skipif(not reference.PAGE.exists(), reason="the pages are not part of this distribution")
@@ -108,8 +109,17 @@ def test_the_page_of_options_is_that_of_the_declarations() -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    assert not [p.name for p in (ROOT / "docs").glob("*.md") if p.name != "README.md" and f"({p.name})" not in index]
+    docs = ROOT / "docs"
+    index = (docs / "README.md").read_text(encoding="utf-8")
+    pages = [p for p in docs.rglob("*.md") if p.name != "README.md" and "<!-- site: " not in p.read_text(encoding="utf-8")]
+    assert not [p.name for p in pages if f"({p.relative_to(docs).as_posix()})" not in index]
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    docs = ROOT / "docs"
+    listed = set(re.findall(r"^[\w/-]+$", (docs / "index.md").read_text(encoding="utf-8"), re.MULTILINE))
+    pages = {p.relative_to(docs).with_suffix("").as_posix() for p in docs.rglob("*.md")}
+    assert listed == pages - {"index", "README"}
 
 
 def test_python_of_the_pages_compiles() -> None:

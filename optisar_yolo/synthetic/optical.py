@@ -394,7 +394,7 @@ LAYOUTS: tuple[Callable[[Canvas], None], ...] = (airport, coast, sports, town, r
 
 
 def render_optical(
-    rng: np.random.Generator, h: int, w: int, kind: int
+    rng: np.random.Generator, h: int, w: int, kind: int | Callable[[Canvas], None]
 ) -> tuple[NDArray[np.uint8], np.ndarray, list[str]]:
     """Render an optical-like image.
 
@@ -402,14 +402,15 @@ def render_optical(
         rng: Source of all choices.
         h: Height in pixels.
         w: Width in pixels.
-        kind: Index into `LAYOUTS`.
+        kind: Index into `LAYOUTS`, or another layout.
 
     Returns:
         [h, w, 3] BGR image, [N, 4] xyxy boxes in pixels, N category names.
     """
     a = rng.uniform(0, 2 * np.pi)
     canvas = Canvas(np.zeros((h, w, 3), np.float32), rng, (float(np.cos(a)), float(np.sin(a))))
-    LAYOUTS[kind](canvas)
+    layout = LAYOUTS[kind] if isinstance(kind, int) else kind
+    layout(canvas)
     img = cv2.GaussianBlur(canvas.img, (0, 0), rng.uniform(0.45, 0.8))
     # The lens, the light and the sensor.
     gain, cast = rng.uniform(0.82, 1.12), rng.uniform(0.95, 1.05, 3).astype(np.float32)

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ultralytics.utils import TQDM
 from optisar_yolo.language import LabelledObjects, describe, parse
 from optisar_yolo.synthetic.optical import LAYOUTS, render_optical
 from optisar_yolo.synthetic.radar import render_sar
+from optisar_yolo.synthetic.wind import wind_farm
 
 # The categories of OptSAR-RSVG in the order of its release.
 NAMES = (
@@ -30,6 +31,7 @@ NAMES = (
     "optical basketball court", "optical storage tank", "optical ship", "optical airplane", "optical harbor",
     "sar transmission tower", "sar ship",
 )  # fmt: skip
+Drawer = Callable[[int, str, int, tuple[int, int]], dict[str, Any]]
 _SPLITS = {"train": 0, "val": 1, "test": 2}
 _RADAR_KINDS = (0, 1, 0, 2, 1, 0, 1, 2)  # ships in three of four SAR images
 _KIND_WEIGHTS = {"position": 5.0, "extreme": 3.0, "relation": 3.0, "unique": 1.0}
@@ -47,8 +49,10 @@ def kind_of(caption: str) -> str:
 def _expressions(
     boxes: np.ndarray, names: list[str], size: tuple[int, int], rng: np.random.Generator
 ) -> list[tuple[int, str, str]]:
-    """Return (object, expression, kind) for up to `_EXPRESSIONS` objects."""
+    """Return (object, expression, kind) for up to `_EXPRESSIONS` objects; none where an object is too small."""
     out: list[tuple[int, str, str]] = []
+    if not (boxes[:, 2:] - boxes[:, :2] >= _MIN_SIDE).all():
+        return out
     objects = LabelledObjects(boxes, names, size)
     for i in rng.permutation(len(names)).tolist():
         texts = describe(objects, i, rng)
@@ -84,22 +88,36 @@ def render_image(seed: int, split: str, number: int, size: tuple[int, int] = (32
             img, boxes, names = render_sar(rng, h, w, _RADAR_KINDS[turn % len(_RADAR_KINDS)])
         else:
             img, boxes, names = render_optical(rng, h, w, turn % len(LAYOUTS))
-        big_enough = bool((boxes[:, 2:] - boxes[:, :2] >= _MIN_SIDE).all())
-        expressions = _expressions(boxes, names, (w, h), rng) if big_enough else []
-        if expressions:
+        if expressions := _expressions(boxes, names, (w, h), rng):
             modality = "sar" if number % 2 else "optical"
             return {"img": img, "boxes": boxes, "names": names, "modality": modality, "expressions": expressions}
     raise RuntimeError(f"no layout with an expression for image {number} of {split} with seed {seed} and size {size}")
 
 
-def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[int, int]) -> None:
+def render_wind_farm(seed: int, split: str, number: int, size: tuple[int, int] = (224, 320)) -> dict[str, Any]:
+    """Render one optical image of wind turbines, a kind of object that the bundled weights have never seen.
+
+    Arguments and result are those of :func:`render_image`; the one category is `WIND_TURBINE`.
+    """
+    for attempt in range(100):
+        rng = np.random.default_rng([seed, _SPLITS[split], number, attempt, 1])  # other numbers than render_image
+        long = int(rng.integers(size[0], size[1] + 1))
+        img, boxes, names = render_optical(rng, int(long * rng.uniform(0.75, 1)), long, wind_farm)
+        if expressions := _expressions(boxes, names, (img.shape[1], img.shape[0]), rng):
+            return {"img": img, "boxes": boxes, "names": names, "modality": "optical", "expressions": expressions}
+    raise RuntimeError(f"no layout with an expression for image {number} of {split} with seed {seed} and size {size}")
+
+
+def _write_split(
+    folder: Path, split: str, count: int, seed: int, size: tuple[int, int], draw: Drawer, known: Sequence[str]
+) -> None:
     """Render and write a split's images, labels and annotation file."""
     (folder / "images" / split).mkdir(parents=True)
     (folder / "labels" / split).mkdir(parents=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in TQDM(range(count), desc=f"rendering {split}"):
-        made = render_image(seed, split, number, size)
+        made = draw(seed, split, number, size)
         h, w = made["img"].shape[:2]
         stem = f"{'opt' if made['modality'] == 'optical' else 'sar'}_{number // 2 + 1:06d}"
         file = folder / "images" / split / f"{stem}.jpg"
@@ -109,7 +127,7 @@ def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[in
         xywh = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
         relative = xywh / [w, h, w, h]
         lines = [
-            f"{NAMES.index(n)} " + " ".join(f"{v:.6f}" for v in b) for n, b in zip(made["names"], relative, strict=True)
+            f"{known.index(n)} " + " ".join(f"{v:.6f}" for v in b) for n, b in zip(made["names"], relative, strict=True)
         ]
         (folder / "labels" / split / f"{stem}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         images.append({"id": number, "file_name": f"{stem}.jpg", "width": w, "height": h})
@@ -117,18 +135,23 @@ def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[in
             x0, y0, x1, y1 = boxes[i].tolist()
             annotations.append(
                 {
-                    "id": len(annotations), "image_id": number, "category_id": NAMES.index(made["names"][i]),
+                    "id": len(annotations), "image_id": number, "category_id": known.index(made["names"][i]),
                     "category_name": made["names"][i], "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "area": (x1 - x0) * (y1 - y0), "iscrowd": 0, "caption": caption, "kind": kind,
                 }
             )  # fmt: skip
-    categories = [{"id": i, "name": name} for i, name in enumerate(NAMES)]
+    categories = [{"id": i, "name": name} for i, name in enumerate(known)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def render_dataset(
-    root: Path, seed: int = 0, counts: Mapping[str, int] | None = None, size: tuple[int, int] = (320, 448)
+    root: Path,
+    seed: int = 0,
+    counts: Mapping[str, int] | None = None,
+    size: tuple[int, int] = (320, 448),
+    draw: Drawer = render_image,
+    names: Sequence[str] = NAMES,
 ) -> None:
     """Render the data set into a folder; nothing half-written is ever seen there.
 
@@ -137,6 +160,8 @@ def render_dataset(
         seed: Same seed, same files.
         counts: Images per split; {"train": 160, "val": 40, "test": 80} when None.
         size: Range of the longer side in pixels.
+        draw: Renders an image, as :func:`render_image` does.
+        names: Names of its categories.
 
     Raises:
         FileExistsError: The folder holds something already, and not this data set.
@@ -153,7 +178,7 @@ def render_dataset(
     work = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
     try:
         for split, count in counts.items():
-            _write_split(work, split, count, seed, size)
+            _write_split(work, split, count, seed, size, draw, names)
         work.chmod(0o755)  # mkdtemp's folder is private
         try:
             os.replace(work, root)  # works onto an empty folder, too
