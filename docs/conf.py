@@ -33,7 +33,10 @@ myst_fence_as_directive = ["mermaid"]
 myst_enable_extensions = ["colon_fence"]
 
 # Packages of extras: a page about a part of the package is built without the part's extra.
-OPTIONAL = ("bokeh", "fastapi", "gradio", "limits", "nicegui", "openai", "prometheus_client", "pyarrow", "ray", "starlette", "uvicorn")  # fmt: skip
+OPTIONAL = (
+    "bokeh", "fastapi", "gradio", "limits", "nicegui", "openai", "prometheus_client", "pyarrow", "ray", "starlette",
+    "uvicorn",
+)  # fmt: skip
 autodoc_mock_imports = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -46,7 +46,9 @@ def raster(model: OptiSAR, texts: list[str]) -> Image.Image:
         file = Path(folder, "port.tif")
         height, width = mosaic.shape[:2]
         place = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_400_000, 1, 1)}
-        with rasterio.open(file, "w", driver="GTiff", count=3, height=height, width=width, dtype="uint8", **place) as out:
+        with rasterio.open(
+            file, "w", driver="GTiff", count=3, height=height, width=width, dtype="uint8", **place
+        ) as out:
             out.write(mosaic[..., ::-1].transpose(2, 0, 1))
         result = ground_raster(model, str(file), texts, project=folder, name="scene", map=False)
         boxes = np.concatenate([np.asarray(result.of(i), float).reshape(-1, 6) for i in range(len(texts))])

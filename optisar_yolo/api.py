@@ -34,7 +34,7 @@ from optisar_yolo.engine import (
     check_resumable,
     checked_expressions,
     default_conf,
-    describe,
+    describe_model,
     find_weights,
     load_shared,
     log_notes,
@@ -51,7 +51,7 @@ from optisar_yolo.text import TextFeatureCache
 from optisar_yolo.visualize import GroundingResults
 
 
-class OptiSAR(ModelModes, Model):
+class OptiSAR(ModelModes):
     """A grounding model with Ultralytics' interface: ``train``, ``val``, ``predict``, ``track`` and ``export``.
 
     Args:
@@ -142,7 +142,7 @@ class OptiSAR(ModelModes, Model):
 
     def __repr__(self) -> str:
         """Return what a caller has to know, in a few lines; ``print(model.model)`` lists the layers."""
-        return describe(self.model, str(self.model_name or ""), self.imgsz)
+        return describe_model(self.model, str(self.model_name or ""), self.imgsz)
 
     @config_keys()
     def _train(self, trainer: Any, kwargs: dict[str, Any]) -> GroundingMetrics:

@@ -34,7 +34,9 @@ from optisar_yolo.synthetic import NAMES, render_dataset, render_image
 from optisar_yolo.utils import BUNDLED_MODEL
 
 ROOT = Path(__file__).resolve().parents[1]
-BLOCK = re.compile(r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```", re.S | re.M)
+BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```", re.S | re.M
+)
 
 TRAINING = ("epochs=1", "imgsz=64", "batch=4", "workers=0", "plots=False", "device=cpu", "warmup_epochs=0")
 QUICK: dict[str, tuple[str, ...]] = {
@@ -97,7 +99,11 @@ def workshop(folder: Path) -> Path:
     model.save(folder / "best.pt")
     model.save_shared(folder / "other.safetensors")
     render_dataset(folder / "my-set", counts={"train": 8, "val": 6, "test": 6}, size=(160, 224))
-    content = {"path": str(folder / "my-set"), **{s: f"{s}.json" for s in ("train", "val", "test")}, "names": list(NAMES)}
+    content = {
+        "path": str(folder / "my-set"),
+        **{s: f"{s}.json" for s in ("train", "val", "test")},
+        "names": list(NAMES),
+    }
     for name in (folder / "my-set" / "my-set.yaml", folder / "optsar.yaml"):
         name.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     (folder / "captions.txt").write_text("The SAR ship in the upper left corner\nThe airplane at the top\n")
@@ -259,7 +265,7 @@ class PageRun:
 
 
 def check_install(words: list[str], place: str) -> None:
-    """Check that what a page installs is there: this package with extras that pyproject.toml has, or another package."""
+    """Check what a page installs: this package with extras that pyproject.toml has, or another package."""
     extras = pyproject_extras()
     wanted = [w for w in words if not w.startswith("-")]
     assert wanted, place

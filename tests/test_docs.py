@@ -111,7 +111,9 @@ def test_the_page_of_options_is_that_of_the_declarations() -> None:
 def test_every_page_is_in_the_index() -> None:
     docs = ROOT / "docs"
     index = (docs / "README.md").read_text(encoding="utf-8")
-    pages = [p for p in docs.rglob("*.md") if p.name != "README.md" and "<!-- site: " not in p.read_text(encoding="utf-8")]
+    pages = [
+        p for p in docs.rglob("*.md") if p.name != "README.md" and "<!-- site: " not in p.read_text(encoding="utf-8")
+    ]
     assert not [p.name for p in pages if f"({p.relative_to(docs).as_posix()})" not in index]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,7 @@ COMMAND = Command(
         Option("out", "file", "demo", "folder to write"),
         Option("data", "file", None, "dataset config; by default wind turbines, rendered on first use"),
         Option("model", "file", BUNDLED_MODEL, "weights to start from"),
-        Option("epochs", "int", 8, "passes over the training images", low=1),
+        Option("epochs", "int", 10, "passes over the training images", low=1),
         Option("images", "int", 6, "number of test images on the page", low=0, old=("pictures",)),
     ),
     example="out=demo",
@@ -75,7 +76,13 @@ def main(values: dict[str, Any]) -> None:
         _say("3/4 fine-tuning")
         model.add_callback("on_fit_epoch_end", epoch_done)
         model.train(
-            data=str(data), epochs=values["epochs"], project=str(out), name="train", exist_ok=True, verbose=False, **TRAIN
+            data=str(data),
+            epochs=values["epochs"],
+            project=str(out),
+            name="train",
+            exist_ok=True,
+            verbose=False,
+            **TRAIN,
         )
         tuned = OptiSAR(str(out / "train" / "weights" / "best.pt"))
         after = _validate(tuned, data, out / "after")
@@ -86,8 +93,8 @@ def main(values: dict[str, Any]) -> None:
     sections = [
         Section(
             f"Before and after {values['epochs']} epochs on {train} images",
-            f"Right boxes (IoU of at least 0.5) for the {len(after)} expressions of the test images. Figures on rendered "
-            "images say little about real ones.",
+            f"Right boxes (IoU of at least 0.5) for the {len(after)} expressions of the test images. Figures on "
+            "rendered images say little about real ones.",
             table,
         ),
         Section(
@@ -112,9 +119,11 @@ def _quiet() -> Iterator[None]:
     from ultralytics.utils import LOGGER
 
     level = LOGGER.level
-    LOGGER.setLevel(logging.ERROR)
+    LOGGER.setLevel(logging.ERROR)  # also ends Ultralytics' progress bars
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         LOGGER.setLevel(level)
 

@@ -71,7 +71,9 @@ def main(values: dict[str, Any]) -> None:
     device = select_device(values["device"], verbose=False) if "device" in given else None
     explainer = Explainer(model, values["imgsz"], values["conf"], values["text_weights"], device)
     project = str(results_folder("detect", values["project"]))
-    folder = get_save_dir(SimpleNamespace(**values | {"project": project}, task="detect", mode="explain", save_dir=None))
+    folder = get_save_dir(
+        SimpleNamespace(**values | {"project": project}, task="detect", mode="explain", save_dir=None)
+    )
     if form == "source":
         for note in explainer.notes:
             LOGGER.info(note)

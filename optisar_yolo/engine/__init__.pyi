@@ -1,3 +1,4 @@
+from .about import describe_model as describe_model
 from .calibrate import (
     ATTRIBUTE as ATTRIBUTE,
     Calibration as Calibration,
@@ -16,7 +17,6 @@ from .checkpoint import (
     save_shared as save_shared,
     store_calibration as store_calibration,
 )
-from .describe import describe as describe
 from .grounding import (
     OVERLAP as OVERLAP,
     TEXT_BATCH as TEXT_BATCH,

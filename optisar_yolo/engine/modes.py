@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, overload
 
 import torch
+from ultralytics.engine.model import Model
 
 from optisar_yolo.engine.metrics import GroundingMetrics
 from optisar_yolo.utils import results_folder
@@ -25,7 +26,7 @@ Texts: TypeAlias = str | Sequence[str]
 Folder: TypeAlias = str | Path
 
 
-class ModelModes(ABC):
+class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of ours, which needs the same layout
     """The public methods of :class:`optisar_yolo.OptiSAR` that run Ultralytics' modes.
 
     Attributes:

@@ -27,7 +27,15 @@ from optisar_yolo.geo.result import RasterResult
 from optisar_yolo.geo.stretch import Stretch, choose_stretch
 from optisar_yolo.geo.tiling import Grid, Tile
 from optisar_yolo.language import RasterQuery, parse, parse_raster_query, select
-from optisar_yolo.utils import Journal, file_identity, fingerprint, intersection_union, need, ordered_map, results_folder
+from optisar_yolo.utils import (
+    Journal,
+    file_identity,
+    fingerprint,
+    intersection_union,
+    need,
+    ordered_map,
+    results_folder,
+)
 from optisar_yolo.version import __version__
 
 if TYPE_CHECKING:

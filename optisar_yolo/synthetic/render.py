@@ -115,11 +115,13 @@ def _write_split(
     (folder / "images" / split).mkdir(parents=True)
     (folder / "labels" / split).mkdir(parents=True)
     images: list[dict[str, Any]] = []
+    numbers = {"optical": 0, "sar": 0}
     annotations: list[dict[str, Any]] = []
     for number in TQDM(range(count), desc=f"rendering {split}"):
         made = draw(seed, split, number, size)
         h, w = made["img"].shape[:2]
-        stem = f"{'opt' if made['modality'] == 'optical' else 'sar'}_{number // 2 + 1:06d}"
+        numbers[made["modality"]] += 1
+        stem = f"{'opt' if made['modality'] == 'optical' else 'sar'}_{numbers[made['modality']]:06d}"
         file = folder / "images" / split / f"{stem}.jpg"
         if not cv2.imwrite(str(file), made["img"], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]):
             raise OSError(f"{file} could not be written; is the disk full?")

@@ -18,8 +18,8 @@ from .figures import (
     style_axes as style_axes,
     wrap_heading as wrap_heading,
 )
-from .frame import Frame as Frame
 from .fonts import TextFonts as TextFonts
+from .frame import Frame as Frame
 from .overlay import (
     PALETTE as PALETTE,
     draw_predictions as draw_predictions,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from ultralytics.engine.results import Results
 
 from optisar_yolo.utils import need
-
-if TYPE_CHECKING:
-    from optisar_yolo.visualize.draw import GroundingResults
 
 LIBRARIES = ("polars", "pandas")
 COLUMNS = {
@@ -17,8 +16,8 @@ COLUMNS = {
 """Columns and their types. Names are those of the tables that ``optisar batch`` writes."""
 
 
-def tidy_rows(result: GroundingResults, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
-    """Return the rows of :meth:`GroundingResults.to_df`, in the order of the expressions, the best box first."""
+def tidy_rows(result: Results, normalize: bool = False, decimals: int = 5) -> list[dict[str, Any]]:
+    """Return the rows of a result's ``to_df``, in the order of the expressions, the best box first."""
     boxes = result.boxes
     found: dict[int, list[tuple[float, list[float], int | None]]] = {}
     if boxes is not None and len(boxes):
@@ -29,7 +28,7 @@ def tidy_rows(result: GroundingResults, normalize: bool = False, decimals: int =
     rows: list[dict[str, Any]] = []
     for j, text in result.names.items():
         common = {"image": str(result.path), "text": text}
-        note = result.notes.get(text)
+        note = getattr(result, "notes", {}).get(text)
         ranked = sorted(found.get(j, []), key=lambda box: -box[0])
         for rank, (conf, place, track) in enumerate(ranked, 1):
             corners = dict(zip(("x1", "y1", "x2", "y2"), (round(v, decimals) for v in place), strict=True))

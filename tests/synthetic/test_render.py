@@ -12,7 +12,8 @@ import pytest
 from optisar_yolo.language.verify import LabelledObjects
 from optisar_yolo.synthetic import paint, render as module
 from optisar_yolo.synthetic.objects import OBJECTS
-from optisar_yolo.synthetic.render import NAMES, kind_of, render_dataset, render_image
+from optisar_yolo.synthetic.render import NAMES, kind_of, render_dataset, render_image, render_wind_farm
+from optisar_yolo.synthetic.wind import WIND_TURBINE
 
 COUNTS = {"train": 4, "val": 2, "test": 2}
 SMALL = (160, 200)
@@ -130,3 +131,14 @@ def test_bad_recipes_are_refused(bad: dict[str, object], tmp_path: Path) -> None
     with pytest.raises(ValueError, match="render: "):
         render_dataset(tmp_path / "demo", **bad)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_set_of_another_drawer_has_a_file_for_every_image(tmp_path: Path) -> None:
+    counts = {"train": 3, "val": 1, "test": 1}
+    render_dataset(tmp_path / "wind", 0, counts, (96, 120), render_wind_farm, (WIND_TURBINE,))
+    made = json.loads((tmp_path / "wind" / "train.json").read_text())
+    assert [p["file_name"] for p in made["images"]] == ["opt_000001.jpg", "opt_000002.jpg", "opt_000003.jpg"]
+    for image in made["images"]:
+        height, width = cv2.imread(str(tmp_path / "wind" / "images" / "train" / image["file_name"])).shape[:2]
+        assert (width, height) == (image["width"], image["height"])
+    assert {a["category_name"] for a in made["annotations"]} == {WIND_TURBINE}

@@ -10,7 +10,7 @@ from optisar_yolo.engine.grounding import ExportedNetwork
 from optisar_yolo.nn import GroundingModel
 
 
-def describe(model: Any, name: str, imgsz: int) -> str:
+def describe_model(model: Any, name: str, imgsz: int) -> str:
     """Describe a model in a few lines.
 
     Args:
