@@ -74,7 +74,7 @@ def main(values: dict[str, Any]) -> None:
             _say(f"    epoch {trainer.epoch + 1} of {values['epochs']}")
 
         _say("3/4 fine-tuning")
-        model.add_callback("on_fit_epoch_end", epoch_done)
+        model.add_callback("on_train_epoch_end", epoch_done)
         model.train(
             data=str(data),
             epochs=values["epochs"],
