@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+import venv
+import zipfile
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -132,9 +134,15 @@ def test_type_checkers_find_the_arguments(tmp_path: Path) -> None:
     )
     (tmp_path / "mypy.ini").write_text("[mypy]\nfollow_imports = silent\nignore_missing_imports = True\n" + skipped)
     root = Path(__file__).resolve().parents[2]
+    build = f"import os; os.chdir({str(root)!r}); from hatchling.build import build_editable as b; b({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", build], check=True, capture_output=True)
+    venv.create(tmp_path / "venv", with_pip=False)  # an environment with an editable install of this package alone
+    python = next(p for p in (tmp_path / "venv").rglob("python*") if p.stem == "python")
+    site = next((tmp_path / "venv").rglob("site-packages"))
+    zipfile.ZipFile(next(tmp_path.glob("*.whl"))).extractall(site)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "user.py"], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={"MYPYPATH": str(root), "PATH": ""}, timeout=580,
+        [sys.executable, "-m", "mypy", "--python-executable", python, "user.py"], cwd=tmp_path, capture_output=True,
+        text=True, check=False, env={"PATH": ""}, timeout=580,
     )  # fmt: skip
     assert "list[optisar_yolo.visualize.draw.GroundingResults]" in done.stdout
     assert "Iterator[optisar_yolo.visualize.draw.GroundingResults]" in done.stdout
