@@ -1,8 +1,8 @@
 """Build hook: what an editable install puts on the path.
 
-The path of an editable install gets ``packaging/editable``, a folder with a link to the package alone. With the checkout
-itself on the path, its folders ``datasets`` and ``cfg`` would be importable and stand in the way of packages of those
-names. With an import hook in its place, type checkers and editors would not find the package.
+The path of an editable install gets ``packaging/editable``, a folder with a link to the package alone. With the
+checkout itself on the path, its folders ``datasets`` and ``cfg`` would be importable and stand in the way of packages
+of those names. With an import hook in its place, type checkers and editors would not find the package.
 """
 
 from __future__ import annotations
