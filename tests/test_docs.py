@@ -128,3 +128,37 @@ def test_python_of_the_pages_compiles() -> None:
     for page in PAGES:
         for text in code(page, "python"):
             compile(text, str(page), "exec")
+
+
+def test_links_of_the_site_lead_to_pages_or_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sphinx")
+    docs = ROOT / "docs"
+    monkeypatch.syspath_prepend(str(docs / "_ext"))
+    import rooms
+
+    pages = rooms.shown_pages(docs)
+    assert pages[ROOT / "CHANGELOG.md"] == docs / "changelog.md"
+
+    def linked(text: str, page: str = "ask.md") -> str:
+        return rooms.with_links(text, (docs / page).parent, docs / page, pages, docs)
+
+    assert linked("[a](../CHANGELOG.md#x)") == "[a](changelog.md#x)"
+    assert linked("[a](../../CHANGELOG.md)", "tutorials/service.md") == "[a](../changelog.md)"
+    assert linked("[a](../examples/quickstart.py)") == "[a](path:../examples/quickstart.py)"
+    assert linked("[a](train.md#b) [c](https://d.org) [e](#f)") == "[a](train.md#b) [c](https://d.org) [e](#f)"
+    assert linked("see [a](../cfg), not [b](../nowhere)") == "see a, not [b](../nowhere)"
+    code = "```bash\n[a](../CHANGELOG.md)\n```"
+    assert linked(code) == code
+    shown = rooms.with_links("[a](results/x.md)", ROOT / "benchmarks", docs / "benchmarks.md", pages, docs)
+    assert shown == "[a](results/x.md)"  # what does not exist is for Sphinx to report
+
+
+def test_a_page_is_told_from_its_code() -> None:
+    from page_code import blocks_of, check_install
+
+    every = [b for page in PAGES for b in blocks_of(page)]
+    assert {b.reason for b in every} > {None} and len(every) == sum(len(FENCE.findall(p.read_text())) for p in PAGES)
+    check_install(["optisar-yolo[geo,serve]", "supervision"], "here")
+    check_install(["."], "here")
+    with pytest.raises(AssertionError, match="no extra"):
+        check_install(["optisar-yolo[nothing]"], "here")

@@ -30,7 +30,7 @@ COMMAND = Command(
         Option("out", "file", "demo", "folder to write"),
         Option("data", "file", None, "dataset config; by default wind turbines, rendered on first use"),
         Option("model", "file", BUNDLED_MODEL, "weights to start from"),
-        Option("epochs", "int", 10, "passes over the training images", low=1),
+        Option("epochs", "int", 8, "passes over the training images", low=1),
         Option("images", "int", 6, "number of test images on the page", low=0, old=("pictures",)),
     ),
     example="out=demo",
