@@ -88,7 +88,7 @@ def installed_fonts() -> tuple[Path, ...]:
         name = path.name.lower().replace("_", "-")
         return next((i for i, start in enumerate(PREFERRED) if name.startswith(start)), len(PREFERRED)), name
 
-    found = {Path(p) for kind in ("ttf", "ttc", "otf") for p in font_manager.findSystemFonts(fontext=kind)}
+    found = {Path(p) for p in font_manager.findSystemFonts()}  # .ttf, .ttc and .otf
     return tuple(sorted(found, key=order))
 
 
