@@ -165,6 +165,23 @@ def test_a_category_caption_of_one_object_does_not_teach_the_others_as_false() -
     assert prompts.targets[:, prompts.texts.index("A SAR ship")].tolist() == [1, -1, -1]
 
 
+def test_exclusive_captions_are_false_of_others_unless_proven_true() -> None:
+    captions = [("The SAR ship beside the grey quay", "The SAR ship"), (), (), ()]
+    for exclusive, undecided in ((False, -1), (True, 0)):
+        sampler = PromptSampler(POOL, 12, exclusive=exclusive)
+        seen = set()
+        for seed in range(20):
+            prompts = sampler(captions, BOXES, NAMES, SIZE, np.random.default_rng(seed))
+            for text, column in zip(prompts.texts, prompts.targets.T, strict=True):
+                if text == "The SAR ship beside the grey quay":
+                    assert column.tolist() == [1, undecided, undecided, undecided]
+                    seen.add(text)
+                elif text == "The SAR ship" and prompts.kinds[prompts.texts.index(text)] == "positive":
+                    assert column.tolist() == [1, -1, -1, -1]  # true of the others too
+                    seen.add(text)
+        assert len(seen) == 2
+
+
 def test_a_caption_of_two_objects_means_both_whichever_was_drawn() -> None:
     captions = [("The ship at the top",), ("The ship at the top", "The ship at the bottom")]  # the boxes say otherwise
     for seed in range(20):
