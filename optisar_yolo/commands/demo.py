@@ -1,6 +1,6 @@
 """``optisar demo``: teach the bundled weights a kind of object that they have never seen, and show before and after.
 
-1. A few images of wind turbines are rendered, with expressions: no data set of this project has any.
+1. A few images of radio telescopes are rendered, with expressions: no data set of this project has any.
 2. The weights ground the expressions of the test images, and the boxes are compared with the true ones.
 3. They are fine-tuned on the training images, for a minute at most on two cores.
 4. They ground the same expressions again. A page shows both, side by side.
@@ -28,7 +28,7 @@ COMMAND = Command(
     "fine-tune the bundled weights on a new kind of object, and show what they find before and after",
     options=(
         Option("out", "file", "demo", "folder to write"),
-        Option("data", "file", None, "dataset config; by default wind turbines, rendered on first use"),
+        Option("data", "file", None, "dataset config; by default radio telescopes, rendered on first use"),
         Option("model", "file", BUNDLED_MODEL, "weights to start from"),
         Option("epochs", "int", 8, "passes over the training images", low=1),
         Option("images", "int", 6, "number of test images on the page", low=0, old=("pictures",)),
@@ -59,10 +59,10 @@ def main(values: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with _quiet():
         model = OptiSAR(values["model"])
-        data = values["data"] or _wind_turbines(out / "wind-turbines")
+        data = values["data"] or _radio_telescopes(out / "radio-telescopes")
         config = load_dataset_config(data)
         images = load_split(config, "test")
-        noun = "wind turbines" if values["data"] is None else f"the objects of {config.path.name}"
+        noun = "radio telescopes" if values["data"] is None else f"the objects of {config.path.name}"
         train = len(load_split(config, "train"))
         _say(f"1/4 {train} images of {noun} to train on, {len(images)} to test on")
         before = _validate(model, data, out / "before")
@@ -128,17 +128,17 @@ def _quiet() -> Iterator[None]:
         LOGGER.setLevel(level)
 
 
-def _wind_turbines(folder: Path) -> Path:
+def _radio_telescopes(folder: Path) -> Path:
     """Render the data set, where it is not there yet, and return its dataset config."""
     import yaml
 
-    from optisar_yolo.synthetic import WIND_TURBINE, render_dataset, render_wind_farm
+    from optisar_yolo.synthetic import RADIO_TELESCOPE, render_dataset
     from optisar_yolo.utils import write_atomic
 
     if not (folder / "test.json").is_file():
-        render_dataset(folder, counts=COUNTS, size=SIZE, draw=render_wind_farm, names=(WIND_TURBINE,))
-    content = {"path": ".", **{split: f"{split}.json" for split in COUNTS}, "names": [WIND_TURBINE]}
-    return write_atomic(folder / "wind-turbines.yaml", yaml.safe_dump(content, sort_keys=False))
+        render_dataset(folder, counts=COUNTS, size=SIZE, kinds="new")
+    content = {"path": ".", **{split: f"{split}.json" for split in COUNTS}, "names": [RADIO_TELESCOPE]}
+    return write_atomic(folder / "radio-telescopes.yaml", yaml.safe_dump(content, sort_keys=False))
 
 
 def _validate(model: OptiSAR, data: str | Path, folder: Path) -> GroundingMetrics:

@@ -2,6 +2,5 @@ from .render import (
     NAMES as NAMES,
     render_dataset as render_dataset,
     render_image as render_image,
-    render_wind_farm as render_wind_farm,
 )
-from .wind import WIND_TURBINE as WIND_TURBINE
+from .telescopes import RADIO_TELESCOPE as RADIO_TELESCOPE

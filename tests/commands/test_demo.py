@@ -20,7 +20,7 @@ def test_the_demo_shows_before_and_after(tmp_path: Path, capfd, monkeypatch: pyt
     assert "\x1b" not in said.out and "WARNING" not in said.out + said.err
     lines = said.out.strip().splitlines()
     assert lines[-1] == f"Open {tmp_path / 'index.html'}"
-    assert lines[0].startswith("1/4 4 images of wind turbines to train on, 2 to test on")
+    assert lines[0].startswith("1/4 4 images of radio telescopes to train on, 2 to test on")
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     drawn = sorted(p.name for p in tmp_path.glob("opt_*.png"))
     assert drawn == [f"opt_00000{n}-{when}.png" for n in (1, 2) for when in ("after", "before")]
@@ -34,7 +34,7 @@ def test_the_demo_takes_other_data(tiny: Path, tmp_path: Path, capsys, monkeypat
     monkeypatch.setitem(demo.TRAIN, "imgsz", 32)
     assert cli.main(["demo", f"data={tiny}", f"out={tmp_path}", "images=0", "epochs=1"]) == 0
     assert "the objects of tiny.yaml" in capsys.readouterr().out
-    assert not (tmp_path / "wind-turbines").exists()
+    assert not (tmp_path / "radio-telescopes").exists()
 
 
 def test_a_wrong_number_of_images_is_refused(capsys) -> None:
