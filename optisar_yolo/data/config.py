@@ -16,12 +16,31 @@ from optisar_yolo.plugin import find_packaged
 
 SPLITS = ("train", "val", "test")
 MODALITIES = ("optical", "sar")
-_KEYS = {"path", *SPLITS, "images", "labels", "names", "synonyms", "parents", "render", "download", "include"}
+_KEYS = {
+    "path", *SPLITS, "images", "labels", "names", "synonyms", "parents", "render", "download", "include", "expressions",
+}  # fmt: skip
 _IGNORED = {"nc", "channels"}  # keys of Ultralytics' dataset configs without meaning here
 
 
 class DataError(ValueError):
     """A data set that cannot be read; the message names the file, the record and the remedy."""
+
+
+@dataclass(frozen=True)
+class ExpressionSource:
+    """Further expression files of a dataset config (see :mod:`optisar_yolo.data.sources`), with all paths resolved.
+
+    Attributes:
+        name: How tables call it.
+        splits: Split name to annotation file (COCO JSON with captions).
+        absent: Split name to a list of expressions that are false of their images.
+        images: Split name to the folder of its images; empty: those of the data set.
+    """
+
+    name: str
+    splits: dict[str, Path]
+    absent: dict[str, Path]
+    images: dict[str, Path]
 
 
 @dataclass(frozen=True)
@@ -38,6 +57,7 @@ class DatasetConfig:
         download: How to get the data set, shown when its folder does not exist; may be empty.
         include: Other dataset configs whose training images are added when a model is trained on this one.
         vocabulary: The nouns of the categories, with the config's synonyms and parents.
+        sources: Further expressions, which validation grounds apart.
     """
 
     path: Path
@@ -49,6 +69,7 @@ class DatasetConfig:
     download: str = ""
     include: tuple[str, ...] = ()
     vocabulary: Vocabulary = BUILT_IN
+    sources: tuple[ExpressionSource, ...] = ()
 
 
 def modality_of(name: str) -> str | None:
@@ -113,6 +134,7 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
         download=hint,
         include=_include(content.get("include"), where),
         vocabulary=vocabulary_of(names, content.get("synonyms"), content.get("parents"), where),
+        sources=_sources(content.get("expressions"), root, where),
     )
 
 
@@ -237,6 +259,36 @@ def _include(configs: object, where: str) -> tuple[str, ...]:
     if not isinstance(listed, list) or not all(isinstance(c, str) for c in listed):
         raise DataError(f"{where}: 'include' must name another dataset config or a list of them, not {configs!r}")
     return tuple(listed)
+
+
+def _sources(given: object, root: Path, where: str) -> tuple[ExpressionSource, ...]:
+    """Check the value of `expressions:`, and return its sources."""
+    if given is None:
+        return ()
+    form = f"{where}: 'expressions' must map names to files, such as {{natural: {{val: natural/val.json}}}}"
+    if not isinstance(given, Mapping) or not all(isinstance(v, Mapping) for v in given.values()):
+        raise DataError(f"{form}; not {given!r}")
+    sources: list[ExpressionSource] = []
+    for name, entry in given.items():
+        absent = entry.get("absent") or {}
+        if str(name) in ("all", *MODALITIES):
+            raise DataError(f"{where}: 'expressions' holds '{name}', which is a row of every table; use another name")
+        if unknown := sorted(str(k) for k in entry if k not in (*SPLITS, "absent", "images")):
+            raise DataError(
+                f"{where}: '{unknown[0]}' of expressions '{name}' is none of train, val, test, absent, images"
+            )
+        if not isinstance(absent, Mapping) or not set(absent) <= set(SPLITS):
+            raise DataError(f"{where}: 'absent' of expressions '{name}' must map splits to files, not {absent!r}")
+        files = {split: entry[split] for split in SPLITS if entry.get(split) is not None}
+        texts = [*files.values(), *absent.values(), entry.get("images") or ""]
+        if not all(isinstance(text, str) for text in texts):
+            raise DataError(f"{form}; '{name}' holds {next(t for t in texts if not isinstance(t, str))!r}")
+        folder = entry.get("images")
+        splits = {split: (root / file).resolve() for split, file in files.items()}
+        named = {split: (root / file).resolve() for split, file in absent.items()}
+        images = {s: _part((root / folder).resolve(), s, f) for s, f in (named | splits).items()} if folder else {}
+        sources.append(ExpressionSource(str(name), splits, named, images))
+    return tuple(sources)
 
 
 def _annotations_of(given: Any, root: Path, split: str, where: str) -> Any:

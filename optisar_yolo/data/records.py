@@ -340,7 +340,7 @@ def _image(
     """Build one image's record, or None where its file or modality is unusable."""
     name = entry["file_name"]
     folder = config.images[split]
-    path = _find_file(folder, name)
+    path = find_file(folder, name)
     if path is None or path.stat().st_size == 0:
         skips.add("image file missing" if path is None else "image file of zero bytes", str(path or folder / name))
         return None
@@ -375,7 +375,7 @@ def _image(
         elif caption is not None:
             same.captions.append(caption)
             same.kinds.append(note["kind"] if isinstance(note.get("kind"), str) else "")
-    labels = _find_file(config.labels[split], Path(name).with_suffix(".txt")) if split in config.labels else None
+    labels = find_file(config.labels[split], Path(name).with_suffix(".txt")) if split in config.labels else None
     for box, category in label_boxes(labels, size, len(config.names), skips) if labels else ():
         if not any(_same_objects(objects, box, category)):
             objects.append(_Object(box, category, SAME_BOX))
@@ -399,7 +399,7 @@ def _same_objects(objects: list[_Object], box: Box, category: int, limit: float 
     return (o for o, overlap in zip(alike, overlaps, strict=True) if overlap >= (limit or o.same))
 
 
-def _find_file(folder: Path, name: str | Path) -> Path | None:
+def find_file(folder: Path, name: str | Path) -> Path | None:
     """Find an image or label file in its split's folder, or beside that folder."""
     # os.path.isfile is False, where Path.is_file raises, for names no file system takes.
     return next((p for p in (folder / name, folder.parent / name) if os.path.isfile(p)), None)

@@ -1,10 +1,15 @@
 from .calibrate import (
     ATTRIBUTE as ATTRIBUTE,
+    MATCH_ATTRIBUTE as MATCH_ATTRIBUTE,
     Calibration as Calibration,
     CalibrationError as CalibrationError,
     attach as attach,
+    attach_all as attach_all,
     calibration_of as calibration_of,
+    calibrations as calibrations,
     default_conf as default_conf,
+    default_match_conf as default_match_conf,
+    match_calibration_of as match_calibration_of,
 )
 from .checkpoint import (
     BUNDLED as BUNDLED,
@@ -24,6 +29,7 @@ from .grounding import (
     ExportedNetwork as ExportedNetwork,
     KnownExpressions as KnownExpressions,
     best_boxes as best_boxes,
+    distinct_boxes as distinct_boxes,
     ground as ground,
     log_notes as log_notes,
     notes_of as notes_of,

@@ -67,6 +67,8 @@ class GroundingMetrics:
         save_dir: Folder of the validation run.
         extra: More figures for `results_dict`, by name, such as those of sensitivity.
         sections: More content for `to_json`, by name, such as "sensitivity" and "calibration".
+        tables: More tables, which `table` puts below its own.
+        more_rows: More records for `to_csv`, with ``section``, ``group`` and figures, which may be others.
     """
 
     def __init__(self, save_dir: str | Path | None = None) -> None:
@@ -79,6 +81,8 @@ class GroundingMetrics:
         self.speed = {"preprocess": 0.0, "inference": 0.0, "loss": 0.0, "postprocess": 0.0}
         self.extra: dict[str, float] = {}
         self.sections: dict[str, Any] = {}
+        self.tables: list[str] = []
+        self.more_rows: list[dict[str, Any]] = []
         self._rows: dict[str, list[Any]] = {column: [] for column in _COLUMNS}
 
     def __len__(self) -> int:
@@ -89,7 +93,7 @@ class GroundingMetrics:
         """Remove all expressions."""
         for column in self._rows.values():
             column.clear()
-        self.extra, self.sections = {}, {}
+        self.extra, self.sections, self.tables, self.more_rows = {}, {}, [], []
 
     def update(
         self,
@@ -251,7 +255,7 @@ class GroundingMetrics:
             cells = ["-" if math.isnan(v := record[name]) else f"{100 * v:.2f}" for name in FIGURES]
             cells += [str(record["count"]), str(record["missing"])]
             lines.append(f"{record['group']:<{width}}" + "".join(f"{cell:>9}" for cell in cells))
-        return "\n".join(lines)
+        return "\n\n".join(["\n".join(lines), *self.tables])
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return all figures as JSON (0..1; null where there is none), and write it to a file if one is given."""
@@ -266,10 +270,11 @@ class GroundingMetrics:
         """Return all figures as CSV (0..1; empty where there is none), and write it to a file if one is given."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        columns = ("section", "group", *FIGURES, "count", "missing")
+        more = [name for record in self.more_rows for name in record]
+        columns = tuple(dict.fromkeys(("section", "group", *FIGURES, "count", "missing", *more)))
         writer.writerow(columns)
-        for record in _without_nan(self.rows()):
-            writer.writerow([record[c] for c in columns])
+        for record in _without_nan([*self.rows(), *self.more_rows]):
+            writer.writerow([record.get(c) for c in columns])
         if path is not None:
             write_atomic(path, out.getvalue())
         return out.getvalue()

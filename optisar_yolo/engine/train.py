@@ -402,7 +402,7 @@ class GroundingTrainer(DetectionTrainer):
         if self.metrics is None:  # only the first process has the figures
             return
         if self.validator.calibration is not None:
-            store_calibration(self.best, self.best, self.validator.calibration)
+            store_calibration(self.best, self.best, self.validator.calibration, self.validator.match_calibration)
         self.metrics.pop("fitness", None)
 
     def plot_metrics(self) -> None:

@@ -26,13 +26,10 @@ import torch
 from torch import Tensor
 
 from optisar_yolo.engine import (
-    ATTRIBUTE,
-    Calibration,
     CalibrationError,
     CanvasImages,
     CheckpointError,
     ExportedNetwork,
-    attach,
 )
 from optisar_yolo.export.runtimes import Graph, open_graph
 from optisar_yolo.plugin import MARK, is_ours
@@ -110,8 +107,9 @@ class ExportedModel(ExportedNetwork):
         self.version: str = meta["version"]
         self.batch = TEXT_BATCH if meta.get("guided", True) else SCORE_BATCH
         self.calibration: dict[str, Any] | None = None
+        self.match_calibration: dict[str, Any] | None = None
         try:
-            attach(self, Calibration.from_dict(meta.get(ATTRIBUTE), self.path))
+            attach_all(self, meta, self.path)
         except CalibrationError as error:
             raise CheckpointError(str(error)) from error
 
