@@ -276,17 +276,11 @@ class MatchScores:
         Returns:
             ``threshold``; ``absent`` and ``absent_count``, the share of absent categories with a box and their number;
             and ``rows``: a record for each modality, "all", "sets" (where there are set expressions) and each category,
-            with ``group``, `MATCH_FIGURES` (NaN where there is nothing to count) and the counts ``expressions``,
-            ``objects`` and ``boxes``. All rows but "sets" are of category expressions.
+            with ``group``, ``of_category``, `MATCH_FIGURES` (NaN where there is nothing to count) and the counts
+            ``expressions``, ``objects`` and ``boxes``. All rows but "sets" are of category expressions.
         """
         self.compare()
-        least = -math.inf
-        if threshold > 0:
-            least = threshold
-        above = [
-            (r.conf if calibration is None else calibration(r.conf)) >= least if len(r.conf) else np.zeros(0, bool)
-            for r in self.results
-        ]
+        above = [(r.conf if calibration is None else calibration(r.conf)) >= threshold for r in self.results]
         present = [i for i, r in enumerate(self.results) if r.kind == CATEGORY]
         absent = [bool(above[i].any()) for i, r in enumerate(self.results) if r.kind == ABSENT]
         groups = {
@@ -296,9 +290,10 @@ class MatchScores:
         groups = {name: groups[name] for name in sorted(groups, key=str.lower)} | {"all": present}
         if sets := [i for i, r in enumerate(self.results) if r.kind == SET]:
             groups["sets"] = sets
+        rows = [{"group": name, "of_category": False, **self._row(m, above)} for name, m in groups.items()]
         for category in sorted({self.results[i].category for i in present}):
-            groups[category] = [i for i in present if self.results[i].category == category]
-        rows = [{"group": name, **self._row(members, above)} for name, members in groups.items()]
+            members = [i for i in present if self.results[i].category == category]
+            rows.append({"group": category, "of_category": True, **self._row(members, above)})
         return {"threshold": threshold, "absent": _mean(absent), "absent_count": len(absent), "rows": rows}
 
     def _row(self, members: list[int], above: list[np.ndarray]) -> dict[str, float]:
@@ -376,35 +371,28 @@ def _average_precision(results: Sequence[MatchedBoxes]) -> tuple[float, float]:
 
 def flat_matches(figures: dict[str, Any]) -> dict[str, float]:
     """Return the figures of the groups by their names for callbacks and loggers, such as ``metrics/AP50(all)``."""
-    groups = [row for row in figures["rows"] if row["group"] not in {r["group"] for r in _by_category(figures)}]
-    named = {f"metrics/{name}({row['group'].lower()})": row[name] for row in groups for name in MATCH_FIGURES}
+    rows = [row for row in figures["rows"] if not row["of_category"]]
+    named = {f"metrics/{name}({row['group'].lower()})": row[name] for row in rows for name in MATCH_FIGURES}
     return named | {"metrics/absent_category(all)": figures["absent"]}
-
-
-def _by_category(figures: dict[str, Any]) -> list[dict[str, Any]]:
-    names = [row["group"] for row in figures["rows"]]
-    first = 1 + max(i for i, name in enumerate(names) if name in ("all", "sets"))
-    return list(figures["rows"][first:])
 
 
 def match_table(figures: dict[str, Any]) -> str:
     """Return a monospace table, in percent but for the error of counts."""
-    width = max(len(row["group"]) for row in figures["rows"])
+    title = "all that matches"
+    width = max([len(title), *(len(row["group"]) for row in figures["rows"])])
     heads = ("AP50", "AP50-95", "recall", "precision", "count error", "expressions", "objects")
-    lines = ["all that matches".ljust(width) + "".join(f"{h:>12}" for h in heads)]
-    width = max(width, len("all that matches"))
-    categories = {row["group"] for row in _by_category(figures)}
-    lines[0] = "all that matches".ljust(width) + "".join(f"{h:>12}" for h in heads)
-    for i, row in enumerate(figures["rows"]):
-        if row["group"] in categories and figures["rows"][i - 1]["group"] not in categories:
-            lines.append("")
-        cells = [_percent(row[name]) for name in MATCH_FIGURES[:4]]
-        cells.append("-" if math.isnan(row["count_error"]) else f"{row['count_error']:.2f}")
-        cells += [str(row["expressions"]), str(row["objects"])]
-        lines.append(f"{row['group']:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
+    lines = [title.ljust(width) + "".join(f"{h:>12}" for h in heads)]
+    for categories in (False, True):
+        for row in figures["rows"]:
+            if row["of_category"] == categories:
+                cells = [_percent(row[name]) for name in MATCH_FIGURES[:4]]
+                cells.append("-" if math.isnan(row["count_error"]) else f"{row['count_error']:.2f}")
+                cells += [str(row["expressions"]), str(row["objects"])]
+                lines.append(f"{row['group']:<{width}}" + "".join(f"{cell:>12}" for cell in cells))
+        lines += [] if categories else [""]
     lines.append(
-        f"recall, precision and counts at confidence {figures['threshold']:.3g}; a box for {_percent(figures['absent'])}"
-        f" % of {figures['absent_count']} categories that their images do not show"
+        f"recall, precision and counts at confidence {figures['threshold']:.3g}; "
+        f"{_percent(figures['absent'])} % of {figures['absent_count']} categories that an image does not show get a box"
     )
     return "\n".join(lines)
 

@@ -30,6 +30,7 @@ from optisar_yolo.engine import (
     CanvasImages,
     CheckpointError,
     ExportedNetwork,
+    attach_all,
 )
 from optisar_yolo.export.runtimes import Graph, open_graph
 from optisar_yolo.plugin import MARK, is_ours

@@ -67,9 +67,7 @@ _KEYS = (
     Option("parts", "bool", False, "write two graphs: one that encodes images, one that grounds expressions"),
     Option("text_graph", "bool", False, "write the text encoder too, as a graph with its tokenizer beside it"),
     Option("sensitivity", "bool", False, "measure the sensitivity to the expression, with adversarial expressions"),
-    Option(
-        "matches", "bool", False, "measure all boxes of each category in an image ('a ship') against all its labels"
-    ),
+    Option("matches", "bool", False, "measure all boxes of each category of an image ('a ship') against all labels"),
 )
 
 SETTINGS: dict[str, Option] = {key.name: key for key in _KEYS}
