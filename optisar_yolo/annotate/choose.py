@@ -176,7 +176,11 @@ def _modality_of_most(captions: Sequence[Caption]) -> str | None:
     """Return the modality that most captions name; None where none does, or both are named equally often."""
     votes: Counter[str] = Counter()
     for caption in captions:
-        sides = {modality_of(c) for c in caption.categories} if caption.categories else {parse(caption.text).modality}
+        sides = (
+            {modality_of(c) for c in caption.categories}
+            if caption.categories
+            else {parse(caption.text, caption.vocabulary).modality}
+        )
         votes.update(side for side in sides if side in MODALITIES and len(sides) == 1)
     ranked = votes.most_common()
     return ranked[0][0] if ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]) else None

@@ -59,9 +59,10 @@ def attributes_of(caption: str, vocabulary: Vocabulary = BUILT_IN) -> list[str]:
     return [word for word in (meaning.size, modality, *meaning.rest) if word]
 
 
-def directions_of(caption: str) -> list[str]:
-    """Return the direction words of an expression: "upper left", "leftmost", "above"."""
+def directions_of(caption: str, vocabulary: Vocabulary = BUILT_IN) -> list[str]:
+    """Return the direction words of an expression: "upper left", "leftmost", "above"; none within a name."""
     found = []
+    caption = vocabulary.hide(caption).text
     for pattern in (SUPERLATIVE, RELATION, PLACE):
         for match in pattern.finditer(caption):
             groups = match.groupdict()
@@ -121,7 +122,7 @@ class ExpressionTally:
                 self.length.append(min(len(caption.split()), 65535))
                 self.clouds["attributes"].update(attributes_of(caption, self.vocabulary))
                 self.clouds["words"].update(words_of(caption))
-                self.clouds["directions"].update(directions_of(caption))
+                self.clouds["directions"].update(directions_of(caption, self.vocabulary))
                 self.clouds["categories"][self.names[int(category)]] += 1
 
     def values(self, side: str) -> np.ndarray:

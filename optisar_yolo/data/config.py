@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,15 +104,17 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
 
     if unknown := sorted(str(key) for key in content if key not in _KEYS | _IGNORED):
         LOGGER.warning(f"{where}: unknown key(s) {', '.join(unknown)} ignored; known keys: {', '.join(sorted(_KEYS))}")
-    names = _names(content.get("names"), where)
+    if content.get("names") is not None:
+        _names(content["names"], where)  # an error comes before anything is rendered
     files = {split: content[split] for split in SPLITS if content.get(split) is not None}
     if not files:
         raise DataError(f"{where}: none of the keys {', '.join(SPLITS)}; name at least one annotation file (COCO JSON)")
+    folders: dict[str, Path] = {}  # of images, where the config names them in the place of annotations
     if isinstance(content.get("path", ""), str):
-        files = {
-            split: _annotations_of(name, _root(content.get("path", ""), base), split, where)
-            for split, name in files.items()
-        }
+        root = _root(content.get("path", ""), base)
+        for split, given in files.items():
+            files[split], folder = _annotations_of(given, root, split, where)
+            folders |= {} if folder is None else {split: folder}
     texts = {key: content.get(key, "") for key in ("path", "images", "labels", "download")}
     for key, value in (texts | files).items():
         if not isinstance(value, str):
@@ -124,13 +127,16 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
     hint = content.get("download", "").strip()
     if not root.is_dir():
         raise DataError(f"{where}: the data set's folder {root} does not exist. {hint or 'Correct `path:` in it.'}")
+    names = _names_of(content, splits, where)
+    images = {s: _part(root / content.get("images", "images"), s, splits[s]) for s in splits}
+    labels = {s: _part(root / content.get("labels", "labels"), s, splits[s]) for s in splits}
     return DatasetConfig(
         path=file,
         root=root,
         names=names,
         splits=splits,
-        images={s: _part(root / content.get("images", "images"), s, splits[s]) for s in splits},
-        labels={s: _part(root / content.get("labels", "labels"), s, splits[s]) for s in splits},
+        images=images | ({} if "images" in content else folders),
+        labels=labels | {s: _beside_images(f) for s, f in folders.items() if "labels" not in content},
         download=hint,
         include=_include(content.get("include"), where),
         vocabulary=vocabulary_of(names, content.get("synonyms"), content.get("parents"), where),
@@ -148,7 +154,8 @@ def dataset_names(data: str | Path) -> tuple[str, ...]:
         DataError: The file is not found, is no valid YAML, or names no categories.
     """
     file = _locate(data)
-    return _names(_read_yaml(file).get("names"), str(file))
+    content = _read_yaml(file)
+    return _names_of(content, _files_of(content, file), str(file))
 
 
 def dataset_vocabulary(data: str | Path) -> Vocabulary:
@@ -162,9 +169,15 @@ def dataset_vocabulary(data: str | Path) -> Vocabulary:
     """
     file = _locate(data)
     content = _read_yaml(file)
-    return vocabulary_of(
-        _names(content.get("names"), str(file)), content.get("synonyms"), content.get("parents"), str(file)
-    )
+    names = _names_of(content, _files_of(content, file), str(file))
+    return vocabulary_of(names, content.get("synonyms"), content.get("parents"), str(file))
+
+
+def _files_of(content: Mapping[Any, Any], file: Path) -> dict[str, Path]:
+    """Return the annotation files that a dataset config names, where they can be told."""
+    path = content.get("path", "")
+    root = _root(path, file.parent) if isinstance(path, str) else file.parent
+    return {split: root / content[split] for split in SPLITS if isinstance(content.get(split), str)}
 
 
 def _locate(data: str | Path) -> Path:
@@ -291,28 +304,70 @@ def _sources(given: object, root: Path, where: str) -> tuple[ExpressionSource, .
     return tuple(sources)
 
 
-def _annotations_of(given: Any, root: Path, split: str, where: str) -> Any:
-    """Return a split's annotation file, found beside the folder of images that an Ultralytics dataset config names.
+def _annotations_of(given: Any, root: Path, split: str, where: str) -> tuple[Any, Path | None]:
+    """Find a split's annotation file where an Ultralytics dataset config names a folder of images.
+
+    Returns:
+        What the config names, or the file found, as a path from `root`; and the folder of images, if it names one.
 
     Raises:
-        DataError: There is none: such a data set has boxes and no expressions.
+        DataError: There is no such file: such a data set has boxes and no expressions.
     """
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        return given
+        return given, None
     if any(name.lower().endswith(".json") for name in names):
-        return given
+        return given, None
     if isinstance(given, str) and not ((root / given).is_dir() or given.lower().endswith(".txt")):
-        return given
-    for name in (f"{split}.json", f"annotations/{split}.json", f"annotations/instances_{split}.json"):
-        if (root / name).is_file():
-            LOGGER.warning(f"{where}: '{split}: {given}' holds images; reading the expressions of {root / name}")
-            return name
+        return given, None
+    folder = (root / given).resolve() if isinstance(given, str) and (root / given).is_dir() else None
+    stems = dict.fromkeys((split, *((folder.name,) if folder else ())))
+    places = [root / f"{kind}{stem}.json" for stem in stems for kind in ("", "annotations/", "annotations/instances_")]
+    if folder is not None:
+        places += [folder / "_annotations.coco.json", folder / "annotations.json", folder.with_suffix(".json")]
+        places += [folder.parent / name for name in (f"{split}.json", "_annotations.coco.json", "annotations.json")]
+    for file in places:
+        if file.is_file():
+            LOGGER.warning(f"{where}: '{split}: {given}' holds images; reading the expressions of {file}")
+            return str(file.relative_to(root) if file.is_relative_to(root) else file), folder
     raise DataError(
         f"{where}: '{split}: {given}' names images, as for a detector, and there is no {root / split}.json with their "
         "expressions. Name a COCO JSON with captions there; from boxes alone, 'optisar dataset import', 'clean', "
         "'describe', 'split' and 'write' make one (recipe own-boxes.yaml)"
     )
+
+
+def _beside_images(folder: Path) -> Path:
+    """Return the folder of label files that belongs to one of images, as Ultralytics finds it."""
+    parts = list(folder.parts)
+    if "images" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return Path(*parts)
+
+
+def _names_of(content: Mapping[Any, Any], splits: Mapping[str, Path], where: str) -> tuple[str, ...]:
+    """Return the category names: those of `names:`, else those that the annotation files list.
+
+    Raises:
+        DataError: There are none, or unusable ones.
+    """
+    if content.get("names") is not None:
+        return _names(content["names"], where)
+    listed: dict[str, None] = {}
+    for file in splits.values():
+        try:
+            found = json.loads(file.read_text(encoding="utf-8-sig"))["categories"]
+            entries = sorted((c["id"], " ".join(c["name"].split())) for c in found)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            continue  # what is wrong with the file is said where its annotations are read
+        listed |= dict.fromkeys(name for _, name in entries if name)
+    if not listed:
+        return _names(None, where)
+    LOGGER.warning(
+        f"{where}: no key 'names'; taking the {len(listed)} categories of the annotation files, in the order of their "
+        f"ids: {', '.join(listed)}"
+    )
+    return _names(list(listed), where)
 
 
 def _root(path: str, base: Path) -> Path:

@@ -17,6 +17,7 @@ from .checkpoint import (
     check_resumable as check_resumable,
     find_weights as find_weights,
     load_shared as load_shared,
+    model_vocabulary as model_vocabulary,
     readable as readable,
     save_shared as save_shared,
     store_calibration as store_calibration,

@@ -34,6 +34,7 @@ from optisar_yolo.engine.calibrate import (
     attach_all,
     calibrations,
 )
+from optisar_yolo.language import BUILT_IN, Vocabulary
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.plugin import MARK
 from optisar_yolo.utils import appearing, write_atomic
@@ -41,6 +42,7 @@ from optisar_yolo.version import __version__
 
 FORMAT = 2  # of shared files; raised when earlier versions cannot read them. 2: new names of the reranker's layers
 EXACT = "exact"  # key of a checkpoint's state in full precision
+UNTRAINED = "object"  # the one category of a network that was not trained
 BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -96,6 +98,19 @@ def load_model(weights: str | Path) -> GroundingModel:
     return model
 
 
+def model_vocabulary(model: Any) -> Vocabulary:
+    """Return the nouns that a model was trained with: its categories with the synonyms and parents of its data set.
+
+    Args:
+        model: A network or an export. Older weights hold category names alone, older exports nothing.
+    """
+    stored = getattr(model, "nouns", None)
+    if isinstance(stored, Mapping):
+        return Vocabulary.from_dict(stored)
+    names = getattr(model, "names", {}) if isinstance(model, GroundingModel) else {}
+    return BUILT_IN.including(name for name in names.values() if name != UNTRAINED)
+
+
 def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | None = None) -> Path:
     """Write weights for sharing: half precision tensors, and the network description in the file's metadata.
 
@@ -128,6 +143,7 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
         "imgsz": args.get("imgsz", 640),
         **calibrations(model),
         **({} if wordings is None else {"wordings": list(wordings)}),
+        "nouns": model_vocabulary(model).to_dict(),
         **(info or {}),
     }
     return write_atomic(path, save(tensors, metadata={MARK: json.dumps(meta)}))
@@ -157,6 +173,7 @@ def load_shared(path: str | Path) -> GroundingModel:
     model.text_model, model.text_fingerprint = meta["text_model"], meta["text_fingerprint"]
     model.args = {"imgsz": meta["imgsz"], "task": "detect", "model": str(Path(path).name)}
     model.wordings = tuple(meta["wordings"]) if "wordings" in meta else None
+    model.nouns = meta["nouns"] if isinstance(meta.get("nouns"), dict) else None
     model.task = "detect"
     model.pt_path = str(path)
     try:

@@ -244,6 +244,7 @@ class GroundingTrainer(DetectionTrainer):
         model.text_model, model.text_fingerprint = encoder.name, encoder.fingerprint
         captions = [c for image in self.images["train"] for texts in image.captions for c in texts]
         model.wordings = wordings(captions[:: len(captions) // WORDINGS_SAMPLE + 1])
+        model.nouns = self.config.vocabulary.to_dict()
         return model
 
     def setup_model(self) -> Any:

@@ -29,6 +29,7 @@ from optisar_yolo.engine import (
     KnownExpressions,
     calibrations,
     checked_expressions,
+    model_vocabulary,
     text_features_for,
 )
 from optisar_yolo.export.exported import ENCODER, FORMAT, INPUTS, OUTPUTS, QUERY, ExportedModel
@@ -260,6 +261,7 @@ def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
         "outputs": OUTPUTS,
         **({"quantize": 8} if settings.quantise else {}),
         **({} if wordings is None else {"wordings": list(wordings)}),
+        "nouns": model_vocabulary(model).to_dict(),
         **calibrations(model),
     }
 

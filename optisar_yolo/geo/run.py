@@ -26,7 +26,7 @@ from optisar_yolo.geo.reading import Raster
 from optisar_yolo.geo.result import RasterResult
 from optisar_yolo.geo.stretch import Stretch, choose_stretch
 from optisar_yolo.geo.tiling import Grid, Tile
-from optisar_yolo.language import RasterQuery, parse, parse_raster_query, select
+from optisar_yolo.language import BUILT_IN, RasterQuery, Vocabulary, parse, parse_raster_query, select
 from optisar_yolo.utils import Journal, file_identity, fingerprint, intersection_union, need, ordered_map
 from optisar_yolo.version import __version__
 
@@ -82,11 +82,12 @@ def ground_raster(
     identity = file_identity(str(source))
     with Raster(source, options.nodata) as raster:
         place = Georeference(raster)
-        queries = [parse_raster_query(t, place.compass) for t in texts]
+        vocabulary = getattr(detector, "vocabulary", BUILT_IN)
+        queries = [parse_raster_query(t, place.compass, vocabulary) for t in texts]
         stretch, image = choose_stretch(raster, options)
         scale = options.gsd / place.metres if options.gsd else options.scale or 1.0
         grid = _grid(raster, imgsz, options, scale)
-        _log_choices(raster, place, stretch, grid, queries)
+        _log_choices(raster, place, stretch, grid, queries, vocabulary)
         cores = list(dict.fromkeys(q.core for q in queries))
         floor = min(conf, FLOOR)
         settings = {
@@ -142,7 +143,14 @@ def _grid(raster: Raster, imgsz: int, options: RasterOptions, scale: float) -> G
     return grid
 
 
-def _log_choices(raster: Raster, place: Georeference, stretch: Stretch, grid: Grid, queries: list[RasterQuery]) -> None:
+def _log_choices(
+    raster: Raster,
+    place: Georeference,
+    stretch: Stretch,
+    grid: Grid,
+    queries: list[RasterQuery],
+    vocabulary: Vocabulary,
+) -> None:
     """Log what was chosen automatically, and how expressions were read where that is not obvious."""
     LOGGER.info(f"{raster.source}: {raster.size[0]} x {raster.size[1]} pixels, {stretch.summary}")
     if place.note:
@@ -155,7 +163,7 @@ def _log_choices(raster: Raster, place: Georeference, stretch: Stretch, grid: Gr
     for q in queries:
         if q.note:
             LOGGER.warning(q.note)
-        modality = parse(q.text).modality
+        modality = parse(q.text, vocabulary).modality
         if modality and modality != stretch.modality:
             LOGGER.warning(f'"{q.text}" names {modality}, but the raster is taken for {stretch.modality} (modality=)')
 

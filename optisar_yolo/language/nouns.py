@@ -155,9 +155,14 @@ class Vocabulary:
             ValueError: A synonym of two categories, a category that is its own parent over some steps, or a word that
                 can name nothing ("left").
         """
-        nouns = {spoken(name) for name in names}
-        above = {spoken(child): spoken(parent) for child, parent in (parents or {}).items()}
-        words = {spoken(name): tuple(dict.fromkeys(map(spoken, more))) for name, more in (synonyms or {}).items()}
+        spellings: dict[str, str] = {}  # "Helipad", "small_vehicle": one spelling of each, that of `names` first
+
+        def noun_in(name: str) -> str:
+            return spellings.setdefault(_fold(spoken(name)), spoken(name))
+
+        nouns = {noun_in(name) for name in names}
+        above = {noun_in(child): noun_in(parent) for child, parent in (parents or {}).items()}
+        words = {noun_in(name): tuple(dict.fromkeys(map(spoken, more))) for name, more in (synonyms or {}).items()}
         for noun in above:
             if noun not in nouns | set(above.values()):
                 raise ValueError(f"'parents' names '{noun}', which is no category of 'names'; correct or remove it")
@@ -183,6 +188,18 @@ class Vocabulary:
     def __reduce__(self) -> tuple[Any, ...]:
         """Unpickle to the one vocabulary of these nouns, also in another process."""
         return _built, (self.nouns, tuple(self.synonyms.items()), tuple(self.parents.items()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for a file's metadata: ``nouns``, ``synonyms`` and ``parents``."""
+        synonyms = {noun: list(words) for noun, words in self.synonyms.items()}
+        return {"nouns": list(self.nouns), "synonyms": synonyms, "parents": dict(self.parents)}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Vocabulary:
+        """Return the vocabulary of the result of `to_dict`; entries of later versions are ignored."""
+        synonyms = tuple((str(noun), tuple(map(str, words))) for noun, words in values.get("synonyms", {}).items())
+        parents = tuple((str(noun), str(parent)) for noun, parent in values.get("parents", {}).items())
+        return _built(tuple(map(str, values.get("nouns", ()))), synonyms, parents)
 
     def including(self, names: Iterable[str]) -> Vocabulary:
         """Return the vocabulary with further category names; itself where they bring no new noun."""

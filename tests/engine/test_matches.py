@@ -1,4 +1,4 @@
-"""All boxes of an expression against all objects that it means: expressions, figures by hand, calibration, validation."""
+"""All boxes of an expression against all objects that it means: figures by hand, calibration, validation."""
 
 from __future__ import annotations
 
