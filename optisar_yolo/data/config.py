@@ -18,7 +18,8 @@ from optisar_yolo.plugin import find_packaged
 SPLITS = ("train", "val", "test")
 MODALITIES = ("optical", "sar")
 _KEYS = {
-    "path", *SPLITS, "images", "labels", "names", "synonyms", "parents", "render", "download", "include", "expressions",
+    "path", *SPLITS, "images", "labels", "names", "synonyms", "parents", "modalities", "render", "download", "include",
+    "expressions",
 }  # fmt: skip
 _IGNORED = {"nc", "channels"}  # keys of Ultralytics' dataset configs without meaning here
 
@@ -51,7 +52,7 @@ class DatasetConfig:
     Attributes:
         path: The YAML file; the working folder where the content was given as a mapping.
         root: The data set's folder.
-        names: Category names by index; a name begins with its modality ("optical airplane", "sar ship").
+        names: Category names by index; a name may begin with its modality ("optical airplane", "sar ship").
         splits: Split name to annotation file (COCO JSON).
         images: Split name to the folder of its images.
         labels: Split name to the folder of its YOLO label files; the folder may be absent.
@@ -59,6 +60,7 @@ class DatasetConfig:
         include: Other dataset configs whose training images are added when a model is trained on this one.
         vocabulary: The nouns of the categories, with the config's synonyms and parents.
         sources: Further expressions, which validation grounds apart.
+        modalities: Each modality to the one that it is augmented as: "sar" gets speckle, "optical" colour jitter.
     """
 
     path: Path
@@ -71,10 +73,14 @@ class DatasetConfig:
     include: tuple[str, ...] = ()
     vocabulary: Vocabulary = BUILT_IN
     sources: tuple[ExpressionSource, ...] = ()
+    modalities: Mapping[str, str] = field(default_factory=lambda: {m: m for m in MODALITIES})
 
 
 def modality_of(name: str) -> str | None:
-    """Return the modality a category name begins with ("optical" or "sar"), or None."""
+    """Return the modality a category name begins with ("optical" or "sar"), or None.
+
+    For modalities that a dataset config declares see `Vocabulary.modality_of`.
+    """
     first = name.split(maxsplit=1)[0].lower() if name.strip() else ""
     return first if first in MODALITIES else None
 
@@ -129,6 +135,7 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
         raise DataError(f"{where}: the data set's folder {root} does not exist. {hint or 'Correct `path:` in it.'}")
     names = _names_of(content, splits, where)
     images = {s: _part(root / content.get("images", "images"), s, splits[s]) for s in splits}
+    words, alike = _modalities(content.get("modalities"), where)
     labels = {s: _part(root / content.get("labels", "labels"), s, splits[s]) for s in splits}
     return DatasetConfig(
         path=file,
@@ -139,8 +146,9 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
         labels=labels | {s: _beside_images(f) for s, f in folders.items() if "labels" not in content},
         download=hint,
         include=_include(content.get("include"), where),
-        vocabulary=vocabulary_of(names, content.get("synonyms"), content.get("parents"), where),
-        sources=_sources(content.get("expressions"), root, where),
+        vocabulary=vocabulary_of(names, content.get("synonyms"), content.get("parents"), where, words),
+        sources=_sources(content.get("expressions"), root, alike, where),
+        modalities=alike,
     )
 
 
@@ -170,7 +178,8 @@ def dataset_vocabulary(data: str | Path) -> Vocabulary:
     file = _locate(data)
     content = _read_yaml(file)
     names = _names_of(content, _files_of(content, file), str(file))
-    return vocabulary_of(names, content.get("synonyms"), content.get("parents"), str(file))
+    words, _ = _modalities(content.get("modalities"), str(file))
+    return vocabulary_of(names, content.get("synonyms"), content.get("parents"), str(file), words)
 
 
 def _files_of(content: Mapping[Any, Any], file: Path) -> dict[str, Path]:
@@ -232,7 +241,13 @@ def _names(names: object, where: str) -> tuple[str, ...]:
     return cleaned
 
 
-def vocabulary_of(names: tuple[str, ...], synonyms: object, parents: object, where: str) -> Vocabulary:
+def vocabulary_of(
+    names: tuple[str, ...],
+    synonyms: object,
+    parents: object,
+    where: str,
+    modalities: Mapping[str, tuple[str, ...]] | None = None,
+) -> Vocabulary:
     """Check the values of `synonyms:` and `parents:` in a YAML file, and return the vocabulary of all.
 
     Args:
@@ -240,6 +255,7 @@ def vocabulary_of(names: tuple[str, ...], synonyms: object, parents: object, whe
         synonyms: Category to one word or a list of words; None for none.
         parents: Category to a word; None for none.
         where: How messages name the file.
+        modalities: Declared modalities and their words.
 
     Raises:
         DataError: Values of another kind, or that contradict each other.
@@ -255,7 +271,7 @@ def vocabulary_of(names: tuple[str, ...], synonyms: object, parents: object, whe
                 f"{where}: '{name}' has {words!r} as its synonyms or parent; give words, quoted where needed"
             )
     try:
-        vocabulary = Vocabulary.of(names, listed, above)
+        vocabulary = Vocabulary.of(names, listed, above, modalities)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
     if unread := [n for n in names if parse(f"the {vocabulary.noun_of(n)}", vocabulary).category is None]:
@@ -266,6 +282,33 @@ def vocabulary_of(names: tuple[str, ...], synonyms: object, parents: object, whe
     return vocabulary
 
 
+def _modalities(given: object, where: str) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Check the value of `modalities:`.
+
+    Returns:
+        Each declared modality with its words, the spoken one first; and all modalities, the built-in ones first, with
+        the built-in one that augmentation treats each as.
+    """
+    form = f"{where}: 'modalities' must map names to words, such as {{infrared: [infrared, thermal]}}"
+    if not isinstance(given, Mapping | None):
+        raise DataError(f"{form}; not {given!r}")
+    words, alike = {}, {m: m for m in MODALITIES}
+    for name, entry in (given or {}).items():
+        if not isinstance(name, str) or not name.strip() or name.lower() in ("all", *MODALITIES):
+            raise DataError(f"{form}; '{name}' is no name for a further one")
+        options = dict(entry) if isinstance(entry, Mapping) else {"words": entry}
+        if unknown := sorted(str(k) for k in options if k not in ("words", "like")):
+            raise DataError(f"{where}: modality '{name}' has the unknown key '{unknown[0]}'; known are words and like")
+        listed = [options["words"]] if isinstance(options.get("words"), str) else options.get("words") or []
+        if not isinstance(listed, list | tuple) or not all(isinstance(w, str) and w.strip() for w in listed):
+            raise DataError(f"{form}; '{name}' has {listed!r}")
+        if (like := options.get("like", "optical")) not in MODALITIES:
+            raise DataError(f"{where}: modality '{name}' is like '{like}'; choose optical or sar, for its augmentation")
+        key = " ".join(name.lower().split())
+        words[key], alike[key] = tuple(" ".join(w.split()) for w in listed), like
+    return words, alike
+
+
 def _include(configs: object, where: str) -> tuple[str, ...]:
     """Check the names of further dataset configs: one, or a list."""
     listed = [configs] if isinstance(configs, str) else configs or []
@@ -274,7 +317,7 @@ def _include(configs: object, where: str) -> tuple[str, ...]:
     return tuple(listed)
 
 
-def _sources(given: object, root: Path, where: str) -> tuple[ExpressionSource, ...]:
+def _sources(given: object, root: Path, modalities: Mapping[str, str], where: str) -> tuple[ExpressionSource, ...]:
     """Check the value of `expressions:`, and return its sources."""
     if given is None:
         return ()
@@ -284,7 +327,7 @@ def _sources(given: object, root: Path, where: str) -> tuple[ExpressionSource, .
     sources: list[ExpressionSource] = []
     for name, entry in given.items():
         absent = entry.get("absent") or {}
-        if str(name) in ("all", *MODALITIES):
+        if str(name) in ("all", *modalities):
             raise DataError(f"{where}: 'expressions' holds '{name}', which is a row of every table; use another name")
         if unknown := sorted(str(k) for k in entry if k not in (*SPLITS, "absent", "images")):
             raise DataError(

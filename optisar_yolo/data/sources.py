@@ -87,7 +87,8 @@ def load_source(config: DatasetConfig, source: ExpressionSource, split: str) -> 
             if all(str(image.path) != str(path) for image in images):
                 height, width = read_image(path).shape[:2]
                 nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), ()
-                images.append(ImageRecord(path, width, height, modality_by_name(name) or "optical", *nothing))
+                modality = modality_by_name(name, config.modalities) or "optical"
+                images.append(ImageRecord(path, width, height, modality, *nothing))
         if lines := skips.lines():
             LOGGER.warning(f"{absent_file}: skipped records: " + "; ".join(lines))
     return SourceSplit(source.name, images, [absent.get(str(image.path), []) for image in images])

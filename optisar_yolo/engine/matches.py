@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from optisar_yolo.data import ImageRecord, modality_of, to_image
+from optisar_yolo.data import ImageRecord, to_image
 from optisar_yolo.engine.calibrate import Calibration, CalibrationError, fit
 from optisar_yolo.engine.grounding import (
     CANDIDATES,
@@ -103,7 +103,7 @@ def match_expressions(
     absent = {
         noun: name
         for name in names
-        if modality_of(name) in (image.modality, None)
+        if vocabulary.modality_of(name) in (image.modality, None)
         for noun in [vocabulary.noun_of(name)]
         if all(vocabulary.means(noun, other) is False for other in seen)
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from optisar_yolo.data import ImageRecord, SourceSplit
+from optisar_yolo.data import DatasetConfig, ImageRecord, SourceSplit
 from optisar_yolo.engine.calibrate import Calibration
 from optisar_yolo.engine.metrics import FIGURES, GroundingMetrics, expression_indices, score_image
 
@@ -22,24 +22,30 @@ class SourceScores:
 
     Args:
         split: The expressions.
-        names: Category names by index.
+        config: The dataset config.
 
     Attributes:
         metrics: Of the true ones.
         absent: Raw confidences of those that are false of their image.
     """
 
-    def __init__(self, split: SourceSplit, names: tuple[str, ...]) -> None:
-        self.split, self.names = split, names
-        self.metrics = GroundingMetrics()
+    def __init__(self, split: SourceSplit, config: DatasetConfig) -> None:
+        self.split, self.names = split, config.names
+        self.metrics = GroundingMetrics(modalities=config.modalities)
         self.absent: list[float] = []
 
-    def __call__(self, index: int, ground: Callable[[list[str]], tuple[np.ndarray, np.ndarray]]) -> None:
+    def __call__(
+        self,
+        index: int,
+        ground: Callable[[list[str]], tuple[np.ndarray, np.ndarray]],
+        probe: Callable[..., None] | None = None,
+    ) -> None:
         """Add one image.
 
         Args:
             index: Of the image.
             ground: Takes N expressions and returns their boxes [N, 4], xyxy in the image, and raw confidences [N].
+            probe: Grounds reworded ones; called with the image, its pairs, and the confidences and IoU of their boxes.
         """
         image: ImageRecord = self.split.images[index]
         pairs, absent = expression_indices(image), self.split.absent[index]
@@ -49,7 +55,9 @@ class SourceScores:
         boxes, conf = ground(texts)
         true = len(pairs)
         if true:
-            score_image(self.metrics, image, self.names, pairs, boxes[:true], conf[:true])
+            cases = score_image(self.metrics, image, self.names, pairs, boxes[:true], conf[:true])
+            if probe is not None:
+                probe(image, pairs, conf[:true], np.array([case.iou for case in cases]))
         self.absent += [float(c) for c in conf[true:]]
 
     def figures(self, threshold: float, calibration: Calibration | None = None) -> dict[str, Any]:

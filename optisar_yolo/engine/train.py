@@ -214,8 +214,8 @@ class GroundingTrainer(DetectionTrainer):
             other = load_dataset_config(name)
             if other.names != config.names or other.vocabulary is not config.vocabulary:
                 raise DataError(
-                    f"{config.path}: includes {other.path}, whose names, synonyms or parents differ; give both dataset "
-                    "configs the same"
+                    f"{config.path}: includes {other.path}, whose names, synonyms, parents or modalities differ; give "
+                    "both dataset configs the same"
                 )
             self.images["train"] += load_split(other, "train", self.args.fraction or 1.0, seed)
         if self.args.split not in config.splits:
@@ -274,7 +274,11 @@ class GroundingTrainer(DetectionTrainer):
         """Return the dataset of a split."""
         if mode == "train":
             return GroundingDataset(
-                self.images["train"], self.config.names, self.args, vocabulary=self.config.vocabulary
+                self.images["train"],
+                self.config.names,
+                self.args,
+                vocabulary=self.config.vocabulary,
+                modalities=self.config.modalities,
             )
         return EvaluationDataset(self.images[img_path], self.args.imgsz)
 
@@ -339,6 +343,7 @@ class GroundingTrainer(DetectionTrainer):
         )
         validator.config, validator.images = self.config, self.images[self.args.split]
         validator.text_features = self.text_features
+        validator.metrics.modalities = tuple(self.config.modalities)
         return validator
 
     def label_loss_items(self, loss_items: dict[str, Tensor] | None = None, prefix: str = "train") -> Any:

@@ -186,6 +186,7 @@ class GroundingValidator(BaseValidator):
         if self.config is None:
             self.config = load_dataset_config(self.args.data)
             self.images = load_split(self.config, self.args.split or "val", self.args.fraction or 1.0, self.args.seed)
+        self.metrics.modalities = tuple(self.config.modalities)
         if self.text_features is None:
             self.text_features = text_features_for(net, self.args.text_weights, self.config.root)
         return net
@@ -197,6 +198,13 @@ class GroundingValidator(BaseValidator):
             return None
         assert self.config is not None and self.text_features is not None
         return SensitivityProbe(net, self.text_features, self.config.names, self.device, full, self.config.vocabulary)
+
+    def _source_probe(self, net: GroundingModel | ExportedNetwork) -> SensitivityProbe | None:
+        """Return what grounds the reworded expressions of a source, where sensitivity is measured."""
+        if self.probe is None or not self.probe.full:
+            return None
+        assert self.config is not None and self.text_features is not None
+        return SensitivityProbe(net, self.text_features, self.config.names, self.device, True, self.config.vocabulary)
 
     def _match_probe_of(self, net: GroundingModel | ExportedNetwork) -> MatchProbe | None:
         """Return what finds all boxes of each category, where they are wanted; None between the epochs of a training.
@@ -284,7 +292,7 @@ class GroundingValidator(BaseValidator):
             split = load_source(self.config, source, self.args.split or "val")
             if split is None or not split.images:
                 continue
-            scores = SourceScores(split, self.config.names)
+            scores, probe = SourceScores(split, self.config), self._source_probe(net)
             dataset = EvaluationDataset(split.images, self.args.imgsz)
             sampler = EpochSampler(len(dataset), 0, shuffle=False)
             for groups in GroundingLoader(dataset, self.args.batch, sampler):
@@ -294,8 +302,15 @@ class GroundingValidator(BaseValidator):
                         canvas = (img.shape[2], img.shape[3])
                         for row, i in enumerate(index):
                             size = (split.images[i].width, split.images[i].height)
-                            scores(i, partial(self._boxes, net, encoded, row, size, extents[row].numpy(), canvas))
-            found[source.name] = scores.figures(self._threshold(self.calibration), self.calibration)
+                            extent = extents[row].numpy()
+                            reword = partial(_probe, probe, encoded, row, extent, canvas) if probe else None
+                            scores(i, partial(self._boxes, net, encoded, row, size, extent, canvas), reword)
+            threshold = self._threshold(self.calibration)
+            found[source.name] = scores.figures(threshold, self.calibration)
+            if probe is not None:
+                figures = probe.scores.figures(threshold, self.calibration)
+                found[source.name]["sensitivity"] = figures
+                LOGGER.info(f"sensitivity on the expressions '{source.name}':\n{table(figures)}")
         if found:
             self.metrics.sections["expressions"] = found
             self.metrics.extra |= flat_sources(found)
@@ -399,3 +414,18 @@ class GroundingValidator(BaseValidator):
             self.metrics.to_csv(self.save_dir / "metrics.csv")
         speed = ", ".join(f"{v:.1f} ms {k}" for k, v in self.speed.items() if v)
         LOGGER.info(f"Speed: {speed} per image. Results saved to {colorstr('bold', self.save_dir)}")
+
+
+def _probe(
+    probe: SensitivityProbe,
+    encoded: Encoded | CanvasImages,
+    row: int,
+    extent: np.ndarray,
+    canvas: tuple[int, int],
+    image: ImageRecord,
+    pairs: list[tuple[int, int]],
+    conf: np.ndarray,
+    iou: np.ndarray,
+) -> None:
+    """Ground the reworded expressions of an image; the arguments in the order in which they become known."""
+    probe(encoded, row, image, pairs, conf, iou, extent, canvas)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ultralytics.utils import LOGGER, RUNS_DIR, TQDM
 from ultralytics.utils.files import increment_path
 
-from optisar_yolo.data import DataError
+from optisar_yolo.data import MODALITIES, DataError
 from optisar_yolo.engine import checked_expressions
 from optisar_yolo.geo.detecting import Detector, ExpressionDetector
 from optisar_yolo.geo.georeference import Georeference
@@ -164,7 +164,7 @@ def _log_choices(
         if q.note:
             LOGGER.warning(q.note)
         modality = parse(q.text, vocabulary).modality
-        if modality and modality != stretch.modality:
+        if modality in MODALITIES and modality != stretch.modality:
             LOGGER.warning(f'"{q.text}" names {modality}, but the raster is taken for {stretch.modality} (modality=)')
 
 

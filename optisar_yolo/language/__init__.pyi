@@ -1,3 +1,7 @@
+from .contrasts import (
+    CONTRASTS as CONTRASTS,
+    contrasts as contrasts,
+)
 from .descriptions import describe as describe
 from .edit import (
     agree as agree,
