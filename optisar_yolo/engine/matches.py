@@ -328,7 +328,8 @@ def _coco(results: Sequence[MatchedBoxes], ious: Sequence[float] | None = None) 
     from pycocotools.coco import COCO  # only this evaluation needs it
     from pycocotools.cocoeval import COCOeval
 
-    truths, found = [], []
+    truths: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     for number, result in enumerate(results, 1):
         for (x1, y1, x2, y2), crowd in zip(result.targets.tolist(), result.open.tolist(), strict=True):
             box = [x1, y1, x2 - x1, y2 - y1]

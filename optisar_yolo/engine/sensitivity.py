@@ -3,7 +3,7 @@
 1. :func:`probe_expressions` draws reworded expressions for each true one: one per kind of word (orientation, modality,
    size, …), seeded by image and caption, from those that boxes and caption prove false of the expression's object. An
    expression that the boxes contradict gets none, because its rewording cannot be verified. Another rank, another side
-   of a landmark and another shade are false by the wording itself (:mod:`optisar_yolo.language.contrasts`).
+   of a landmark and another shade are false by the wording itself (:mod:`optisar_yolo.language.exchanges`).
 2. :func:`run_probes` grounds true and reworded expressions and records the scores around the true box.
 3. :class:`SensitivityScores` computes three figures:
 

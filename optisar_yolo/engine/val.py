@@ -162,7 +162,7 @@ class GroundingValidator(BaseValidator):
                 scores.merge(other_scores)
             if use is not None:
                 use.merge(other_use)
-            if matches is not None:
+            if matches is not None and other_matches is not None:
                 matches.merge(other_matches)
             for stage, s in spent.items():
                 seconds[stage] += s

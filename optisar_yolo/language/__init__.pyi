@@ -1,4 +1,4 @@
-from .contrasts import (
+from .exchanges import (
     CONTRASTS as CONTRASTS,
     contrasts as contrasts,
 )

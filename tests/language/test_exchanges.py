@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from optisar_yolo.language.contrasts import CONTRASTS, contrasts
+from optisar_yolo.language.exchanges import CONTRASTS, contrasts
 from optisar_yolo.language.nouns import Vocabulary
 
 NATURAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "natural"

@@ -33,13 +33,7 @@ _RANK = re.compile(
 # One landmark: "the pier", "the large red roof". Of "a pier" or "the two piers" there are others with other sides.
 _ONE = re.compile(rf" ?(?:the|this|that) (?!{'|'.join(NUMBERS)}\b|other\b|\w+most\b)", re.IGNORECASE)
 _SEVERAL = re.compile(r"^(?:the|this|that) (?:[\w'-]+ ){0,3}?[a-z-]+[^suiw\W]s\b|\band\b|\bor\b", re.IGNORECASE)
-_SHADES = {
-    "dark": ("bright",),
-    "bright": ("dark",),
-    "pale": ("dark",),
-    "darker": ("brighter",),
-    "brighter": ("darker",),
-}
+_SHADES = {"dark": "bright", "bright": "dark", "pale": "dark", "darker": "brighter", "brighter": "darker"}
 _SHADE = re.compile(rf"\b(?:{'|'.join(_SHADES)})\b(?!-)", re.IGNORECASE)
 
 
@@ -69,10 +63,11 @@ def contrasts(text: str, vocabulary: Vocabulary = BUILT_IN) -> tuple[Variant, ..
         for new in row[max(place - 1, 0) : place] + row[place + 1 : place + 2]:
             made.append(Variant(put(text, *found.span(), dress(new, found[0])), "ordinal"))
     sides = list(RELATION.finditer(text))
-    if len(sides) == 1 and (new := _other_side(sides[0])):
+    opposite = _other_side(sides[0]) if len(sides) == 1 else None
+    if opposite:
         tail = text[sides[0].end() :]
         if _ONE.match(tail) and not _SEVERAL.search(tail.strip()):
-            made.append(Variant(put(text, *sides[0].span(), new), "landmark"))
+            made.append(Variant(put(text, *sides[0].span(), opposite), "landmark"))
     for found in _SHADE.finditer(text):
         new = _SHADES[found[0].lower()]
         said = put(text, *found.span(), dress(new, found[0]))
