@@ -1,12 +1,12 @@
-from .exchanges import (
-    CONTRASTS as CONTRASTS,
-    contrasts as contrasts,
-)
 from .descriptions import describe as describe
 from .edit import (
     agree as agree,
     clean as clean,
     put as put,
+)
+from .exchanges import (
+    CONTRASTS as CONTRASTS,
+    contrasts as contrasts,
 )
 from .generate import (
     canonical as canonical,
