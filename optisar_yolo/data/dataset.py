@@ -184,7 +184,7 @@ class GroundingDataset(Dataset):
             img = augment.add_speckle(img, a.speckle, rng)
         elif not any(has_colour(c) for texts in image.captions for c in texts):
             img = augment.jitter_colour(img, a.hsv_h, a.hsv_s, rng)
-        return replace(image, img=augment.degrade(img, a.degrade, rng, haze=image.modality == "optical"))
+        return replace(image, img=augment.degrade(img, a.degrade, rng, haze=self.modalities[image.modality] == "optical"))
 
     def captions(self, image: AnnotatedImage, rng: np.random.Generator) -> list[list[str]]:
         """Return the captions of each object: its own or, for a share of the objects, ones derived from the boxes."""
