@@ -180,11 +180,12 @@ class GroundingDataset(Dataset):
             image = augment.rotate(image, int(rng.integers(1, 4)), rng, a.rewrite)
         image = augment.mirror(image, rng.random() < a.fliplr, rng.random() < a.flipud, a.rewrite)
         img = augment.jitter_tone(image.img, a.hsv_v, rng)
-        if self.modalities[image.modality] == "sar":
+        like = self.modalities[image.modality]
+        if like == "sar":
             img = augment.add_speckle(img, a.speckle, rng)
         elif not any(has_colour(c) for texts in image.captions for c in texts):
             img = augment.jitter_colour(img, a.hsv_h, a.hsv_s, rng)
-        return replace(image, img=augment.degrade(img, a.degrade, rng, haze=self.modalities[image.modality] == "optical"))
+        return replace(image, img=augment.degrade(img, a.degrade, rng, haze=like == "optical"))
 
     def captions(self, image: AnnotatedImage, rng: np.random.Generator) -> list[list[str]]:
         """Return the captions of each object: its own or, for a share of the objects, ones derived from the boxes."""

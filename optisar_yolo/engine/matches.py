@@ -35,11 +35,12 @@ from optisar_yolo.engine.grounding import (
     ground,
 )
 from optisar_yolo.engine.metrics import RIGHT_IOU, TITLES
-from optisar_yolo.language import BUILT_IN, LabelledObjects, Vocabulary, agree
+from optisar_yolo.language import BUILT_IN, LabelledObjects, Vocabulary, agree, read_notes
 from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.text import TextFeatureCache
 
 CATEGORY, SET, ABSENT = "category", "set", "absent"  # kinds of expressions
+SEVERAL = frozenset(("plural", "quantifier", "numeral"))  # kinds of wording that mean several objects
 MATCH_FIGURES = ("AP50", "AP50-95", "recall", "precision", "count_error")
 MATCH_RULE = (
     "all boxes of category expressions ('a ship', of each category in an image) and of captions that several objects "
@@ -95,7 +96,11 @@ def match_expressions(
             owners.setdefault(caption, []).append(i)
     for caption, members in owners.items():
         if len(members) > 1:
-            made.append(MatchExpression(caption, SET, own[members[0]], _truth([i in members for i in range(len(own))])))
+            # "The two ships" are these. "A ship", said of two of three ships, may be the third one as well.
+            several = SEVERAL.intersection(read_notes(caption).kinds)
+            sure = [False if several else truth for truth in objects.truths(caption)]
+            meant = [True if i in members else False if truth is False else None for i, truth in enumerate(sure)]
+            made.append(MatchExpression(caption, SET, own[members[0]], _truth(meant)))
     made = [m for m in made if not objects.may_mean_unlisted(m.text)]
     seen = [*nouns, *(vocabulary.noun_of(name) for name in image.unlisted if name)]
     if "" in image.unlisted:

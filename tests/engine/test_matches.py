@@ -66,6 +66,13 @@ def test_categories_sets_and_absent_ones() -> None:
     assert [m.text for m in match_expressions(image([0]), ("optical ship", "sar airplane"))] == ["a ship"]
 
 
+def test_a_caption_of_several_objects_that_means_one_is_no_set() -> None:
+    made = match_expressions(image([0, 0, 0], [("The grey ship",), ("The grey ship",), ()]), NAMES[:1])
+    assert [m.truth.tolist() for m in made if m.kind == SET] == [[1, 1, -1]]
+    made = match_expressions(image([0, 0, 0], [("The grey ships",), ("The grey ships",), ()]), NAMES[:1])
+    assert [m.truth.tolist() for m in made if m.kind == SET] == [[1, 1, 0]]
+
+
 def test_a_category_that_may_mean_another_object_is_left_open() -> None:
     made = match_expressions(image([0, 2, 1]), NAMES[:3])
     assert [(m.text, m.truth.tolist()) for m in made] == [
