@@ -352,8 +352,11 @@ def _image(
     stated = entry.get("modality")
     modality = _stated(stated, config) or _modality(name, [category for _, _, category in notes], config)
     if stated is not None and modality != _stated(stated, config):
-        skips.add("image of a modality that the dataset config does not declare (modalities:)", f"{name}, {stated!r}")
-        return None
+        undeclared = "image of a modality that the dataset config does not declare (modalities:)"
+        if config.vocabulary.modalities:
+            skips.add(undeclared, f"{name}, {stated!r}")
+            return None
+        skips.add(f"{undeclared}, judged by categories and file name", f"{name}, {stated!r}")
     if modality is None:
         words = [*(m for m in config.modalities if m != "sar"), "SAR"]
         known = f"{', '.join(words[:-1])} or {words[-1]}"

@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -358,14 +358,16 @@ def _built(
 BUILT_IN = _built((), (), (), ())
 
 
-def _bare(name: str, modalities: Iterable[str]) -> str:
+def _bare(name: str, modalities: Collection[str]) -> str:
     """Return a category name without a declared modality at its beginning."""
     modality = _declared_in(name, modalities)
     return name if modality is None else name.strip()[len(modality) :].lstrip(" _-")
 
 
-def _declared_in(name: str, modalities: Iterable[str]) -> str | None:
+def _declared_in(name: str, modalities: Collection[str]) -> str | None:
     """Return the declared modality that a category name begins with: of "infra" and "infra red" the longer one."""
+    if not modalities:
+        return None
     folded = f"{_fold(name)} "
     return max((m for m in modalities if folded.startswith(f"{_fold(m)} ")), key=len, default=None)
 

@@ -167,6 +167,17 @@ def test_the_images_own_key_and_file_name(three: Path, caplog: pytest.LogCapture
     assert "'multispectral'" in caplog.text
 
 
+def test_a_stated_modality_without_declared_ones_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = make(tmp_path / "tiny")
+    content = json.loads((data.parent / "train.json").read_text())
+    content["images"][0] |= {"modality": "RGB"}
+    content["images"][2] |= {"modality": "optical"}
+    (data.parent / "train.json").write_text(json.dumps(content))
+    images = logged(caplog, lambda: load_split(load_dataset_config(data), "train"))
+    assert [p.modality for p in images] == ["optical", "sar"] * 3
+    assert "1 x image of a modality that the dataset config does not declare (modalities:), judged by" in caplog.text
+
+
 def test_an_image_that_says_nothing(three: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = three.parent
     change(three, names=["thing", "infrared ship", "sar ship"])
