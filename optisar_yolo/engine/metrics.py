@@ -25,6 +25,7 @@ from optisar_yolo.visualize import EvaluatedExpression
 RIGHT_IOU = 0.5  # IoU from which a box is right, where one threshold decides
 THRESHOLDS = (RIGHT_IOU, 0.6, 0.7, 0.8, 0.9)
 FIGURES = (*(f"Pr@{t}" for t in THRESHOLDS), "meanIoU", "cumIoU")
+GROUPS = ("all", *MODALITIES)  # of a data set that declares no further modalities
 TITLES = {"sar": "SAR"}
 _COLUMNS = ("iou", "inter", "union", "conf", "missing", "modality", "category", "hard", "kind")
 
