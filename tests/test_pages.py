@@ -29,8 +29,9 @@ NEEDS = {
 }
 APART = {"batch.md"}  # Ray leaves threads behind
 EVERY = "OPTISAR_EVERY_PAGE"
-"""Environment variable: any value runs these pages too, which train, export, serve or start Ray for minutes. They run on
-request until each has been seen to pass; their command lines are checked in any case (tests/test_docs.py)."""
+"""Environment variable: any value also runs the pages that train, export, serve or start Ray for minutes. They run on
+request until each was seen to pass; tests/test_docs.py checks their command lines in any case.
+"""
 ON_REQUEST = {
     "annotate.md", "app.md", "batch.md", "datasets.md", "explain.md", "export.md", "interop.md", "reproduce.md",
     "scene.md", "score.md", "service.md", "train.md",
