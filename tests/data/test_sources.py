@@ -133,3 +133,17 @@ def test_validation_prints_a_row_per_source(written: Path, tmp_path: Path) -> No
     assert "expressions,natural landmark" in metrics.to_csv()
     assert json.loads(metrics.to_json())["expressions"]["natural"]["rows"]
     assert len(metrics) == 8  # the split's own figures are as without
+
+
+def test_sensitivity_is_measured_on_them_as_well(written: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    file = written.parent / "free.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["caption"] = "the second bright thing from the left"
+    content["annotations"][1]["caption"] = "the dark thing to the left of the old pier"
+    file.write_text(json.dumps(content))
+    args = {"data": written, "split": "test", "imgsz": 64, "project": str(tmp_path), "plots": False, "device": "cpu"}
+    metrics = OptiSAR("optisar++n.yaml").val(sensitivity=True, **args)
+    rows = metrics.sections["expressions"]["natural"]["sensitivity"]["rows"]
+    assert [(row["kind"], row["pairs"]) for row in rows] == [("ordinal", 1), ("landmark", 1), ("shade", 4), ("all", 6)]
+    assert "ordinal" not in [row["kind"] for row in metrics.sections["sensitivity"]["rows"]]
