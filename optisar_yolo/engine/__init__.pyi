@@ -1,3 +1,4 @@
+from .about import describe_model as describe_model
 from .calibrate import (
     ATTRIBUTE as ATTRIBUTE,
     MATCH_ATTRIBUTE as MATCH_ATTRIBUTE,
@@ -44,6 +45,7 @@ from .metrics import (
     expression_indices as expression_indices,
     score_image as score_image,
 )
+from .modes import ModelModes as ModelModes
 from .predict import (
     GroundingPredictor as GroundingPredictor,
     ImageFiles as ImageFiles,
