@@ -292,7 +292,7 @@ def test_callbacks_can_be_sent_to_another_process_and_called_twice(tmp_path: Pat
     model = network()
     trainer = SimpleNamespace(
         model=model, save_dir=tmp_path, train_loader=[0], start_epoch=0, epoch=0,
-        args=SimpleNamespace(plots=False, moe=1.5, region=1.0),
+        args=SimpleNamespace(plots=False, moe=1.5, region=1.0), config=SimpleNamespace(modalities=("optical", "sar")),
     )  # fmt: skip
     CALLBACKS["on_train_start"](trainer), CALLBACKS["on_train_start"](trainer)
     step(model)

@@ -63,7 +63,9 @@ def test_command_writes_the_sheet(tiny: Path, tmp_path: Path, caplog, monkeypatc
     monkeypatch.setattr(
         view,
         "view_sheet",
-        lambda samples, title, make=view.view_sheet: seen.append((samples, title)) or make(samples, title),
+        lambda samples, title, *more, make=view.view_sheet: (
+            seen.append((samples, title)) or make(samples, title, *more)
+        ),
     )
     save = tmp_path / "sheet.jpg"
     line = ["view", f"data={tiny}", "split=val", "n=4", "imgsz=64", "epoch=2", "mosaic=1", "prompts=6", f"save={save}"]
