@@ -16,7 +16,19 @@ from optisar_yolo.plugin import find_packaged
 
 SPLITS = ("train", "val", "test")
 MODALITIES = ("optical", "sar")
-_KEYS = {"path", *SPLITS, "images", "labels", "names", "synonyms", "parents", "render", "download", "include"}
+_KEYS = {
+    "path",
+    *SPLITS,
+    "images",
+    "labels",
+    "names",
+    "synonyms",
+    "parents",
+    "render",
+    "download",
+    "include",
+    "licence",
+}
 _IGNORED = {"nc", "channels"}  # keys of Ultralytics' dataset configs without meaning here
 
 
@@ -38,6 +50,7 @@ class DatasetConfig:
         download: How to get the data set, shown when its folder does not exist; may be empty.
         include: Other dataset configs whose training images are added when a model is trained on this one.
         vocabulary: The nouns of the categories, with the config's synonyms and parents.
+        licence: Of the data, kept in weights that are trained on it; may be empty.
     """
 
     path: Path
@@ -49,6 +62,7 @@ class DatasetConfig:
     download: str = ""
     include: tuple[str, ...] = ()
     vocabulary: Vocabulary = BUILT_IN
+    licence: str = ""
 
 
 def modality_of(name: str) -> str | None:
@@ -91,7 +105,7 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
             split: _annotations_of(name, _root(content.get("path", ""), base), split, where)
             for split, name in files.items()
         }
-    texts = {key: content.get(key, "") for key in ("path", "images", "labels", "download")}
+    texts = {key: content.get(key, "") for key in ("path", "images", "labels", "download", "licence")}
     for key, value in (texts | files).items():
         if not isinstance(value, str):
             raise DataError(f"{where}: '{key}' must be text, not {type(value).__name__}")
@@ -113,6 +127,7 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
         download=hint,
         include=_include(content.get("include"), where),
         vocabulary=vocabulary_of(names, content.get("synonyms"), content.get("parents"), where),
+        licence=" ".join(content.get("licence", "").split()),
     )
 
 

@@ -27,9 +27,11 @@ from ultralytics.utils.checks import check_imgsz
 from optisar_yolo.engine import (
     ATTRIBUTE,
     BUNDLED,
+    FACTS,
     KnownExpressions,
     calibration_of,
     checked_expressions,
+    facts_of,
     text_features_for,
 )
 from optisar_yolo.export.exported import ENCODER, FORMAT, INPUTS, OUTPUTS, QUERY, ExportedModel
@@ -262,6 +264,7 @@ def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
         "outputs": OUTPUTS,
         **({"quantize": 8} if settings.quantise else {}),
         **({} if wordings is None else {"wordings": list(wordings)}),
+        **({FACTS: facts} if (facts := facts_of(model)) else {}),
         **({ATTRIBUTE: calibration.to_dict()} if calibration else {}),
     }
 

@@ -105,6 +105,7 @@ class ExportedModel(ExportedNetwork):
         self.text_fingerprint: str = meta["text_fingerprint"]
         self.text_dim: int = meta["text_dim"]
         self.wordings: tuple[str, ...] | None = tuple(meta["wordings"]) if "wordings" in meta else None
+        self.facts: dict[str, Any] | None = meta.get("facts")
         self.imgsz: int = meta["imgsz"]
         self.stride: int = meta["stride"]
         self.version: str = meta["version"]
