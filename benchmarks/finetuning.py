@@ -110,9 +110,10 @@ def main() -> None:
     parser.add_argument("--ways", nargs="*", default=list(WAYS), choices=list(WAYS))
     parser.add_argument("--runs", type=Path, default=Path("runs/finetuning"))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--record", type=Path, default=RECORD)
     parser.add_argument("--table", action="store_true", help="print the record's table and stop")
     args = parser.parse_args()
-    record = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+    record = json.loads(args.record.read_text(encoding="utf-8")) if args.record.exists() else {}
     if args.table:
         print(table(record))
         return
@@ -145,7 +146,7 @@ def main() -> None:
             if way == "new" and SHARED.is_dir() and "forgotten" not in done[way]:
                 done[way]["forgotten"] = forgotten(data, out)
                 print(name, done[way]["forgotten"], flush=True)
-            RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            args.record.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

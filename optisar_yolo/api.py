@@ -17,11 +17,11 @@ from ultralytics.utils.checks import check_yaml
 
 from optisar_yolo.data import read_image
 from optisar_yolo.engine import (
-    Calibration,
-    CalibrationError,
     FINE_TUNING,
     TRAIN_DEFAULTS,
     TUNE_SPACE,
+    Calibration,
+    CalibrationError,
     CheckpointError,
     ExportedNetwork,
     GroundingPredictor,

@@ -20,7 +20,7 @@ COMMAND = Command(
             "data",
             "file",
             None,
-            "dataset config of the weights' training: what it teaches is written into them, in the place of what they say",
+            "dataset config of the weights' training: what it teaches is written into them, in place of what they say",
             example="optsar.yaml",
         ),
         Option("save", "file", None, "weights file to write with data=; by default the weights' own, of packaged ones "
@@ -29,7 +29,7 @@ COMMAND = Command(
                "weights by default", low=32, counts=(2,)),
         Option("epochs", "int", None, "with data=: length of the training", low=1),
         Option("licence", "name", None, "with data=: licence of the data; that of the dataset configs by default"),
-        Option("figures", "file", None, "with data=: metrics.json of a validation, or a record of benchmarks/grounding.py"),
+        Option("figures", "file", None, "with data=: metrics.json of a validation, or a record of grounding.py"),
     ),
     first="model",
     example="optisar++n-pocket.safetensors",
@@ -114,7 +114,7 @@ def installation() -> list[str]:
     extras: dict[str, list[str]] = {}
     for package, (extra, _) in EXTRAS.items():
         extras.setdefault(extra, []).append(package)
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    cuda = [f"{i}: {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
     lines = [
         f"optisar-yolo {__version__}, Python {platform.python_version()}, {platform.platform()}",
         f"with         {versions}",
@@ -124,7 +124,7 @@ def installation() -> list[str]:
         state = f"not installed ({', '.join(missing)}): pip install 'optisar-yolo[{extra}]'" if missing else "installed"
         lines.append(f"extra        {extra}: {state}")
     lines += [
-        f"devices      cpu ({torch.get_num_threads()} threads){''.join(f', {i}: {name}' for i, name in enumerate(cuda))}",
+        f"devices      {', '.join([f'cpu ({torch.get_num_threads()} threads)', *cuda])}",
         f"weights      {', '.join(sorted(p.name for p in BUNDLED.glob('*.safetensors')))} in {BUNDLED}",
     ]
     lines += [f"folder       {what}: {SETTINGS[what]}" for what in ("datasets_dir", "weights_dir", "runs_dir")]

@@ -19,11 +19,11 @@ from .checkpoint import (
 )
 from .facts import (
     FACTS as FACTS,
-    figures_of_rows as figures_of_rows,
     facts_lines as facts_lines,
     facts_of as facts_of,
     facts_of_data as facts_of_data,
     facts_of_training as facts_of_training,
+    figures_of_rows as figures_of_rows,
 )
 from .grounding import (
     OVERLAP as OVERLAP,

@@ -201,7 +201,7 @@ def store_calibration(source: str | Path, target: str | Path, calibration: Calib
 
 
 def store_facts(source: str | Path, target: str | Path, facts: Mapping[str, Any]) -> Path:
-    """Write a weights file anew with what it knows (:mod:`optisar_yolo.engine.facts`); its other content stays the same.
+    """Write a weights file anew with what it knows (:mod:`optisar_yolo.engine.facts`); the rest stays the same.
 
     Args:
         source: ``.pt`` or ``.safetensors``.

@@ -9,7 +9,7 @@ name of the network in a checkpoint:
 | ``modalities`` | of them: ``optical``, ``sar`` |
 | ``sizes`` | smallest and largest long side of images in training, pixels |
 | ``words`` | words of the expressions, lower case, the most frequent :data:`MOST_WORDS` |
-| ``training`` | one entry per training, the last one last: ``data``, ``images``, ``expressions``, ``epochs``, ``imgsz`` |
+| ``training`` | one entry per training, the last one last: ``data``, ``images``, ``expressions``, ``epochs``, … |
 | ``licence`` | of the data, as the dataset configs state it |
 | ``figures`` | by data set and split: modality to figure to value, 0..1 |
 

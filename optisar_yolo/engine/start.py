@@ -1,11 +1,11 @@
 """What a training starts from: weights files of any form, settings that suit them, and a mean with the start.
 
-1. :func:`open_start` opens what is given as ``pretrained=``, ``model=`` or to ``load``: a checkpoint of Ultralytics or of
-   ours, or shared weights. What of it is taken decides :mod:`optisar_yolo.nn.transfer`.
+1. :func:`open_start` opens what is given as ``pretrained=``, ``model=`` or to ``load``: a checkpoint of Ultralytics or
+   of ours, or shared weights. :mod:`optisar_yolo.nn.transfer` decides what of it is taken.
 2. A network that goes on from trained weights of ours gets :data:`FINE_TUNING` in the place of the defaults for a
    training from nothing (:func:`suit`). What a user sets stays.
-3. ``ema=1`` averages the weights over an epoch, from the first step on (:func:`span_average`): the average begins at the
-   start, and a restless step moves it little.
+3. ``ema=1`` averages the weights over an epoch, from the first step on (:func:`span_average`): the average begins at
+   the start, and a restless step moves it little.
 4. ``average=0.3`` ends with 0.7 of the trained and 0.3 of the starting weights (WiSE-FT, Wortsman et al., CVPR 2022),
    so that old words are not forgotten (:func:`keep_start`, :func:`mean_with_start`).
 """
@@ -29,7 +29,7 @@ from optisar_yolo.utils import appearing
 
 # Chosen on three small sets of users (benchmarks/results/finetuning.json).
 FINE_TUNING: dict[str, Any] = {
-    "lr0": 2e-4,
+    "lr0": 3e-4,
     "warmup_epochs": 0.5,
     "ema": 1.0,
 }

@@ -36,7 +36,8 @@ _NO_NOUN = {
     *FILLERS, *SIDE_OF, *CENTRE_WORDS, *COLOURS, *(w for words in SIZES.values() for w in words),
     *(w.lower() for words in MODALITIES.values() for w in words),
     *(
-        "leftmost rightmost topmost bottommost uppermost lowermost first second third fourth fifth last largest smallest"
+        "leftmost rightmost topmost bottommost uppermost lowermost first second third fourth fifth last largest"
+        " smallest"
         " biggest tallest longest shortest widest big large small tiny huge long short wide narrow tall round square"
         " single lone other another same similar left right upper lower top bottom thing things object objects item"
         " items one ones something anything image picture scene photo photograph view frame corner side edge part area"

@@ -159,8 +159,8 @@ def match_weights(own: Any, other: nn.Module, origin: str = "") -> Transfer:
     if not any(k.startswith("model.0.") for k in found.taken):
         kind = type(other).__name__
         raise TransferError(
-            f"{origin}: its first layer does not fit ({next(iter(found.left.values()), 'other names')}); give weights of"
-            f" a YOLO11, YOLOE-11, YOLO26 or OptiSAR-Net++ network, not of this {kind}"
+            f"{origin}: its first layer does not fit ({next(iter(found.left.values()), 'other names')}); give weights "
+            f"of a YOLO11, YOLOE-11, YOLO26 or OptiSAR-Net++ network, not of this {kind}"
         )
     return found
 

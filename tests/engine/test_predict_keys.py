@@ -57,7 +57,7 @@ def test_iou_sets_when_boxes_are_duplicates(model, image):
 
 
 @pytest.mark.parametrize(
-    "key", [{"augment": True}, {"visualize": True}, {"agnostic_nms": True}, {"retina_masks": True}, {"dnn": True}]
+    "key", [{"visualize": True}, {"agnostic_nms": True}, {"retina_masks": True}, {"dnn": True}]
 )
 def test_keys_without_meaning_are_named_once(model, image, log, key):
     expected = ground(model, [image, image])[0].boxes.data
