@@ -167,7 +167,11 @@ class OptiSAR(Model):
         """Train; keys are Ultralytics' and those of ``optisar train --help``. Returns the metrics of the best epoch."""
         if kwargs.get("resume") is True:
             check_resumable(self.ckpt, self.ckpt_path)  # Ultralytics would start another training
-        if not _is_file(_pretrained(kwargs)):
+        start = _pretrained(kwargs)
+        if _is_file(start) and isinstance(kwargs.get("data"), (list, tuple)):  # one training after the other
+            self.load(start)
+            start = kwargs["pretrained"] = True
+        if not _is_file(start):
             return super().train(trainer, **kwargs)
         # Without a checkpoint of its own, Ultralytics leaves network and weights to the trainer, which opens all forms.
         before, self.ckpt = self.ckpt, None

@@ -157,7 +157,7 @@ def facts_lines(model: Any, path: str | Path = "") -> list[str]:
         f"modalities   {', '.join(facts['modalities'])}",
         f"sizes        {f'{low} to {high}' if low != high else low} pixels (long side in the network)",
         f"words        {len(words)}: {', '.join(words[:12])}{', …' if len(words) > 12 else ''}",
-        f"wordings     {', '.join(getattr(model, 'wordings', None) or ()) or 'plain expressions of one object'}",
+        f"wordings     {_wordings(model)}",
     ]
     for stage in facts["training"]:
         numbers = [f"{stage[k]} {k}" for k in ("images", "expressions", "epochs") if stage.get(k)]
@@ -168,3 +168,9 @@ def facts_lines(model: Any, path: str | Path = "") -> list[str]:
             shown = ", ".join(f"{name} {100 * values[name]:.1f}" for name in SHOWN if name in values)
             lines.append(f"figures      {where}, {group}: {shown} ({values.get('count', '?')} expressions)")
     return lines
+
+
+def _wordings(model: Any) -> str:
+    """Return the kinds of expressions beyond one plain object that the training had."""
+    kinds = getattr(model, "wordings", None)
+    return NOT_STATED if kinds is None else ", ".join(kinds) or "plain expressions of one object"

@@ -32,6 +32,7 @@ FINE_TUNING: dict[str, Any] = {
     "lr0": 3e-4,
     "warmup_epochs": 0.5,
     "ema": 1.0,
+    "freeze_norms": True,
 }
 # Ranges of `tune`, key to lowest and highest value: of settings that mean something here and contain our defaults.
 TUNE_SPACE: dict[str, tuple[float, float]] = {
@@ -113,7 +114,7 @@ def suit(args: Any, given: Collection[str]) -> str:
     chosen = {key: value for key, value in FINE_TUNING.items() if key not in given}
     for key, value in chosen.items():
         setattr(args, key, value)
-    said = " ".join(f"{key}={value:g}" for key, value in chosen.items())
+    said = " ".join(f"{key}={value if isinstance(value, bool) else f'{value:g}'}" for key, value in chosen.items())
     return f"starting from weights: {said}; set them to overrule" if said else ""
 
 

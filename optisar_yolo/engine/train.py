@@ -108,8 +108,9 @@ class GroundingTrainer(DetectionTrainer):
             LOGGER.warning(f"optimizer={given['optimizer']} may orthogonalise gates; using AdamW")
             given["optimizer"] = "AdamW"
         self.given = frozenset(given)  # what a training from weights does not overrule
-        start = given.get("pretrained")
-        self.start = open_start(start) if isinstance(start, str | Path) and not given.get("resume") else None
+        self.goes_on = False  # from trained weights, of which it has nearly all
+        start = given.get("pretrained") if LOCAL_RANK == -1 and not given.get("resume") else None
+        self.start = open_start(start) if isinstance(start, str | Path) else None
         if self.start is not None:
             check_start(given.get("model"), self.start, str(start))
         if not given.get("resume"):
@@ -225,8 +226,14 @@ class GroundingTrainer(DetectionTrainer):
             found = model.load(weights, verbose=RANK in {-1, 0})
             if found.goes_on and is_trained(weights):
                 before = facts_of(weights) or {"categories": list(weights.names.values())}
+                self.goes_on = True
                 if not self.resume:
                     self._suit_to_weights()
+        if self.args.average and not self.goes_on:
+            raise ValueError(
+                f"average={self.args.average:g} needs trained weights to start from, whose words are to be kept: give "
+                "model= or pretrained= weights of this kind of network, or leave it out"
+            )
         captions = [c for image in self.images["train"] for texts in image.captions for c in texts]
         model.wordings = wordings(captions[:: len(captions) // WORDINGS_SAMPLE + 1])
         model.facts = before if self.resume and before else self._facts(before)
@@ -277,9 +284,12 @@ class GroundingTrainer(DetectionTrainer):
     def _model_train(self) -> None:
         """Set the network in training mode; the normalisations of frozen layers stay as they are, also in the head."""
         super()._model_train()
-        for name, module in self.model.named_modules():  # Ultralytics' own stops the norm, which does not count itself
-            if isinstance(module, ContrastiveHead) and any(part in f"{name}." for part in self.freeze_layer_names):
-                module.eval()
+        frozen = [""] if self.args.freeze_norms else self.freeze_layer_names  # "" is part of every name
+        for name, module in self.model.named_modules():
+            # Ultralytics' own stops the norm of a score, whose statistics the score computes itself.
+            if isinstance(module, nn.modules.batchnorm._BatchNorm | ContrastiveHead):
+                if any(part in f"{name}." for part in frozen):
+                    module.eval()
 
     def set_model_attributes(self) -> None:
         """Attach names and hyperparameters. bfloat16 on a CPU is set here, because Ultralytics' loop refuses it."""

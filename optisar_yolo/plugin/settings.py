@@ -70,6 +70,13 @@ _KEYS = (
         "from weights use 1",
         low=0,
     ),
+    Option(
+        "freeze_norms",
+        "bool",
+        False,
+        "keep the statistics of all normalisations; in short trainings they lag behind weights that change. Trainings "
+        "that start from weights use True",
+    ),
     _share("average", 0.0, "share of the starting weights in the final ones, so that old words are not forgotten"),
     Option("text", "texts", None, "an expression or a list of them; in an export they become part of the graph"),
     Option("topk", "int", 1, "boxes per expression", low=1),
