@@ -29,7 +29,7 @@ from optisar_yolo.utils import appearing
 
 # Chosen on three small sets of users (benchmarks/results/finetuning.json).
 FINE_TUNING: dict[str, Any] = {
-    "lr0": 3e-4,
+    "lr0": 5e-4,
     "warmup_epochs": 0.5,
     "ema": 1.0,
     "freeze_norms": True,
