@@ -241,6 +241,7 @@ class GroundingPredictor(DetectionPredictor):
     def _find(self, preds: Any, orig_imgs: Any) -> list[Results]:
         """Find the boxes, and wrap those above the threshold as results."""
         texts, features, encoded = preds
+        assert self.text_features is not None  # opened by `inference`
         if isinstance(orig_imgs, Tensor):
             orig_imgs = [(i.permute(1, 2, 0).flip(-1) * 255).round().byte().cpu().numpy() for i in orig_imgs]
         found: dict[int, Detections] = {}

@@ -210,22 +210,22 @@ class GroundingTrainer(DetectionTrainer):
         """Build the model with the text encoder's width, and load weights where given."""
         encoder = self._open_text_features().encoder
         cfg = cfg or self.args.model
+        source: Any = self.start or weights
         if isinstance(cfg, str) and cfg.endswith(".safetensors"):
-            weights = weights or open_start(cfg)
-            cfg = weights.yaml
-        weights = self.start or weights
+            opened: Any = open_start(cfg)
+            source, cfg = source or (None if self.args.pretrained is False else opened), opened.yaml
         model = GroundingModel(cfg, verbose=verbose and RANK == -1, text_dim=encoder.width)
         model.text_model, model.text_fingerprint = encoder.name, encoder.fingerprint
         before: dict[str, Any] = {}
-        if weights is not None:
-            if is_trained(weights) and weights.text_fingerprint != encoder.fingerprint:
+        if source is not None:
+            if is_trained(source) and source.text_fingerprint != encoder.fingerprint:
                 LOGGER.warning(
-                    f"the weights were trained with the text encoder {weights.text_model}, not with {encoder.name}: "
+                    f"the weights were trained with the text encoder {source.text_model}, not with {encoder.name}: "
                     "their words have to be learned again"
                 )
-            found = model.load(weights, verbose=RANK in {-1, 0})
-            if found.goes_on and is_trained(weights):
-                before = facts_of(weights) or {"categories": list(weights.names.values())}
+            found = model.load(source, verbose=RANK in {-1, 0})
+            if found.goes_on and is_trained(source):
+                before = facts_of(source) or {"categories": list(source.names.values())}
                 self.goes_on = True
                 if not self.resume:
                     self._suit_to_weights()

@@ -189,7 +189,7 @@ class AppHandlers:
     def choose_model(self, name: str) -> Any:
         """Open a model; the threshold becomes that of its calibration, and the page shows what its weights know."""
         grounder = self.models.get(name)
-        return gr.Slider(value=round(grounder.conf, 3)), "\n".join(facts_lines(grounder.model.model))
+        return gr.Slider(value=round(grounder.conf, 3)), "\n".join(facts_lines(grounder.network))
 
 
 def shows_refusals(function: F) -> F:
@@ -239,7 +239,7 @@ def build_page(handlers: AppHandlers) -> gr.Blocks:
                 )  # fmt: skip
                 with gr.Accordion("What these weights know", open=False):
                     facts = gr.Textbox(
-                        "\n".join(facts_lines(models.get(models.names[0]).model.model)), lines=8, max_lines=16,
+                        "\n".join(facts_lines(models.get(models.names[0]).network)), lines=8, max_lines=16,
                         interactive=False, show_label=False, container=False, elem_id="facts",
                     )  # fmt: skip
                 examples = gr.Dataset(
