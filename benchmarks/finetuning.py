@@ -36,7 +36,8 @@ RECORD = HERE / "results" / "finetuning.json"
 BUNDLED, NOTHING = "optisar++n-pocket.safetensors", "optisar++n-late.yaml"
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "new": (BUNDLED, {}),
-    "old": (BUNDLED, {"lr0": 2e-3, "warmup_epochs": 3.0, "ema": 0.0}),  # the defaults of a training from nothing
+    # the defaults of a training from nothing
+    "old": (BUNDLED, {"lr0": 2e-3, "warmup_epochs": 3.0, "ema": 0.0, "freeze_norms": False}),
     "nothing": (NOTHING, {}),
 }
 BUDGET = {"epochs": 8, "batch": 8, "amp": "bf16", "device": "cpu", "plots": False, "verbose": False}

@@ -242,7 +242,9 @@ class _Walk:
         if isinstance(own, nn.Sequential):
             self.children(own, other, name)
             return
-        if not isinstance(own, Conv) and not dict(_own_tensors(own)):
+        reads_text = bool(self.encoder) and any(key in TEXT for key, _ in own.named_children())
+        if reads_text or (not isinstance(own, Conv) and not dict(_own_tensors(own))):
+            self.left |= {f"{name}.{key}": self.encoder for key, _ in _own_tensors(own)}  # gates of what the text says
             theirs = dict(other.named_children())
             for key, part in own.named_children():
                 if key in theirs:

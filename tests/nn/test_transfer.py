@@ -205,7 +205,12 @@ def test_layers_that_read_text_need_the_same_encoder() -> None:
     assert {k.split(".")[2] for k in found.left} == {"cv4", "adapter", "regions", "reranker"}
     wide = match_weights(network(kind="", text_dim=64, alive=False), ours(""))
     assert "text features of 48 numbers there, 64 here" in wide.line()
-    assert any(".attn.guide." in k for k in wide.left) and any(".attn.value." in k for k in wide.taken)
+    same_width, other = ours(""), ours("", seed=3)
+    same_width.text_model, other.text_model = "pocket", "sbert:x"
+    for found in (wide, match_weights(same_width, other)):
+        assert {k.split(".")[4] for k in found.left if k.startswith("model.16.attn.guide.")} == {"0", "1", "3", "4"}
+        assert "model.16.attn.attention_gate" in found.left
+        assert any(".attn.value." in k for k in found.taken)
 
 
 def test_the_imported_release_keeps_its_own_blocks() -> None:
