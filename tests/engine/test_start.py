@@ -16,6 +16,7 @@ from optisar_yolo.engine.checkpoint import CheckpointError, load_model
 from optisar_yolo.engine.start import FINE_TUNING, START, mean_with_start, open_start, suit
 from optisar_yolo.engine.train import TRAIN_DEFAULTS
 from optisar_yolo.nn.transfer import TransferError
+from optisar_yolo.paper.release import import_weights
 
 QUICK = {
     "imgsz": 64, "batch": 2, "epochs": 1, "prompts": 8, "plots": False, "verbose": False, "device": "cpu",
@@ -149,6 +150,17 @@ def test_a_checkpoint_of_the_release_names_the_command_for_it(tmp_path: Path) ->
     file = write_released(tmp_path / "official.pt", released_network())
     with pytest.raises(CheckpointError, match="optisar import-weights"):
         open_start(file)
+
+
+def test_an_imported_checkpoint_of_the_release_is_taken(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
+    file = import_weights(write_released(tmp_path / "official.pt", released_network()), tmp_path / "o.safetensors")
+    model = OptiSAR("optisar++n-official.yaml").load(file)
+    assert "transferred 6" in log.text and "text features of 32 numbers there, 512 here" in log.text
+    stem = load_model(file).state_dict()["model.16.attn.value.conv.weight"]
+    assert torch.equal(model.model.model[16].attn.value.conv.weight, stem)
+    log.clear()
+    OptiSAR(LATE).load(file)  # other blocks, and an SPPF without activation
+    assert "row 9 (Identity there, SiLU here)" in log.text and "row 16, row 19, row 22 (TGDFSSA there" in log.text
 
 
 def test_the_norms_of_frozen_layers_stay_also_in_the_head(tiny: Path, tmp_path: Path) -> None:
