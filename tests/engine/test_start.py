@@ -155,7 +155,7 @@ def test_a_checkpoint_of_the_release_names_the_command_for_it(tmp_path: Path) ->
 def test_an_imported_checkpoint_of_the_release_is_taken(tmp_path: Path, log: pytest.LogCaptureFixture) -> None:
     file = import_weights(write_released(tmp_path / "official.pt", released_network()), tmp_path / "o.safetensors")
     model = OptiSAR("optisar++n-official.yaml").load(file)
-    assert "transferred 6" in log.text and "text features of 32 numbers there, 512 here" in log.text
+    assert "of 631 tensors" in log.text and "text features of 32 numbers there, 512 here" in log.text
     stem = load_model(file).state_dict()["model.16.attn.value.conv.weight"]
     assert torch.equal(model.model.model[16].attn.value.conv.weight, stem)
     log.clear()
