@@ -25,7 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from optisar_yolo.data import MODALITIES, DatasetConfig, ImageRecord, load_dataset_config, load_split, modality_of
+from optisar_yolo.data import DatasetConfig, ImageRecord, load_dataset_config, load_split
 from optisar_yolo.language import ExpressionNotes, met_words, unmet_noun
 
 FACTS = "facts"
@@ -79,7 +79,7 @@ def facts_of_training(
     licences = [config.licence or f"{NOT_STATED} ({config.path.name})" for config in configs]
     return {
         "categories": categories,
-        "modalities": [m for m in MODALITIES if any(modality_of(name) in (m, None) for name in categories)],
+        "modalities": _modalities(configs, categories, before),
         "sizes": [min(sizes[0], known[0]), max(sizes[1], known[1])],
         "words": sorted({*met, *before.get("words", ())}),
         "training": [*earlier, stage],
@@ -102,6 +102,13 @@ def with_unmet_noun(notes: ExpressionNotes, facts: Mapping[str, Any]) -> Express
 @lru_cache(maxsize=8)
 def _set_of(words: tuple[str, ...]) -> frozenset[str]:
     return frozenset(words)
+
+
+def _modalities(configs: Sequence[DatasetConfig], categories: Sequence[str], before: Mapping[str, Any]) -> list[str]:
+    """Return the modalities that categories name; those without one may be of any that the dataset configs declare."""
+    known = list(dict.fromkeys(m for config in configs for m in config.modalities))
+    named = {next((m for m in known if name.lower().startswith(f"{m.lower()} ")), None) for name in categories}
+    return list(dict.fromkeys([*before.get("modalities", ()), *(m for m in known if {m, None} & named)]))
 
 
 def facts_of_data(
