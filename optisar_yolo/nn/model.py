@@ -286,6 +286,7 @@ class GroundingModel(DetectionModel):
             if found.goes_on:
                 self.text_fingerprint, self.names = source.text_fingerprint, source.names
                 self.wordings, self.facts = getattr(source, "wordings", None), getattr(source, "facts", None)
+                self.nouns = getattr(source, "nouns", None)
         if verbose:
             LOGGER.info(found.line())
         return found
