@@ -12,11 +12,15 @@ import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.model import Model
 from ultralytics.engine.results import Results
-from ultralytics.utils import DEFAULT_CFG_DICT, RANK
+from ultralytics.utils import DEFAULT_CFG_DICT, RANK, YAML
+from ultralytics.utils.checks import check_yaml
 
 from optisar_yolo.data import read_image
 from optisar_yolo.engine import (
+    FINE_TUNING,
     MATCH_ATTRIBUTE,
+    TRAIN_DEFAULTS,
+    TUNE_SPACE,
     Calibration,
     CalibrationError,
     CheckpointError,
@@ -37,9 +41,11 @@ from optisar_yolo.engine import (
     default_conf,
     describe_model,
     find_weights,
+    is_trained,
     load_shared,
     log_notes,
     notes_of,
+    open_start,
     readable,
     save_shared,
     store_calibration,
@@ -49,6 +55,7 @@ from optisar_yolo.export import ExportedModel, is_export, run_benchmark, run_exp
 from optisar_yolo.nn import GroundingModel, fused_copy
 from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
 from optisar_yolo.text import TextFeatureCache
+from optisar_yolo.utils import BUNDLED_MODEL
 from optisar_yolo.visualize import GroundingResults
 
 
@@ -141,6 +148,25 @@ class OptiSAR(ModelModes):
         if not isinstance(self.model, GroundingModel):
             raise CheckpointError(f"{path}: not a checkpoint of an OptiSAR model; open it with ultralytics' YOLO")
 
+    def load(self, weights: Any = BUNDLED_MODEL) -> OptiSAR:
+        """Take over the weights of another network where they mean the same, and say how many.
+
+        Args:
+            weights: A file (``.pt`` of Ultralytics or of ours, ``.safetensors``), a checkpoint or a network.
+
+        Returns:
+            This model.
+
+        Raises:
+            FileNotFoundError: No such file.
+            CheckpointError: A file that cannot be used.
+            TransferError: Weights of another scale, or of which nothing fits.
+        """
+        self._check_is_pytorch_model()
+        source = open_start(weights) if isinstance(weights, (str, Path)) else weights
+        super().load(source)
+        return self
+
     def __repr__(self) -> str:
         """Return what a caller has to know, in a few lines; ``print(model.model)`` lists the layers."""
         return describe_model(self.model, str(self.model_name or ""), self.imgsz)
@@ -149,7 +175,41 @@ class OptiSAR(ModelModes):
     def _train(self, trainer: Any, kwargs: dict[str, Any]) -> GroundingMetrics:
         if kwargs.get("resume") is True:
             check_resumable(self.ckpt, self.ckpt_path)  # Ultralytics would start another training
-        return Model.train(self, trainer, **kwargs)
+        start = _pretrained(kwargs)
+        if _is_file(start) and isinstance(kwargs.get("data"), (list, tuple)):  # one training after the other
+            self.load(start)
+            start = kwargs["pretrained"] = True
+        if not _is_file(start):
+            return Model.train(self, trainer, **kwargs)
+        # Without a checkpoint of its own, Ultralytics leaves network and weights to the trainer, which opens all forms.
+        before, self.ckpt = self.ckpt, None
+        try:
+            return Model.train(self, trainer, **kwargs)
+        except BaseException:
+            self.ckpt = before
+            raise
+
+    @config_keys()
+    def tune(self, use_ray: bool = False, iterations: int = 300, *args: Any, **kwargs: Any) -> Any:
+        """Search for better settings, beginning with those of a training of this model.
+
+        Args:
+            use_ray: Use Ray Tune.
+            iterations: Trainings.
+            *args: For Ray Tune.
+            **kwargs: Settings of :meth:`train`; ``space`` maps keys to ranges (by default :data:`TUNE_SPACE`).
+
+        Returns:
+            As Ultralytics' ``tune``.
+        """
+        if _is_file(start := kwargs.get("pretrained")):
+            self.load(kwargs.pop("pretrained"))
+        defaults = TRAIN_DEFAULTS | {"nbs": kwargs.get("batch", 16)}
+        if is_trained(self.model) and start is not False:
+            defaults |= FINE_TUNING
+        return Model.tune(
+            self, use_ray, iterations, *args, **defaults | {"space": dict(TUNE_SPACE)} | self._here(kwargs)
+        )
 
     @config_keys()
     def _val(self, validator: Any, kwargs: dict[str, Any]) -> GroundingMetrics:
@@ -334,6 +394,17 @@ class OptiSAR(ModelModes):
         """Write the weights as safetensors, for sharing (see :func:`optisar_yolo.engine.checkpoint.save_shared`)."""
         self._check_is_pytorch_model()
         return save_shared(self.model, path, info)
+
+
+def _pretrained(kwargs: dict[str, Any]) -> Any:
+    """Return ``pretrained=`` of a call, given itself or in the file that ``cfg=`` names."""
+    content = YAML.load(check_yaml(kwargs["cfg"])) if kwargs.get("cfg") else {}
+    return kwargs.get("pretrained", content.get("pretrained"))
+
+
+def _is_file(weights: Any) -> bool:
+    """Tell whether ``pretrained=`` names a file, as opposed to a switch."""
+    return isinstance(weights, (str, Path))
 
 
 class EncodedImage:

@@ -19,7 +19,7 @@ SPLITS = ("train", "val", "test")
 MODALITIES = ("optical", "sar")
 _KEYS = {
     "path", *SPLITS, "images", "labels", "names", "synonyms", "parents", "modalities", "render", "download", "include",
-    "expressions",
+    "expressions", "licence",
 }  # fmt: skip
 _IGNORED = {"nc", "channels"}  # keys of Ultralytics' dataset configs without meaning here
 
@@ -59,6 +59,7 @@ class DatasetConfig:
         download: How to get the data set, shown when its folder does not exist; may be empty.
         include: Other dataset configs whose training images are added when a model is trained on this one.
         vocabulary: The nouns of the categories, with the config's synonyms and parents.
+        licence: Of the data, kept in weights that are trained on it; may be empty.
         sources: Further expressions, which validation grounds apart.
         modalities: Each modality to the one that it is augmented as: "sar" gets speckle, "optical" colour jitter.
     """
@@ -72,6 +73,7 @@ class DatasetConfig:
     download: str = ""
     include: tuple[str, ...] = ()
     vocabulary: Vocabulary = BUILT_IN
+    licence: str = ""
     sources: tuple[ExpressionSource, ...] = ()
     modalities: Mapping[str, str] = field(default_factory=lambda: {m: m for m in MODALITIES})
 
@@ -121,7 +123,7 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
         for split, given in files.items():
             files[split], folder = _annotations_of(given, root, split, where)
             folders |= {} if folder is None else {split: folder}
-    texts = {key: content.get(key, "") for key in ("path", "images", "labels", "download")}
+    texts = {key: content.get(key, "") for key in ("path", "images", "labels", "download", "licence")}
     for key, value in (texts | files).items():
         if not isinstance(value, str):
             raise DataError(f"{where}: '{key}' must be text, not {type(value).__name__}")
@@ -149,6 +151,7 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
         vocabulary=vocabulary_of(names, content.get("synonyms"), content.get("parents"), where, words),
         sources=_sources(content.get("expressions"), root, alike, where),
         modalities=alike,
+        licence=" ".join(content.get("licence", "").split()),
     )
 
 

@@ -22,6 +22,15 @@ from .checkpoint import (
     readable as readable,
     save_shared as save_shared,
     store_calibration as store_calibration,
+    store_facts as store_facts,
+)
+from .facts import (
+    FACTS as FACTS,
+    facts_lines as facts_lines,
+    facts_of as facts_of,
+    facts_of_data as facts_of_data,
+    facts_of_training as facts_of_training,
+    figures_of_rows as figures_of_rows,
 )
 from .grounding import (
     OVERLAP as OVERLAP,
@@ -63,6 +72,12 @@ from .report import write_report as write_report
 from .routing import (
     Routing as Routing,
     RoutingRecorder as RoutingRecorder,
+)
+from .start import (
+    FINE_TUNING as FINE_TUNING,
+    TUNE_SPACE as TUNE_SPACE,
+    is_trained as is_trained,
+    open_start as open_start,
 )
 from .train import (
     TRAIN_DEFAULTS as TRAIN_DEFAULTS,

@@ -3,7 +3,7 @@
 1. A checkpoint of a running training also holds its state in full precision, so that a resumed run equals an unbroken
    one (:func:`add_exact_state`, :func:`restore_exact_state`). :func:`strip_checkpoint` drops it after the training.
 2. A shared file holds tensors and a description of the network. Reading it executes none of its content.
-3. :func:`store_calibration` writes either kind anew with a calibration.
+3. :func:`store_calibration` writes either kind anew with a calibration, :func:`store_facts` with what it knows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from optisar_yolo.engine.calibrate import (
     attach_all,
     calibrations,
 )
+from optisar_yolo.engine.facts import FACTS, facts_of
 from optisar_yolo.language import BUILT_IN, Vocabulary
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.plugin import MARK
@@ -143,6 +144,7 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
         "imgsz": args.get("imgsz", 640),
         **calibrations(model),
         **({} if wordings is None else {"wordings": list(wordings)}),
+        **({FACTS: facts} if (facts := facts_of(model)) else {}),
         "nouns": model_vocabulary(model).to_dict(),
         **(info or {}),
     }
@@ -173,6 +175,7 @@ def load_shared(path: str | Path) -> GroundingModel:
     model.text_model, model.text_fingerprint = meta["text_model"], meta["text_fingerprint"]
     model.args = {"imgsz": meta["imgsz"], "task": "detect", "model": str(Path(path).name)}
     model.wordings = tuple(meta["wordings"]) if "wordings" in meta else None
+    model.facts = facts if isinstance(facts := meta.get(FACTS), dict) else None
     model.nouns = meta["nouns"] if isinstance(meta.get("nouns"), dict) else None
     model.task = "detect"
     model.pt_path = str(path)
@@ -221,16 +224,45 @@ def store_calibration(
         ValueError: The target has another ending.
         CheckpointError: A source that cannot be used.
     """
-    source, target = find_weights(source), Path(target)
     stored = {ATTRIBUTE: calibration} | ({} if matches is None else {MATCH_ATTRIBUTE: matches})
-    if target.suffix == ".safetensors" == source.suffix:
-        meta, tensors = _read_shared(source)
-        meta |= {name: value.to_dict() for name, value in stored.items()}
-        return write_atomic(target, save(tensors, metadata={MARK: json.dumps(meta)}))
-    if target.suffix == ".safetensors":
-        model = load_model(source)
+
+    def put(model: GroundingModel) -> None:
         for name, value in stored.items():
             attach(model, value, name)
+
+    return _written_anew(source, target, {name: value.to_dict() for name, value in stored.items()}, put)
+
+
+def store_facts(source: str | Path, target: str | Path, facts: Mapping[str, Any]) -> Path:
+    """Write a weights file anew with what it knows (:mod:`optisar_yolo.engine.facts`); the rest stays the same.
+
+    Args:
+        source: ``.pt`` or ``.safetensors``.
+        target: File to write, of the same kind or ``.safetensors``. It may be the source itself.
+        facts: The facts; those that the file has are replaced.
+
+    Returns:
+        The target.
+
+    Raises:
+        FileNotFoundError: No such source.
+        ValueError: The target has another ending.
+        CheckpointError: A source that cannot be used.
+    """
+    return _written_anew(source, target, {FACTS: dict(facts)}, lambda model: setattr(model, FACTS, dict(facts)))
+
+
+def _written_anew(
+    source: str | Path, target: str | Path, entries: dict[str, Any], put: Callable[[GroundingModel], None]
+) -> Path:
+    """Write a weights file anew with entries of its metadata, which `put` gives to a network."""
+    source, target = find_weights(source), Path(target)
+    if target.suffix == ".safetensors" == source.suffix:
+        meta, tensors = _read_shared(source)
+        return write_atomic(target, save(tensors, metadata={MARK: json.dumps(meta | entries)}))
+    if target.suffix == ".safetensors":
+        model = load_model(source)
+        put(model)
         return save_shared(model, target)
     if (source.suffix, target.suffix) != (".pt", ".pt"):
         raise ValueError(f"cannot write {source.name} as {target.name}: give a file that ends in {source.suffix}")
@@ -238,8 +270,7 @@ def store_calibration(
         checkpoint = torch.load(source, map_location="cpu", weights_only=False)
     for key in ("model", "ema"):
         if isinstance(checkpoint.get(key), GroundingModel):
-            for name, value in stored.items():
-                attach(checkpoint[key], value, name)
+            put(checkpoint[key])
     with appearing(target, binary=True) as file:
         torch.save(checkpoint, file)
     return target

@@ -25,6 +25,7 @@ from ultralytics.utils import LOGGER
 
 from optisar_yolo.data import to_image
 from optisar_yolo.engine.calibrate import calibration_of
+from optisar_yolo.engine.facts import facts_of, with_unmet_noun
 from optisar_yolo.language import ExpressionNotes, read_notes
 from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.text import TextFeatureCache, load_text_encoder
@@ -280,12 +281,14 @@ def notes_of(model: Any, texts: Sequence[str], topk: int = 1) -> dict[str, Expre
     """Return what expressions ask for beyond one object, for those that do.
 
     Args:
-        model: The network; its ``wordings`` are the kinds that its training had, where it says so.
+        model: The network; its ``wordings`` are the kinds that its training had, and its facts hold the words, where
+            it says so.
         texts: The expressions.
         topk: Boxes per expression.
     """
     taught = getattr(model, "wordings", None)
     read = {text: read_notes(text, topk, None if taught is None else tuple(taught)) for text in texts}
+    read |= {text: with_unmet_noun(notes, facts_of(model)) for text, notes in read.items()}
     return {text: notes for text, notes in read.items() if notes.messages}
 
 

@@ -27,6 +27,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import select_device
 
 from optisar_yolo.data import DataError, EvaluationDataset, letterbox, read_image
+from optisar_yolo.engine.augment import grounded_views
 from optisar_yolo.engine.grounding import (
     CanvasImages,
     Detections,
@@ -79,7 +80,6 @@ def canvas(image: np.ndarray, imgsz: int) -> tuple[Tensor, Tensor]:
 
 
 _WITHOUT_MEANING = {  # of Ultralytics' keys for predict
-    "augment": "an expression can name a place, which a flipped image does not keep",
     "visualize": "`optisar explain` draws score and activation maps",
     "agnostic_nms": "boxes of different expressions are never duplicates of each other",
     "retina_masks": "there are no masks",
@@ -241,16 +241,21 @@ class GroundingPredictor(DetectionPredictor):
     def _find(self, preds: Any, orig_imgs: Any) -> list[Results]:
         """Find the boxes, and wrap those above the threshold as results."""
         texts, features, encoded = preds
+        assert self.text_features is not None  # opened by `inference`
         if isinstance(orig_imgs, Tensor):
             orig_imgs = [(i.permute(1, 2, 0).flip(-1) * 255).round().byte().cpu().numpy() for i in orig_imgs]
         found: dict[int, Detections] = {}
-        for (index, x, _), group in zip(self.groups, encoded, strict=True):
+        for (index, x, extent), group in zip(self.groups, encoded, strict=True):
             sizes = [(orig_imgs[i].shape[1], orig_imgs[i].shape[0]) for i in index]
             with mixed(self.args.quantize == 16, self.device):
                 canvas_size = (x.shape[2], x.shape[3])
-                boxes = best_boxes(
-                    self.network, group, features, canvas_size, sizes, self.args.topk, float(self.args.iou)
-                )
+                topk, overlap = self.args.topk, float(self.args.iou)
+                if self.args.augment:
+                    boxes = grounded_views(
+                        self.network, x, extent, group, texts, self.text_features, sizes, topk, overlap
+                    )
+                else:
+                    boxes = best_boxes(self.network, group, features, canvas_size, sizes, topk, overlap)
             found.update(zip(index, boxes, strict=True))
         notes = notes_of(self.network, texts, self.args.topk)
         return [

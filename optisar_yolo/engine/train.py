@@ -9,14 +9,12 @@
 6. ``final_eval`` strips them, validates the best one and fits its calibration. A run that was killed there is resumed
    there.
 
-A run folder belongs to one training at a time: :class:`FolderLock`.
+A run folder belongs to one training at a time: :class:`~optisar_yolo.engine.before.FolderLock`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -27,8 +25,8 @@ from torch import Tensor, nn
 from ultralytics.cfg import get_save_dir
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK
-from ultralytics.utils.torch_utils import torch_distributed_zero_first
+from ultralytics.utils import DEFAULT_CFG, LOCAL_RANK, LOGGER, RANK, YAML
+from ultralytics.utils.torch_utils import torch_distributed_zero_first, unwrap_model
 
 from optisar_yolo.data import (
     DataError,
@@ -42,19 +40,31 @@ from optisar_yolo.data import (
     modality_groups,
 )
 from optisar_yolo.engine import monitor
+from optisar_yolo.engine.before import FolderLock, check_given, check_start
 from optisar_yolo.engine.checkpoint import (
     add_exact_state,
     all_epochs_done,
     restore_exact_state,
     store_calibration,
+    store_facts,
     strip_checkpoint,
+)
+from optisar_yolo.engine.facts import facts_of, facts_of_training, figures_of_rows
+from optisar_yolo.engine.start import (
+    START,
+    is_trained,
+    keep_start,
+    mean_with_start,
+    open_start,
+    span_average,
+    suit,
 )
 from optisar_yolo.engine.val import GroundingValidator
 from optisar_yolo.language import flip, swap, wordings
-from optisar_yolo.nn import GroundingModel
+from optisar_yolo.nn import ContrastiveHead, GroundingModel
 from optisar_yolo.plugin import keep_keys
 from optisar_yolo.text import TextFeatureCache, load_text_encoder
-from optisar_yolo.utils import PART, locked, naming, write_atomic
+from optisar_yolo.utils import PART, naming, write_atomic
 
 WORDINGS_SAMPLE = 10_000  # captions, evenly spread, whose kinds of wording are kept with the weights
 # Defaults: the paper's recipe (Sect. V-A), and augmentation that keeps captions true in the place of Ultralytics'.
@@ -82,48 +92,6 @@ if LOCAL_RANK != -1:  # a process of a parallel training rebuilds the trainer fr
     keep_keys()
 
 
-def check_given(given: Mapping[str, Any]) -> None:
-    """Check what a training was given, before its folder is made.
-
-    Raises:
-        ValueError: No dataset config or one that cannot be used, or a batch size that is found by trying.
-    """
-    batch = 16 if given.get("batch") is None else given["batch"]
-    if isinstance(batch, bool) or not isinstance(batch, int | float) or batch < 1 or batch != int(batch):
-        raise ValueError(
-            f"batch={batch} is not supported: batch sizes are not found by trying here, since memory depends on the "
-            "expressions too; give a whole number, such as batch=16, and halve it where memory is short"
-        )
-    if given.get("data") is not None and not given.get("resume"):
-        load_dataset_config(given["data"])
-
-
-class FolderLock:
-    """Keeps a second training out of a run folder, until it is released or the process ends.
-
-    Args:
-        folder: The run folder.
-
-    Raises:
-        ValueError: Another training writes to it.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._held = ExitStack()
-        self.path = folder / ".training.lock"
-        if self._held.enter_context(locked(self.path, wait=False)) is None:
-            self._held.close()
-            raise ValueError(
-                f"{folder}: another training writes to this run folder; wait for its end, or give another name= "
-                "(without exist_ok=True, each run gets a folder of its own)"
-            )
-
-    def release(self) -> None:
-        """Let others train in the folder."""
-        self.path.unlink(missing_ok=True)
-        self._held.close()
-
-
 class GroundingTrainer(DetectionTrainer):
     """Trainer of :class:`~optisar_yolo.nn.GroundingModel`; takes the arguments of Ultralytics' trainer."""
 
@@ -139,6 +107,12 @@ class GroundingTrainer(DetectionTrainer):
         if str(given.get("optimizer", "")).lower() in ("auto", "musgd"):
             LOGGER.warning(f"optimizer={given['optimizer']} may orthogonalise gates; using AdamW")
             given["optimizer"] = "AdamW"
+        self.given = frozenset(given)  # what a training from weights does not overrule
+        self.goes_on = False  # from trained weights, of which it has nearly all
+        start = given.get("pretrained") if LOCAL_RANK == -1 and not given.get("resume") else None
+        self.start = open_start(start) if isinstance(start, str | Path) else None
+        if self.start is not None:
+            check_start(given.get("model"), self.start, str(start))
         if not given.get("resume"):
             given = (
                 TRAIN_DEFAULTS | {"nbs": given.get("batch", 16)} | given
@@ -166,6 +140,8 @@ class GroundingTrainer(DetectionTrainer):
     def train(self) -> None:
         """Train, and release the run folder."""
         try:
+            if getattr(self, "ddp", False) and self.start is not None:
+                self.setup_model()  # here, where it is known what the user set; the processes get the network
             super().train()
         finally:
             self._release()
@@ -233,23 +209,62 @@ class GroundingTrainer(DetectionTrainer):
     ) -> GroundingModel:
         """Build the model with the text encoder's width, and load weights where given."""
         encoder = self._open_text_features().encoder
-        model = GroundingModel(cfg or self.args.model, verbose=verbose and RANK == -1, text_dim=encoder.width)
-        if isinstance(weights, GroundingModel):
-            if weights.text_fingerprint and weights.text_fingerprint != encoder.fingerprint:
+        cfg = cfg or self.args.model
+        source: Any = self.start or weights
+        if isinstance(cfg, str) and cfg.endswith(".safetensors"):
+            opened: Any = open_start(cfg)
+            source, cfg = source or (None if self.args.pretrained is False else opened), opened.yaml
+        model = GroundingModel(cfg, verbose=verbose and RANK == -1, text_dim=encoder.width)
+        model.text_model, model.text_fingerprint = encoder.name, encoder.fingerprint
+        before: dict[str, Any] = {}
+        if source is not None:
+            if is_trained(source) and source.text_fingerprint != encoder.fingerprint:
                 LOGGER.warning(
-                    f"the weights were trained with the text encoder {weights.text_model}, not with {encoder.name}: "
+                    f"the weights were trained with the text encoder {source.text_model}, not with {encoder.name}: "
                     "their words have to be learned again"
                 )
-            model.load(weights)
-        model.text_model, model.text_fingerprint = encoder.name, encoder.fingerprint
+            found = model.load(source, verbose=RANK in {-1, 0})
+            if found.goes_on and is_trained(source):
+                before = facts_of(source) or {"categories": list(source.names.values())}
+                self.goes_on = True
+                if not self.resume:
+                    self._suit_to_weights()
+        if self.args.average and not self.goes_on:
+            raise ValueError(
+                f"average={self.args.average:g} needs trained weights to start from, whose words are to be kept: give "
+                "model= or pretrained= weights of this kind of network, or leave it out"
+            )
         captions = [c for image in self.images["train"] for texts in image.captions for c in texts]
         model.wordings = wordings(captions[:: len(captions) // WORDINGS_SAMPLE + 1])
+        model.facts = before if self.resume and before else self._facts(before)
         model.nouns = self.config.vocabulary.to_dict()
         return model
 
+    def _suit_to_weights(self) -> None:
+        """Use the settings for a training that starts from weights, where the user set no others, and say so."""
+        if (said := suit(self.args, self.given)) and RANK in {-1, 0}:
+            LOGGER.info(said)
+            YAML.save(self.save_dir / "args.yaml", vars(self.args))
+
+    def _facts(self, before: dict[str, Any]) -> dict[str, Any]:
+        """Return what the weights will know."""
+        a = self.args
+        sizes = [round(a.imgsz * (1 + sign * float(a.multi_scale or 0)) / 32) * 32 for sign in (-1, 1)]
+        configs = [self.config, *(load_dataset_config(name) for name in self.config.include)]
+        start = Path(str(a.pretrained if self.start is not None else a.model)).name
+        return facts_of_training(
+            configs, self.images["train"], (sizes[0], sizes[1]), a.epochs, before, start if before else ""
+        )
+
     def setup_model(self) -> Any:
         """Build or load the model, and open its text encoder where the model came ready made."""
-        checkpoint = super().setup_model()
+        given = self.args.pretrained
+        if self.start is not None:
+            self.args.pretrained = True  # opened already, in forms that Ultralytics does not read
+        try:
+            checkpoint = super().setup_model()
+        finally:
+            self.args.pretrained = given
         if self.text_features is None:
             self._open_text_features()
         return checkpoint
@@ -259,6 +274,23 @@ class GroundingTrainer(DetectionTrainer):
         encoder = load_text_encoder(self.args.text_model, self.args.text_weights)
         self.text_features = TextFeatureCache(encoder, self.config.root)
         return self.text_features
+
+    def _setup_train(self) -> None:
+        """Set up as the base trainer does; keep the start and set the span of the average where they are wanted."""
+        super()._setup_train()
+        span_average(self)
+        if self.args.average and not self.resume and RANK in {-1, 0}:
+            keep_start(self)
+
+    def _model_train(self) -> None:
+        """Set the network in training mode; the normalisations of frozen layers stay as they are, also in the head."""
+        super()._model_train()
+        frozen = [""] if self.args.freeze_norms else self.freeze_layer_names  # "" is part of every name
+        for name, module in self.model.named_modules():
+            # Ultralytics' own stops the norm of a score, whose statistics the score computes itself.
+            if isinstance(module, nn.modules.batchnorm._BatchNorm | ContrastiveHead):
+                if any(part in f"{name}." for part in frozen):
+                    module.eval()
 
     def set_model_attributes(self) -> None:
         """Attach names and hyperparameters. bfloat16 on a CPU is set here, because Ultralytics' loop refuses it."""
@@ -385,7 +417,8 @@ class GroundingTrainer(DetectionTrainer):
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
         """Restore weights, averages, optimiser and random generators in full precision."""
-        super()._load_checkpoint_state(ckpt)
+        super()._load_checkpoint_state(ckpt)  # makes the average anew
+        span_average(self)
         restore_exact_state(self, ckpt)
 
     def final_eval(self) -> None:
@@ -393,10 +426,13 @@ class GroundingTrainer(DetectionTrainer):
         with torch_distributed_zero_first(LOCAL_RANK):  # all processes read the stripped file
             if RANK in {-1, 0} and self.best.exists():
                 strip_checkpoint(self.best)
+                if self.args.average and self.best.with_name(START).exists():
+                    mean_with_start(self.best, self.args.average)
         if self.best.exists():
             self._validate_best()
         if RANK in {-1, 0} and self.last.exists():
             strip_checkpoint(self.last)  # at the end: until then, a run that is killed can be resumed
+            self.last.with_name(START).unlink(missing_ok=True)
         if self.metrics is not None and self.best.exists():
             self.run_callbacks("on_fit_epoch_end")
 
@@ -409,6 +445,10 @@ class GroundingTrainer(DetectionTrainer):
             return
         if self.validator.calibration is not None:
             store_calibration(self.best, self.best, self.validator.calibration, self.validator.match_calibration)
+        if facts := facts_of(unwrap_model(self.model)):
+            where = f"{self.config.path.name} {self.args.split}, {self.args.imgsz} px"
+            facts["figures"] = facts["figures"] | {where: figures_of_rows(self.validator.metrics.rows())}
+            store_facts(self.best, self.best, facts)
         self.metrics.pop("fitness", None)
 
     def plot_metrics(self) -> None:

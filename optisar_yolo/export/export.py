@@ -26,9 +26,11 @@ from ultralytics.utils.checks import check_imgsz
 
 from optisar_yolo.engine import (
     BUNDLED,
+    FACTS,
     KnownExpressions,
     calibrations,
     checked_expressions,
+    facts_of,
     model_vocabulary,
     text_features_for,
 )
@@ -261,6 +263,7 @@ def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
         "outputs": OUTPUTS,
         **({"quantize": 8} if settings.quantise else {}),
         **({} if wordings is None else {"wordings": list(wordings)}),
+        **({FACTS: facts} if (facts := facts_of(model)) else {}),
         "nouns": model_vocabulary(model).to_dict(),
         **calibrations(model),
     }

@@ -103,6 +103,7 @@ class ExportedModel(ExportedNetwork):
         self.text_fingerprint: str = meta["text_fingerprint"]
         self.text_dim: int = meta["text_dim"]
         self.wordings: tuple[str, ...] | None = tuple(meta["wordings"]) if "wordings" in meta else None
+        self.facts: dict[str, Any] | None = meta.get("facts")
         self.nouns: dict[str, Any] | None = meta.get("nouns")
         self.imgsz: int = meta["imgsz"]
         self.stride: int = meta["stride"]

@@ -14,6 +14,10 @@ from .generate import (
     random_claims as random_claims,
     wording as wording,
 )
+from .met import (
+    met_words as met_words,
+    unmet_noun as unmet_noun,
+)
 from .notes import (
     ExpressionNotes as ExpressionNotes,
     read_notes as read_notes,

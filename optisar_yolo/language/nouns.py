@@ -62,7 +62,7 @@ def plurals(noun: str) -> tuple[str, ...]:
     return (*made, *(word + head[2] for word in plurals(head[1]))) if head else tuple(made)
 
 
-def _singular(noun: str) -> tuple[str, ...]:
+def singulars(noun: str) -> tuple[str, ...]:
     """Return the singulars of a name that may be a plural ("solar panels"); none for "bus", "glass" and "gas"."""
     low = noun.lower()
     if not low.endswith("s") or low.endswith(("ss", "us", "is")) or len(low.split()[-1]) <= _SHORTEST:
@@ -132,7 +132,7 @@ class Vocabulary:
         declared = [(word, noun) for noun, words in synonyms for word in words]
         own = [(noun, noun) for noun in nouns]
         # The exact names first: a word that is one category's name is no plural or synonym of another's.
-        for form in (lambda w: (w,)), plurals, _singular:
+        for form in (lambda w: (w,)), plurals, singulars:
             for word, noun in (*own, *declared):
                 for one in form(word):
                     self._read.setdefault(_fold(one), noun)

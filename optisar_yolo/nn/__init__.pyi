@@ -1,4 +1,7 @@
-from .head import HeadFeatures as HeadFeatures
+from .head import (
+    ContrastiveHead as ContrastiveHead,
+    HeadFeatures as HeadFeatures,
+)
 from .model import (
     SCALES as SCALES,
     Encoded as Encoded,
@@ -20,6 +23,11 @@ from .tgdf import (
     TGDFSSA as TGDFSSA,
     DualGateFusion as DualGateFusion,
     SpatialShuffleAttention as SpatialShuffleAttention,
+)
+from .transfer import (
+    Transfer as Transfer,
+    TransferError as TransferError,
+    match_weights as match_weights,
 )
 from .yaml import (
     SCALED as SCALED,

@@ -37,6 +37,7 @@ from optisar_yolo.nn.fuse import fuse_parts
 from optisar_yolo.nn.head import GroundingDetect, HeadFeatures
 from optisar_yolo.nn.plmoe import MoEBlock
 from optisar_yolo.nn.tgdf import TGDFSSA
+from optisar_yolo.nn.transfer import Transfer, transfer
 from optisar_yolo.nn.yaml import load_model_yaml, parse_rows
 
 SCALES = "nsmlx"
@@ -93,6 +94,7 @@ class GroundingModel(DetectionModel):
         self.text_model = ""  # name and fingerprint of the encoder the model was trained with
         self.text_fingerprint = ""
         self.wordings: tuple[str, ...] | None = None  # kinds of expressions in training, see `language.notes`
+        self.facts: dict[str, Any] | None = None  # what the weights know, see `engine.facts`
         self.nouns: dict[str, Any] | None = None  # of the training's data set, see `Vocabulary.to_dict`
         self.head.inplace = True
         self.guided: list[int] = [i for i, m in enumerate(self.model) if isinstance(m, TGDFSSA)]
@@ -261,19 +263,33 @@ class GroundingModel(DetectionModel):
 
         return GroundingLoss(self)
 
-    def load(self, weights: Any, verbose: bool = True) -> None:
-        """Copy the tensors of another model that fit by name and shape (there are no classes to map).
+    def load(self, weights: Any, verbose: bool = True) -> Transfer:
+        """Take over the weights of another network, of ours or of Ultralytics, where they mean the same.
+
+        A network that has learned no words yet and takes nearly all of one that has also takes its names, the kinds of
+        its expressions and what else is known of it.
 
         Args:
             weights: A model, or a checkpoint dictionary with one under ``model``.
-            verbose: Log how many fitted.
+            verbose: Log how much fitted, and what did not.
+
+        Returns:
+            What was taken and what was not (see :mod:`optisar_yolo.nn.transfer`).
+
+        Raises:
+            TransferError: Nothing of it fits, or it is of another scale.
         """
         source = weights["model"] if isinstance(weights, dict) else weights
-        own = self.state_dict()
-        fitting = {k: v for k, v in source.float().state_dict().items() if k in own and own[k].shape == v.shape}
-        self.load_state_dict(fitting, strict=False)
+        found = transfer(self, source)
+        if isinstance(source, GroundingModel) and not self.text_fingerprint:
+            self.text_model = self.text_model or source.text_model
+            if found.goes_on:
+                self.text_fingerprint, self.names = source.text_fingerprint, source.names
+                self.wordings, self.facts = getattr(source, "wordings", None), getattr(source, "facts", None)
+                self.nouns = getattr(source, "nouns", None)
         if verbose:
-            LOGGER.info(f"Transferred {len(fitting)}/{len(own)} items from pretrained weights")
+            LOGGER.info(found.line())
+        return found
 
     def balance(self) -> Tensor:
         """Return the sum of the load-balance losses of the last training forward."""

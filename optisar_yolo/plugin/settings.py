@@ -70,6 +70,22 @@ _KEYS = (
     _share("compare", 1.0, "gain of the reranking loss, where the model reranks candidates", high=None),
     _share("region", 1.0, "gain of the region loss (Eq. 9)", high=None),
     _share("moe", 1.5, "gain of the load-balancing loss of the experts", high=None),
+    Option(
+        "ema",
+        "float",
+        0.0,
+        "epochs that the averaged weights span, from the first step on; 0: Ultralytics' schedule. Trainings that start "
+        "from weights use 1",
+        low=0,
+    ),
+    Option(
+        "freeze_norms",
+        "bool",
+        False,
+        "keep the statistics of all normalisations; in short trainings they lag behind weights that change. Trainings "
+        "that start from weights use True",
+    ),
+    _share("average", 0.0, "share of the starting weights in the final ones, so that old words are not forgotten"),
     Option("text", "texts", None, "an expression or a list of them; in an export they become part of the graph"),
     Option("topk", "int", 1, "boxes per expression", low=1),
     Option("parts", "bool", False, "write two graphs: one that encodes images, one that grounds expressions"),

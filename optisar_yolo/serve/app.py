@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import gradio as gr
 import numpy as np
 
+from optisar_yolo.engine import facts_lines
 from optisar_yolo.serve.grounder import (
     CachedImage,
     ExpressionResult,
@@ -186,8 +187,9 @@ class AppHandlers:
         return made
 
     def choose_model(self, name: str) -> Any:
-        """Open a model; the threshold becomes that of its calibration."""
-        return gr.Slider(value=round(self.models.get(name).conf, 3))
+        """Open a model; the threshold becomes that of its calibration, and the page shows what its weights know."""
+        grounder = self.models.get(name)
+        return gr.Slider(value=round(grounder.conf, 3)), "\n".join(facts_lines(grounder.network))
 
 
 def shows_refusals(function: F) -> F:
@@ -235,6 +237,11 @@ def build_page(handlers: AppHandlers) -> gr.Blocks:
                     models.names, value=models.names[0], label="Model", allow_custom_value=models.paths,
                     info="or the path of a .safetensors file" if models.paths else None,
                 )  # fmt: skip
+                with gr.Accordion("What these weights know", open=False):
+                    facts = gr.Textbox(
+                        "\n".join(facts_lines(models.get(models.names[0]).network)), lines=8, max_lines=16,
+                        interactive=False, show_label=False, container=False, elem_id="facts",
+                    )  # fmt: skip
                 examples = gr.Dataset(
                     label="Examples", components=[gr.Image(render=False), gr.Textbox(render=False)],
                     samples=handlers.examples(), type="index", elem_id="examples",
@@ -271,7 +278,7 @@ def build_page(handlers: AppHandlers) -> gr.Blocks:
         topk.release(**ground, **private)
         source.upload(**show, **private)
         source.clear(lambda: (None, "", None, None, None), None, ground["outputs"], **private)
-        model.change(shows_refusals(handlers.choose_model), model, conf, **private).success(**show, **private)
+        model.change(shows_refusals(handlers.choose_model), model, [conf, facts], **private).success(**show, **private)
         examples.click(handlers.example, examples, [source, texts], **private).then(**ground, **private)
     return page
 

@@ -9,6 +9,7 @@ from .distributed import (
     world_size as world_size,
 )
 from .extras import (
+    EXTRAS as EXTRAS,
     MissingExtraError as MissingExtraError,
     need as need,
 )

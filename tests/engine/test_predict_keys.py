@@ -56,9 +56,7 @@ def test_iou_sets_when_boxes_are_duplicates(model, image):
     assert counts[0] < counts[1]
 
 
-@pytest.mark.parametrize(
-    "key", [{"augment": True}, {"visualize": True}, {"agnostic_nms": True}, {"retina_masks": True}, {"dnn": True}]
-)
+@pytest.mark.parametrize("key", [{"visualize": True}, {"agnostic_nms": True}, {"retina_masks": True}, {"dnn": True}])
 def test_keys_without_meaning_are_named_once(model, image, log, key):
     expected = ground(model, [image, image])[0].boxes.data
     log.clear()

@@ -73,6 +73,12 @@ def test_the_handlers_ground_draw_and_write(handlers, image):
     assert nothing[2][0][1] == "nothing found" and nothing[2][0][3] == "" and "0 of 1" in nothing[1]
 
 
+def test_a_model_comes_with_what_its_weights_know(handlers):
+    slider, facts = handlers.choose_model(BUNDLED_MODEL)
+    assert slider.value == pytest.approx(handlers.models.get(BUNDLED_MODEL).conf, abs=1e-3)
+    assert "categories   optical vehicle" in facts and "optsar-real.yaml" in facts and "meanIoU" in facts
+
+
 def test_what_the_handlers_refuse(handlers, image, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"<b>no image</b>")
