@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 $(STAMP): pyproject.toml packaging/optisar_yolo_boot.pth packaging/optisar_yolo_boot.start
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,export,openvino,build,apps,serve,geo,batch]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,export,openvino,build,apps,serve,geo,batch,hub,track]'
 	mkdir -p $(YOLO_CONFIG_DIR)
 	touch $@
 
