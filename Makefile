@@ -1,4 +1,4 @@
-# Targets: make demo (see it work), make test (all checks), make lint, make clean. No network is used after the install.
+# Targets: make demo (see it work), make test (all checks), make lint, make qgis, make clean. No network is used after the install.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -13,7 +13,7 @@ export YOLO_CONFIG_DIR = $(abspath $(VENV))/config
 export MPLBACKEND = Agg
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint qgis clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml packaging/optisar_yolo_boot.pth packaging/optisar_yolo_boot.start
@@ -33,6 +33,10 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# The QGIS plugin as an archive that QGIS installs: dist/optisar_grounding-….zip.
+qgis:
+	$(PYTHON) integrations/qgis/make_zip.py dist
 
 clean:
 	rm -rf build dist demo runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
