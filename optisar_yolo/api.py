@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,7 @@ from optisar_yolo.engine import (
     GroundingValidator,
     KnownExpressions,
     PredictorPool,
+    TrackingModel,
     attach,
     best_boxes,
     calibration_of,
@@ -43,13 +43,13 @@ from optisar_yolo.engine import (
     text_features_for,
 )
 from optisar_yolo.export import ExportedModel, is_export, run_benchmark, run_export
-from optisar_yolo.hub import fetch_weights, publish
+from optisar_yolo.hub import HubModel
 from optisar_yolo.nn import GroundingModel, fused_copy
 from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
 from optisar_yolo.text import TextFeatureCache
 
 
-class OptiSAR(Model):
+class OptiSAR(HubModel, TrackingModel):
     """A grounding model with Ultralytics' interface: ``train``, ``val``, ``predict`` and ``export``.
 
     Args:
@@ -192,10 +192,12 @@ class OptiSAR(Model):
         """
         with self._predictors.lock:
             self._predictors.choose()
+            start = kwargs.pop("track_start", None)
             found = super().predict(source, True, predictor, **kwargs)
             if not isinstance(found, Generator):
                 return found, None
             used = self.predictor
+            used.track_start = start
             used.stream = stream  # Ultralytics warns of long lists of results
             if isinstance(used, GroundingPredictor):
                 used.text_features = self._features_of(used.args.text_weights)
@@ -349,43 +351,6 @@ class OptiSAR(Model):
         if self._fused is None or self._fused[0] != state:
             self._fused = state, fused_copy(self.model)
         return self._fused[1]
-
-    @classmethod
-    def from_pretrained(
-        cls, name: str, revision: str | None = None, file: str | None = None, token: str | None = None
-    ) -> OptiSAR:
-        """Open weights of the Hugging Face Hub, as ``OptiSAR("hf://user/name")`` does.
-
-        Args:
-            name: ``user/name``.
-            revision: Branch, tag or commit; the main branch by default.
-            file: File in the repository, where it has several; it must be a ``.safetensors``.
-            token: Key of an account; by default that which huggingface_hub finds (``HF_TOKEN``, a stored login).
-
-        Raises:
-            HubError: No such weights, or neither network nor cached file.
-            MissingExtraError: The extra ``hub`` is not installed.
-        """
-        return cls(fetch_weights(name, revision, file, token))
-
-    def push_to_hub(self, repo: str, **kwargs: Any) -> str:
-        """Publish the weights on the Hugging Face Hub, as safetensors with a model card of what they know.
-
-        Args:
-            repo: ``user/name``; it is made if it does not exist.
-            **kwargs: ``private``, ``revision``, ``license``, ``message``, ``token``: see
-                :func:`optisar_yolo.hub.publish`.
-
-        Returns:
-            The address of the commit.
-
-        Raises:
-            HubError: The Hub refuses or cannot be reached.
-            MissingExtraError: The extra ``hub`` is not installed.
-        """
-        self._check_is_pytorch_model()
-        with TemporaryDirectory(prefix="optisar-") as folder:
-            return publish(self.save_shared(Path(folder) / "model.safetensors"), repo, **kwargs)
 
     def save_shared(self, path: str | Path, **info: Any) -> Path:
         """Write the weights as safetensors, for sharing (see :func:`optisar_yolo.engine.checkpoint.save_shared`)."""

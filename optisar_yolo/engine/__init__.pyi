@@ -67,3 +67,4 @@ from .view import (
     training_settings as training_settings,
     view_samples as view_samples,
 )
+from .tracking import TrackingModel as TrackingModel

@@ -4,4 +4,5 @@ from .download import (
     fetch_weights as fetch_weights,
     is_hub_name as is_hub_name,
 )
+from .model import HubModel as HubModel
 from .upload import publish as publish

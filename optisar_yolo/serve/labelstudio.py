@@ -152,7 +152,9 @@ class BoxControl:
                 raise ET.ParseError("declarations are not read")
             root = ET.fromstring(config)
         except ET.ParseError as error:
-            raise Refusal(422, f"the labelling configuration is no XML ({error})", "see Settings, Labeling Interface") from error
+            raise Refusal(
+                422, f"the labelling configuration is no XML ({error})", "see Settings, Labeling Interface"
+            ) from error
         images = {tag.get("name", ""): tag.get("value", "") for tag in root.iter("Image")}
         tags = [t for t in root.iter() if t.tag in ("RectangleLabels", "Rectangle") and t.get("toName") in images]
         if not tags:
@@ -162,7 +164,9 @@ class BoxControl:
         labels = {t.get("value", ""): t.get("expression") or t.get("value", "") for t in tag.iter("Label")}
         text_field = (tag.get("model_text") or "").removeprefix("$")
         if not labels and not text_field:
-            raise Refusal(422, f"<{tag.tag}> names no labels", 'add model_text="$field", a field that holds expressions')
+            raise Refusal(
+                422, f"<{tag.tag}> names no labels", 'add model_text="$field", a field that holds expressions'
+            )
         image = tag.get("toName", "")
         return cls(
             tag.get("name", ""), image, images[image].removeprefix("$"), labels, text_field,
@@ -180,7 +184,9 @@ class BoxControl:
         found = data.get(self.text_field)
         texts = [found] if isinstance(found, str) else found
         if not isinstance(texts, Sequence) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
-            raise Refusal(422, f"the task has no expressions in its field '{self.text_field}'", "a text, or a list of them")
+            raise Refusal(
+                422, f"the task has no expressions in its field '{self.text_field}'", "a text, or a list of them"
+            )
         return list(dict.fromkeys(texts))
 
     def label_of(self, text: str) -> list[str]:

@@ -100,7 +100,10 @@ INLINE = "data:image/png;base64," + base64.b64encode(encoded()).decode()
 def test_health_and_setup(backend):
     assert backend.get("/health").json()["status"] == "UP"
     said = backend.post("/setup", json=SETUP).json()
-    assert said["model_version"] == "optisar++n-pocket" and said["model_version"] in backend.get("/versions").json()["versions"]
+    assert (
+        said["model_version"] == "optisar++n-pocket"
+        and said["model_version"] in backend.get("/versions").json()["versions"]
+    )
     assert backend.post("/webhook", json={"action": "PROJECT_UPDATED"}).status_code == 200
 
 
@@ -129,7 +132,13 @@ def test_expressions_of_a_field(backend):
     assert [r["value"]["rectanglelabels"] for r in one["result"]] == [["object"]]
     assert [r["value"]["rectanglelabels"] for r in two["result"]] == [["object"], [RIGHT]]
     (bare,) = backend.post("/predict", json=request(BARE, task(image=INLINE, text=LEFT))).json()["results"]
-    assert bare["result"][0]["type"] == "rectangle" and set(bare["result"][0]["value"]) == {"x", "y", "width", "height", "rotation"}
+    assert bare["result"][0]["type"] == "rectangle" and set(bare["result"][0]["value"]) == {
+        "x",
+        "y",
+        "width",
+        "height",
+        "rotation",
+    }
 
 
 def test_nothing_found_is_an_empty_prediction(backend):
@@ -159,7 +168,11 @@ def test_one_bad_task_of_several_is_said_and_the_others_go_on(backend, caplog):
         ("<View>", {"image": INLINE}, "no XML"),
         ('<!DOCTYPE a [<!ENTITY x "y">]><View/>', {"image": INLINE}, "no XML"),
         ('<View><Text name="t" value="$text"/></View>', {"image": INLINE}, "no boxes on an image"),
-        ('<View><Image name="i" value="$image"/><Rectangle name="r" toName="i"/></View>', {"image": INLINE}, "names no labels"),
+        (
+            '<View><Image name="i" value="$image"/><Rectangle name="r" toName="i"/></View>',
+            {"image": INLINE},
+            "names no labels",
+        ),
         (CONFIG.replace('model_topk="1"', 'model_topk="0"'), {"image": INLINE}, "model_topk=0"),
         (CONFIG.replace('model_topk="1"', 'model_score_threshold="2"'), {"image": INLINE}, "model_score_threshold=2"),
     ],

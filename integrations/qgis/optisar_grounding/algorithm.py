@@ -64,6 +64,10 @@ class GroundAlgorithm(QgsProcessingAlgorithm):
         """Return the name in the toolbox."""
         return "Find objects by expressions"
 
+    def shortDescription(self) -> str:  # noqa: N802
+        """Return one line for lists and for ``qgis_process``."""
+        return "Finds what an expression means in a raster, and returns a box for each object."
+
     def shortHelpString(self) -> str:  # noqa: N802
         """Return the help beside the dialog."""
         return HELP
@@ -79,9 +83,7 @@ class GroundAlgorithm(QgsProcessingAlgorithm):
         self.addParameter(QgsProcessingParameterRasterLayer("INPUT", "Raster layer"))
         self.addParameter(QgsProcessingParameterString("TEXT", "Expressions, one a line", multiLine=True))
         self.addParameter(QgsProcessingParameterBoolean("ALL", "All matches of each expression", defaultValue=False))
-        self.addParameter(
-            number("CONF", "Lowest confidence", type=real, optional=True, minValue=0.0, maxValue=1.0)
-        )
+        self.addParameter(number("CONF", "Lowest confidence", type=real, optional=True, minValue=0.0, maxValue=1.0))
         self.addParameter(QgsProcessingParameterExtent("EXTENT", "Part of the raster", optional=True))
         advanced = [
             QgsProcessingParameterEnum("MODALITY", "Modality", options=list(MODALITIES), defaultValue=0),
@@ -139,7 +141,11 @@ class GroundAlgorithm(QgsProcessingAlgorithm):
             "modality": MODALITIES[self.parameterAsEnum(parameters, "MODALITY", context)],
             "model": self.parameterAsString(parameters, "MODEL", context).strip(),
         }
-        for name, read in (("CONF", self.parameterAsDouble), ("GSD", self.parameterAsDouble), ("ZOOM", self.parameterAsInt)):
+        for name, read in (
+            ("CONF", self.parameterAsDouble),
+            ("GSD", self.parameterAsDouble),
+            ("ZOOM", self.parameterAsInt),
+        ):
             if parameters.get(name) not in (None, ""):
                 options[name.lower()] = read(parameters, name, context)
         if parameters.get("EXTENT") not in (None, ""):
