@@ -22,12 +22,13 @@ WMTS = """<?xml version="1.0"?>
  template="http://127.0.0.1:{port}/xyz/{{TileMatrix}}/{{TileCol}}/{{TileRow}}.png"/></Layer>
 <TileMatrixSet><ows:Identifier>web</ows:Identifier><ows:SupportedCRS>urn:ogc:def:crs:EPSG::3857</ows:SupportedCRS>
 <TileMatrix><ows:Identifier>15</ows:Identifier><ScaleDenominator>17061.8366707</ScaleDenominator>
-<TopLeftCorner>-20037508.342789244 20037508.342789244</TopLeftCorner><TileWidth>256</TileWidth><TileHeight>256</TileHeight>
+<TopLeftCorner>-20037508.342789244 20037508.342789244</TopLeftCorner><TileWidth>256</TileWidth>
+<TileHeight>256</TileHeight>
 <MatrixWidth>32768</MatrixWidth><MatrixHeight>32768</MatrixHeight></TileMatrix></TileMatrixSet></Contents></Capabilities>"""
 
 
 class Tiles(http.server.BaseHTTPRequestHandler):
-    """``xyz`` and ``tms`` count rows from the north and the south; ``big`` has tiles of 512, ``broken`` always fails."""
+    """``xyz`` and ``tms`` count rows from north and south; ``big`` has tiles of 512, ``broken`` always fails."""
 
     image = np.random.default_rng(0).integers(20, 100, (SIDE * 256, SIDE * 256), dtype=np.uint8)
     for i, (x1, y1, x2, y2) in enumerate(OBJECTS):

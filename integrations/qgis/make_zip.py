@@ -1,4 +1,4 @@
-"""Pack the plugin as QGIS installs it (Plugins, Install from ZIP): ``python integrations/qgis/make_zip.py [FOLDER]``."""
+"""Pack the plugin as QGIS installs it from a ZIP: ``python integrations/qgis/make_zip.py [FOLDER]``."""
 
 from __future__ import annotations
 

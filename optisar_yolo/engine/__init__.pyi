@@ -55,6 +55,7 @@ from .routing import (
     Routing as Routing,
     RoutingRecorder as RoutingRecorder,
 )
+from .tracking import TrackingModel as TrackingModel
 from .train import (
     TRAIN_DEFAULTS as TRAIN_DEFAULTS,
     GroundingTrainer as GroundingTrainer,
@@ -67,4 +68,3 @@ from .view import (
     training_settings as training_settings,
     view_samples as view_samples,
 )
-from .tracking import TrackingModel as TrackingModel

@@ -76,7 +76,7 @@ class Georeference:
             and not self.crs.is_geographic
         ):
             raise ValueError(
-                f"{self.source}: crs= and transform= place the raster outside of its projection, at x {east.min():.4g} to "
+                f"{self.source}: crs= and transform= place it outside of its projection, at x {east.min():.4g} to "
                 f"{east.max():.4g}, y {north.min():.4g} to {north.max():.4g}; {ORDER}"
             )
 

@@ -1,4 +1,4 @@
-"""Files of the results in a raster: GeoJSON and other GIS files, COCO JSON, CSV, a quick-look image, a map, a record."""
+"""Files of the results in a raster: GIS files, COCO JSON, CSV, a quick-look image, a map and a record."""
 
 from __future__ import annotations
 

@@ -71,8 +71,8 @@ class Placement:
             place = replace(place, crs=place.crs or points_crs, transform=affine, points=(), points_crs=None)
         if place.transform is None and not place.points:
             raise ValueError(
-                f"{source}: crs={crs} alone places no pixel, as the file has no geotransform; give transform=a,b,c,d,e,f "
-                "too, or put a world file beside it"
+                f"{source}: crs={crs} alone places no pixel, as the file has no geotransform; give "
+                "transform=a,b,c,d,e,f too, or put a world file beside it"
             )
         if place.crs is None:
             raise ValueError(

@@ -89,8 +89,8 @@ def ground_raster(
         place = Georeference(raster)
         if options.vectors and not place:
             raise ValueError(
-                f"{raster.source}: vector={options.vector} needs a georeference, and the file has none that can be used; "
-                "give crs= and transform="
+                f"{raster.source}: vector={options.vector} needs a georeference, and the file has none that can be "
+                "used; give crs= and transform="
             )
         queries = [parse_raster_query(t, place.compass) for t in texts]
         stretch, image = choose_stretch(raster, options)

@@ -46,7 +46,8 @@ def model_card(meta: Mapping[str, Any], repo: str, license: str | None = None) -
         "---", head.to_yaml().strip(), "---", NOTE, "", f"# {repo.split('/')[-1]}", "",
         "An OptiSAR-Net++ model: it finds what a referring expression means in an optical or SAR image.", "",
         "```python", "from optisar_yolo import OptiSAR  # pip install 'optisar-yolo[hub]'", "",
-        f'model = OptiSAR.from_pretrained("{repo}")', 'model.predict("port.jpg", text="the ship in the upper left")', "```",
+        f'model = OptiSAR.from_pretrained("{repo}")',
+        'model.predict("port.jpg", text="the ship in the upper left")', "```",
         "", "## What the weights say about themselves", "", "| | |", "|---|---|",
     ]  # fmt: skip
     rows = [*_network(meta), *_calibration(meta), *_training(facts)]

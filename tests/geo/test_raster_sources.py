@@ -1,4 +1,4 @@
-"""What may be named as a raster: STAC items, tile servers (of this machine), parts of rasters, files without a place."""
+"""What may be named as a raster: STAC items, tile servers (of this machine), parts, files without a place."""
 
 import json
 import math

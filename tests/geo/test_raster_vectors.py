@@ -135,9 +135,10 @@ def test_qgis_draws_the_layers_in_the_style(tmp_path):
     alone.mkdir()
     shutil.copy(result.folder / "objects.gpkg", alone)
     paths = [result.folder / f"objects.{k}" for k in ("gpkg", "fgb", "geojson")] + [alone / "objects.gpkg"]
+    env = {"QT_QPA_PLATFORM": "offscreen", "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     out = subprocess.run(
         ["/usr/bin/python3", "-c", QGIS, *map(str, paths)],
-        capture_output=True, text=True, env={"QT_QPA_PLATFORM": "offscreen", "HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, env=env,
     )  # fmt: skip
     lines = out.stdout.strip().splitlines()
     assert len(lines) == 4, out.stdout + out.stderr

@@ -1,4 +1,4 @@
-"""The backend of Label Studio: its requests as Label Studio sends them, its answers as Label Studio's own SDK reads them."""
+"""The backend of Label Studio: requests as it sends them, answers as its own SDK reads them."""
 
 import base64
 import json
@@ -21,17 +21,18 @@ from optisar_yolo.serve import LabelStudio, Limits, create_app  # noqa: E402
 from optisar_yolo.serve.labelstudio import BoxControl  # noqa: E402
 from optisar_yolo.serve.limits import Refusal  # noqa: E402
 
-CONFIG = """<View>
+CONFIG = f"""<View>
   <!-- a comment -->
   <Image name="image" value="$image" zoom="true"/>
   <RectangleLabels name="label" toName="image" model_topk="1">
-    <Label value="left tower" expression="{left}" background="red"/>
-    <Label value="right tower" expression="{right}"/>
+    <Label value="left tower" expression="{LEFT}" background="red"/>
+    <Label value="right tower" expression="{RIGHT}"/>
   </RectangleLabels>
-</View>""".format(left=LEFT, right=RIGHT)
-BY_FIELD = """<View><Image name="img" value="$picture"/>
-<RectangleLabels name="box" toName="img" model_text="$sentences"><Label value="object"/><Label value="{right}"/></RectangleLabels>
-</View>""".format(right=RIGHT)
+</View>"""
+BY_FIELD = f"""<View><Image name="img" value="$picture"/>
+<RectangleLabels name="box" toName="img" model_text="$sentences">
+<Label value="object"/><Label value="{RIGHT}"/></RectangleLabels>
+</View>"""
 BARE = '<View><Image name="img" value="$image"/><Rectangle name="box" toName="img" model_text="$text"/></View>'
 
 
@@ -80,7 +81,8 @@ def backend(studio):
 def task(number=1, **data):
     """Return a task as Label Studio sends it."""
     return {
-        "id": number, "data": data, "meta": {}, "created_at": "2024-05-01T10:00:00Z", "updated_at": "2024-05-01T10:00:00Z",
+        "id": number, "data": data, "meta": {}, "created_at": "2024-05-01T10:00:00Z",
+        "updated_at": "2024-05-01T10:00:00Z",
         "is_labeled": False, "overlap": 1, "project": 3, "annotations": [], "predictions": [],
     }  # fmt: skip
 
