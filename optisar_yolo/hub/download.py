@@ -18,6 +18,7 @@ MODEL_FILE = "model.safetensors"  # what `upload` writes, and what is taken wher
 _ENDING = ".safetensors"
 _SCHEME = "hf:/"  # a path object has turned "//" into "/"
 _NAME = re.compile(r"hf://?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?")
+_CLIENTS = ("httpx", "httpcore", "requests", "urllib3")  # how modules of HTTP clients begin: httpx2 is one, too
 _OPENING = "other kinds of weights can run code when they are opened"
 
 Value = TypeVar("Value")
@@ -117,10 +118,8 @@ def asked(name: str, call: Callable[[], Value]) -> Value:
             raise UnreachableError(f"the Hub does not answer ({_reason(error)})") from error
         raise HubError(f"{name}: the Hub refuses ({_reason(error)})") from error
     except Exception as error:
-        # Errors of the connection: those of httpx since version 1 of huggingface_hub, before it those of requests.
-        if type(error).__module__.split(".")[0] in ("httpx", "httpcore", "requests", "urllib3") or isinstance(
-            error, OSError
-        ):
+        # Errors of the connection come from the client below huggingface_hub, which differs between its versions.
+        if isinstance(error, OSError) or type(error).__module__.startswith(_CLIENTS):
             raise UnreachableError(f"the Hub cannot be reached ({_reason(error)})") from error
         raise
 

@@ -20,6 +20,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
@@ -161,7 +162,7 @@ class BoxControl:
             hint = "<Image name=… value=$image/> with <RectangleLabels name=… toName=…> is needed"
             raise Refusal(422, "the labelling configuration has no boxes on an image", hint)
         tag = next((t for t in tags if t.tag == "RectangleLabels"), tags[0])
-        labels = {t.get("value", ""): t.get("expression") or t.get("value", "") for t in tag.iter("Label")}
+        labels = {(value := t.get("value", "")): t.get("expression") or value for t in tag.iter("Label")}
         text_field = (tag.get("model_text") or "").removeprefix("$")
         if not labels and not text_field:
             raise Refusal(
@@ -299,9 +300,8 @@ def add_label_studio(app: FastAPI, link: LabelStudio, ground: Ground, limits: Li
                 if not isinstance(data, Mapping) or not isinstance(address, str) or not address:
                     raise Refusal(422, f"the task has no image in its field '{control.field}'", "see <Image value=…>")
                 texts = control.expressions(data)
-                results, size = await ground(
-                    request, lambda a=address: link.fetch(a, key, limits), texts, control.conf, control.topk
-                )
+                read = partial(link.fetch, address, key, limits)
+                results, size = await ground(request, read, texts, control.conf, control.topk)
             except Refusal as refusal:
                 refused.append(refusal)
                 LOGGER.warning(f"Label Studio task {task.get('id', number)}: {refusal}")
