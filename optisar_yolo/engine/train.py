@@ -158,7 +158,7 @@ class GroundingTrainer(DetectionTrainer):
             self.add_callback(event, callback)
 
     def run_callbacks(self, event: str) -> None:
-        """Run the callbacks, but for TensorBoard's picture of the network: it would need an image without expressions."""
+        """Run the callbacks, but for TensorBoard's picture of the network, which needs expressions too."""
         if event == "on_train_start":
             kept = [c for c in self.callbacks[event] if not getattr(c, "__module__", "").endswith(".tensorboard")]
             self.callbacks[event] = kept
