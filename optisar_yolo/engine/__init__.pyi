@@ -1,3 +1,4 @@
+from .about import describe_model as describe_model
 from .calibrate import (
     ATTRIBUTE as ATTRIBUTE,
     Calibration as Calibration,
@@ -37,6 +38,7 @@ from .metrics import (
     expression_indices as expression_indices,
     score_image as score_image,
 )
+from .modes import ModelModes as ModelModes
 from .predict import (
     GroundingPredictor as GroundingPredictor,
     ImageFiles as ImageFiles,
@@ -55,7 +57,7 @@ from .routing import (
     Routing as Routing,
     RoutingRecorder as RoutingRecorder,
 )
-from .tracking import TrackingModel as TrackingModel
+from .tracking import tracking_settings as tracking_settings
 from .train import (
     TRAIN_DEFAULTS as TRAIN_DEFAULTS,
     GroundingTrainer as GroundingTrainer,

@@ -8,17 +8,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ultralytics.engine.model import Model
 from ultralytics.trackers.basetrack import BaseTrack
 
 from optisar_yolo.engine.calibrate import default_conf
 from optisar_yolo.utils import need
 
-START = "track_start"  # confidence at which tracks start, on its way from `TrackingModel.track` to the predictor
+START = "track_start"  # confidence at which tracks start, on its way from `OptiSAR.track` to the predictor
 
 
 class ExpressionTrackers:
@@ -102,27 +101,15 @@ def split_trackers(predictor: Any) -> None:
         predictor.trackers[i].expect(texts)
 
 
-class TrackingModel(Model):
-    """The part of :class:`~optisar_yolo.api.OptiSAR` that follows objects."""
+def tracking_settings(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a call of ``track``: without ``conf``, tracks start at the threshold of the model.
 
-    def track(self, source: Any = None, stream: bool = False, persist: bool = False, **kwargs: Any) -> Any:
-        """Ground expressions in the frames of a video, and follow what was found.
+    Args:
+        model: The network.
+        given: What the caller set.
 
-        Args:
-            source: A video, a camera, a folder of frames, or one frame with ``persist``.
-            stream: Return a generator: results of a long video need not be held.
-            persist: Go on with the tracks of the last call: for frames that are given one by one.
-            **kwargs: As for ``predict``, and ``tracker`` (``botsort.yaml`` by default). Without ``conf`` a track starts
-                at the threshold of the model's calibration and goes on with boxes down to 0.1.
-
-        Returns:
-            As ``predict``; ``boxes.id`` are identities, None in a frame without tracks.
-
-        Raises:
-            ValueError: No usable expression, or a tracker that cannot be used.
-            MissingExtraError: The extra ``track`` is not installed.
-        """
-        need("lap")  # Ultralytics would install it
-        if kwargs.get("conf") is None:
-            kwargs[START] = default_conf(self.model)
-        return super().track(source, stream, persist, **kwargs)
+    Raises:
+        MissingExtraError: The extra ``track`` is not installed; Ultralytics would install it unasked.
+    """
+    need("lap")
+    return {**given, **({START: default_conf(model)} if given.get("conf") is None else {})}

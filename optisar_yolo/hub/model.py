@@ -15,6 +15,8 @@ Opened = TypeVar("Opened", bound="HubModel")
 class HubModel:
     """Adds the Hub to a model that is opened by a file's path and has ``save_shared``."""
 
+    __slots__ = ()  # an object of Ultralytics' YOLO becomes one of OptiSAR, which needs the same layout
+
     @classmethod
     def from_pretrained(
         cls: type[Opened], name: str, revision: str | None = None, file: str | None = None, token: str | None = None

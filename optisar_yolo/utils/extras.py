@@ -14,6 +14,8 @@ EXTRAS: dict[str, tuple[str, str]] = {  # package: extra, and what needs it
     "pystac": ("geo", "STAC items need"),
     "huggingface_hub": ("hub", "models of the Hugging Face Hub need"),
     "lap": ("track", "tracking needs"),
+    "pandas": ("table", "tables of pandas need"),
+    "polars": ("table", "tables need"),
     "gradio": ("apps", "this command needs"),
     **dict.fromkeys(("ray", "pyarrow"), ("batch", "this command needs")),
     **dict.fromkeys(
