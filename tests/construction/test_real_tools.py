@@ -1,13 +1,9 @@
-"""Objects under review through the real packages of labelling tools, where a Python has them (OPTISAR_LABELS_PYTHON).
-
-Label Studio's converter is that of its SDK, and CVAT's exchange of COCO is that of Datumaro, which its server runs.
-"""
+"""Objects under review through the converter of Label Studio's SDK, where a Python has it (OPTISAR_LABELS_PYTHON)."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -41,17 +37,6 @@ Converter(config, str(folder), download_resources=False).convert_to_coco(
 (folder / "back.json").write_text((folder / "back" / "result.json").read_text())
 """
 
-DATUMARO = """
-import json, sys
-from pathlib import Path
-import datumaro as dm
-folder = Path(sys.argv[1])
-data = dm.Dataset.import_from(str(folder / "in"), "coco_instances")
-data.export(str(folder / "back"), "coco_instances", save_media=False)
-(file,) = (folder / "back" / "annotations").glob("*.json")
-(folder / "back.json").write_text(file.read_text())
-"""
-
 
 def through(tool, package, folder, *args):
     """Run a program of another Python; skip where that lacks the package."""
@@ -70,16 +55,3 @@ def test_label_studio_there_and_back(work, moved):  # noqa: F811
     content = through(LABEL_STUDIO, "label_studio_sdk", work, *(["move"] if moved else []))
     assert len(content["annotations"]) == len(before["annotations"])
     assert len(imported(work, content, show="all")) == (1 if moved else 0)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_datumaro_there_and_back(work):  # noqa: F811
-    before = exported(work, show="all", images=True)
-    target = work / "in" / "annotations"
-    target.mkdir(parents=True)
-    shutil.copy(work / "out.json", target / "instances_default.json")
-    shutil.copytree(work / "out_images", work / "in" / "images" / "default")
-    content = through(DATUMARO, "datumaro", work)
-    assert len(content["annotations"]) == len(before["annotations"])
-    assert imported(work, content, show="all") == {}
