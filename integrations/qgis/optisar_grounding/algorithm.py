@@ -109,7 +109,6 @@ class GroundAlgorithm(QgsProcessingAlgorithm):
         form = command.FORMATS.get(output.suffix.lower())
         if form is None:
             raise QgsProcessingException(f"{output.name}: choose a .gpkg or .fgb file")
-        # Beside the layer: the temporary folder of the system may be small, and a map is not written.
         with tempfile.TemporaryDirectory(prefix="optisar-") as folder:
             try:
                 texts = command.expressions_of(self.parameterAsString(parameters, "TEXT", context))
