@@ -1,4 +1,4 @@
-# Targets: make demo (see it work), make test (all checks), make lint, make clean. No network is used after the install.
+# Targets: make demo (see it work), make test (all checks), make lint, make qgis, make clean. No network is used after the install.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -13,7 +13,7 @@ export YOLO_CONFIG_DIR = $(abspath $(VENV))/config
 export MPLBACKEND = Agg
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs qgis clean
 .DEFAULT_GOAL := test
 
 # The package alone: what `make demo` needs. On Linux PyTorch's own index has builds for the CPU, a tenth of the size:
@@ -25,7 +25,7 @@ $(VENV)/.package: pyproject.toml packaging/optisar_yolo_boot.pth packaging/optis
 	touch $@
 
 $(STAMP): $(VENV)/.package
-	$(BIN)/python -m pip install --quiet --editable '.[dev,export,openvino,build,apps,serve,geo,batch]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,export,openvino,build,apps,serve,geo,batch,hub,track]'
 	touch $@
 
 demo: $(VENV)/.package
@@ -48,6 +48,10 @@ docs: $(VENV)/.docs
 $(VENV)/.docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
+
+# The QGIS plugin as an archive that QGIS installs: dist/optisar_grounding-….zip.
+qgis:
+	$(PYTHON) integrations/qgis/make_zip.py dist
 
 clean:
 	rm -rf build dist demo runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -50,8 +50,10 @@ from optisar_yolo.engine import (
     save_shared,
     store_calibration,
     text_features_for,
+    tracking_settings,
 )
 from optisar_yolo.export import ExportedModel, is_export, run_benchmark, run_export
+from optisar_yolo.hub import HubModel
 from optisar_yolo.nn import GroundingModel, fused_copy
 from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
 from optisar_yolo.text import TextFeatureCache
@@ -59,12 +61,13 @@ from optisar_yolo.utils import BUNDLED_MODEL
 from optisar_yolo.visualize import GroundingResults
 
 
-class OptiSAR(ModelModes):
+class OptiSAR(ModelModes, HubModel):
     """A grounding model with Ultralytics' interface: ``train``, ``val``, ``predict``, ``track`` and ``export``.
 
     Args:
         model: Model YAML (``optisar++n.yaml``), checkpoint (``best.pt``) or shared weights
-            (``optisar++n-pocket.safetensors``; the bare name suffices for weights of the package). An export
+            (``optisar++n-pocket.safetensors``; the bare name suffices for weights of the package, and ``hf://user/name``
+            for weights of the Hugging Face Hub). An export
             (``best.onnx``, ``best_openvino_model``, ``best.torchscript``) can ``predict``, ``encode`` and ``val``.
         task: ``None`` or ``"detect"``, Ultralytics' name of the task.
         verbose: Log the layers of a new model.
@@ -217,7 +220,7 @@ class OptiSAR(ModelModes):
 
     @config_keys()
     def _track(self, source: Any, stream: bool, persist: bool, kwargs: dict[str, Any]) -> Any:
-        return Model.track(self, source, stream, persist, **kwargs)  # calls `predict`
+        return Model.track(self, source, stream, persist, **tracking_settings(self.model, kwargs))  # calls `predict`
 
     @config_keys()
     def _predict(self, source: Any, stream: bool, predictor: Any, kwargs: dict[str, Any]) -> Any:
@@ -244,10 +247,12 @@ class OptiSAR(ModelModes):
         """
         with self._predictors.lock:
             self._predictors.choose()
+            start = kwargs.pop("track_start", None)
             found = Model.predict(self, source, True, predictor, **kwargs)
             if not isinstance(found, Generator):
                 return found, None
             used = self.predictor
+            used.track_start = start
             used.stream = stream  # Ultralytics warns of long lists of results
             if isinstance(used, GroundingPredictor):
                 used.text_features = self._features_of(used.args.text_weights)

@@ -29,6 +29,8 @@ COMMAND = Command(
         Option("port", "int", 8000, "port to listen on", low=0, high=65535),
         Option("model", "file", BUNDLED_MODEL, "weights or an export"),
         Option("imgsz", "int", None, "long side of images in the network; that of training by default", low=32),
+        Option("label_studio", "name", None, "be a backend of this Label Studio too", example="http://localhost:8080"),
+        Option("label_files", "file", None, "folder of Label Studio's local files, where it is on this machine"),
         *LIMITS,
     ),
     example="model=best.pt port=8000",
@@ -51,12 +53,15 @@ def main(values: dict[str, Any]) -> None:
         need(package)
     import uvicorn
 
-    from optisar_yolo.serve import create_app, uvicorn_settings
+    from optisar_yolo.serve import LabelStudio, create_app, uvicorn_settings
 
     exit_on_sigterm()
     try:
         limits = Limits(**{o.name: values[o.name] for o in LIMITS})
-        app = create_app(values["model"], limits, values["imgsz"])
+        link = LabelStudio(values["label_studio"], values["label_files"]) if values["label_studio"] else None
+        if link is None and values["label_files"]:
+            raise UsageError("label_files= needs label_studio=, the address of Label Studio")
+        app = create_app(values["model"], limits, values["imgsz"], link)
     except SettingError as error:
         raise UsageError(str(error)) from error
     uvicorn.run(

@@ -79,6 +79,7 @@ from .start import (
     is_trained as is_trained,
     open_start as open_start,
 )
+from .tracking import tracking_settings as tracking_settings
 from .train import (
     TRAIN_DEFAULTS as TRAIN_DEFAULTS,
     GroundingTrainer as GroundingTrainer,

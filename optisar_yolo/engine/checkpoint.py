@@ -35,6 +35,7 @@ from optisar_yolo.engine.calibrate import (
     calibrations,
 )
 from optisar_yolo.engine.facts import FACTS, facts_of
+from optisar_yolo.hub import fetch_weights, is_hub_name
 from optisar_yolo.language import BUILT_IN, Vocabulary
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.plugin import MARK
@@ -52,11 +53,14 @@ class CheckpointError(ValueError):
 
 
 def find_weights(name: str | Path) -> Path:
-    """Resolve a weights file: a path, or the bare name of one that travels with the package.
+    """Resolve a weights file: a path, the bare name of one that travels with the package, or ``hf://user/name``.
 
     Raises:
-        FileNotFoundError: Neither exists; the message lists the packaged ones.
+        FileNotFoundError: None of them exists; the message lists the packaged ones.
+        HubError: The Hugging Face Hub has no such weights, or cannot be reached.
     """
+    if is_hub_name(name):
+        return fetch_weights(str(name))
     path = Path(name)
     if path.is_file():
         return path

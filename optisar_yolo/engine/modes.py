@@ -293,10 +293,11 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             stream: Return a generator.
             persist: Keep the tracks of the call before, for frames that are given one by one.
             text: An expression or a list of them.
-            conf: Confidence from which a box enters the tracker; 0.1 by default, as in Ultralytics.
+            conf: Confidence from which boxes are followed. By default tracks start at the threshold of the model's
+                calibration, and go on with boxes down to 0.1.
             topk: Boxes per expression and frame.
             imgsz: Long side of frames in the network, pixels.
-            tracker: ``"botsort.yaml"``, ``"bytetrack.yaml"`` or a file.
+            tracker: ``"botsort.yaml"``, ``"bytetrack.yaml"``, ``"ocsort.yaml"``, ``"fasttrack.yaml"`` or a file.
             device: As in :meth:`predict`.
             vid_stride: Take every n-th frame.
             save: Write the video with its boxes.
@@ -307,10 +308,11 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             **kwargs: Ultralytics' other keys.
 
         Returns:
-            One result per frame, as of :meth:`predict`; ``boxes.id`` numbers the tracks.
+            One result per frame, as of :meth:`predict`; ``boxes.id`` numbers the tracks, apart for each expression.
 
         Raises:
-            ValueError: No usable expression.
+            ValueError: No usable expression, or a tracker that cannot be used.
+            MissingExtraError: The extra ``track`` is not installed.
         """
         given = _given(
             text=text, conf=conf, topk=topk, imgsz=imgsz, tracker=tracker, device=device, vid_stride=vid_stride,

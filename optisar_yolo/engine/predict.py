@@ -37,6 +37,7 @@ from optisar_yolo.engine.grounding import (
     notes_of,
     text_features_for,
 )
+from optisar_yolo.engine.tracking import split_trackers
 from optisar_yolo.language import clean
 from optisar_yolo.nn import Encoded, GroundingModel, mixed
 from optisar_yolo.text import TextFeatureCache
@@ -174,6 +175,7 @@ class GroundingPredictor(DetectionPredictor):
     ) -> None:
         super().__init__(cfg, overrides, _callbacks)
         self.text_features: TextFeatureCache | KnownExpressions | None = None
+        self.track_start: float | None = None  # confidence at which tracks start
         self.groups: list[tuple[list[int], Tensor, Tensor]] = []  # indices, images [B, 3, H, W], extents [B, 4]
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
@@ -206,6 +208,12 @@ class GroundingPredictor(DetectionPredictor):
             self.dataset.paths = names
         elif type(self.dataset) is LoadImagesAndVideos:
             self.dataset.__class__ = ImageFiles
+
+    def run_callbacks(self, event: str) -> None:
+        """Run the callbacks; of Ultralytics' trackers each expression gets its own."""
+        super().run_callbacks(event)
+        if event == "on_predict_start" and self.args.mode == "track":
+            split_trackers(self)
 
     def preprocess(self, im: Tensor | list[np.ndarray]) -> Tensor:
         """Fit images on canvases, in groups of one size. Tensors are used as they are, [B, 3, H, W] RGB in 0..1."""

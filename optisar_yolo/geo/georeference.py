@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from optisar_yolo.geo.placing import ORDER, WGS84
 from optisar_yolo.geo.reading import Raster
 from optisar_yolo.utils import need
 
-WGS84 = "EPSG:4326"
 ASKEW = 5.0  # degrees: grid north of UTM is within 3 of true north; beyond, "the northernmost" may be another object
 STEP = 1e-3  # degrees of latitude: the distance over which the direction of north is measured
 _SIDES = {(1, 0): "right", (-1, 0): "left", (0, 1): "bottom", (0, -1): "top"}
@@ -39,34 +39,63 @@ class Georeference:
     def __init__(self, raster: Raster) -> None:
         self.size = raster.size
         self.source = raster.source
-        data = raster.data
-        points, points_crs = data.gcps
+        found = raster.placement
+        self._given = found.given
         self._points: Any = None
         self.affine: Any = None
         self.crs: Any = None
-        if data.crs is not None and not data.transform.is_identity:
-            self.crs, self.affine = data.crs, data.transform
-        elif points and points_crs is not None:
-            self.crs, self._points = points_crs, need("rasterio.transform").GCPTransformer(points)
+        if found.crs is not None and found.transform is not None:
+            self.crs, self.affine = found.crs, found.transform
+        elif found.points and found.points_crs is not None:
+            self.crs, self._points = found.points_crs, need("rasterio.transform").GCPTransformer(found.points)
         if self.affine is not None and self.affine.determinant == 0:
             self.crs = self.affine = None
         self.on_earth = bool(self) and bool(np.isfinite(self.to_wgs84(*self._samples())[0]).any())
-        self.note = self._note(data)
+        if found.given and self.on_earth:
+            self._check_given()
+        self.note = self._note(raster)
 
-    def _note(self, data: Any) -> str:
+    def _check_given(self) -> None:
+        """Check a CRS or affine of the user's: coordinates far outside of a projection do not come back from WGS 84.
+
+        Raises:
+            ValueError: They do not.
+        """
+        x, y = self._samples()
+        east, north = self.to_crs(x, y)
+        lon, lat = self.to_wgs84(x, y)
+        seen = np.isfinite(lon) & np.isfinite(lat)
+        back = _transform(WGS84, self.crs, lon[seen].tolist(), lat[seen].tolist())
+        side = (
+            max(math.hypot(self.affine.a, self.affine.d), math.hypot(self.affine.b, self.affine.e))
+            if self.affine
+            else 1
+        )
+        if (
+            not (np.hypot(back[0] - east[seen], back[1] - north[seen]) < max(side, 1e-5)).all()
+            and not self.crs.is_geographic
+        ):
+            raise ValueError(
+                f"{self.source}: crs= and transform= place it outside of its projection, at x {east.min():.4g} to "
+                f"{east.max():.4g}, y {north.min():.4g} to {north.max():.4g}; {ORDER}"
+            )
+
+    def _note(self, raster: Raster) -> str:
         """Say what is missing of a georeference, and what that leaves out."""
+        data = raster.data
         if self.on_earth:
             return ""
         if self:
+            check = f"; {ORDER}" if self._given else ""
             name = re.sub(r"\s+", " ", str(self.crs))[:60]
             return (
                 f"{self.source}: no part of the raster can be placed in WGS 84 by its CRS ({name}): objects.geojson, "
-                "longitudes and latitudes are left out; objects-crs.geojson and pixels are written"
+                f"longitudes and latitudes are left out; objects-crs.geojson and pixels are written{check}"
             )
         if data.crs is None and not data.transform.is_identity:
-            what = "has a geotransform and no CRS (gdal_edit.py -a_srs EPSG:… names it)"
+            what = "has a geotransform and no CRS (crs=EPSG:… names it)"
         elif data.crs is not None:
-            what = "names a CRS and has no geotransform that can be used (gdal_edit.py -a_ullr … sets one)"
+            what = "names a CRS and has no geotransform that can be used (transform=a,b,c,d,e,f gives one)"
         elif data.rpcs is not None:
             what = "is georeferenced by RPCs alone (gdalwarp -rpc makes a map of it)"
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from optisar_yolo.geo.placing import check_extent
 from optisar_yolo.utils import SettingError, check_options, option
 
 ALL = "all"
@@ -54,6 +55,23 @@ class RasterOptions:
         None, "float", "value that means no data, where the file does not declare it; NaN always does", words=("nan",),
         example="0",
     )  # fmt: skip
+    asset: str | None = option(None, "name", "asset of a STAC item that is meant", example="visual")
+    zoom: int | None = option(
+        None, "int", "zoom level of a tile server (source=https://…/{z}/{x}/{y}.png)", low=0, high=24, example="17"
+    )
+    extent: tuple[float, ...] | None = option(
+        None, "floats", "part of the raster: west,south,east,north in degrees; the whole by default", counts=(4,),
+        example="4.2,51.9,4.4,52.0",
+    )  # fmt: skip
+    crs: str | None = option(None, "name", "CRS of a file that names none", example="EPSG:32633")
+    transform: tuple[float, ...] | None = option(
+        None, "floats", "geotransform a,b,c,d,e,f of a file that has none: x = a·column + b·row + c, y = d·column + …",
+        counts=(6,), example="10,0,500000,0,-10,5400000",
+    )  # fmt: skip
+    vector: str = option(
+        "geojson", "name", "format beside GeoJSON: GeoPackage, FlatGeobuf, all, or none but GeoJSON",
+        choices=("geojson", "gpkg", "fgb", "all"),
+    )  # fmt: skip
     device: str | None = option(None, "name", "as in Ultralytics", example="cpu")
     project: str | None = option(None, "file", "folder of the runs; runs/scene by default")
     name: str | None = option(None, "name", "folder of the run; the name of the file by default")
@@ -71,8 +89,18 @@ class RasterOptions:
             pair = getattr(self, key)
             if pair is not None and not pair[0] < pair[1]:
                 raise SettingError(f"'{key}={pair[0]:g},{pair[1]:g}' is not valid: the second must be above the first")
+        if self.extent is not None:
+            try:
+                check_extent(self.extent)
+            except ValueError as error:
+                raise SettingError(str(error)) from error
         if self.scale is not None and self.gsd is not None:
             raise SettingError("scale= and gsd= both set the resolution of the network; give one of them")
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Formats that are written beside GeoJSON."""
+        return ("gpkg", "fgb") if self.vector == "all" else () if self.vector == "geojson" else (self.vector,)
 
     @property
     def most(self) -> int | None:

@@ -1,4 +1,4 @@
-"""Files of the results in a raster: GeoJSON, COCO JSON, CSV, a quick-look image, a map and a record."""
+"""Files of the results in a raster: GIS files, COCO JSON, CSV, a quick-look image, a map and a record."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.geo.result import RasterResult, enlarged
+from optisar_yolo.geo.style import qml
+from optisar_yolo.geo.vectors import vector_file
 from optisar_yolo.geo.webmap import map_page
 from optisar_yolo.utils import write_atomic
 from optisar_yolo.visualize import draw_predictions
@@ -23,11 +26,13 @@ COLUMNS = ("sentence", "confidence", "x1", "y1", "x2", "y2", "lon", "lat", "x_cr
 QUERY_KEYS = ("text", "core", "place", "extreme", "rank", "note")  # names of the fields of a query in the record
 
 
-def write(result: RasterResult, with_map: bool = True) -> list[Path]:
+def write(result: RasterResult, with_map: bool = True, vectors: Sequence[str] = ()) -> list[Path]:
     """Write all results into the folder of the run.
 
     * ``objects.geojson``: WGS 84, RFC 7946. Only for rasters that are georeferenced on the Earth.
     * ``objects-crs.geojson``: in the CRS of the raster, which the file names. Only for georeferenced rasters.
+    * ``objects.gpkg``, ``objects.fgb``: the same in other formats, where they are wanted.
+    * ``objects.qml``: how QGIS draws a layer of any of these files that is called ``objects``.
     * ``objects.coco.json``: pixel boxes; one category per expression.
     * ``objects.csv``: pixel boxes, and centres in WGS 84 and in the CRS.
     * ``quicklook.jpg``: the whole raster with the boxes.
@@ -37,6 +42,7 @@ def write(result: RasterResult, with_map: bool = True) -> list[Path]:
     Args:
         result: The results.
         with_map: Write the map too, which needs bokeh.
+        vectors: Formats beside GeoJSON, ``"gpkg"`` and ``"fgb"``, which need pyogrio; for georeferenced rasters.
 
     Returns:
         The files.
@@ -55,6 +61,8 @@ def write(result: RasterResult, with_map: bool = True) -> list[Path]:
             )
     if result.place:
         files["objects-crs.geojson"] = _json(geojson(result, source_crs=True))
+        files |= {f"objects.{kind}": vector_file(result, kind) for kind in vectors}
+        files["objects.qml"] = qml([q.text for q in result.queries])
     files["objects.coco.json"] = _json(coco(result))
     files["objects.csv"] = table(result)
     queries = [dict(zip(QUERY_KEYS, dataclasses.astuple(q), strict=True)) for q in result.queries]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -31,12 +31,14 @@ from optisar_yolo.data import (
     palette,
     say_once,
 )
+from optisar_yolo.geo.placing import Placement
+from optisar_yolo.geo.sources import Source
 from optisar_yolo.utils import need
 
 CACHE = 256 << 20  # bytes of decoded blocks: several rows of tiles of a raster 20,000 pixels wide
 # A name that GDAL knows but the file system does not: a URL, or a part of a file (``netcdf:two.nc:vv``). One letter
 # before the colon is a drive of Windows.
-_NAME = re.compile(r"/vsi|[A-Za-z][\w+.-]+:")
+_NAME = re.compile(r"/vsi|<|[A-Za-z][\w+.-]+:")
 
 
 class Raster:
@@ -44,24 +46,38 @@ class Raster:
 
     Args:
         source: A path, or a name that GDAL knows (``/vsicurl/…``, ``s3://…``,
-            ``netcdf:file.nc:variable``).
+            ``netcdf:file.nc:variable``), or what :func:`~optisar_yolo.geo.sources.find_source` made of one.
         nodata: Value that means "no data", where the file does not declare it.
+        crs: A CRS in place of the file's.
+        transform: An affine of six numbers in place of the file's (:data:`~optisar_yolo.geo.placing.ORDER`).
+        extent: West, south, east, north in degrees of WGS 84: the part that is read; the whole raster by default.
 
     Attributes:
         nodata: The same; set it to leave out a value that was found later.
+        size: Width and height in pixels of the part that is read.
+        part: Where it begins in the file, and its size: (x, y, width, height).
+        placement: What places its pixels on the ground.
         palette: The colour table, uint8 [n, 3]; the raster then has three bands, red, green and blue.
 
     Raises:
         DataError: Missing, empty, damaged, or not a raster of numbers.
+        ValueError: A CRS, an affine or an extent that cannot be used with it.
     """
 
-    def __init__(self, source: str | Path, nodata: float | None = None) -> None:
+    def __init__(
+        self,
+        source: str | Path | Source,
+        nodata: float | None = None,
+        crs: str | None = None,
+        transform: Sequence[float] | None = None,
+        extent: Sequence[float] | None = None,
+    ) -> None:
         self.rasterio: Any = need("rasterio")
-        self.source = str(source)
+        name, self.source = (source.name, source.label) if isinstance(source, Source) else (str(source), str(source))
         self.nodata = nodata
-        path = Path(self.source)
-        is_name = _NAME.match(self.source) is not None and not path.is_file()
-        if not is_name and not path.is_file():
+        path = Path(name)
+        is_name = _NAME.match(name) is not None and not _is_file(path)
+        if not is_name and not _is_file(path):
             raise DataError(f"{path}: no such file; correct the path")
         if not is_name and path.stat().st_size == 0:
             raise DataError(f"{path}: file of zero bytes; copy it again")
@@ -70,7 +86,7 @@ class Raster:
             self._env = self.rasterio.Env(GDAL_CACHEMAX=CACHE)
             self._env.__enter__()
             try:
-                self.data = self.rasterio.open(self.source)
+                self.data = self.rasterio.open(name)
             except BaseException:
                 self._env.__exit__()
                 raise
@@ -80,9 +96,14 @@ class Raster:
             raise DataError(f"{self.source}: no bands in it" + (f"; open one of its parts: {names}" if names else ""))
         try:
             check_types(self.data, self.source)
-        except DataError:
+            whole = int(self.data.width), int(self.data.height)
+            placement = Placement.of(self.data, self.source, crs, transform)
+            self.part = (0, 0, *whole) if extent is None else placement.window(extent, whole, self.source)
+        except ValueError:
             self.close()
             raise
+        self.size = self.part[2:]
+        self.placement = placement.moved(*self.part[:2])
         self.palette = palette(self.data)
         self._say_what_is_left_out(path)
 
@@ -91,7 +112,7 @@ class Raster:
         if len(self.data.subdatasets) > 1:
             names = ", ".join(self.data.subdatasets[:5])
             say_once("rasters of several images: only the first is read", f"{self.source} has {names}")
-        if path.is_file():
+        if _is_file(path):
             with open(path, "rb") as file:
                 is_tiff = file.read(4) in MAGIC
             if is_tiff and orientation(path) != 1:
@@ -109,11 +130,6 @@ class Raster:
         """Close the file."""
         self.data.close()
         self._env.__exit__()
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return int(self.data.width), int(self.data.height)
 
     @property
     def count(self) -> int:
@@ -148,7 +164,7 @@ class Raster:
 
         Args:
             bands: Numbers from 1.
-            window: (x, y, width, height) in pixels of the file.
+            window: (x, y, width, height) in pixels of the part.
             size: (width, height) to read it at.
             smooth: Average where it shrinks and interpolate where it grows; otherwise take the nearest pixels.
 
@@ -166,7 +182,7 @@ class Raster:
             method = resampling.nearest
         else:
             method = resampling.average if w > size[0] else resampling.bilinear
-        area = self.rasterio.windows.Window(x, y, w, h)
+        area = self.rasterio.windows.Window(x + self.part[0], y + self.part[1], w, h)
         shape = (size[1], size[0])
         distinct = sorted(set(bands))
         stored = [1] if self.palette is not None else distinct
@@ -225,3 +241,11 @@ class Raster:
             raise DataError(
                 f"{self.source}: not a raster that can be {doing} ({reason}); copy it again or convert it to GeoTIFF"
             ) from error
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether a name is that of a file; a description of a tile server is too long for one."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

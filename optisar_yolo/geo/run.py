@@ -24,12 +24,12 @@ from optisar_yolo.geo.options import RasterOptions
 from optisar_yolo.geo.outputs import write
 from optisar_yolo.geo.reading import Raster
 from optisar_yolo.geo.result import RasterResult
+from optisar_yolo.geo.sources import find_source
 from optisar_yolo.geo.stretch import Stretch, choose_stretch
 from optisar_yolo.geo.tiling import Grid, Tile
 from optisar_yolo.language import BUILT_IN, RasterQuery, Vocabulary, parse, parse_raster_query, select
 from optisar_yolo.utils import (
     Journal,
-    file_identity,
     fingerprint,
     intersection_union,
     need,
@@ -63,7 +63,8 @@ def ground_raster(
 
     Args:
         model: The model; may be None where a detector is given.
-        source: GeoTIFF or any raster that GDAL reads.
+        source: GeoTIFF or any raster that GDAL reads, a STAC item, or the address of a tile server with ``{z}``,
+            ``{x}`` and ``{y}`` (`optisar_yolo.geo.sources`).
         text: An expression or several.
         options: See `RasterOptions`.
         detector: Takes the model's place.
@@ -75,11 +76,13 @@ def ground_raster(
     Raises:
         DataError: The file cannot be read.
         MissingExtraError: The extra ``geo`` is not installed.
-        ValueError: An expression or an option that cannot be used here.
+        ValueError: An expression or an option that cannot be used here, or a source that needs one more.
     """
     options = options or RasterOptions(**kwargs)
     if options.map:
         need("bokeh")  # a missing package is reported before the run, not after it
+    if options.vectors:
+        need("pyogrio")
     texts = checked_expressions(text)
     if detector is None:
         if model is None:
@@ -87,9 +90,15 @@ def ground_raster(
         detector = ExpressionDetector(model, options.device)
     conf = detector.conf if options.conf is None else options.conf
     imgsz = options.imgsz or (640 if model is None else model.imgsz)
-    identity = file_identity(str(source))
-    with Raster(source, options.nodata) as raster:
+    chosen = find_source(source, options.asset, options.zoom, options.extent)
+    identity = chosen.identity()
+    with Raster(chosen, options.nodata, options.crs, options.transform, options.extent) as raster:
         place = Georeference(raster)
+        if options.vectors and not place:
+            raise ValueError(
+                f"{raster.source}: vector={options.vector} needs a georeference, and the file has none that can be "
+                "used; give crs= and transform="
+            )
         vocabulary = getattr(detector, "vocabulary", BUILT_IN)
         queries = [parse_raster_query(t, place.compass, vocabulary) for t in texts]
         stretch, image = choose_stretch(raster, options)
@@ -101,16 +110,16 @@ def ground_raster(
         settings = {
             "version": __version__, **identity, "size": raster.size, "nodata": raster.nodata,
             "stretch": stretch.record(), "imgsz": imgsz, "overlap": options.overlap, "scale": grid.scale,
-            "asked": cores, "floor": floor,
+            "asked": cores, "floor": floor, **({"part": raster.part} if options.extent else {}),
         }  # fmt: skip
         key = fingerprint({**settings, "detector": detector.key})
-        folder = _folder(options, raster.source, key)
+        folder = _folder(options, chosen.stem, key)
         started = time.perf_counter()
         with Journal(folder / STATE, key) as journal:
             new = _detect(raster, grid, stretch, detector, cores, journal, floor, options.batch)
             candidates = _complete(raster, grid, stretch, detector, cores, journal, floor, conf)
         seconds = time.perf_counter() - started
-        if file_identity(raster.source) != identity:
+        if chosen.identity() != identity:
             raise DataError(
                 f"{raster.source}: the file was changed while it was read, so the results would be of neither version; "
                 "nothing was written: run the command again when the file is complete"
@@ -122,7 +131,7 @@ def ground_raster(
         "megapixels_per_second": round(raster.size[0] * raster.size[1] * new / len(grid) / 1e6 / seconds, 2),
     }  # fmt: skip
     result = RasterResult(raster.source, raster.size, queries, found, place, image, folder, record, ends > 0)
-    write(result, options.map)
+    write(result, options.map, options.vectors)
     _log_result(result, cores, candidates, conf)
     return result
 
@@ -161,6 +170,8 @@ def _log_choices(
 ) -> None:
     """Log what was chosen automatically, and how expressions were read where that is not obvious."""
     LOGGER.info(f"{raster.source}: {raster.size[0]} x {raster.size[1]} pixels, {stretch.summary}")
+    for note in raster.placement.notes:
+        LOGGER.warning(note)
     if place.note:
         (LOGGER.warning if raster.data.crs or not raster.data.transform.is_identity else LOGGER.info)(place.note)
     scale = max(grid.scale)
@@ -176,9 +187,9 @@ def _log_choices(
             LOGGER.warning(f'"{q.text}" names {modality}, but the raster is taken for {stretch.modality} (modality=)')
 
 
-def _folder(options: RasterOptions, source: str, key: str) -> Path:
+def _folder(options: RasterOptions, stem: str, key: str) -> Path:
     """Return the folder of the run: that of an earlier run with the same fingerprint, or a new one."""
-    base = results_folder("scene", options.project) / (options.name or re.sub(r'[:"*?<>|]+', "-", Path(source).stem))
+    base = results_folder("scene", options.project) / (options.name or re.sub(r'[:"*?<>|/\\]+', "-", stem))
     if options.exist_ok:
         if not options.resume:
             (base / STATE).unlink(missing_ok=True)

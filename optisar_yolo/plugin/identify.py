@@ -18,6 +18,9 @@ MARK = "optisar"
 HEAD = "GroundingDetect"
 """Block that a network description of ours, and no other, ends with (:class:`optisar_yolo.nn.head.GroundingDetect`)."""
 
+HUB = "hf://"
+"""How names of weights on the Hugging Face Hub begin."""
+
 EXPORT_NOTE = "optisar.json"
 """Our metadata, where an export is a folder or an archive: a file in it."""
 
@@ -52,6 +55,8 @@ def is_ours(model: object) -> bool:
     if not isinstance(model, (str, Path)) or not str(model).strip():
         return False
     path = Path(str(model).strip())
+    if str(model).strip().startswith(HUB):
+        return True  # Ultralytics reads none of them
     if path.is_dir():
         return _folder_is_ours(path)
     test = _CONTENT.get(path.suffix.lower())

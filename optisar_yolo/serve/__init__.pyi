@@ -9,6 +9,7 @@ from .grounder import (
     GroundingRequest as GroundingRequest,
     PreparedImage as PreparedImage,
 )
+from .labelstudio import LabelStudio as LabelStudio
 from .limits import Limits as Limits
 from .protocol import uvicorn_settings as uvicorn_settings
 from .service import create_app as create_app

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, TypeVar
 
@@ -26,6 +27,7 @@ from ultralytics.utils import LOGGER
 from optisar_yolo.api import OptiSAR
 from optisar_yolo.serve.batching import RequestBatcher, late
 from optisar_yolo.serve.grounder import CachedImage, ExpressionResult, Grounder, GroundingRequest, PreparedImage
+from optisar_yolo.serve.labelstudio import LABEL_PATHS, LabelStudio, add_label_studio
 from optisar_yolo.serve.limits import Limits, Refusal, check_expressions
 from optisar_yolo.serve.middleware import LimitsMiddleware, RequestPlaces, ServiceMetrics, parse_rate, response
 from optisar_yolo.serve.uploads import check_bytes, image_key, read_upload
@@ -136,7 +138,10 @@ FAULTS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(
-    model: str | Path | OptiSAR | Grounder, limits: Limits | None = None, imgsz: int | None = None
+    model: str | Path | OptiSAR | Grounder,
+    limits: Limits | None = None,
+    imgsz: int | None = None,
+    label_studio: LabelStudio | None = None,
 ) -> FastAPI:
     """Make the service.
 
@@ -144,6 +149,7 @@ def create_app(
         model: Weights, an export, an open model or a grounder.
         limits: Limits of requests; the defaults of :class:`~optisar_yolo.serve.limits.Limits` where None.
         imgsz: Long side of images in the network; that of training by default.
+        label_studio: Also be a backend of this Label Studio (:mod:`optisar_yolo.serve.labelstudio`).
 
     Returns:
         The ASGI application; ``app.state`` has its ``grounder``, ``batcher`` and ``metrics``.
@@ -175,7 +181,8 @@ def create_app(
         title="optisar", description=ABOUT, version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.state.grounder, app.state.batcher, app.state.metrics = grounder, batcher, metrics
-    app.add_middleware(LimitsMiddleware, limits=limits, metrics=metrics, places=places, paths=PATHS)  # type: ignore[arg-type]
+    paths = PATHS + LABEL_PATHS if label_studio else PATHS
+    app.add_middleware(LimitsMiddleware, limits=limits, metrics=metrics, places=places, paths=paths)  # type: ignore[arg-type]
     _add_fault_handlers(app)
     _add_health(app, grounder, batcher, places, metrics)
 
@@ -231,6 +238,19 @@ def create_app(
             answers=[AnswerModel.of(result) for result in results],
         )
 
+    if label_studio is not None:
+
+        async def ground(
+            request: Request, read: Callable[[], bytes], texts: Sequence[str], conf: float | None, topk: int
+        ) -> tuple[list[ExpressionResult], tuple[int, int]]:
+            checked = check_expressions(texts, limits)
+            until = time.monotonic() + limits.seconds
+            image = decoders.submit(lambda: _prepare(BytesIO(read()), grounder, limits))
+            found = await _wait(request, image, until, limits)
+            asked = GroundingRequest(found, tuple(checked), conf, topk)
+            return await _wait(request, batcher.submit(asked, until), until, limits), found.size
+
+        add_label_studio(app, label_studio, ground, limits, Path(grounder.name).stem)
     return app
 
 
