@@ -26,7 +26,6 @@ from optisar_yolo.engine import (
     KnownExpressions,
     PredictorPool,
     attach,
-    best_boxes,
     calibration_of,
     canvas,
     check_resumable,
@@ -35,7 +34,9 @@ from optisar_yolo.engine import (
     find_weights,
     load_shared,
     log_notes,
+    match,
     notes_of,
+    plan_of,
     readable,
     save_shared,
     store_calibration,
@@ -43,7 +44,7 @@ from optisar_yolo.engine import (
 )
 from optisar_yolo.export import ExportedModel, is_export, run_benchmark, run_export
 from optisar_yolo.nn import GroundingModel, fused_copy
-from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
+from optisar_yolo.plugin import OPTISAR_DEFAULTS, SETTINGS, config_keys
 from optisar_yolo.text import TextFeatureCache
 
 
@@ -157,11 +158,14 @@ class OptiSAR(Model):
             stream: Return a generator.
             predictor: Another predictor class.
             **kwargs: ``text`` (an expression or a list of them), ``conf`` (confidence threshold; by default that of the
-                model's calibration, 0.05 without one), ``topk``, ``imgsz``, ``save`` and Ultralytics' other keys.
+                model's calibration, 0.05 without one), ``topk`` (boxes per expression, or ``"all"``), ``reason``
+                (False: the network alone), ``imgsz``, ``save`` and Ultralytics' other keys.
 
         Returns:
-            One ``Results`` per image: ``boxes.cls`` is the index of the expression, ``names[cls]`` the expression, and
-            ``notes`` says by expression what a box cannot answer, such as a negation (:mod:`optisar_yolo.language`).
+            One ``Results`` per image: ``boxes.cls`` is the index of the expression, ``names[cls]`` the expression.
+            A plural, a number or a question about a number gets all boxes that match, other expressions one. By
+            expression, ``count`` has the number of boxes, ``query`` how it was read, and ``notes`` what a box cannot
+            answer, such as a negation (:mod:`optisar_yolo.language`).
 
         Raises:
             ValueError: No usable expression.
@@ -173,7 +177,8 @@ class OptiSAR(Model):
         kwargs["text"] = checked_expressions((baked or None) if text is None else text)  # before anything is loaded
         given = {**self.overrides, **kwargs}
         if given.get("verbose", True):
-            log_notes(notes_of(self.model, kwargs["text"], int(given.get("topk") or 1)), kwargs["conf"])
+            reason = given.get("reason", True) is not False
+            log_notes(notes_of(self.model, kwargs["text"], given.get("topk") or 1, reason), kwargs["conf"])
         if stream:
             return self._stream(source, predictor, kwargs)
         found, ticket = self._begin(source, predictor, kwargs, stream)
@@ -381,23 +386,31 @@ class EncodedImage:
         with torch.inference_mode():
             self.encoded = model.encode(x, extent)
 
-    def ground(self, text: str | Sequence[str], conf: float | None = None, topk: int = 1) -> Results:
+    def ground(
+        self, text: str | Sequence[str], conf: float | None = None, topk: int | str = 1, reason: bool = True
+    ) -> Results:
         """Ground expressions in the image.
 
         Args:
             text: An expression or several.
             conf: Confidence threshold of a box; by default as in :meth:`OptiSAR.predict`.
-            topk: Boxes per expression.
+            topk: Boxes per expression, or "all".
+            reason: Choose among the objects found; otherwise the network decides alone.
 
         Returns:
-            Ultralytics' results, with ``notes`` as in :meth:`OptiSAR.predict`.
+            Ultralytics' results, with ``count``, ``query`` and ``notes`` as in :meth:`OptiSAR.predict`.
+
+        Raises:
+            SettingError: `topk` is neither a number from 1 nor "all".
         """
         texts = checked_expressions(text)
+        topk = SETTINGS["topk"].check(topk)
         conf = default_conf(self.model) if conf is None else conf
-        notes = notes_of(self.model, texts, topk)
+        notes = notes_of(self.model, texts, topk, reason)
         log_notes(notes, conf)
         size = (self.image.shape[1], self.image.shape[0])
+        plan = plan_of(self.model, texts, reason)
         with torch.inference_mode():
-            features = self.text_features(texts).to(self.device)
-            found = best_boxes(self.model, self.encoded, features, self.canvas, [size], topk)[0]
-        return found.results(self.image, self.path, texts, conf, notes=notes)
+            features = self.text_features(plan.searched).to(self.device)
+            found = match(self.model, self.encoded, plan, features, self.canvas, [size], topk, conf=conf)[0]
+        return found.results(self.image, self.path, texts, conf, notes=notes, queries=plan.queries)

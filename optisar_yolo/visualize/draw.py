@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from ultralytics.engine.results import Results
 
+from optisar_yolo.language import Query
 from optisar_yolo.utils import file_name_of
 
 PALETTE = ("#ffb000", "#00c2ff", "#ff4f9a", "#66e36f", "#b28dff", "#ff7a3d", "#f5f56a", "#5ce0c8")  # on dark and light
@@ -25,19 +27,27 @@ class GroundingResults(Results):
 
     Attributes:
         notes: What a box cannot answer, such as a negation: expression -> message. Most expressions have none.
+        query: How each expression was read: expression -> `optisar_yolo.language.Query`, one line as a string.
     """
 
     notes: dict[str, str]
+    query: dict[str, Query]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.notes = {}
+        self.notes, self.query = {}, {}
+
+    @property
+    def count(self) -> dict[str, int]:
+        """Number of boxes of each expression."""
+        which = [] if self.boxes is None else [int(j) for j in self.boxes.cls.tolist()]
+        return {text: which.count(j) for j, text in self.names.items()}
 
     def new(self) -> GroundingResults:
         """Return an empty copy, as Ultralytics' own conversions need it."""
         result = GroundingResults(orig_img=self.orig_img, path=self.path, names=self.names, speed=self.speed)
         result.save_dir = self.save_dir
-        result.notes = self.notes
+        result.notes, result.query = self.notes, self.query
         return result
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path = Path("im.jpg")) -> None:
@@ -56,7 +66,10 @@ class GroundingResults(Results):
         """Return the expressions that got a box, for the log line of an image."""
         if self.boxes is None or not len(self.boxes):
             return "(nothing found), "
-        return "".join(f'"{self.names[int(j)]}" {c:.2f}, ' for c, j in self.boxes.data[:, 4:6].tolist())
+        best: dict[int, list[float]] = {}
+        for c, j in self.boxes.data[:, 4:6].tolist():
+            best.setdefault(int(j), []).append(c)
+        return "".join(f'"{self.names[j]}" {_outcome(confs)}, ' for j, confs in best.items())
 
     def plot(  # type: ignore[override]
         self,
@@ -107,12 +120,11 @@ def draw_predictions(image: np.ndarray, boxes: np.ndarray, expressions: dict[int
         canvas = canvas.resize((round(canvas.width * scale), round(canvas.height * scale)), Image.Resampling.BICUBIC)
     size = max(round(min(canvas.size) / 28), 11)
     font = ImageFont.truetype(FONT, size)
-    best = {j: max((float(b[4]) for b in boxes if int(b[5]) == j), default=None) for j in expressions}
+    best = {j: [float(b[4]) for b in boxes if int(b[5]) == j] for j in expressions}
     lines: list[tuple[int, str]] = []
     per_line = max(int((canvas.width - 3 * size) / (0.55 * size)), 12)
     for j, text in expressions.items():
-        outcome = "nothing found" if best[j] is None else f"{best[j]:.2f}"
-        wrapped = textwrap.wrap(f"{text}: {outcome}", per_line)
+        wrapped = textwrap.wrap(f"{text}: {_outcome(best[j])}", per_line)
         lines += [(j, wrapped[0]), *((-1 - j, w) for w in wrapped[1:])]
     step = round(size * 1.5)
     out = Image.new("RGB", (canvas.width, canvas.height + step * len(lines) + size), LEGEND)
@@ -130,9 +142,16 @@ def draw_predictions(image: np.ndarray, boxes: np.ndarray, expressions: dict[int
         if j >= 0:
             side = size * 2 // 3
             pen.rectangle([size // 2, y + size // 3, size // 2 + side, y + size // 3 + side], fill=_colour(own))
-        pen.text((2 * size, y), text, fill="white" if best[own] is not None else NOTHING, font=font)
+        pen.text((2 * size, y), text, fill="white" if best[own] else NOTHING, font=font)
         y += step
     return out
+
+
+def _outcome(confs: Sequence[float]) -> str:
+    """Return what was found for an expression: one confidence, or how many boxes and the range of theirs."""
+    if not confs:
+        return "nothing found"
+    return f"{confs[0]:.2f}" if len(confs) == 1 else f"{len(confs)} found, {max(confs):.2f} to {min(confs):.2f}"
 
 
 def _colour(j: int) -> str:

@@ -5,7 +5,8 @@ import pytest
 
 from optisar_yolo.language.compass import has_compass, without_compass
 from optisar_yolo.language.parser import parse
-from optisar_yolo.language.query import parse_raster_query, select
+from optisar_yolo.language.choice import Found, order
+from optisar_yolo.language.query import parse_raster_query
 
 UP = {"north": "top", "south": "bottom", "east": "right", "west": "left"}
 DOWN = {"north": "bottom", "south": "top", "east": "right", "west": "left"}
@@ -14,6 +15,10 @@ TURNED = {"north": "right", "south": "left", "east": "bottom", "west": "top"}
 
 def read(text, compass=UP):
     return parse_raster_query(text, lambda: compass)
+
+
+def select(query, boxes, conf, size):
+    return order(query, {query.core: Found(boxes, conf)}, size)
 
 
 @pytest.mark.parametrize(
