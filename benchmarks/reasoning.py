@@ -6,13 +6,14 @@ writes benchmarks/results/reasoning-<split>.json: by kind of expression, how oft
 both together (as `optisar predict`) find the right box. The labelled expressions are those of benchmarks/optsar-real.yaml;
 "made" ones are built from all labelled boxes, where these leave no doubt. On the validation split it also writes what
 the rules were chosen from: every combination of `optisar_yolo.language.choice.LIKELY` and
-`optisar_yolo.engine.reasoning.NETWORK_FIRST`.
+rules for which of the two stands (`NETWORK_FIRST` and `CHOICE_FIRST` of `optisar_yolo.engine.reasoning`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,12 @@ REAL = HERE / "optsar-real.yaml"
 WORDS = {1: "second ", 2: "third ", 3: "fourth "}
 ROOM, FACTOR = 0.03, 1.2  # leads that leave no doubt, as in `optisar_yolo.language.verify`
 LIKELY = (0.4, 0.5, 0.6, 0.7)
-FIRST = (0.0, 0.3, 0.5, 0.7, 1.1)
+NEVER = math.inf
+RULES = {  # from which confidence the network's box stands, and else from which probability the choice
+    "the network alone": (0.0, NEVER), "the choice": (NEVER, 0.01), "the surer": (NEVER, NEVER),
+    "the network from 0.3, else the surer": (0.3, NEVER), "the network from 0.5, else the surer": (0.5, NEVER),
+    "the choice from 0.1, else the surer": (NEVER, 0.1), "the choice from 0.3, else the surer": (NEVER, 0.3),
+}  # fmt: skip
 
 
 def made(image: ImageRecord, names: list[str]) -> Iterator[tuple[str, int, str]]:
@@ -144,10 +150,11 @@ def _iou(found: Detections, box: np.ndarray) -> float:
 def choose(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the share of right boxes by kind of query, for each combination of the two constants."""
     out = []
-    before = choice.LIKELY, reasoning.NETWORK_FIRST
+    before = choice.LIKELY, reasoning.NETWORK_FIRST, reasoning.CHOICE_FIRST
+    kinds = ("superlative", "relation", "ordinal")
     for choice.LIKELY in LIKELY:
-        for first in FIRST:
-            reasoning.NETWORK_FIRST = dict.fromkeys(("superlative", "relation", "ordinal"), first)
+        for rule, (network, chosen) in RULES.items():
+            reasoning.NETWORK_FIRST, reasoning.CHOICE_FIRST = dict.fromkeys(kinds, network), dict.fromkeys(kinds, chosen)
             figures: dict[str, list[float]] = defaultdict(list)
             for case in cases:
                 if case["query"].reasoned:
@@ -155,8 +162,8 @@ def choose(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     figures[case["kind"]].append(_iou(both, case["box"]))
             right = {k: round(float((np.array(v) >= 0.5).mean()), 4) for k, v in sorted(figures.items())}
             mean = {k: round(float(np.mean(v)), 4) for k, v in sorted(figures.items())}
-            out.append({"likely": choice.LIKELY, "network first": first, "right": right, "meanIoU": mean})
-    choice.LIKELY, reasoning.NETWORK_FIRST = before
+            out.append({"likely": choice.LIKELY, "rule": rule, "right": right, "meanIoU": mean})
+    choice.LIKELY, reasoning.NETWORK_FIRST, reasoning.CHOICE_FIRST = before
     return out
 
 
@@ -177,7 +184,7 @@ def main() -> None:
     record: dict[str, Any] = {
         "command": f"python benchmarks/reasoning.py --split {args.split} --imgsz {args.imgsz}", "model": args.model,
         "version": __version__, "threshold": threshold, "likely": choice.LIKELY, "sharpness": choice.SHARPNESS,
-        "network first": {k: min(v, 1.1) for k, v in reasoning.NETWORK_FIRST.items()}, "kinds": score(cases, threshold),
+        "kinds": score(cases, threshold),
     }  # fmt: skip
     if args.split == "val":
         record["chosen from"] = choose(cases)
