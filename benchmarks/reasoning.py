@@ -2,8 +2,8 @@
 
     python benchmarks/reasoning.py [--split test] [--model optisar++n-pocket.safetensors] [--imgsz 320]
 
-writes benchmarks/results/reasoning-<split>.json: by kind of expression, how often the network alone, the choice alone and
-both together (as `optisar predict`) find the right box. The labelled expressions are those of benchmarks/optsar-real.yaml;
+writes benchmarks/results/reasoning-<split>.json: by kind of expression, how often the network alone, the choice alone
+and both together (as `optisar predict`) find the right box. Labelled expressions are those of optsar-real.yaml here;
 "made" ones are built from all labelled boxes, where these leave no doubt. On the validation split it also writes what
 the rules were chosen from: every combination of `optisar_yolo.language.choice.LIKELY` and
 rules for which of the two stands (`NETWORK_FIRST` and `CHOICE_FIRST` of `optisar_yolo.engine.reasoning`).
@@ -135,7 +135,10 @@ def score(cases: list[dict[str, Any]], threshold: float) -> dict[str, dict[str, 
         values = {name: np.array(v) for name, v in row.items()}
         figures: dict[str, float] = {"count": len(values["both"])}
         for name in ("network", "choice", "both"):
-            figures |= {f"{name} right": float((values[name] >= 0.5).mean()), f"{name} meanIoU": float(values[name].mean())}
+            figures |= {
+                f"{name} right": float((values[name] >= 0.5).mean()),
+                f"{name} meanIoU": float(values[name].mean()),
+            }
         shown = values["conf"] >= threshold
         figures["both, above the threshold"] = float(shown.mean())
         figures["right of these"] = float((values["both"][shown] >= 0.5).mean()) if shown.any() else float("nan")
@@ -154,7 +157,10 @@ def choose(cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     kinds = ("superlative", "relation", "ordinal")
     for choice.LIKELY in LIKELY:
         for rule, (network, chosen) in RULES.items():
-            reasoning.NETWORK_FIRST, reasoning.CHOICE_FIRST = dict.fromkeys(kinds, network), dict.fromkeys(kinds, chosen)
+            reasoning.NETWORK_FIRST, reasoning.CHOICE_FIRST = (
+                dict.fromkeys(kinds, network),
+                dict.fromkeys(kinds, chosen),
+            )
             figures: dict[str, list[float]] = defaultdict(list)
             for case in cases:
                 if case["query"].reasoned:

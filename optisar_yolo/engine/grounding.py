@@ -308,9 +308,7 @@ def candidates(
     return out
 
 
-def notes_of(
-    model: Any, texts: Sequence[str], topk: int | str = 1, several: bool = True
-) -> dict[str, ExpressionNotes]:
+def notes_of(model: Any, texts: Sequence[str], topk: int | str = 1, several: bool = True) -> dict[str, ExpressionNotes]:
     """Return what expressions ask for beyond one object, for those that do.
 
     Args:

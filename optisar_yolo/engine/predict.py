@@ -249,9 +249,7 @@ class GroundingPredictor(DetectionPredictor):
             sizes = [(orig_imgs[i].shape[1], orig_imgs[i].shape[0]) for i in index]
             with mixed(self.args.quantize == 16, self.device):
                 canvas_size = (x.shape[2], x.shape[3])
-                boxes = match(
-                    self.network, group, plan, features, canvas_size, sizes, topk, overlap, self.args.conf
-                )
+                boxes = match(self.network, group, plan, features, canvas_size, sizes, topk, overlap, self.args.conf)
             found.update(zip(index, boxes, strict=True))
         notes = notes_of(self.network, texts, topk, self.args.reason)
         return [

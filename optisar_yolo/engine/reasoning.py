@@ -4,7 +4,7 @@ The network scores every place for an expression as a whole. It is good at place
 at superlatives, and it cannot count. A query (:mod:`optisar_yolo.language.query`) knows which of the objects of a
 category an expression means, but only among those that are found. Together:
 
-1. :func:`plan_of` reads the expressions, and adds the expressions of the categories that are to be searched for, "a ship"
+1. :func:`plan_of` reads the expressions, and adds those of the categories that are to be searched for, "a ship"
    for "the second ship from the left".
 2. :func:`match` grounds all of them: one box of an expression that the network alone decides, the best
    :data:`SEARCHED` anchors of the others, without duplicates.
@@ -40,10 +40,10 @@ from optisar_yolo.nn import Encoded, GroundingModel
 
 ALL = "all"
 SEARCHED = 300  # anchors of a category: objects have several, so some sixty objects of a kind
-# Confidence of the network from which its own box stands, by kind, and else the probability from which the choice stands.
-# Where neither does, the surer one is taken. On the validation split the choice is right of all sides of another kind and
-# the network of 85 %; of superlatives the network is right of 78 % and the choice of 77 %; an ordinal that the network is
-# sure of is as often wrong as one that it is not.
+# Confidence of the network from which its own box stands, by kind, and else the probability from which the choice
+# stands. Where neither does, the surer one is taken. On the validation split the choice finds all of 32 sides of another
+# kind and the network 84 %; of 561 superlatives the network finds 77 % and the choice 74 %; an ordinal that the network
+# is sure of is as often wrong as one that it is not.
 NETWORK_FIRST: Mapping[str, float] = {"superlative": 0.3, "relation": math.inf, "ordinal": math.inf}
 CHOICE_FIRST: Mapping[str, float] = {"superlative": math.inf, "relation": 0.1, "ordinal": 0.01}
 LEAST = 0.05  # confidence from which an object is weighed: its likelihood is below 0.002 then
@@ -108,8 +108,8 @@ def match(
         conf: Confidence from which objects count; that of the model by default.
 
     Returns:
-        The detections of each image: for one expression after the other its boxes, best first. Boxes below the threshold
-        are among them.
+        The detections of each image: for one expression after the other its boxes, best first. Boxes below the
+        threshold are among them.
     """
     most = SEARCHED if topk == ALL else int(topk)
     t = len(plan.texts)
@@ -202,9 +202,7 @@ def _set(query: Query, found: dict[str, Found], size: tuple[int, int], conf: flo
     return _taken(found[query.core], index[:most], score[:most])
 
 
-def _single(
-    query: Query, network: Detections, found: dict[str, Found], size: tuple[int, int], most: int
-) -> Detections:
+def _single(query: Query, network: Detections, found: dict[str, Found], size: tuple[int, int], most: int) -> Detections:
     """Return the box of an expression of one object: that of the better witness of its kind."""
     sure = float(network.confidence.max(initial=0.0))
     found = {core: Found(own.boxes[own.conf >= LEAST], own.conf[own.conf >= LEAST]) for core, own in found.items()}
@@ -216,5 +214,3 @@ def _single(
         return Detections(network.boxes, conf, network.expression.copy())
     ranked = np.argsort(-score, kind="stable")[:most]
     return _taken(found[query.core], ranked, score[ranked])
-
-

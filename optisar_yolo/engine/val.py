@@ -3,7 +3,8 @@
 1. ``_prepare`` opens network, data and text encoder.
 2. ``_ground`` encodes images of one canvas size once, grounds all their expressions, maps the boxes to the images and
    adds them to :class:`~optisar_yolo.engine.metrics.GroundingMetrics`. As in prediction, an ordinal, a superlative or a
-   relation gets the box of :mod:`optisar_yolo.engine.reasoning`, except between the epochs of a training. Where they are wanted, reworded expressions
+   relation gets the box of :mod:`optisar_yolo.engine.reasoning`, except between the epochs of a training, while a
+   calibration is fitted, and in exports: there the network decides alone. Where they are wanted, reworded expressions
    (:class:`~optisar_yolo.engine.sensitivity.SensitivityProbe`) and the experts' use are recorded as well.
 3. ``_gather`` merges the results of a parallel training's processes.
 4. ``_calibrate`` calibrates the confidences, with a calibration that it may fit itself.
@@ -256,7 +257,9 @@ class GroundingValidator(BaseValidator):
                 size = np.tile((image.width, image.height), (len(own), 1))
                 inter, union = overlap(pred, image.boxes[[obj for obj, _ in own]], size)
                 iou[mine] = inter / union
-                pred, sure = self._reason(net, encoded, len(slices) - 1, captions[mine], pred, conf[mine], canvas, image)
+                pred, sure = self._reason(
+                    net, encoded, len(slices) - 1, captions[mine], pred, conf[mine], canvas, image
+                )
                 self.cases += score_image(self.metrics, image, self.config.names, own, pred, sure)
         seconds["preprocess"] += ready - start
         seconds["inference"] += done - ready
@@ -278,7 +281,7 @@ class GroundingValidator(BaseValidator):
         canvas: tuple[int, int],
         image: ImageRecord,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return boxes and raw confidences as `predict` gives them; the network's own while it is trained or calibrated.
+        """Return boxes and raw confidences as `predict` gives them; the network's own in training and calibration.
 
         Args:
             net: The network.

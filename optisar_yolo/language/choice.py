@@ -19,12 +19,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo.language.query import BETWEEN, CENTRE_OF_IMAGE, FURTHEST, INSIDE, MIDDLE, NEAREST, Query
+from optisar_yolo.language.query import Query
+from optisar_yolo.language.query_words import BETWEEN, CENTRE_OF_IMAGE, FURTHEST, INSIDE, MIDDLE, NEAREST
 from optisar_yolo.language.verify import LabelledObjects
 from optisar_yolo.language.vocabulary import SIDE_OF
 
-# Chosen on the validation split of real images (benchmarks/reasoning.py): a confidence is calibrated for the best box of
-# an expression, and a further object of the category is one less often. LIKELY is the confidence that becomes 0.5.
+# Chosen on the validation split of real images (benchmarks/reasoning.py): a confidence is calibrated for the best box
+# of an expression, and a further object of the category is one less often. LIKELY is the confidence that becomes 0.5.
 LIKELY, SHARPNESS = 0.6, 2.0
 UNSURE = 0.5  # how well an object fits where the boxes cannot tell: just beyond a place, hardly to the left
 WITHIN = 0.5  # share of an object's box in the reference's box from which it is inside
@@ -57,7 +58,7 @@ def order(query: Query, found: Mapping[str, Found], size: Size) -> NDArray[np.in
         size: (width, height) of the image or raster in pixels.
 
     Returns:
-        Indices of the objects of its core of which the query is true or open, best first. Without a superlative, objects
+        Indices of the objects of its core of which the query is true or open, best first. Without a superlative, those
         certainly in the place precede those at its border, and confidence orders each. A superlative orders the objects
         certainly in the place, or those at its border where there are none, and its ordinal skips the first ones. Of a
         set with a number, so many.
@@ -102,7 +103,9 @@ def weigh(query: Query, found: Mapping[str, Found], size: Size) -> NDArray[np.fl
     return trust * _kth(np.argsort(key, kind="stable"), present, query.ordinal)
 
 
-def chosen(query: Query, found: Mapping[str, Found], size: Size, conf: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def chosen(
+    query: Query, found: Mapping[str, Found], size: Size, conf: float
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return the objects of a set, best first, and their confidences.
 
     Args:
@@ -165,9 +168,7 @@ def _middle(key: NDArray[np.float64], present: NDArray[np.float64]) -> NDArray[n
     return out
 
 
-def _fits(
-    query: Query, boxes: NDArray[np.float64], found: Mapping[str, Found], size: Size
-) -> NDArray[np.float64]:
+def _fits(query: Query, boxes: NDArray[np.float64], found: Mapping[str, Found], size: Size) -> NDArray[np.float64]:
     """Return how well each object fits place and relation, 0..1 [N]."""
     fit = np.ones(len(boxes))
     if query.place is not None and len(boxes):
@@ -229,7 +230,7 @@ def _key(
 
 
 def _among(boxes: NDArray[np.float64], place: tuple[str | None, str | None], size: Size) -> NDArray[np.float64]:
-    """Return how well objects lie on a side [N]: "the ships on the left" are those of the left half, whatever the row."""
+    """Return how well objects lie on a side [N]: "the ships on the left" are those of the left half."""
     fit = np.ones(len(boxes))
     for value, band in zip((_centres(boxes) / size).T, place, strict=True):
         if band:
@@ -239,7 +240,9 @@ def _among(boxes: NDArray[np.float64], place: tuple[str | None, str | None], siz
     return fit
 
 
-def _others(reference: Query, found: Mapping[str, Found], size: Size) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _others(
+    reference: Query, found: Mapping[str, Found], size: Size
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the boxes of a reference and their probabilities, the most likely one included whatever it is."""
     boxes, conf = _arrays(found[reference.core])
     if not len(boxes):
@@ -276,7 +279,7 @@ def _distance(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArra
 
 
 def _closeness(query: Query, boxes: NDArray[np.float64], found: Mapping[str, Found]) -> NDArray[np.float64]:
-    """Return how near each object is to the next reference [N], 1 for the nearest: of equals the nearer one is meant."""
+    """Return how near each object is to the next reference [N], 1 for the nearest: of equals it is meant."""
     if not query.reference or not len(boxes):
         return np.ones(len(boxes))
     others = np.concatenate([_arrays(found[reference.core])[0] for reference in query.reference])

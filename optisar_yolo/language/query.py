@@ -24,23 +24,53 @@ from functools import lru_cache
 
 from optisar_yolo.language.compass import has_compass, without_compass
 from optisar_yolo.language.edit import agree, clean, correct, takes_an
-from optisar_yolo.language.idioms import COMMAND, NEGATION, PREPOSITIONS
+from optisar_yolo.language.idioms import COMMAND, NEGATION
 from optisar_yolo.language.notes import COUNT, read_notes
 from optisar_yolo.language.nouns import BUILT_IN, Hidden, Vocabulary
 from optisar_yolo.language.parser import parse, read_place
+from optisar_yolo.language.query_words import (
+    BETWEEN,
+    BY_SUPERLATIVE,
+    CENTRE_OF_IMAGE,
+    COMPARATIVE,
+    COUNT_TAIL,
+    COUNTING,
+    DETERMINER,
+    FROM_SIDE,
+    FURTHER,
+    FURTHEST,
+    GROUP,
+    HALF,
+    INSIDE,
+    LEAD,
+    LONE,
+    LOWEST,
+    MIDDLE,
+    NEAREST,
+    NOT_WITHIN,
+    NUMBER,
+    ONE_CORNER,
+    ONE_OF,
+    ONE_SIDE,
+    ORDINAL,
+    PREPOSITION,
+    QUANTIFIER,
+    RELATIONS,
+    TO_CENTRE,
+    TO_CORNER,
+    corner_of,
+    number_of,
+    side_of,
+)
 from optisar_yolo.language.swaps import strip_position
 from optisar_yolo.language.transform import IDIOM
 from optisar_yolo.language.vocabulary import (
-    CATEGORIES,
     CELLS,
     CENTRE,
     FILLERS,
-    IMAGE,
     MODALITY,
     NOUN,
-    NUMBERS,
     OF_IMAGE,
-    ORDINALS,
     PLACE,
     RELATION,
     SIDE_OF,
@@ -53,89 +83,6 @@ from optisar_yolo.language.vocabulary import (
 REASONED = ("set", "ordinal", "superlative", "relation")
 """Kinds of queries that are answered by a choice among the objects found for their category."""
 
-NEAREST, FURTHEST, BETWEEN, INSIDE = "nearest", "furthest", "between", "inside"
-MIDDLE, CENTRE_OF_IMAGE = "middle", "centre"
-_WORDS_OF = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth", 6: "sixth", 7: "seventh", 8: "eighth"}
-_ORDINALS = ORDINALS | {word: k for k, word in _WORDS_OF.items()} | {"ninth": 9, "tenth": 10, "1st": 1}
-_ORDINAL = rf"(?:{'|'.join(_ORDINALS)}|\d+(?:th|st|nd|rd))"
-_NUMBER = rf"(?:{'|'.join(NUMBERS)}|\d+)(?![-.\d])"
-_SIDE = rf"(?P<side>{'|'.join(SIDES)})(?![ -](?:left|right)\b)(?:[ -]hand)?(?: (?:side|edge|end|border))?"
-_SIDE_WORDS = f"left|right|top|bottom|side|corner|part|edge|end|half|area|{CENTRE}"
-_CORNER = r"(?P<v>upper|top|lower|bottom)[ -](?P<h>left|right)(?:[ -]hand)?(?: corner| edge)?"
-
-_LEAD = re.compile(
-    r"^(?:(?:there (?:is|are)|here (?:is|are)|this is|these are|(?:i am |i'm )?looking for|(?:which|what)(?: is| are)?"
-    r"(?: of)?)\b ?)+",
-    re.IGNORECASE,
-)
-_COUNT_TAIL = re.compile(
-    r" (?:(?:are|is|were)(?: there| visible| shown| seen| present)?|(?:can|do|could) (?:you|we|i) (?:see|find|count|spot)"
-    rf"|(?:does|do) (?:this|the) (?:\w+ )?{IMAGE} (?:have|show|contain)|(?:there )?(?:are|is))\b",
-    re.IGNORECASE,
-)
-_BY_SUPERLATIVE = re.compile(rf"\b(?P<o>{_ORDINAL})[ -](?P<s>(?:{SUPERLATIVE.pattern}|lowest|highest))", re.IGNORECASE)
-_FROM_SIDE = re.compile(
-    rf"\b(?P<o>{_ORDINAL})(?P<mid>(?: (?!from\b|of\b)[\w-]+){{0,4}}?)"
-    rf"(?: (?:in|over|along|across|down|up|counting|counted|starting))?,? from (?:the )?(?:far |very )?{_SIDE}\b",
-    re.IGNORECASE,
-)
-_COUNTING = re.compile(
-    rf"\b(?:counting|starting|counted) (?:down |up )?from (?:the )?(?:far |very )?{_SIDE},? (?:the )?(?P<o>{_ORDINAL})\b",
-    re.IGNORECASE,
-)
-_TO_CORNER = re.compile(
-    rf"\b(?:(?:closest|nearest)(?: to)?|(?:furthest|farthest)(?: to(?:wards?)?| in)?) (?:the )?{_CORNER}\b", re.IGNORECASE
-)
-_TO_CENTRE = re.compile(rf"\b(?:closest|nearest) (?:to )?(?:the )?(?:very )?{CENTRE}\b", re.IGNORECASE)
-_LOWEST = re.compile(r"\b(?:(?P<low>lowest)|highest)\b", re.IGNORECASE)
-_COMPARATIVE = re.compile(r"\b(?:(?P<big>larger|bigger)|smaller)\b(?= (?:\w+ ){0,2}?of the (?:two|pair)\b)", re.IGNORECASE)
-_OF_GROUP = rf"(?: one)?(?= (?:out )?of (?:(?:all |the |these |those )+(?:{_NUMBER}|pair|couple)|{_NUMBER})\b)"
-_ONE_CORNER = re.compile(rf"\b{_CORNER}{_OF_GROUP}", re.IGNORECASE)
-_ONE_SIDE = re.compile(
-    rf"\b(?:(?P<side>left|right|top|bottom|upper|lower)(?:[ -]hand)?|{CENTRE}){_OF_GROUP}", re.IGNORECASE
-)
-# "the left ship", "the two upper bridges", "the middle tank": one of a row, no place in the image.
-_LONE = re.compile(
-    rf"^(?:(?:the|both|{_NUMBER}) )*(?:(?P<side>left|right|top|bottom|upper|lower)(?:[ -]hand)?|{CENTRE})"
-    rf"(?: one)?(?= (?!(?:{_SIDE_WORDS})\b)\S)",
-    re.IGNORECASE,
-)
-_ONE_OF = re.compile(r"^(?:any |just |only )?one of (?:the|these|those|all)\b", re.IGNORECASE)
-_GROUP = re.compile(
-    rf"\b(?:out )?(?:of|among|amongst)(?:(?: (?:all|the|these|those))+(?: (?P<n>{_NUMBER}))?"
-    rf"(?P<pair> (?:pair|couple)(?: of)?)?| (?P<m>{_NUMBER}))",
-    re.IGNORECASE,
-)
-_QUANTIFIER = re.compile(
-    r"^(?:(?:only|just|exactly|about|around|at least|the|these|those|my|our)\b ?)*"
-    rf"(?:(?P<all>all(?: of)?|every(?: single)?|each(?: of)?|several|multiple|many|(?:a )?few|some|various|numerous"
-    r"|most of|(?:an? )?(?:group|cluster|row|fleet|handful|line|bunch|set)s? of|dozens of|hundreds of)"
-    rf"|(?P<two>both(?: of)?|(?:an? )?(?:pair|couple) of)|(?P<n>{_NUMBER})(?: of)?)\b(?!-)(?: (?:the|these|those)\b)?",
-    re.IGNORECASE,
-)
-_PREPOSITION = re.compile(rf"\b(?:{PREPOSITIONS}|from|off|under|behind|beside|than|and|or|with)\b", re.IGNORECASE)
-_DETERMINER = re.compile(r"^(?:an?|the|these|those|this|that|any|my|our|one)\b ?", re.IGNORECASE)
-_HALF = re.compile(r"\b(?:in|on) (?:the )?(?P<side>left|right|upper|lower|top|bottom)(?:[ -]hand)? half\b", re.IGNORECASE)
-_ABOUT = r"(?:that (?:is|are) |which (?:is|are) |(?:is|are|lies|lying|sits|parked|located) )?"
-_JUST = r"(?:(?:right|directly|immediately|just) )?"
-_RELATIONS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (name, re.compile(rf"\b{_ABOUT}{_JUST}(?:{words})(?= (?:the|an?|this|that|another|two|both|\d))", re.IGNORECASE))
-    for name, words in (
-        (FURTHEST, r"(?:the )?(?:furthest|farthest|most distant)(?: away)? from"),
-        (NEAREST, r"(?:the )?(?:closest|nearest|closer|nearer)(?: to)?|next to|beside|adjacent to|near(?: to)?|close to"),
-        (BETWEEN, r"(?:sandwiched )?(?:in )?between"),
-        (INSIDE, r"inside|within|in|on|at"),
-    )
-)
-_NOT_WITHIN = frozenset({"harbor", "dam"})  # their boxes hold the pier or the wall, not what lies at it
-# Names that the text encoder was trained with and `parse` does not read, as nothing could be proven of them.
-_FURTHER = tuple(
-    word
-    for noun in CATEGORIES.values()
-    for word in (*noun.generated, *([noun.reserved] if noun.reserved else ()))
-    if len(word.split()) < 3
-) + ("runway", "building")  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Query:
@@ -145,8 +92,8 @@ class Query:
         text: The expression.
         core: The expression that the objects are searched with ("a white ship").
         place: (column, row) in the image or raster, as in `ParsedExpression.place`, or None.
-        superlative: left, right, top, bottom, largest or smallest; "upper left" and the other corners; "centre" (nearest
-            to the middle of the image); "middle" (the middle one of a row); or None.
+        superlative: left, right, top, bottom, largest or smallest; "upper left" and the other corners; "centre"
+            (nearest to the middle of the image); "middle" (the middle one of a row); or None.
         ordinal: 1 for "the leftmost", 2 for "the second leftmost" …
         note: A message to the user about how the expression was read; may be empty.
         kind: "set", "ordinal", "superlative", "relation", "place", "category", or "whole" where the expression was not
@@ -190,8 +137,8 @@ class Query:
             parts.append(CELLS.get(self.place, "in the middle"))
         if self.relation:
             others = " and ".join(f"({query})" if query.reasoned else f'"{query.core}"' for query in self.reference)
-            of = {NEAREST: "nearest to", FURTHEST: "furthest from", BETWEEN: "between", INSIDE: "inside", "top": "above",
-                  "bottom": "below"}  # fmt: skip
+            of = {NEAREST: "nearest to", FURTHEST: "furthest from", BETWEEN: "between", INSIDE: "inside",
+                  "top": "above", "bottom": "below"}  # fmt: skip
             parts.append(f"{of.get(self.relation, f'to the {self.relation} of')} {others}")
         if self.superlative in SIDES:
             parts.append(f"counted from the {self.superlative}")
@@ -224,7 +171,7 @@ def read_query(text: str, vocabulary: Vocabulary = BUILT_IN) -> Query:
     text = clean(text)
     if not read_notes(text).grounded or NEGATION.search(text):
         return Query(text, text)
-    return _Reading(text, vocabulary.including(_FURTHER)).query()
+    return _Reading(text, vocabulary.including(FURTHER)).query()
 
 
 class _Reading:
@@ -291,10 +238,10 @@ class _Reading:
         found = COUNT.search(self.rest)
         if found:
             self.rest = re.sub(r"^(?:of )?(?:the |these |those )?", "", self.rest[found.end() :].strip())
-            self._take(_COUNT_TAIL)
+            self._take(COUNT_TAIL)
             return True
         self.rest = COMMAND.sub("", self.rest)
-        lead = _LEAD.match(self.rest)
+        lead = LEAD.match(self.rest)
         if lead:
             self.rest = self.rest[lead.end() :]
             if re.match(r"wh", lead[0], re.IGNORECASE):
@@ -312,10 +259,12 @@ class _Reading:
 
     def _relation(self) -> tuple[str | None, tuple[Query, ...]]:
         """Take out a relation to another kind, with its reference."""
-        matches = [(found, name) for name, p in _RELATIONS for found in p.finditer(self.rest) if self._relates(found, name)]
+        matches = [
+            (found, name) for name, p in RELATIONS for found in p.finditer(self.rest) if self._relates(found, name)
+        ]
         side = RELATION.search(self.rest)
         if side and (side["diagonal"] or side["h"] or side["v"] or side["w"]):
-            matches.append((side, _side_of(side)))
+            matches.append((side, side_of(side)))
         if not matches:
             return None, ()
         found, name = min(matches, key=lambda m: (m[0].start(), -m[0].end()))
@@ -329,7 +278,7 @@ class _Reading:
         else:
             usable = usable and amounts == [1]
         if name == INSIDE and usable:
-            usable = parse(queries[0].core, self.vocabulary).category not in _NOT_WITHIN
+            usable = parse(queries[0].core, self.vocabulary).category not in NOT_WITHIN
         self.failed |= not usable and name != INSIDE
         if usable:
             self.rest = head.strip(" ,")
@@ -351,51 +300,51 @@ class _Reading:
 
     def _superlative(self, relation: str | None = None) -> tuple[str | None, int, bool]:
         """Take out ordinal and superlative: the superlative, the ordinal, and whether the expression counts."""
-        if _ONE_OF.match(self.rest):
+        if ONE_OF.match(self.rest):
             self.failed = True
-        if found := self._take(_COUNTING):
-            return found["side"].lower(), _number_of(found["o"]), True
-        if found := self._take(_FROM_SIDE, keep="mid"):
-            return found["side"].lower(), _number_of(found["o"]), True
-        if found := self._take(_BY_SUPERLATIVE, keep="s"):
+        if found := self._take(COUNTING):
+            return found["side"].lower(), number_of(found["o"]), True
+        if found := self._take(FROM_SIDE, keep="mid"):
+            return found["side"].lower(), number_of(found["o"]), True
+        if found := self._take(BY_SUPERLATIVE, keep="s"):
             superlative, _, _ = self._superlative()
-            return superlative, _number_of(found["o"]), True
-        if (found := re.match(rf"(?:the )?(?P<o>{_ORDINAL})[ -]", self.rest, re.IGNORECASE)) is not None:
+            return superlative, number_of(found["o"]), True
+        if (found := re.match(rf"(?:the )?(?P<o>{ORDINAL})[ -]", self.rest, re.IGNORECASE)) is not None:
             if relation in (NEAREST, FURTHEST):
                 self.rest = self.rest[found.end() :]
-                return relation, _number_of(found["o"]), True
+                return relation, number_of(found["o"]), True
             self.failed = True
             return None, 1, False
-        if found := self._take(_TO_CORNER):
-            return _corner(found), 1, False
-        if self._take(_TO_CENTRE):
+        if found := self._take(TO_CORNER):
+            return corner_of(found), 1, False
+        if self._take(TO_CENTRE):
             return CENTRE_OF_IMAGE, 1, False
         if found := self._take(SUPERLATIVE):
             side = found["most"] or found["near"] or found["far"]
             return (SIDE_OF[side.lower()] if side else "largest" if found["big"] else "smallest"), 1, False
-        if found := self._take(_ONE_CORNER):
-            return _corner(found), 1, False
-        if found := self._take(_ONE_SIDE):
+        if found := self._take(ONE_CORNER):
+            return corner_of(found), 1, False
+        if found := self._take(ONE_SIDE):
             return (SIDE_OF[found["side"].lower()], 1, False) if found["side"] else (MIDDLE, 1, True)
-        if found := self._take(_LOWEST):
+        if found := self._take(LOWEST):
             return ("bottom" if found["low"] else "top"), 1, False
-        if found := self._take(_COMPARATIVE):
+        if found := self._take(COMPARATIVE):
             return ("largest" if found["big"] else "smallest"), 1, False
-        found = _LONE.match(self.rest)
+        found = LONE.match(self.rest)
         if found and not IDIOM.search(self.rest[: found.end() + 12]):
-            before = re.match(rf"(?:(?:the|both|{_NUMBER}) )*", self.rest, re.IGNORECASE)
+            before = re.match(rf"(?:(?:the|both|{NUMBER}) )*", self.rest, re.IGNORECASE)
             self.rest = (before[0] if before else "") + self.rest[found.end() :].strip()
             return (SIDE_OF[found["side"].lower()], 1, False) if found["side"] else (MIDDLE, 1, True)
         return None, 1, False
 
     def _group(self) -> int | None:
         """Take out "of the three", and return the number of objects to choose from."""
-        found = self._take(_GROUP)
+        found = self._take(GROUP)
         if not found:
             return None
         self.rest = re.sub(r"\bones?\b ?", "", self.rest)
         number = found["n"] or found["m"]
-        return 2 if found["pair"] else _number_of(number) if number else None
+        return 2 if found["pair"] else number_of(number) if number else None
 
     def _place(self) -> Place | None:
         """Take out a place in the image."""
@@ -404,7 +353,7 @@ class _Reading:
             if place:
                 self.rest = re.sub(r" +", " ", self.rest[: found.start()] + " " + self.rest[found.end() :]).strip(" ,")
                 return place
-        if found := self._take(_HALF):
+        if found := self._take(HALF):
             self.half = True
             side = SIDE_OF[found["side"].lower()]
             return (side, None) if side in ("left", "right") else (None, side)
@@ -412,15 +361,15 @@ class _Reading:
 
     def _amount(self, superlative: bool, counted: bool) -> int | None:
         """Take out quantifier and article: the number of objects that are meant, None for all."""
-        found = _QUANTIFIER.match(self.rest)
+        found = QUANTIFIER.match(self.rest)
         noun = NOUN.search(self.rest)
         plural = noun is not None and self._is_plural(noun)
         amount: int | None = 1
         if found:
             self.rest = self.rest[found.end() :].strip()
-            amount = 2 if found["two"] else _number_of(found["n"]) if found["n"] else None
+            amount = 2 if found["two"] else number_of(found["n"]) if found["n"] else None
         else:
-            self.rest = _DETERMINER.sub("", self.rest)
+            self.rest = DETERMINER.sub("", self.rest)
             if plural or counted:
                 amount = None
         if superlative and amount is None:
@@ -428,7 +377,7 @@ class _Reading:
                 amount = 1
             elif not found or not re.match(r"(?:the )?(?:all|every|each)", found[0], re.IGNORECASE):
                 amount = 1  # "leftmost of the ships", of which the group's words are left
-                self.failed |= not _GROUP.search(self.text)
+                self.failed |= not GROUP.search(self.text)
         if self.half and amount == 1:
             self.failed = True
         return amount
@@ -459,7 +408,7 @@ class _Reading:
         word = self.hidden.restore(found[1])
         word = word if word == found[1] else self._singular(word)
         before, after = self.rest[: found.start()].split(), self.rest[found.end() :].strip(" ,")
-        if _PREPOSITION.search(" ".join(before)):
+        if PREPOSITION.search(" ".join(before)):
             self.failed = True  # the noun is that of a landmark: "the court further away from the parked cars"
         before = [w for w in before if w.lower() not in FILLERS | {"only"}]
         again = re.sub(rf"\b{re.escape(found[0])}\b", "", after)
@@ -487,32 +436,11 @@ def _reference(text: str, vocabulary: Vocabulary) -> Query:
     return query if reading.complete else Query(text, text)
 
 
-def _side_of(found: re.Match[str]) -> str:
-    """Return the side or corner that a match of `RELATION` names."""
-    if found["diagonal"]:
-        row, column = re.split(r"[ -]", found["diagonal"].lower())
-        return f"{'upper' if SIDE_OF[row] == 'top' else 'lower'} {column}"
-    return SIDE_OF[(found["h"] or found["v"] or found["w"]).lower()]
-
-
-def _corner(found: re.Match[str]) -> str:
-    """Return the corner of a match of `_CORNER`: "upper left"."""
-    return f"{'upper' if SIDE_OF[found['v'].lower()] == 'top' else 'lower'} {found['h'].lower()}"
-
-
-def _number_of(word: str) -> int:
-    """Return the value of a number or an ordinal: "three", "3", "third", "3rd"."""
-    low = word.lower()
-    if low in NUMBERS:
-        return NUMBERS.index(low) + 2
-    return _ORDINALS[low] if low in _ORDINALS else int(re.sub(r"\D", "", low))
-
-
 def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]]) -> Query:
     """Read an expression about a raster, which is searched in tiles.
 
-    A tile holds neither its place in the raster nor the objects of other tiles. Places, superlatives, ordinals, sets and
-    distances to other kinds are therefore taken out of the expression, and applied to the objects of the whole raster.
+    A tile holds neither its place in the raster nor the objects of other tiles. Places, superlatives, ordinals, sets
+    and distances to other kinds are therefore taken out of the expression, and applied to the objects of the whole raster.
     Everything else, sizes and sides of other objects included, is decided within each tile.
 
     Args:

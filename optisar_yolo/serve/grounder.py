@@ -209,9 +209,9 @@ class Grounder:
             for group, members in groups.items():
                 (key, topk, conf, several), plan = group, plans[group]
                 image, stacked = images[key], torch.stack([features[t] for t in plan.searched]).to(self.device)
-                found = match(
-                    self.network, image.encoded, plan, stacked, image.canvas, [image.size], topk, conf=conf
-                )[0]
+                found = match(self.network, image.encoded, plan, stacked, image.canvas, [image.size], topk, conf=conf)[
+                    0
+                ]
                 notes = notes_of(self.network, plan.texts, topk, several)
                 results = found.results(_NO_PIXELS, "", plan.texts, conf, False, notes, plan.queries)
                 own = iter(range(len(plan.texts)))

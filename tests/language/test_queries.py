@@ -107,9 +107,10 @@ def test_questions_about_a_number(text, core):
 @pytest.mark.parametrize(
     "text",
     [
-        "the ship", "any ship", "A small ship at the top of the image", "the crossroads", "the aircraft", "one of the ships",
-        "there is no ship", "the third gizmo from the left", "second from the left", "third from the top",
-        "the plane furthest from the terminal", "the court further away from the parked cars", "a boat left in the dry dock",
+        "the ship", "any ship", "A small ship at the top of the image", "the crossroads", "the aircraft",
+        "one of the ships", "there is no ship", "the third gizmo from the left", "second from the left", "third from the top",
+        "the plane furthest from the terminal", "the court further away from the parked cars",
+        "a boat left in the dry dock",
         "the wider of the two bridges", "fifth plane up from the bottom in the row by the pier", "the two-lane bridge",
         "river crossing near the top centre", "the north-easternmost ship", "the red ship not on the left",
     ],
@@ -145,7 +146,9 @@ def test_no_caption_of_one_real_object_is_a_set(optsar_real):
 
 
 def boxes(*centres, side=6.0):
-    return np.array([[x - side / 2, y - side / 2, x + side / 2, y + side / 2] for x, y in centres], float).reshape(-1, 4)
+    return np.array([[x - side / 2, y - side / 2, x + side / 2, y + side / 2] for x, y in centres], float).reshape(
+        -1, 4
+    )
 
 
 ROW = boxes((10, 20), (30, 80), (50, 50), (90, 30))
@@ -191,7 +194,8 @@ def test_a_group_tells_how_many_there_are():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("the ship closest to the bridge", 2), ("the ship furthest from the bridge", 0), ("the ship above the bridge", 2),
+        ("the ship closest to the bridge", 2), ("the ship furthest from the bridge", 0),
+        ("the ship above the bridge", 2),
         ("the second ship closest to the bridge", 1), ("the ship to the left of the bridge", 1),
         ("the ship nearest the lower left corner", 1), ("the ship closest to the centre", 2),
     ],
