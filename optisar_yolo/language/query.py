@@ -440,8 +440,8 @@ def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]]) -> Q
     """Read an expression about a raster, which is searched in tiles.
 
     A tile holds neither its place in the raster nor the objects of other tiles. Places, superlatives, ordinals, sets
-    and distances to other kinds are therefore taken out of the expression, and applied to the objects of the whole raster.
-    Everything else, sizes and sides of other objects included, is decided within each tile.
+    and distances to other kinds are therefore taken out of the expression, and applied to the objects of the whole
+    raster. Everything else, sizes and sides of other objects included, is decided within each tile.
 
     Args:
         text: An English expression.

@@ -14,6 +14,7 @@ from optisar_yolo.language.vocabulary import (
     IMAGE,
     NUMBERS,
     ORDINALS,
+    SIDE_OF,
     SIDES,
     SUPERLATIVE,
 )

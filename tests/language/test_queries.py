@@ -108,7 +108,8 @@ def test_questions_about_a_number(text, core):
     "text",
     [
         "the ship", "any ship", "A small ship at the top of the image", "the crossroads", "the aircraft",
-        "one of the ships", "there is no ship", "the third gizmo from the left", "second from the left", "third from the top",
+        "one of the ships", "there is no ship", "the third gizmo from the left", "second from the left",
+        "third from the top",
         "the plane furthest from the terminal", "the court further away from the parked cars",
         "a boat left in the dry dock",
         "the wider of the two bridges", "fifth plane up from the bottom in the row by the pier", "the two-lane bridge",
