@@ -42,8 +42,8 @@ ALL = "all"
 SEARCHED = 300  # anchors of a category: objects have several, so some sixty objects of a kind
 # Confidence of the network from which its own box stands, by kind, and else the probability from which the choice
 # stands. Where neither does, the surer one is taken. On the validation split the choice finds all of 32 sides of
-# another kind and the network 84 %; of 561 superlatives the network finds 77 % and the choice 74 %; an ordinal that the network
-# is sure of is as often wrong as one that it is not.
+# another kind and the network 84 %; of 561 superlatives the network finds 77 % and the choice 74 %; an ordinal that the
+# network is sure of is as often wrong as one that it is not.
 NETWORK_FIRST: Mapping[str, float] = {"superlative": 0.3, "relation": math.inf, "ordinal": math.inf}
 CHOICE_FIRST: Mapping[str, float] = {"superlative": math.inf, "relation": 0.1, "ordinal": 0.01}
 LEAST = 0.05  # confidence from which an object is weighed: its likelihood is below 0.002 then
