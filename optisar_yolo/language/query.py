@@ -353,9 +353,9 @@ class _Reading:
             if place:
                 self.rest = re.sub(r" +", " ", self.rest[: found.start()] + " " + self.rest[found.end() :]).strip(" ,")
                 return place
-        if found := self._take(HALF):
+        if half := self._take(HALF):
             self.half = True
-            side = SIDE_OF[found["side"].lower()]
+            side = SIDE_OF[half["side"].lower()]
             return (side, None) if side in ("left", "right") else (None, side)
         return None
 
