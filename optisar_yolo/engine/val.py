@@ -293,7 +293,7 @@ class GroundingValidator(BaseValidator):
             canvas: Height and width of the canvas.
             image: The image.
         """
-        if self.training or self.fit or not self.args.reason or isinstance(net, ExportedNetwork):
+        if self.training or self.fit or not getattr(self.args, "reason", True) or isinstance(net, ExportedNetwork):
             return boxes, conf
         assert self.text_features is not None
         calibration = calibration_of(net)
