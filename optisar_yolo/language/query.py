@@ -436,7 +436,7 @@ def _reference(text: str, vocabulary: Vocabulary) -> Query:
     return query if reading.complete else Query(text, text)
 
 
-def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]]) -> Query:
+def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]], vocabulary: Vocabulary = BUILT_IN) -> Query:
     """Read an expression about a raster, which is searched in tiles.
 
     A tile holds neither its place in the raster nor the objects of other tiles. Places, superlatives, ordinals, sets
@@ -447,6 +447,7 @@ def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]]) -> Q
         text: An English expression.
         compass: Returns the sides of the image where north, east, south and west are. It is called only when the
             expression has compass words.
+        vocabulary: The nouns that are read: those of the weights.
 
     Raises:
         ValueError: Not an expression, or compass words that have no meaning in this raster.
@@ -455,20 +456,21 @@ def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]]) -> Q
     asked = read_notes(text)
     if not asked.grounded:
         return Query(text, text, note=f'"{text}": {asked.message(0)}')
-    whole = without_compass(text, compass()) if has_compass(text) else text
-    query = read_query(whole)
+    hidden = vocabulary.hide(text)  # the "north pier" of a data set is a name
+    whole = hidden.restore(without_compass(hidden.text, compass())) if has_compass(hidden.text) else text
+    query = read_query(whole, vocabulary)
     if query.reasoned and query.relation in (None, NEAREST, FURTHEST, BETWEEN):
         core = query.core[0].upper() + query.core[1:] if text[0].isupper() else query.core
         return replace(query, text=text, core=core, note="")
-    parsed = parse(whole)
+    parsed = parse(whole, vocabulary)
     local = f'"{text}" is read within each tile of the raster'
     if parsed.relation:
         note = f"{local}, as it compares with another object" if parsed.place or parsed.superlative else ""
         return Query(text, whole, note=note)
-    bare = strip_position(whole, superlatives=True)
+    bare = strip_position(whole, superlatives=True, vocabulary=vocabulary)
     if bare is None:
         return Query(text, whole, note=f"{local}: without its place nothing would be left to look for")
-    superlative = parsed.superlative or _lone_side(whole)
+    superlative = parsed.superlative or _lone_side(vocabulary.hide(whole).text)
     if parsed.superlative in ("largest", "smallest"):
         bare = re.sub(r" +", " ", SUPERLATIVE.sub("", bare)).strip()
     # "a ship" for "the ship": all ships of a tile are candidates.
