@@ -25,6 +25,7 @@ from ultralytics.utils import LOGGER
 
 from optisar_yolo.data import to_image
 from optisar_yolo.engine.calibrate import calibration_of
+from optisar_yolo.engine.checkpoint import model_vocabulary
 from optisar_yolo.language import ExpressionNotes, Query, read_notes, read_query
 from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.text import TextFeatureCache, load_text_encoder
@@ -329,7 +330,8 @@ def notes_of(model: Any, texts: Sequence[str], topk: int | str = 1, several: boo
     taught = getattr(model, "wordings", None)
     several = several and not isinstance(model, ExportedNetwork)
     known = None if taught is None else tuple(taught)
-    read = {text: read_notes(text, topk, known, several and read_query(text).kind == "set") for text in texts}
+    words = model_vocabulary(model)
+    read = {text: read_notes(text, topk, known, several and read_query(text, words).kind == "set") for text in texts}
     return {text: notes for text, notes in read.items() if notes.message()}
 
 

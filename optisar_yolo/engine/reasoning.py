@@ -27,6 +27,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from optisar_yolo.engine.calibrate import default_conf
+from optisar_yolo.engine.checkpoint import model_vocabulary
 from optisar_yolo.engine.grounding import (
     OVERLAP,
     CanvasImages,
@@ -77,7 +78,8 @@ def plan_of(
     """
     if not reason or isinstance(model, ExportedNetwork):
         return QueryPlan(list(texts), [Query(text, text) for text in texts], list(texts))
-    queries = [read_query(text) for text in texts]
+    words = model_vocabulary(model)
+    queries = [read_query(text, words) for text in texts]
     queries = [query if several or query.kind != "set" else Query(query.text, query.text) for query in queries]
     cores = [core for query in queries if query.reasoned for core in query.cores]
     return QueryPlan(list(texts), queries, [*texts, *(core for core in dict.fromkeys(cores) if core not in texts)])
@@ -167,7 +169,9 @@ def reconsider(
         Boxes [N, 4] and confidences [N].
     """
     boxes, conf = (values.copy() for values in network)
-    queries = {j: query for j, text in enumerate(texts) if (query := read_query(text)).reasoned and query.kind != "set"}
+    words = model_vocabulary(model)
+    read = {j: read_query(text, words) for j, text in enumerate(texts)}
+    queries = {j: query for j, query in read.items() if query.reasoned and query.kind != "set"}
     cores = list(dict.fromkeys(core for query in queries.values() for core in query.cores))
     if not cores:
         return boxes, conf
