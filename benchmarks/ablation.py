@@ -81,7 +81,7 @@ def evaluate(folder: Path, imgsz: int) -> dict[str, Any]:
     root = load_dataset_config(folder / "data.yaml").root
     words = [sys.executable, str(HERE / "reworded.py"), str(root), "--split", "test", "--show", "0"]
     subprocess.run([*words, "--out", str(folder)], check=True, stdout=subprocess.DEVNULL)
-    options = {"split": "test", "imgsz": imgsz, "project": str(folder), "plots": False}
+    options = {"split": "test", "imgsz": imgsz, "project": str(folder), "plots": False, "reason": False}
     metrics = model.val(data=str(folder / "data.yaml"), sensitivity=True, **options)
     record: dict[str, Any] = {f"{r['section']}/{r['group']}": r for r in metrics.rows()}
     record["sensitivity"] = {k.removeprefix("metrics/"): v for k, v in metrics.extra.items()}

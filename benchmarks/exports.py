@@ -49,7 +49,8 @@ def exported(weights: Path, folder: Path, options: dict[str, Any]) -> Path:
 
 def figures(model: OptiSAR, imgsz: int, folder: str) -> dict[str, float]:
     """Percent on the test split."""
-    found = model.val(data=str(CONFIG), split="test", imgsz=imgsz, project=folder, plots=False).results_dict
+    options = {"imgsz": imgsz, "project": folder, "plots": False, "reason": False}  # exports have the network alone
+    found = model.val(data=str(CONFIG), split="test", **options).results_dict
     names = {"all": "meanIoU", "optical": "meanIoU optical", "sar": "meanIoU SAR"}
     record = {name: round(100 * found[f"metrics/meanIoU({group})"], 2) for group, name in names.items()}
     return record | {"Pr@0.5": round(100 * found["metrics/Pr@0.5(all)"], 2)}

@@ -33,7 +33,6 @@ from optisar_yolo.engine import (
     ModelModes,
     PredictorPool,
     attach,
-    best_boxes,
     calibrations,
     canvas,
     check_resumable,
@@ -44,8 +43,10 @@ from optisar_yolo.engine import (
     is_trained,
     load_shared,
     log_notes,
+    match,
     notes_of,
     open_start,
+    plan_of,
     readable,
     save_shared,
     store_calibration,
@@ -55,7 +56,7 @@ from optisar_yolo.engine import (
 from optisar_yolo.export import ExportedModel, is_export, run_benchmark, run_export
 from optisar_yolo.hub import HubModel
 from optisar_yolo.nn import GroundingModel, fused_copy
-from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
+from optisar_yolo.plugin import OPTISAR_DEFAULTS, SETTINGS, config_keys
 from optisar_yolo.text import TextFeatureCache
 from optisar_yolo.utils import BUNDLED_MODEL
 from optisar_yolo.visualize import GroundingResults
@@ -231,7 +232,8 @@ class OptiSAR(ModelModes, HubModel):
         kwargs["text"] = checked_expressions((baked or None) if text is None else text)  # before anything is loaded
         given = {**self.overrides, **kwargs}
         if given.get("verbose", True):
-            log_notes(notes_of(self.model, kwargs["text"], int(given.get("topk") or 1)), kwargs["conf"])
+            reason = given.get("reason", True) is not False
+            log_notes(notes_of(self.model, kwargs["text"], given.get("topk") or 1, reason), kwargs["conf"])
         if stream:
             return self._stream(source, predictor, kwargs)
         found, ticket = self._begin(source, predictor, kwargs, stream)
@@ -440,23 +442,31 @@ class EncodedImage:
         with torch.inference_mode():
             self.encoded = model.encode(x, extent)
 
-    def ground(self, text: str | Sequence[str], conf: float | None = None, topk: int = 1) -> GroundingResults:
+    def ground(
+        self, text: str | Sequence[str], conf: float | None = None, topk: int | str = 1, reason: bool = True
+    ) -> GroundingResults:
         """Ground expressions in the image.
 
         Args:
             text: An expression or several.
             conf: Confidence threshold of a box; by default as in :meth:`OptiSAR.predict`.
-            topk: Boxes per expression.
+            topk: Boxes per expression, or "all".
+            reason: Choose among the objects found; otherwise the network decides alone.
 
         Returns:
-            Ultralytics' results, with ``notes`` as in :meth:`OptiSAR.predict`.
+            Ultralytics' results, with ``count``, ``query`` and ``notes`` as in :meth:`OptiSAR.predict`.
+
+        Raises:
+            SettingError: `topk` is neither a number from 1 nor "all".
         """
         texts = checked_expressions(text)
+        topk = SETTINGS["topk"].check(topk)
         conf = default_conf(self.model) if conf is None else conf
-        notes = notes_of(self.model, texts, topk)
+        notes = notes_of(self.model, texts, topk, reason)
         log_notes(notes, conf)
         size = (self.image.shape[1], self.image.shape[0])
+        plan = plan_of(self.model, texts, reason)
         with torch.inference_mode():
-            features = self.text_features(texts).to(self.device)
-            found = best_boxes(self.model, self.encoded, features, self.canvas, [size], topk)[0]
-        return found.results(self.image, self.path, texts, conf, notes=notes)
+            features = self.text_features(plan.searched).to(self.device)
+            found = match(self.model, self.encoded, plan, features, self.canvas, [size], topk, conf=conf)[0]
+        return found.results(self.image, self.path, texts, conf, notes=notes, queries=plan.queries)

@@ -151,9 +151,10 @@ def run_batch(manifest: str, out: str, model: str, options: BatchOptions | None 
     return _result(folder, table, work, len(todo))
 
 
-def _warn_of_wording(texts: Sequence[str], conf: float | None) -> None:
+def _warn_of_wording(texts: Sequence[str], conf: float | None, topk: int) -> None:
     """Say which expressions get no box because of what they ask for, such as a negation."""
-    beyond = [] if conf == 0 else [found for found in map(read_notes, texts) if not found.grounded]
+    read = [read_notes(text, topk, several=topk > 1) for text in texts]
+    beyond = [] if conf == 0 else [found for found in read if not found.grounded]
     if beyond:
         LOGGER.warning(
             f"{len(beyond)} of {len(texts)} expressions get no box unless the training of the weights had such ones, "
@@ -167,7 +168,7 @@ def _ground(todo: pa.Table, settings: WorkerSettings, options: BatchOptions) -> 
     packed = [pack(part) for part in parts]
     workers = min(options.workers, len(parts))
     work = _Work()
-    _warn_of_wording(todo["text"].unique().to_pylist(), settings.conf)
+    _warn_of_wording(todo["text"].unique().to_pylist(), settings.conf, settings.topk)
     started = time.perf_counter()
     with session(options, workers, sum(map(len, packed))) as share:
         settings = replace(settings, cpus=share.cpus, gpu=share.gpus > 0)

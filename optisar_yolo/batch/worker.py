@@ -132,7 +132,11 @@ class Worker:
     def _round(self, images: Sequence[tuple[PreparedImage, list[Row]]]) -> list[dict[str, Any]]:
         """Ground up to `EXPRESSIONS` expressions in each image."""
         conf, topk = self.settings.conf, self.settings.topk
-        requests = [GroundingRequest(image, tuple(row.text for row in rows), conf, topk) for image, rows in images]
+        # With one box per expression a row of the manifest is a row of the result: the network alone grounds a plural.
+        sets = topk > 1
+        requests = [
+            GroundingRequest(image, tuple(row.text for row in rows), conf, topk, several=sets) for image, rows in images
+        ]
         out: list[dict[str, Any]] = []
         for (image, rows), results in zip(images, self.grounder.ground(requests), strict=True):
             width, height = image.size

@@ -68,6 +68,11 @@ from .predictions import (
     read_predictions as read_predictions,
     write_predictions as write_predictions,
 )
+from .reasoning import (
+    QueryPlan as QueryPlan,
+    match as match,
+    plan_of as plan_of,
+)
 from .report import write_report as write_report
 from .routing import (
     Routing as Routing,

@@ -68,6 +68,10 @@ class Calibration:
         """Return calibrated confidences of raw ones, in the same shape; NaN (no box) stays NaN."""
         return _sigmoid(self.a * logit(conf) + self.b)
 
+    def raw(self, conf: np.ndarray) -> np.ndarray:
+        """Return the raw confidences of calibrated ones, the inverse of a call."""
+        return _sigmoid((logit(conf) - self.b) / self.a)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a file's metadata, without those that are NaN."""
         return {k: v for k, v in asdict(self).items() if not (isinstance(v, float) and math.isnan(v))}

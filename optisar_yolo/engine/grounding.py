@@ -25,8 +25,9 @@ from ultralytics.utils import LOGGER
 
 from optisar_yolo.data import to_image
 from optisar_yolo.engine.calibrate import calibration_of
+from optisar_yolo.engine.checkpoint import model_vocabulary
 from optisar_yolo.engine.facts import facts_of, with_unmet_noun
-from optisar_yolo.language import ExpressionNotes, read_notes
+from optisar_yolo.language import ExpressionNotes, Query, read_notes, read_query
 from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.text import TextFeatureCache, load_text_encoder
 from optisar_yolo.visualize import GroundingResults
@@ -73,6 +74,7 @@ class Detections:
         conf: float,
         verbose: bool = True,
         notes: Mapping[str, ExpressionNotes] | None = None,
+        queries: Sequence[Query] = (),
     ) -> Results:
         """Return Ultralytics' results of the boxes with enough confidence; ``names[cls]`` is the expression of a box.
 
@@ -84,6 +86,8 @@ class Detections:
             verbose: Log each expression without a box.
             notes: What expressions ask for beyond one object, from :func:`notes_of`. One that is not grounded gets no
                 box, unless the threshold is 0. ``result.notes`` holds the message of each.
+            queries: How the expressions were read: ``result.query``. Of a set the number found is in ``result.notes``
+                where it was asked for, or is not the number that the expression names.
         """
         notes = notes or {}
         silent = [j for j, text in enumerate(texts) if text in notes and not notes[text].grounded and conf > 0]
@@ -98,6 +102,14 @@ class Detections:
         boxes = torch.from_numpy(self[(self.confidence >= conf) & ~np.isin(self.expression, silent)].data())
         result = GroundingResults(image, path=path, names=dict(enumerate(texts)), boxes=boxes)
         result.notes = {text: notes[text].message(conf) for text in texts if text in notes}
+        result.query = {query.text: query for query in queries}
+        for text, query in result.query.items():
+            n = result.count[text]
+            if query.counted:
+                result.notes[text] = f"{n} found"
+            elif query.kind == "set" and query.amount is not None and n != query.amount:
+                more = [result.notes[text]] if text in result.notes else []
+                result.notes[text] = "; ".join([*more, f"{n} found, not {query.amount}"])
         return result
 
 
@@ -247,19 +259,10 @@ def best_boxes(
     Returns:
         The detections of each image: for one expression after the other up to `topk` boxes, best first.
     """
-    calibration = calibration_of(model)
-    b, t = len(sizes), len(texts)
-    rows = torch.arange(b, device=texts.device).repeat_interleave(t)
-    boxes, confs = ground(model, encoded, rows, texts.repeat(b, 1), 1 if topk == 1 else CANDIDATES)
     found = []
-    for i, size in enumerate(sizes):
+    for own in candidates(model, encoded, texts, canvas, sizes, 1 if topk == 1 else max(topk, CANDIDATES)):
         kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        for j in range(t):
-            box, conf = (values[i * t + j].float().cpu().numpy() for values in (boxes, confs))
-            if calibration is not None:
-                conf = calibration(conf).astype(np.float32)
-            # Boxes are clipped before NMS: two that differ only outside the image are duplicates.
-            xyxy = to_image(box, size, encoded.extent[i].cpu().numpy(), canvas)
+        for j, (xyxy, conf) in enumerate(own):
             keep = distinct_boxes(xyxy, conf, overlap)[:topk] if topk > 1 else np.zeros(1, np.int64)
             kept.append((xyxy[keep], conf[keep], np.full(len(keep), j, np.int64)))
         found.append(Detections(*(np.concatenate(parts) for parts in zip(*kept, strict=True))))
@@ -277,7 +280,46 @@ def distinct_boxes(boxes: np.ndarray, conf: np.ndarray, overlap: float = OVERLAP
     return nms(torch.from_numpy(boxes), torch.from_numpy(conf), overlap).numpy()
 
 
-def notes_of(model: Any, texts: Sequence[str], topk: int = 1) -> dict[str, ExpressionNotes]:
+def candidates(
+    model: GroundingModel | ExportedNetwork,
+    encoded: Encoded | CanvasImages,
+    texts: Tensor,
+    canvas: tuple[int, int],
+    sizes: Sequence[tuple[int, int]],
+    k: int,
+) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+    """Ground every expression in every image.
+
+    Args:
+        model: The network.
+        encoded: B encoded images.
+        texts: [T, D] features of the expressions.
+        canvas: Height and width of the canvas.
+        sizes: Width and height of each image.
+        k: Anchors per expression.
+
+    Returns:
+        For each image and expression boxes float32 [k, 4], xyxy in pixels of the image, and confidences [k], calibrated
+        where the model has a calibration; best first, duplicates included.
+    """
+    calibration = calibration_of(model)
+    b, t = len(sizes), len(texts)
+    rows = torch.arange(b, device=texts.device).repeat_interleave(t)
+    boxes, confs = ground(model, encoded, rows, texts.repeat(b, 1), k)
+    out = []
+    for i, size in enumerate(sizes):
+        extent, own = encoded.extent[i].cpu().numpy(), []
+        for j in range(t):
+            box, conf = (values[i * t + j].float().cpu().numpy() for values in (boxes, confs))
+            if calibration is not None:
+                conf = calibration(conf).astype(np.float32)
+            # Boxes are clipped before NMS: two that differ only outside the image are duplicates.
+            own.append((to_image(box, size, extent, canvas), conf))
+        out.append(own)
+    return out
+
+
+def notes_of(model: Any, texts: Sequence[str], topk: int | str = 1, several: bool = True) -> dict[str, ExpressionNotes]:
     """Return what expressions ask for beyond one object, for those that do.
 
     Args:
@@ -285,11 +327,15 @@ def notes_of(model: Any, texts: Sequence[str], topk: int = 1) -> dict[str, Expre
             it says so.
         texts: The expressions.
         topk: Boxes per expression.
+        several: Expressions of several objects get several boxes; of an export they never do.
     """
     taught = getattr(model, "wordings", None)
-    read = {text: read_notes(text, topk, None if taught is None else tuple(taught)) for text in texts}
-    read |= {text: with_unmet_noun(notes, facts_of(model)) for text, notes in read.items()}
-    return {text: notes for text, notes in read.items() if notes.messages}
+    several = several and not isinstance(model, ExportedNetwork)
+    known = None if taught is None else tuple(taught)
+    words, facts = model_vocabulary(model), facts_of(model)
+    read = {text: read_notes(text, topk, known, several and read_query(text, words).kind == "set") for text in texts}
+    read |= {text: with_unmet_noun(notes, facts) for text, notes in read.items()}
+    return {text: notes for text, notes in read.items() if notes.message()}
 
 
 def log_notes(notes: Mapping[str, ExpressionNotes], conf: float) -> None:

@@ -214,7 +214,7 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             predictor: Another predictor class.
             text: An expression or a list of them.
             conf: Confidence threshold; that of the model's calibration by default, 0.05 without one.
-            topk: Boxes per expression; 1 by default.
+            topk: Boxes per expression, or "all"; 1 by default. An expression of several objects ("all ships") needs none.
             imgsz: Long side of images in the network, pixels; that of training by default.
             iou: Overlap from which two boxes of an expression are duplicates.
             max_det: Boxes per image, the most confident ones.
@@ -229,12 +229,12 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             name: Folder of the run; ``predict`` by default.
             exist_ok: Write into a run folder that is there already.
             verbose: Log what is found.
-            **kwargs: Ultralytics' other keys.
+            **kwargs: ``reason=False`` for the network alone, and Ultralytics' other keys.
 
         Returns:
             One result per image: ``boxes.cls`` is the index of the expression, ``names[cls]`` the expression,
-            ``to_df()`` a table, and ``notes`` says by expression what a box cannot answer, such as a negation
-            (:mod:`optisar_yolo.language`).
+            ``to_df()`` a table. By expression, ``count`` has the number of boxes, ``query`` how it was read, and
+            ``notes`` what a box cannot answer, such as a negation (:mod:`optisar_yolo.language`).
 
         Raises:
             ValueError: No usable expression.

@@ -3,8 +3,8 @@
 1. :class:`ImageFiles` and :func:`read_sources` read images of any depth and channel count, as in training.
 2. ``preprocess`` fits them on canvases and groups those of one canvas size.
 3. ``inference`` encodes the expressions once and each group of images once.
-4. ``postprocess`` finds the best boxes of each expression (:func:`~optisar_yolo.engine.grounding.best_boxes`) and wraps
-   those above the confidence threshold as Ultralytics' results.
+4. ``postprocess`` finds the boxes of each expression (:func:`~optisar_yolo.engine.reasoning.match`) and wraps those
+   above the confidence threshold as Ultralytics' results.
 
 :class:`PredictorPool` gives each call that is running a predictor of its own.
 """
@@ -33,10 +33,10 @@ from optisar_yolo.engine.grounding import (
     Detections,
     ExportedNetwork,
     KnownExpressions,
-    best_boxes,
     notes_of,
     text_features_for,
 )
+from optisar_yolo.engine.reasoning import ALL, QueryPlan, match, plan_of
 from optisar_yolo.engine.tracking import split_trackers
 from optisar_yolo.language import clean
 from optisar_yolo.nn import Encoded, GroundingModel, mixed
@@ -215,6 +215,11 @@ class GroundingPredictor(DetectionPredictor):
         if event == "on_predict_start" and self.args.mode == "track":
             split_trackers(self)
 
+    @property
+    def _reasons(self) -> bool:
+        """Whether boxes are chosen among the objects found; mirrored views are grounded by the network alone."""
+        return bool(self.args.reason) and (not self.args.augment or self.args.topk == ALL)
+
     def preprocess(self, im: Tensor | list[np.ndarray]) -> Tensor:
         """Fit images on canvases, in groups of one size. Tensors are used as they are, [B, 3, H, W] RGB in 0..1."""
         if isinstance(im, Tensor):
@@ -229,15 +234,15 @@ class GroundingPredictor(DetectionPredictor):
 
     def inference(
         self, im: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[list[str], Tensor, list[Encoded | CanvasImages]]:
-        """Encode the expressions, and each group of images."""
+    ) -> tuple[QueryPlan, Tensor, list[Encoded | CanvasImages]]:
+        """Read and encode the expressions, and encode each group of images."""
         net = self.network
         if self.text_features is None:
             self.text_features = text_features_for(net, self.args.text_weights)
-        texts = checked_expressions(self.args.text)
+        plan = plan_of(net, checked_expressions(self.args.text), self._reasons)
         with mixed(self.args.quantize == 16, self.device):
-            features = self.text_features(texts).to(self.device)
-            return texts, features, [net.encode(x, extent) for _, x, extent in self.groups]
+            features = self.text_features(plan.searched).to(self.device)
+            return plan, features, [net.encode(x, extent) for _, x, extent in self.groups]
 
     def postprocess(self, preds: Any, img: Tensor, orig_imgs: Any, **kwargs: Any) -> list[Results]:
         """Find the boxes, and wrap those that are wanted as results in the order of the images."""
@@ -248,8 +253,9 @@ class GroundingPredictor(DetectionPredictor):
 
     def _find(self, preds: Any, orig_imgs: Any) -> list[Results]:
         """Find the boxes, and wrap those above the threshold as results."""
-        texts, features, encoded = preds
+        plan, features, encoded = preds
         assert self.text_features is not None  # opened by `inference`
+        texts, topk, overlap = plan.texts, self.args.topk, float(self.args.iou)
         if isinstance(orig_imgs, Tensor):
             orig_imgs = [(i.permute(1, 2, 0).flip(-1) * 255).round().byte().cpu().numpy() for i in orig_imgs]
         found: dict[int, Detections] = {}
@@ -257,17 +263,18 @@ class GroundingPredictor(DetectionPredictor):
             sizes = [(orig_imgs[i].shape[1], orig_imgs[i].shape[0]) for i in index]
             with mixed(self.args.quantize == 16, self.device):
                 canvas_size = (x.shape[2], x.shape[3])
-                topk, overlap = self.args.topk, float(self.args.iou)
-                if self.args.augment:
+                if self.args.augment and topk != ALL:
                     boxes = grounded_views(
-                        self.network, x, extent, group, texts, self.text_features, sizes, topk, overlap
+                        self.network, x, extent, group, texts, self.text_features, sizes, int(topk), overlap
                     )
                 else:
-                    boxes = best_boxes(self.network, group, features, canvas_size, sizes, topk, overlap)
+                    boxes = match(
+                        self.network, group, plan, features, canvas_size, sizes, topk, overlap, self.args.conf
+                    )
             found.update(zip(index, boxes, strict=True))
-        notes = notes_of(self.network, texts, self.args.topk)
+        notes = notes_of(self.network, texts, topk, self._reasons)
         return [
-            found[i].results(image, path, texts, self.args.conf, self.args.verbose, notes)
+            found[i].results(image, path, texts, self.args.conf, self.args.verbose, notes, plan.queries)
             for i, (image, path) in enumerate(zip(orig_imgs, self.batch[0], strict=True))
         ]
 

@@ -2,7 +2,9 @@
 
 1. ``_prepare`` opens network, data and text encoder.
 2. ``_ground`` encodes images of one canvas size once, grounds all their expressions, maps the boxes to the images and
-   adds them to :class:`~optisar_yolo.engine.metrics.GroundingMetrics`. Where they are wanted, reworded expressions
+   adds them to :class:`~optisar_yolo.engine.metrics.GroundingMetrics`. As in prediction, an ordinal, a superlative or a
+   relation gets the box of :mod:`optisar_yolo.engine.reasoning`, except between the epochs of a training, while a
+   calibration is fitted, and in exports: there the network decides alone. Where they are wanted, reworded expressions
    (:class:`~optisar_yolo.engine.sensitivity.SensitivityProbe`), all boxes of categories and the experts' use are
    recorded as well.
 3. ``_gather`` merges the results of a parallel training's processes.
@@ -51,8 +53,9 @@ from optisar_yolo.engine.calibrate import (
 from optisar_yolo.engine.checkpoint import load_model
 from optisar_yolo.engine.grounding import CanvasImages, ExportedNetwork, KnownExpressions, ground, text_features_for
 from optisar_yolo.engine.matches import MATCH_RULE, MatchProbe, flat_matches, match_table
-from optisar_yolo.engine.metrics import GroundingMetrics, expression_indices, score_image
+from optisar_yolo.engine.metrics import GroundingMetrics, expression_indices, overlap, score_image
 from optisar_yolo.engine.predictions import write_predictions
+from optisar_yolo.engine.reasoning import reconsider
 from optisar_yolo.engine.sensitivity import RULES, SensitivityProbe, flat, table
 from optisar_yolo.engine.source_scores import SourceScores, flat_sources, source_table
 from optisar_yolo.nn import Encoded, GroundingModel, fused_copy, mixed
@@ -380,16 +383,22 @@ class GroundingValidator(BaseValidator):
         done = time.perf_counter()
         canvas = (img.shape[2], img.shape[3])
         slices: list[slice] = []
+        iou = np.zeros(len(captions))  # of the network's own boxes, which the sensitivity is about
         for image, own, extent in zip(images, pairs, extents.numpy(), strict=True):
             first = slices[-1].stop if slices else 0
             slices.append(mine := slice(first, first + len(own)))
             if own:
                 pred = to_image(boxes[mine], (image.width, image.height), extent, canvas)
-                self.cases += score_image(self.metrics, image, self.config.names, own, pred, conf[mine])
+                size = np.tile((image.width, image.height), (len(own), 1))
+                inter, union = overlap(pred, image.boxes[[obj for obj, _ in own]], size)
+                iou[mine] = inter / union
+                pred, sure = self._reason(
+                    net, encoded, len(slices) - 1, captions[mine], pred, conf[mine], canvas, image
+                )
+                self.cases += score_image(self.metrics, image, self.config.names, own, pred, sure)
         seconds["preprocess"] += ready - start
         seconds["inference"] += done - ready
         seconds["postprocess"] += time.perf_counter() - done
-        iou = np.array([case.iou for case in self.cases[len(self.cases) - len(captions) :]])
         for row, (image, own, mine) in enumerate(zip(images, pairs, slices, strict=True)):  # not part of the speed
             if own and self.routing is not None:
                 self.routing.add(row, image, extents[row].numpy(), canvas)
@@ -397,6 +406,39 @@ class GroundingValidator(BaseValidator):
                 self.probe(encoded, row, image, own, conf[mine], iou[mine], extents[row].numpy(), canvas)
             if self.matches is not None:
                 self.matches(encoded, row, image, extents[row].numpy(), canvas)
+
+    def _reason(
+        self,
+        net: GroundingModel | ExportedNetwork,
+        encoded: Any,
+        row: int,
+        texts: list[str],
+        boxes: np.ndarray,
+        conf: np.ndarray,
+        canvas: tuple[int, int],
+        image: ImageRecord,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return boxes and raw confidences as `predict` gives them; the network's own in training and calibration.
+
+        Args:
+            net: The network.
+            encoded: The encoded images.
+            row: The row of the image.
+            texts: Its N expressions.
+            boxes: The network's boxes [N, 4].
+            conf: Its raw confidences [N].
+            canvas: Height and width of the canvas.
+            image: The image.
+        """
+        if self.training or self.fit or not getattr(self.args, "reason", True) or isinstance(net, ExportedNetwork):
+            return boxes, conf
+        assert self.text_features is not None
+        calibration = calibration_of(net)
+        sure = conf if calibration is None else calibration(conf).astype(np.float32)
+        size = (image.width, image.height)
+        one = encoded.rows(slice(row, row + 1))
+        found, better = reconsider(net, one, texts, (boxes, sure), self.text_features, canvas, size)
+        return found, np.where(better == sure, conf, better if calibration is None else calibration.raw(better))
 
     def _save(self) -> None:
         """Write the figures and, where set, predictions and plots."""

@@ -97,7 +97,7 @@ def validated(opened: Model, args: Namespace, folder: str) -> tuple[float, float
     """Return meanIoU, milliseconds per image with all of its expressions, and images a second."""
     metrics = opened.val(
         data=args.data, imgsz=args.imgsz, fraction=args.fraction, device=args.device, batch=1, plots=False,
-        project=folder, verbose=False,
+        project=folder, verbose=False, reason=False,  # exports have the network alone
     )  # fmt: skip
     speed = metrics.speed["inference"]
     return metrics.results_dict[METRIC], speed, 1000 / max(speed, 1e-3)

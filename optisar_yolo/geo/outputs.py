@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
 from collections.abc import Sequence
@@ -18,12 +17,12 @@ from optisar_yolo.geo.result import RasterResult, enlarged
 from optisar_yolo.geo.style import qml
 from optisar_yolo.geo.vectors import vector_file
 from optisar_yolo.geo.webmap import map_page
+from optisar_yolo.language import Query
 from optisar_yolo.utils import write_atomic
 from optisar_yolo.visualize import draw_predictions
 
 DEGREES = 8  # decimals: about a millimetre
 COLUMNS = ("sentence", "confidence", "x1", "y1", "x2", "y2", "lon", "lat", "x_crs", "y_crs")
-QUERY_KEYS = ("text", "core", "place", "extreme", "rank", "note")  # names of the fields of a query in the record
 
 
 def write(result: RasterResult, with_map: bool = True, vectors: Sequence[str] = ()) -> list[Path]:
@@ -65,12 +64,20 @@ def write(result: RasterResult, with_map: bool = True, vectors: Sequence[str] = 
         files["objects.qml"] = qml([q.text for q in result.queries])
     files["objects.coco.json"] = _json(coco(result))
     files["objects.csv"] = table(result)
-    queries = [dict(zip(QUERY_KEYS, dataclasses.astuple(q), strict=True)) for q in result.queries]
+    queries = [query_record(q) for q in result.queries]
     files["scene.json"] = _json({**result.record, "questions": queries})
     files["quicklook.jpg"] = quicklook(result)
     if with_map:
         files["map.html"] = map_page(result)
     return [write_atomic(result.folder / name, content) for name, content in files.items()]
+
+
+def query_record(query: Query) -> dict[str, Any]:
+    """Return a query for the record, under the names that programs read; "read" has all of it in one line."""
+    return {
+        "text": query.text, "core": query.core, "place": query.place, "extreme": query.superlative,
+        "rank": query.ordinal, "note": query.note, "kind": query.kind, "amount": query.amount, "read": str(query),
+    }  # fmt: skip
 
 
 def quicklook(result: RasterResult) -> bytes:

@@ -27,7 +27,7 @@ from optisar_yolo.geo.result import RasterResult
 from optisar_yolo.geo.sources import find_source
 from optisar_yolo.geo.stretch import Stretch, choose_stretch
 from optisar_yolo.geo.tiling import Grid, Tile
-from optisar_yolo.language import BUILT_IN, RasterQuery, Vocabulary, parse, parse_raster_query, select
+from optisar_yolo.language import BUILT_IN, Found, Query, Vocabulary, order, parse, parse_raster_query
 from optisar_yolo.utils import (
     Journal,
     fingerprint,
@@ -105,7 +105,7 @@ def ground_raster(
         scale = options.gsd / place.metres if options.gsd else options.scale or 1.0
         grid = _grid(raster, imgsz, options, scale)
         _log_choices(raster, place, stretch, grid, queries, vocabulary)
-        cores = list(dict.fromkeys(q.core for q in queries))
+        cores = list(dict.fromkeys(core for q in queries for core in q.cores))
         floor = min(conf, FLOOR)
         settings = {
             "version": __version__, **identity, "size": raster.size, "nodata": raster.nodata,
@@ -165,7 +165,7 @@ def _log_choices(
     place: Georeference,
     stretch: Stretch,
     grid: Grid,
-    queries: list[RasterQuery],
+    queries: list[Query],
     vocabulary: Vocabulary,
 ) -> None:
     """Log what was chosen automatically, and how expressions were read where that is not obvious."""
@@ -344,7 +344,7 @@ def _merged(
 
 
 def _select(
-    queries: list[RasterQuery],
+    queries: list[Query],
     cores: list[str],
     candidates: NDArray[np.float64],
     conf: float,
@@ -357,10 +357,12 @@ def _select(
         [N, 6] as `RasterResult.found`, and [N] the sides on which each ends at the border of a tile.
     """
     objects = {core: _merged(candidates, i, conf) for i, core in enumerate(cores)}
+    merged = {core: Found(boxes, confs) for core, (boxes, confs, _) in objects.items()}
     found, ends = [np.zeros((0, 6))], [np.zeros(0, np.int64)]
     for j, q in enumerate(queries):
         boxes, confs, sides = objects[q.core]
-        chosen = select(q, boxes, confs, size)[:most]
+        chosen = order(q, merged, size)
+        chosen = chosen[: None if most == 1 and q.kind == "set" else most]  # "all ships" needs no topk
         found.append(np.column_stack([boxes[chosen], confs[chosen], np.full(len(chosen), float(j))]))
         ends.append(sides[chosen])
     return np.concatenate(found), np.concatenate(ends)
@@ -373,6 +375,9 @@ def _log_result(result: RasterResult, cores: list[str], candidates: NDArray[np.f
         if len(mine):
             x1, y1, x2, y2, best = mine[0, :5]
             more = f" and {len(mine) - 1} more" if len(mine) > 1 else ""
+            if q.kind == "set":
+                wanted = f", not {q.amount}" if q.amount not in (None, len(mine)) else ""
+                more = f"{more}: {len(mine)} found{wanted}"
             LOGGER.info(f'"{q.text}": x {x1:.0f} to {x2:.0f}, y {y1:.0f} to {y2:.0f}, confidence {best:.2f}{more}')
             continue
         confs = candidates[candidates[:, 5] == cores.index(q.core), 4]

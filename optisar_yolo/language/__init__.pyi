@@ -1,3 +1,9 @@
+from .choice import (
+    Found as Found,
+    chosen as chosen,
+    order as order,
+    weigh as weigh,
+)
 from .descriptions import describe as describe
 from .edit import (
     agree as agree,
@@ -36,9 +42,10 @@ from .parser import (
     read_place as read_place,
 )
 from .query import (
-    RasterQuery as RasterQuery,
+    REASONED as REASONED,
+    Query as Query,
     parse_raster_query as parse_raster_query,
-    select as select,
+    read_query as read_query,
 )
 from .swaps import (
     KINDS as KINDS,

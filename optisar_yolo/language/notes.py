@@ -1,22 +1,23 @@
 """What an expression asks for beyond one object: `read_notes` finds it and says what a model makes of it.
 
-A model grounds one object per expression, from the words it was trained on. Where an expression asks for something
+A network grounds one object per expression, from the words it was trained on. Where an expression asks for something
 else, a box alone would mislead. Each kind of such expressions has one rule:
 
 | kind | for instance | boxes |
 |---|---|---|
 | negation | "there is no airplane", "the ship without a wake" | none |
-| count | "how many ships are there?", "count the tanks" | none |
+| count | "how many ships are there?", "count the tanks" | all that match; the note says their number |
 | question | "is the ship white?", "why is the dock empty?" | none |
 | task | "measure the runway", "describe this image" | none |
 | language | another script or language than English | none |
 | existence | "is there a ship?" | as usual: a box above the confidence threshold means yes |
-| plural, quantifier, numeral | "the ships", "every tank", "two tanks" | as usual; silent where several are asked for |
+| plural, quantifier, numeral | "the ships", "every tank", "two tanks" | all that match, or so many; silent |
 | colour | "the white ship" | as usual |
 | command | "draw a box around the ship" | as usual; silent for "find", "show me" and the like |
 
 A kind is silent, and its boxes are as usual, where the training of the weights had such expressions: `wordings` finds
-their kinds in the captions of a data set, and the weights keep them.
+their kinds in the captions of a data set, and the weights keep them. Where a run gives one box per expression (an
+export, ``reason=False``, a batch with ``topk=1``), a count has no box, and a plural one box and a note.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from optisar_yolo.language.vocabulary import COLOUR, NOUN, NUMBERS, OF_IMAGE, RE
 # Share of a data set's captions from which on a kind counts as taught. 41 % of DIOR-RSVG's captions name a colour. Of
 # expressions that people write freely, 1.3 % hold a negation, and a training set with that share hardly teaches it.
 TAUGHT = 0.05
+_ALONE = "one box per expression (an export, reason=False, or a batch with topk=1)"
+_ONE_BOX = f"this run gives {_ALONE}"
 _NO_BOX = "no box is returned (conf=0 returns the best one for its words)"
 
 
@@ -44,7 +47,8 @@ class ExpressionNotes:
 
     Attributes:
         text: The expression.
-        messages: (kind, message) of each kind found, kinds as in the table of the module.
+        messages: (kind, message) of each kind found, kinds as in the table of the module; the message of a silent kind
+            is empty.
         grounded: False where a box would mislead: it is returned only on request.
     """
 
@@ -63,14 +67,14 @@ class ExpressionNotes:
         Args:
             conf: Confidence threshold of the boxes; None: the line says nothing about boxes that are held back.
         """
-        parts = [message for _, message in self.messages]
+        parts = [message for _, message in self.messages if message]
         if not self.grounded and conf is not None:
             parts.append(_NO_BOX if conf > 0 else "the box is the best one for its words")
         return "; ".join(parts)
 
 
 _IMAGE = r"(?:this|the) (?:\w+ )?(?:image|picture|scene|photo(?:graph)?|view|frame)"
-_COUNT = re.compile(
+COUNT = re.compile(
     r"\bhow (?:many|much)\b|^(?:please )?count(?:ing)?(?: up)? (?!from\b)(?=\w)"
     r"|^(?:what(?: is|'s) |give me |tell me )?(?:the )?(?:total |exact )?(?:number|count) of\b",
     re.IGNORECASE,
@@ -123,13 +127,16 @@ _MEMBER = re.compile(r"\b(?:of|from|than|in|on|at|near|by|along|with|one)\b", re
 
 
 @lru_cache(maxsize=1 << 14)
-def read_notes(text: str, topk: int = 1, taught: tuple[str, ...] | None = None) -> ExpressionNotes:
+def read_notes(
+    text: str, topk: int | str = 1, taught: tuple[str, ...] | None = None, several: bool = True
+) -> ExpressionNotes:
     """Read what an expression asks for beyond one object.
 
     Args:
         text: An expression.
         topk: Boxes per expression that the user asks for: with several, plurals need no note.
         taught: Kinds that the training of the weights had, in the order of `wordings`; None where they do not say.
+        several: The run gives several boxes for an expression of several objects.
 
     Returns:
         The kinds found, each with a message in one line. Of an expression that is not grounded only the reasons.
@@ -144,7 +151,7 @@ def read_notes(text: str, topk: int = 1, taught: tuple[str, ...] | None = None) 
             return ExpressionNotes(text)
         message = "this is not English, the language of the expressions in training"
         return ExpressionNotes(text, (("language", message),), grounded=False)
-    beyond = {kind: message for kind, message in _beyond(text).items() if kind not in known}
+    beyond = {kind: message for kind, message in _beyond(text, several).items() if kind not in known}
     if beyond:
         return ExpressionNotes(text, tuple(beyond.items()), grounded=False)
     messages: dict[str, str] = {}
@@ -158,8 +165,10 @@ def read_notes(text: str, topk: int = 1, taught: tuple[str, ...] | None = None) 
         if not _TRAINED.search(text):
             words = command[0].strip()
             messages["command"] = f"'{words}' is no wording of the training; '{bare}' alone is the safer expression"
-    if topk == 1:
-        messages |= _several(bare)
+    if several and COUNT.search(text):
+        messages["count"] = "the boxes above the confidence threshold are counted"
+    elif topk == 1:
+        messages |= {kind: "" if several else message for kind, message in _several(bare).items()}
     if COLOUR.search(text):
         were = "are not known to have been" if taught is None else "were not"
         messages["colour"] = f"colour words {were} in the training of these weights: check the box"
@@ -172,12 +181,13 @@ def wordings(texts: Collection[str]) -> tuple[str, ...]:
     return tuple(sorted(kind for kind, n in counts.items() if n >= TAUGHT * len(texts)))
 
 
-def _beyond(text: str) -> dict[str, str]:
+def _beyond(text: str, several: bool) -> dict[str, str]:
     """Return the reasons not to ground an expression."""
     found: dict[str, str] = {}
     negation = NEGATION.search(text) or re.search(r"\bnon-(?=\w)", text, re.IGNORECASE)
-    if _COUNT.search(text):
-        found["count"] = "a question about a number is beyond these weights; topk=20 returns up to 20 boxes to count"
+    if COUNT.search(text):
+        if not several:
+            found["count"] = f"a number cannot be told from {_ALONE}"
     elif _QUESTION.search(text) and not _EXISTENCE.search(text):
         found["question"] = "only questions where something is are grounded"
     elif _TASK.search(text):
@@ -198,8 +208,8 @@ def _several(text: str) -> dict[str, str]:
         n = NUMBERS.index(word) + 2 if word in NUMBERS else int(word) if word.isdigit() else 0
         if n == 1:
             return {}
-        return {"numeral": f"one box per expression: use topk={n or 'N'} for up to {n or 'N'} boxes"}
-    several = "one box per expression: use topk=N for up to N boxes"
+        return {"numeral": _ONE_BOX}
+    several = _ONE_BOX
     if _QUANTIFIER.search(head):
         return {"quantifier": several}
     noun = NOUN.search(head)

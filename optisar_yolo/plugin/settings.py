@@ -87,7 +87,8 @@ _KEYS = (
     ),
     _share("average", 0.0, "share of the starting weights in the final ones, so that old words are not forgotten"),
     Option("text", "texts", None, "an expression or a list of them; in an export they become part of the graph"),
-    Option("topk", "int", 1, "boxes per expression", low=1),
+    Option("topk", "int", 1, "boxes per expression; all for every match", low=1, words=("all",)),
+    Option("reason", "bool", True, "choose among the objects found (ordinals, plurals …); False: the network alone"),
     Option("parts", "bool", False, "write two graphs: one that encodes images, one that grounds expressions"),
     Option("text_graph", "bool", False, "write the text encoder too, as a graph with its tokenizer beside it"),
     Option("sensitivity", "bool", False, "measure the sensitivity to the expression, with adversarial expressions"),
@@ -101,9 +102,9 @@ OPTISAR_DEFAULTS: dict[str, Any] = {name: setting.default for name, setting in S
 """Key to default value."""
 
 _OF_MODES = {
-    "predict": ("text", "topk", "text_weights"),
-    "track": ("text", "topk", "text_weights"),
-    "val": ("sensitivity", "matches", "text_weights"),
+    "predict": ("text", "topk", "reason", "text_weights"),
+    "track": ("text", "topk", "reason", "text_weights"),
+    "val": ("sensitivity", "matches", "reason", "text_weights"),
     "export": ("text", "parts", "text_graph", "text_weights"),
     "benchmark": ("text_weights",),
 }

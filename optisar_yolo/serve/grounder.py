@@ -7,7 +7,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -18,17 +18,19 @@ from optisar_yolo.engine import (
     CanvasImages,
     Detections,
     KnownExpressions,
-    best_boxes,
     calibration_of,
     canvas,
     default_conf,
+    match,
     notes_of,
+    plan_of,
 )
 from optisar_yolo.nn import Encoded, GroundingModel, HeadFeatures
 from optisar_yolo.serve.limits import Refusal
 from optisar_yolo.text import TextFeatureCache
 
 Value = TypeVar("Value")
+_NO_PIXELS = np.zeros((1, 1, 3), np.uint8)  # results are read for their boxes and notes, not drawn
 TEXTS = 20_000  # expressions whose features are cached: bounds memory (1.5 KiB each with the bundled encoder)
 
 
@@ -81,12 +83,14 @@ class GroundingRequest:
         texts: The expressions, cleaned.
         conf: Confidence threshold; that of the model's calibration where None.
         topk: Boxes per expression.
+        several: An expression of several objects gets all of them; otherwise one box, that of the network alone.
     """
 
     image: PreparedImage | CachedImage
     texts: tuple[str, ...]
     conf: float | None = None
     topk: int = 1
+    several: bool = True
 
 
 @dataclass(frozen=True)
@@ -111,12 +115,14 @@ class ExpressionResult:
         boxes: Boxes above the threshold, best first; empty where nothing was found.
         best: Confidence of the best box, above the threshold or not.
         note: A remark for the reader, such as that the end of the expression was not read.
+        query: How the expression was read, in one line.
     """
 
     text: str
     boxes: tuple[ScoredBox, ...]
     best: float
     note: str = ""
+    query: str = ""
 
 
 class LRUCache(Generic[Value]):
@@ -190,18 +196,27 @@ class Grounder:
         """
         with self._lock, torch.inference_mode():
             images = self._encode_images([r.image for r in requests])
-            features = self._encode_texts([t for r in requests for t in r.texts])
-            groups: dict[tuple[str, int], list[int]] = defaultdict(list)
+            groups: dict[tuple[str, int, float, bool], list[int]] = defaultdict(list)
             for i, request in enumerate(requests):
-                groups[request.image.key, request.topk].append(i)
+                conf = self.conf if request.conf is None else request.conf
+                groups[request.image.key, request.topk, conf, request.several].append(i)
+            plans = {
+                group: plan_of(self.network, [t for i in members for t in requests[i].texts], several=group[3])
+                for group, members in groups.items()
+            }
+            features = self._encode_texts([t for plan in plans.values() for t in plan.searched])
             out: list[list[ExpressionResult]] = [[]] * len(requests)
-            for (key, topk), members in groups.items():
-                image, texts = images[key], [t for i in members for t in requests[i].texts]
-                stacked = torch.stack([features[t] for t in texts]).to(self.device)
-                found = best_boxes(self.network, image.encoded, stacked, image.canvas, [image.size], topk)[0]
-                boxes = iter([found.of(j) for j in range(len(texts))])
+            for group, members in groups.items():
+                (key, topk, conf, several), plan = group, plans[group]
+                image, stacked = images[key], torch.stack([features[t] for t in plan.searched]).to(self.device)
+                found = match(self.network, image.encoded, plan, stacked, image.canvas, [image.size], topk, conf=conf)[
+                    0
+                ]
+                notes = notes_of(self.network, plan.texts, topk, several)
+                results = found.results(_NO_PIXELS, "", plan.texts, conf, False, notes, plan.queries)
+                own = iter(range(len(plan.texts)))
                 for i in members:
-                    out[i] = [self._result(t, next(boxes), requests[i].conf, topk) for t in requests[i].texts]
+                    out[i] = [self._result(t, next(own), found, results) for t in requests[i].texts]
             return out
 
     def encode(self, image: PreparedImage) -> CachedImage:
@@ -250,16 +265,13 @@ class Grounder:
             self.bank = TextFeatureCache(self.bank.encoder)
         return dict(zip(texts, self.bank(texts), strict=True))
 
-    def _result(self, text: str, found: Detections, conf: float | None, topk: int) -> ExpressionResult:
-        """Keep the boxes above the threshold; a negation, for instance, has none but a note."""
-        threshold = self.conf if conf is None else conf
-        pairs = zip(found.boxes.tolist(), found.confidence.tolist(), strict=True)
-        boxes = tuple(ScoredBox((x1, y1, x2, y2), c) for (x1, y1, x2, y2), c in pairs if c >= threshold)
-        about = notes_of(self.network, [text], topk).get(text)
-        if about is not None and not about.grounded and threshold > 0:
-            boxes = ()
-        note = "; ".join(part for part in (about.message(threshold) if about else "", self._note(text)) if part)
-        return ExpressionResult(text, boxes, float(found.confidence.max()), note)
+    def _result(self, text: str, j: int, found: Detections, results: Any) -> ExpressionResult:
+        """Return the boxes above the threshold; a negation, for instance, has none but a note."""
+        rows = results.boxes.data[results.boxes.cls == j].tolist()
+        boxes = tuple(ScoredBox((x1, y1, x2, y2), c) for x1, y1, x2, y2, c, _ in rows)
+        note = "; ".join(part for part in (results.notes.get(text, ""), self._note(text)) if part)
+        best = float(found.of(j).confidence.max(initial=0.0))
+        return ExpressionResult(text, boxes, best, note, str(results.query[text]))
 
     def _note(self, text: str) -> str:
         """Return a remark where the text encoder does not read an expression to its end."""

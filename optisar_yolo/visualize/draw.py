@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from PIL import Image
 from ultralytics.engine.results import Results
 
+from optisar_yolo.language import Query
 from optisar_yolo.utils import file_name_of
 from optisar_yolo.visualize.overlay import PALETTE as PALETTE, draw_predictions as draw_predictions
 from optisar_yolo.visualize.table import table_of, tidy_rows
@@ -19,19 +21,27 @@ class GroundingResults(Results):
 
     Attributes:
         notes: What a box cannot answer, such as a negation: expression -> message. Most expressions have none.
+        query: How each expression was read: expression -> `optisar_yolo.language.Query`, one line as a string.
     """
 
     notes: dict[str, str]
+    query: dict[str, Query]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.notes = {}
+        self.notes, self.query = {}, {}
+
+    @property
+    def count(self) -> dict[str, int]:
+        """Number of boxes of each expression."""
+        which = [] if self.boxes is None else [int(j) for j in self.boxes.cls.tolist()]
+        return {text: which.count(j) for j, text in self.names.items()}
 
     def new(self) -> GroundingResults:
         """Return an empty copy, as Ultralytics' own conversions need it."""
         result = GroundingResults(orig_img=self.orig_img, path=self.path, names=self.names, speed=self.speed)
         result.save_dir = self.save_dir
-        result.notes = self.notes
+        result.notes, result.query = self.notes, self.query
         return result
 
     def save_crop(self, save_dir: str | Path, file_name: str | Path = Path("im.jpg")) -> None:
@@ -50,7 +60,10 @@ class GroundingResults(Results):
         """Return the expressions that got a box, for the log line of an image."""
         if self.boxes is None or not len(self.boxes):
             return "(nothing found), "
-        return "".join(f'"{self.names[int(j)]}" {c:.2f}, ' for c, j in self.boxes.data[:, 4:6].tolist())
+        best: dict[int, list[float]] = {}
+        for c, j in self.boxes.data[:, 4:6].tolist():
+            best.setdefault(int(j), []).append(c)
+        return "".join(f'"{self.names[j]}" {_outcome(confs)}, ' for j, confs in best.items())
 
     def to_df(self, normalize: bool = False, decimals: int = 5, library: str = "polars") -> Any:
         """Return a tidy table: a row per expression and box, and a row for each expression without a box.
@@ -105,3 +118,8 @@ class GroundingResults(Results):
         if save:
             drawing.save(filename or f"results_{Path(self.path).name}")
         return drawing if pil else np.asarray(drawing)[..., ::-1].copy()
+
+
+def _outcome(confs: Sequence[float]) -> str:
+    """Return what was found for an expression: one confidence, or how many boxes and the range of theirs."""
+    return f"{confs[0]:.2f}" if len(confs) == 1 else f"{len(confs)} found, {max(confs):.2f} to {min(confs):.2f}"

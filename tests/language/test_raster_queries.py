@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from optisar_yolo.language.choice import Found, order
 from optisar_yolo.language.compass import has_compass, without_compass
 from optisar_yolo.language.parser import parse
-from optisar_yolo.language.query import parse_raster_query, select
+from optisar_yolo.language.query import parse_raster_query
 
 UP = {"north": "top", "south": "bottom", "east": "right", "west": "left"}
 DOWN = {"north": "bottom", "south": "top", "east": "right", "west": "left"}
@@ -14,6 +15,10 @@ TURNED = {"north": "right", "south": "left", "east": "bottom", "west": "top"}
 
 def read(text, compass=UP):
     return parse_raster_query(text, lambda: compass)
+
+
+def select(query, boxes, conf, size):
+    return order(query, {query.core: Found(boxes, conf)}, size)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +134,8 @@ def test_superlatives_agree_with_brute_force():
             "northernmost": centre[:, 1].argsort(), "southernmost": (-centre[:, 1]).argsort(),
             "largest": (-side.prod(1)).argsort(), "smallest": side.prod(1).argsort(),
         }  # fmt: skip
-        for word, order in truth.items():
-            assert select(read(f"the {word} ship"), boxes, conf, (1000, 1000)).tolist() == order.tolist()
+        for word, expected in truth.items():
+            assert select(read(f"the {word} ship"), boxes, conf, (1000, 1000)).tolist() == expected.tolist()
 
 
 def test_places_agree_with_the_thirds_of_the_raster():

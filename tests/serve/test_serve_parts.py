@@ -129,7 +129,9 @@ def test_a_negation_gets_a_note_and_no_box():
     texts = ("there is no tower", "the ships", LEFT)
     denied, plural, plain = grounder().ground([GroundingRequest(prepared(TOWERS), texts, 1e-6)])[0]
     assert not denied.boxes and "negation" in denied.note and "no box is returned" in denied.note
-    assert plural.boxes and "topk" in plural.note
+    assert len(plural.boxes) > 1 and plural.note == "" and plural.query == '"a ship", all'
+    (one,) = grounder().ground([GroundingRequest(prepared(TOWERS), texts[1:2], 1e-6, several=False)])[0]
+    assert len(one.boxes) == 1 and "one box" in one.note
     assert plain.boxes and plain.note == ""
     denied, plural, _ = grounder().ground([GroundingRequest(prepared(TOWERS), texts, 0.0, 2)])[0]
     assert len(denied.boxes) == 2 and "no box" not in denied.note and plural.note == ""
