@@ -1,4 +1,8 @@
-from .descriptions import describe as describe
+from .descriptions import (
+    MODALITY_WORD as MODALITY_WORD,
+    describe as describe,
+    describe_sets as describe_sets,
+)
 from .edit import (
     agree as agree,
     clean as clean,

@@ -11,7 +11,17 @@ from functools import lru_cache
 from typing import Literal
 
 from optisar_yolo.language.edit import clean, correct
-from optisar_yolo.language.idioms import A_LITTLE, COMMAND, CONTINUES, NEGATION, NO_NOUN, PREPOSITIONS
+from optisar_yolo.language.idioms import (
+    A_LITTLE,
+    COMMAND,
+    CONTINUES,
+    IDLE,
+    LEAD_IN,
+    NEGATION,
+    NO_NOUN,
+    PREPOSITIONS,
+    TAIL,
+)
 from optisar_yolo.language.nouns import BUILT_IN, Hidden, Vocabulary
 from optisar_yolo.language.vocabulary import (
     DISTANCE,
@@ -165,7 +175,8 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         ValueError: The text is empty.
     """
     hidden = vocabulary.hide(clean(text))
-    head = COMMAND.sub("", correct(hidden.text).rstrip(".?!"))
+    head = LEAD_IN.sub("", COMMAND.sub("", correct(hidden.text).rstrip(".?! ")))
+    head = TAIL.sub("", head)
     found = _OF_IT.fullmatch(head)
     if found:
         head = f"{found['head']}{found['relation']} {found['reference']}"
@@ -224,7 +235,7 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         before, number = _number(head[: found.start()], len(found[0]) > len(found[1]) or _plural(found, hidden, vocabulary))
         head = f"{before}|{head[found.end() :]}"
     words = _WORD.findall(f"{head} {negated}".lower())
-    rest = tuple(hidden.restore(w) for w in words if w not in FILLERS)
+    rest = tuple(hidden.restore(w) for w in words if w not in FILLERS and w not in IDLE)
     definite = superlative is not None or bool(re.search(r"\bthe \|", head.lower()))
     return ParsedExpression(
         category, modality, size, place, superlative, relation, reference, offset, landmark, rest, definite, ordinal,
@@ -277,15 +288,17 @@ def _plural(found: re.Match[str], hidden: Hidden, vocabulary: Vocabulary) -> boo
 
 def _number(before: str, plural: bool) -> tuple[str, int | Literal["all"] | None]:
     """Read from the words before the noun how many objects are meant; return the other ones of these words, too."""
-    lead = re.match(r"[\s,|]*", before)
+    lead = re.match(r"[\s,:|]*", before)
     start = lead.end() if lead else 0
-    found = SET.match(before, start)
+    found = SET.match(before[start:])
     if found is None:
         return before, None
-    others = before[found.end() :].lower()
-    if re.search(r"\b(?:of|from|than|in|on|at|near|by|with|an?|one|this|that)\b", others):
-        return before, None  # "two of the ships", "one"
+    others = before[start + found.end() :].lower()
     every = (found["all"] or "").lower()
+    if every and found["number"]:
+        others = re.sub(r"^ of (?:the|these|those)\b", "", others)  # "all three of the ships"
+    if re.match(r"[-\w]", others) or re.search(r"\b(?:of|from|than|in|on|at|near|by|with|an?|one|this|that)\b", others):
+        return before, None  # "two of the ships", "one", "the two-lane bridge"
     number: int | Literal["all"] | None = None
     if found["number"]:
         number = count_of(found["number"])
@@ -295,9 +308,7 @@ def _number(before: str, plural: bool) -> tuple[str, int | Literal["all"] | None
         number = 2
     elif plural or every:
         number = "all"
-    # "aircraft" is its own plural, and "every ship" needs none; "the two-lane bridge" is one
-    if number is None or not (plural or every.startswith(("every", "each")) or found["number"] or every or found["pair"]):
+    # "aircraft" is its own plural, and "every ship" needs none
+    if number is None or not (plural or every or found["number"] or found["pair"]):
         return before, None
-    if re.match(r"[-\w]", before[found.end() :]) or (re.match(r"(?:an?|one)\b", before[start:], re.I) and not found["pair"]):
-        return before, None
-    return f"{before[:start]}the {before[found.end() :].lstrip()}", number
+    return f"{before[:start]}the {others.lstrip()}", number

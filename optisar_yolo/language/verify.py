@@ -345,7 +345,7 @@ class LabelledObjects:
             sides = [query.relation or ""]
         if query.relation in ("nearest", "furthest"):
             others = self.compared(i, query)
-            truths = [self._ranked(i, k, [o for o in others if o != k], query.relation) for k in references]
+            truths = [self.ranked(i, k, [o for o in others if o != k], query.relation) for k in references]
         else:
             truths = [self.beside(i, k, *sides) for k in references]
         if truths and all(v is False for v in truths):
@@ -364,16 +364,26 @@ class LabelledObjects:
         along = offset[sides[0]]
         return True if along == far and far >= ALONG and near <= ACROSS * far else None
 
-    def _ranked(self, i: int, k: int, others: Sequence[int], relation: str) -> bool | None:
-        """Tell whether object i is nearer to object k than all others, or further from it."""
+    def off(self, i: int, place: Place) -> float:
+        """Return the distance of an object's centre from a side, a corner or the centre, relative to the sides."""
+        column, row = place
+        at = {"left": 0.0, "top": 0.0, "middle": 0.5, "right": 1.0, "bottom": 1.0}
+        dx = abs(self._x[i] - at[column]) if column else 0.0
+        dy = abs(self._y[i] - at[row]) if row else 0.0
+        return float(np.hypot(dx, dy))
+
+    def ranked(
+        self, i: int, k: int, others: Sequence[int], relation: str, factor: float = AREA_TRUE
+    ) -> bool | None:
+        """Tell whether object i is nearer to object k than all others by a factor, or further from it."""
         mine, my_gap = self._apart(i, k)
         unsure = False
         for o in others:
             theirs, gap = self._apart(o, k)
             (less, small), (more, large) = ((mine, my_gap), (theirs, gap))[:: 1 if relation == "nearest" else -1]
-            if more * AREA_TRUE <= less and large <= small:
+            if more * factor <= less and large <= small:
                 return False
-            unsure |= more < less * AREA_TRUE or large < small
+            unsure |= more < less * factor or large < small
         return None if unsure else True
 
     def _apart(self, i: int, k: int) -> tuple[float, float]:

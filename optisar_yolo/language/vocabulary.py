@@ -214,8 +214,8 @@ HALF = re.compile(
 # How a set begins: "all ships", "both ships", "the two ships", "every ship", "there are three ships", "two ships".
 SET = re.compile(
     r"^(?:there are |here are )?(?:only |just |exactly )?"
-    r"(?:(?P<pair>(?:a|the) (?:pair|couple) of(?: (?:the|these|those))?)|(?P<all>all|every single|every|each|both|any and all)(?: of)?(?: (?:the|these|those))?|the|these|those)?"
-    rf"(?: ?\b(?P<number>{'|'.join(NUMBERS)}|eleven|twelve|[1-9]\d{{0,2}}))?\b",
+    r"(?:(?P<pair>(?:a|the) (?:pair|couple) of(?: (?:the|these|those))?)|(?P<all>all|every single|every|each|both|any and all)(?: of)?(?: (?:the|these|those))?|these|those|the)?"
+    rf"(?: ?\b(?P<number>{'|'.join(NUMBERS)}|eleven|twelve|[1-9]\d{{0,2}})\b)?",
     re.IGNORECASE,
 )
 
