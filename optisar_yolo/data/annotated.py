@@ -170,6 +170,8 @@ def _proven(image: AnnotatedImage, caption: str, index: int) -> bool:
         coloured = all(has_colour(w) for w in query.rest)
         return bare and coloured and objects.of_category(query, caption, name) is True
     if query.number is not None:  # of a set, the others are members or not; a remnant could be either
+        if image.remnant[index]:
+            return False
         others = [k for k in others if objects.truth(caption, k) is not True or image.remnant[k]]
     return objects.truth(caption, index) is True and all(objects.truth(caption, k) is False for k in others)
 

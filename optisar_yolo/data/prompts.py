@@ -34,6 +34,7 @@ import numpy as np
 from optisar_yolo.language import (
     BUILT_IN,
     NOUNS,
+    UNREAD,
     LabelledObjects,
     ParsedExpression,
     Variant,
@@ -302,7 +303,7 @@ class PromptSampler:
         out = list(texts)
         for i, text in enumerate(texts):
             if rng.random() < self.reword_share:
-                new = reword(text, rng, self.vocabulary)
+                new = reword(text, rng, self.vocabulary, UNREAD)
                 out[i] = text if new in out else new
         return out
 

@@ -25,7 +25,10 @@ from .nouns import (
     noun_of as noun_of,
     spoken as spoken,
 )
-from .paraphrase import reword as reword
+from .paraphrase import (
+    UNREAD as UNREAD,
+    reword as reword,
+)
 from .parser import (
     ParsedExpression as ParsedExpression,
     parse as parse,

@@ -32,21 +32,22 @@ from optisar_yolo.language.vocabulary import (
 
 TRIES = 6  # draws until one is read with the same claims
 _APART, _FRONTED, _FRAMED = 0.25, 0.08, 0.35  # shares of the frames that take an expression apart
-_UNREAD = 0.03  # share of the phrases that the parser does not know
-_NO_IMAGE = ("edge", "end", "border", "corner")  # "in the upper left corner of the image" is said, too
+UNREAD = 0.03  # share of the phrases that the parser does not know, in training
 
 
-def reword(text: str, rng: np.random.Generator, vocabulary: Vocabulary = BUILT_IN) -> str:
+def reword(text: str, rng: np.random.Generator, vocabulary: Vocabulary = BUILT_IN, unread: float = 0.0) -> str:
     """Say an expression's claims in other words, for text augmentation.
 
     Args:
         text: An English expression.
         rng: Source of the choices.
         vocabulary: The nouns and their synonyms.
+        unread: Probability of a phrase with words that the parser does not know ("smack in the middle"), where the bank
+            has one.
 
     Returns:
-        An expression with the same claims (`parse` reads the same from both, except for the article, and for a few
-        phrases of the bank that it does not read); the expression unchanged where a part of it was not understood.
+        An expression with the same claims (`parse` reads the same from both, except for the article, and for `unread`
+        phrases); the expression unchanged where a part of it was not understood.
     """
     query = parse(text, vocabulary)
     if query.category is None or query.rest or query.relation == "other":
@@ -55,7 +56,7 @@ def reword(text: str, rng: np.random.Generator, vocabulary: Vocabulary = BUILT_I
         return text
     wanted = claims(query)
     for _ in range(TRIES):
-        said, read = _Wording(query, rng, vocabulary).text()
+        said, read = _Wording(query, rng, vocabulary, unread).text()
         if not read or claims(parse(said, vocabulary)) == wanted:
             return said
     return text
@@ -69,8 +70,10 @@ def claims(query: ParsedExpression) -> ParsedExpression:
 class _Wording:
     """Draws one wording of a parsed expression."""
 
-    def __init__(self, query: ParsedExpression, rng: np.random.Generator, vocabulary: Vocabulary) -> None:
-        self.query, self.rng, self.vocabulary = query, rng, vocabulary
+    def __init__(
+        self, query: ParsedExpression, rng: np.random.Generator, vocabulary: Vocabulary, unread: float = 0.0
+    ) -> None:
+        self.query, self.rng, self.vocabulary, self.unread = query, rng, vocabulary, unread
         self.read = True
         # The data sets' own noun stays the likeliest.
         noun = self.pick((query.category or "", query.category or "", *vocabulary.words(query.category or "")))
@@ -146,7 +149,7 @@ class _Wording:
             return self.pick(phrases.HALVES).format(d=side, u=UPPER_LOWER.get(side, side))
         corner = column is not None and row is not None and place != ("middle", "middle")
         unread = "corner" if corner else side
-        if self.chance(_UNREAD) and unread in phrases.UNREAD:
+        if unread in phrases.UNREAD and self.chance(self.unread):
             self.read = False
             said = self.pick((UPPER_LOWER[row or "top"], row or "")) if corner else ""
             return self.pick(phrases.UNREAD[unread]).format(d=f"{said} {column}")
@@ -172,7 +175,7 @@ class _Wording:
             frames = phrases.THE
         else:
             frames = phrases.THE + phrases.A if query.place else phrases.A
-        if frames is phrases.THE and self.chance(_UNREAD):
+        if frames is phrases.THE and self.chance(self.unread):
             self.read, frames = False, phrases.UNREAD["THE"]
         return self.fill(self.pick(frames), before, after)
 
