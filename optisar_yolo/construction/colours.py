@@ -5,9 +5,9 @@
    a white roof on snow is not "the white building".
 3. The colour distinguishes the object where every other object that could be meant has at most `OTHERS` of it.
 
-The limits were chosen on 142 optical objects of which a person named one colour: 39 get that colour (32 of these white),
-3 get another one ("orange" and "brown" pass for red), and the others none. With green and black, or with half of the
-middle as the least share, fewer were right and more were wrong.
+The limits were chosen on 142 optical objects of which a person named one colour: 39 get that colour (32 of these
+white), 3 another one ("orange" passes for red), and the others none. With green and black, or with half of the middle
+as the least share, fewer were right.
 """
 
 from __future__ import annotations
@@ -46,14 +46,19 @@ def colour_shares(img: NDArray[np.uint8], box: Sequence[float]) -> dict[str, tup
     w, h = x2 - x1, y2 - y1
     if min(w, h) < LEAST:
         return {}
-    middle = _cut(img, x1 + w * (1 - INNER) / 2, y1 + h * (1 - INNER) / 2, x2 - w * (1 - INNER) / 2, y2 - h * (1 - INNER) / 2)
+    middle = _cut(
+        img, x1 + w * (1 - INNER) / 2, y1 + h * (1 - INNER) / 2, x2 - w * (1 - INNER) / 2, y2 - h * (1 - INNER) / 2
+    )
     whole = _cut(img, x1, y1, x2, y2)
     around = _cut(img, x1 - w * MARGIN, y1 - h * MARGIN, x2 + w * MARGIN, y2 + h * MARGIN)
     shares = {}
     for colour, ranges in _RANGES.items():
         inside, box_count, outer = (_count(part, ranges) for part in (middle, whole, around))
         margin = around.shape[0] * around.shape[1] - whole.shape[0] * whole.shape[1]
-        shares[colour] = (inside / max(middle.shape[0] * middle.shape[1], 1), max(outer - box_count, 0) / max(margin, 1))
+        shares[colour] = (
+            inside / max(middle.shape[0] * middle.shape[1], 1),
+            max(outer - box_count, 0) / max(margin, 1),
+        )
     return shares
 
 

@@ -77,8 +77,8 @@ def describe(
         modality: Share of the expressions that name the modality.
         seed: Seed of the wording, which depends on it and the image's name alone.
         vocabulary: The nouns of the data set; those of the samples' categories are added.
-        sets: Objects that nothing singles out get an expression of several objects ("the two ships on the left"), as all
-            objects of the set do. Without them, kinds that stand close together get few expressions for their boxes.
+        sets: Objects that nothing singles out get an expression of several objects ("the two ships on the left"), as
+            all objects of the set do. Without them, kinds that stand close together get few expressions.
         colours: Measure colours in optical images, and name one that tells an object from the others ("the red car").
         reword: Share of the expressions that are said in other words.
     """
@@ -143,9 +143,7 @@ class _Describer:
         query = parse(text, self.objects.vocabulary)
         if query.ordinal:
             return "ordinal"
-        return next(
-            (kind for kind in ("superlative", "relation", "place", "rest") if getattr(query, kind)), "category"
-        )
+        return next((kind for kind in ("superlative", "relation", "place", "rest") if getattr(query, kind)), "category")
 
     def _coloured(self, img: NDArray[np.uint8], index: int) -> list[str]:
         """Return the expression that names an object's colour, where it is measurable and tells it from the others."""
@@ -188,7 +186,5 @@ class _Describer:
         for index in members:
             self.sample.instances[index].captions.append(text)
         self.report.count("expressions written")
-        self.report.count(
-            "of these with the modality", int(parse(text, self.objects.vocabulary).modality is not None)
-        )
+        self.report.count("of these with the modality", int(parse(text, self.objects.vocabulary).modality is not None))
         return True

@@ -14,9 +14,9 @@
 
 The boxes decide every target of steps 3 and 4. An expression is a negative only where it is proven false of every
 labelled object (the released sampler also teaches true expressions as false). A variant that is proven to mean another
-object, as "the rightmost ship" made of "the leftmost ship", is a positive of that object, and one that means another set
-("the two ships on the right") of its objects. Variants that may be true are not used. A caption of several objects is a
-positive of all of them.
+object, as "the rightmost ship" made of "the leftmost ship", is a positive of that object, and one that means another
+set ("the two ships on the right") of its objects. Variants that may be true are not used. A caption of several objects
+is a positive of all of them.
 """
 
 from __future__ import annotations

@@ -145,7 +145,9 @@ def describe_sets(
 def _counted(words: str, count: int, ranked: bool, rng: np.random.Generator) -> str:
     """Say how many: "The two ships on the left", "All ships on the left"; superlatives need their number."""
     number = str(count) if count > len(NUMBERS) + 1 else NUMBERS[count - 2]
-    frames = ("The {n} {x}",) if ranked else ("The {n} {x}", "The {n} {x}", "All {n} {x}", "All {x}", "All the {x}")
+    frames: tuple[str, ...] = (
+        ("The {n} {x}",) if ranked else ("The {n} {x}", "The {n} {x}", "All {n} {x}", "All {x}", "All the {x}")
+    )
     if count == 2 and not ranked:
         frames = ("The two {x}", "The two {x}", "Both {x}")
     elif count > MOST_COUNTED:

@@ -93,7 +93,8 @@ class _Wording:
     def text(self) -> tuple[str, bool]:
         """Return a wording, and whether the parser knows its phrases."""
         query = self.query
-        before, after = self.attributes(), []
+        before = self.attributes()
+        after: list[str] = []
         framed: tuple[str, ...] = ()
         if query.superlative and query.ordinal:
             framed = phrases.RANKED if query.superlative in SIDES else phrases.RANKED_SIZE
@@ -131,13 +132,15 @@ class _Wording:
         """Say the modality, before the noun or with the word for the image."""
         modality = MODALITIES.get(self.query.modality or "", ())
         # "of the image" behind a reference would belong to the reference
-        image = "" if self.query.reference or self.query.superlative in SIDES and after == [] else self.pick(IMAGE_WORDS)
+        image = (
+            "" if self.query.reference or self.query.superlative in SIDES and after == [] else self.pick(IMAGE_WORDS)
+        )
         late = bool(image) and self.chance(0.3)
         if modality and not late:
             before.append(modality[0])
         if image and modality and late:
             after.append(f"{'of' if self.query.place and after else 'in'} the {self.pick(modality)} {image}")
-        elif image and after and self.chance(0.4):
+        elif image and after and not after[-1].endswith(phrases.BARE) and self.chance(0.4):
             after.append(f"of the {image}")
 
     def place(self, place: Place) -> str:
@@ -183,6 +186,8 @@ class _Wording:
         """Put a set into a frame."""
         number = self.query.number
         forms = phrases.ALL if number == "all" else phrases.TWO if number == 2 else phrases.EXACTLY
+        if self.query.superlative:
+            forms = phrases.OF_RANK  # "both largest ships" is said by nobody
         numeral = number if isinstance(number, int) else 0
         word = NUMBERS[numeral - 2] if 2 <= numeral <= len(NUMBERS) + 1 and self.chance(0.9) else str(numeral)
         noun, nouns = (" ".join([*before, n]) for n in (self.noun, self.nouns))
@@ -192,7 +197,8 @@ class _Wording:
         elif first.startswith("{") and number == "all":
             frames = (*phrases.SETS[:3], "there are {s}")
         else:
-            frames = tuple(f for f in phrases.SETS if after or "{a}" not in f)
+            one = first.startswith("a ")  # "where is a pair of ships"
+            frames = tuple(f for f in phrases.SETS if (after or "{a}" not in f) and not (one and " are " in f))
         said = first.format(k=word, p=nouns, n=noun)
         whole = " ".join([said, *after])
         text = self.pick(frames).format(s=whole, c=said, a=" ".join(after))

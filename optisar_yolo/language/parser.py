@@ -85,8 +85,8 @@ class ParsedExpression:
         place: (column, row), column left/middle/right/None and row top/middle/bottom/None; "left half" and the like for
             a half of the image; None without a place.
         superlative: left/right/top/bottom/largest/smallest, or None.
-        relation: left/right/top/bottom of `reference`, or nearest/furthest of all from it; "other" for a relation that is not modelled, or whose reference
-            has attributes of its own; None without a relation.
+        relation: left/right/top/bottom of `reference`, or nearest/furthest of all from it; "other" for a relation that
+            is not modelled, or whose reference has attributes of its own; None without a relation.
         reference: Noun of the reference object of the relation.
         offset: (column, row) of the target relative to `landmark`, for an "other" relation that has a direction.
         landmark: The words for the reference object of `offset` ("the small bridge in the middle").
@@ -190,8 +190,8 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
     found = RELATION.search(head)
     compared = _distance(head[: found.start()] if found else head)
     if compared:
-        head, relation, noun = compared
-        reference, found = vocabulary.read(hidden.restore(noun)), None
+        head, relation, word = compared
+        reference, found = vocabulary.read(hidden.restore(word)), None
     if found:
         word = found["h"] or found["v"] or found["w"]
         relation = SIDE_OF[word.lower()] if word else "other"
@@ -232,7 +232,9 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         found = compound  # a "boat dock" is a dock
     if found and not _is_landmark(head[: found.start()]):
         category = vocabulary.read(hidden.restore(found[1]))
-        before, number = _number(head[: found.start()], len(found[0]) > len(found[1]) or _plural(found, hidden, vocabulary))
+        before, number = _number(
+            head[: found.start()], len(found[0]) > len(found[1]) or _plural(found, hidden, vocabulary)
+        )
         head = f"{before}|{head[found.end() :]}"
     words = _WORD.findall(f"{head} {negated}".lower())
     rest = tuple(hidden.restore(w) for w in words if w not in FILLERS and w not in IDLE)

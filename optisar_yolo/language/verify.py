@@ -3,12 +3,12 @@
 The rules are those of the released OptSAR-RSVG expressions, inferred from them. A place is the cell of a 3 x 3 grid
 that contains the box's centre. A superlative is true from a lead of 3 % of the side, or of a factor of 1.2 in area, and
 false from the same lag; expressions are generated only from 5 % and 1.35 (`descriptions`). An ordinal is true where the
-leads to both neighbours in rank suffice. "Nearest to the bridge" is true where every other object of the kind is further
-off by the factor of an area's lead, between centres, and not nearer between the edges. A set ("the two ships on the
-left") is true of its objects where exactly so many meet its other claims; its sides include the corners. "Big" is true above 6 % and
-false below 2 % of the image's area, "small" is true below 0.4 % and false above 9 %; in between it is open. "To the
-right of" means that the offset between centres, relative to the image's sides, is at least 12 % and that the offset
-across is at most 62 % of it.
+leads to both neighbours in rank suffice. "Nearest to the bridge" is true where every other object of the kind is
+further off by the factor of an area's lead, between centres, and not nearer between the edges. A set ("the two ships on
+the left") is true of its objects where exactly so many meet its other claims; its sides include the corners. "Big" is
+true above 6 % and false below 2 % of the image's area, "small" is true below 0.4 % and false above 9 %; in between it
+is open. "To the right of" means that the offset between centres, relative to the image's sides, is at least 12 % and
+that the offset across is at most 62 % of it.
 
 Truth has three values: True, False, and None where the boxes cannot tell (colours, close calls).
 """
@@ -167,9 +167,9 @@ class LabelledObjects:
     def claims(self, text: str, index: int) -> dict[str, bool | None]:
         """Return the truth of each claim of an expression for an object.
 
-        The keys are "category", "place", "size", "extreme" (a superlative or an ordinal), "relation", "rest" (words that
-        were not parsed), "number" (of the objects of a set) and "only" (no claim but the category). Where the category
-        is false, it is the only key.
+        The keys are "category", "place", "size", "extreme" (a superlative or an ordinal), "relation", "rest" (words
+        that were not parsed), "number" (of the objects of a set) and "only" (no claim but the category). Where the
+        category is false, it is the only key.
         """
         query = parse(text, self.vocabulary)
         claims = self._claims(query, text, index)
@@ -372,9 +372,7 @@ class LabelledObjects:
         dy = abs(self._y[i] - at[row]) if row else 0.0
         return float(np.hypot(dx, dy))
 
-    def ranked(
-        self, i: int, k: int, others: Sequence[int], relation: str, factor: float = AREA_TRUE
-    ) -> bool | None:
+    def ranked(self, i: int, k: int, others: Sequence[int], relation: str, factor: float = AREA_TRUE) -> bool | None:
         """Tell whether object i is nearer to object k than all others by a factor, or further from it."""
         mine, my_gap = self._apart(i, k)
         unsure = False

@@ -105,7 +105,8 @@ OPPOSITE = MIRROR_X | MIRROR_Y
 Place = tuple[str | None, str | None]  # (column, row); None: anywhere on that axis
 # Halves of the image; the thirds of a place have the sides' own names.
 HALVES: dict[str, Place] = {
-    "left": ("left half", None), "right": ("right half", None), "top": (None, "top half"), "bottom": (None, "bottom half"),
+    "left": ("left half", None), "right": ("right half", None), "top": (None, "top half"), "bottom": (None,
+             "bottom half"),
 }  # fmt: skip
 # The nine places of an image, in the data sets' own words.
 CELLS: dict[Place, str] = {
@@ -195,7 +196,8 @@ ORDINAL_SUPERLATIVE = re.compile(rf"\b{_ORDINAL}[ -](?=(?P<superlative>{SUPERLAT
 # "the second ship from the left", "counting from the left, the third ship". The words between them are a noun with its
 # attributes: in "the first of the four ships from the left" others are counted.
 ORDINAL_FROM = re.compile(
-    rf"\b{_ORDINAL}(?P<between>(?: (?!(?:of|from|in|on|at|near|and|row|column|line|when|if|count\w*)\b)[\w'-]+){{0,5}}),? "
+    rf"\b{_ORDINAL}"
+    r"(?P<between>(?: (?!(?:of|from|in|on|at|near|and|row|column|line|when|if|count\w*)\b)[\w'-]+){0,5}),? "
     rf"{_COUNTED}from the {_END}|\bcounting from the {_END.replace('<from>', '<start>')},? "
     rf"(?P<head>(?:the )?){_ORDINAL.replace('<ordinal>', '<nth>')}\b",
     re.IGNORECASE,
@@ -204,17 +206,20 @@ ORDINAL_FROM = re.compile(
 DISTANCE = re.compile(
     r"\b(?:(?:that|which) (?:is|lies|stands) |lying |located )?(?:(?:(?P<near>nearest|closest)"
     r"(?P<a>(?: (?!(?:to|the|from|of|and)\b)[\w'-]+){0,4}?)(?: to)?)"
-    r"|(?:(?P<far>furthest|farthest)(?P<b>(?: (?!(?:to|the|from|of|and)\b)[\w'-]+){0,4}?)(?: away)? from)) (?=(?:the|an?) )",
+    r"|(?:(?P<far>furthest|farthest)(?P<b>(?: (?!(?:to|the|from|of|and)\b)[\w'-]+){0,4}?)(?: away)? from))"
+    r" (?=(?:the|an?) )",
     re.IGNORECASE,
 )
 HALF = re.compile(
-    rf"\b(?:in|on|within|across|over) the (?P<half>left|right|top|bottom|upper|lower)(?:[ -]hand)? half\b(?!,? of{NOT_IMAGE})",
+    r"\b(?:in|on|within|across|over) the (?P<half>left|right|top|bottom|upper|lower)(?:[ -]hand)? half\b"
+    rf"(?!,? of{NOT_IMAGE})",
     re.IGNORECASE,
 )
 # How a set begins: "all ships", "both ships", "the two ships", "every ship", "there are three ships", "two ships".
 SET = re.compile(
     r"^(?:there are |here are )?(?:only |just |exactly )?"
-    r"(?:(?P<pair>(?:a|the) (?:pair|couple) of(?: (?:the|these|those))?)|(?P<all>all|every single|every|each|both|any and all)(?: of)?(?: (?:the|these|those))?|these|those|the)?"
+    r"(?:(?P<pair>(?:a|the) (?:pair|couple) of(?: (?:the|these|those))?)"
+    r"|(?P<all>all|every single|every|each|both|any and all)(?: of)?(?: (?:the|these|those))?|these|those|the)?"
     rf"(?: ?\b(?P<number>{'|'.join(NUMBERS)}|eleven|twelve|[1-9]\d{{0,2}})\b)?",
     re.IGNORECASE,
 )

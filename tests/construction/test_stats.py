@@ -200,14 +200,26 @@ def test_a_colour_is_named_where_it_is_clear_and_tells_objects_apart(tmp_path: P
         items = [Instance(k, box, f"{modality} vehicle") for k, box in places.items()]
         sample = Sample("a", str(tmp_path / "a.png"), "a", modality, 200, 120, items)
         list(describe([sample], Report(), each=9, colours=True))
-        return {f"{i.id}: {w}" for i in items for c in i.captions for w in c.split() if w in ("red", "white", "blue", "yellow")}
+        return {
+            f"{i.id}: {w}"
+            for i in items
+            for c in i.captions
+            for w in c.split()
+            if w in ("red", "white", "blue", "yellow")
+        }
 
     assert said(fills) == {"a: red"}  # two are white
     assert said(fills | {"c": (60, 60, 60)}) == {"a: red", "b: white"}
     assert said(fills | {"c": (60, 60, 60)}, background=235) == {"a: red"}  # white on white
     assert said(fills, modality="sar") == set()
     report = Report()
-    list(describe([Sample("a", "missing.png", "a", "optical", 200, 120, [Instance("a", (1, 1, 9, 9), "optical ship")])], report, colours=True))
+    list(
+        describe(
+            [Sample("a", "missing.png", "a", "optical", 200, 120, [Instance("a", (1, 1, 9, 9), "optical ship")])],
+            report,
+            colours=True,
+        )
+    )
     assert report.counts["optical images whose colours cannot be measured"] == 1
 
 

@@ -128,8 +128,13 @@ def test_a_set_keeps_its_caption_while_it_is_whole() -> None:
     boxes = np.array([[10, 10, 20, 20], [10, 60, 20, 70], [100, 50, 110, 60]], np.float32)
     text = "The two vans on the left"
     image = AnnotatedImage(
-        np.zeros((SIDE, SIDE, 3), np.uint8), boxes, ("optical van",) * 3, ((text,), (text,), ()), (SIDE, SIDE), "optical"
-    )  # fmt: skip
+        np.zeros((SIDE, SIDE, 3), np.uint8),
+        boxes,
+        ("optical van",) * 3,
+        ((text,), (text,), ()),
+        (SIDE, SIDE),
+        "optical",
+    )
     rng = np.random.default_rng(0)
     assert [text in c for c in revalidate_captions(image, rng).captions] == [True, True, False]
     cut = replace(image, visible=np.array([1, 0.1, 1], np.float32))  # the second one is hardly seen

@@ -57,12 +57,15 @@ def test_ordinals_are_read(text: str, superlative: str | None, ordinal: int | No
     [
         ("all ships", "ship", "all"), ("The two ships on the left", "ship", 2), ("both ferries", "ferry", 2),
         ("every solar panels", "solar panels", "all"), ("The solar panels", "solar panels", None),
-        ("three ships under construction", "ship under construction", 3), ("all aircraft at the top", "aircraft", "all"),
+        ("three ships under construction", "ship under construction", 3), ("all aircraft at the top", "aircraft",
+        "all"),
         ("the aircraft at the top", "aircraft", None), ("12 small vehicles", "small-vehicle", 12),
         ("there are four ships in the upper half of the image", "ship", 4), ("a pair of ships", "ship", 2),
         ("all three of the ships", "ship", 3), ("the two largest ships", "ship", 2), ("find the ships", "ship", "all"),
-        ("one of the ships", "ship", None), ("the left of the two ships", "ship", None), ("two of the ships", "ship", None),
-        ("the ship between the two bridges", "ship", None), ("the two-lane bridge", "bridge", None), ("a ships", "ship", None),
+        ("one of the ships", "ship", None), ("the left of the two ships", "ship", None), ("two of the ships", "ship",
+        None),
+        ("the ship between the two bridges", "ship", None), ("the two-lane bridge", "bridge", None), ("a ships",
+        "ship", None),
         ("the third of the four ships", "ship", None), ("the small vehicle", "small-vehicle", None),
     ],
 )  # fmt: skip
@@ -91,7 +94,9 @@ def test_truth_of_ordinals() -> None:
     # the third and the fourth from the left are too close to say
     assert objects.truths("the third ship from the left") == [False, False, None, None]
     assert objects.truths("the third ship from the bottom") == [None, None, False, False]
-    assert objects.truths("the fifth ship from the top") == [False] * 4 and objects.false_of_all("the fifth ship from the top")
+    assert objects.truths("the fifth ship from the top") == [False] * 4 and objects.false_of_all(
+        "the fifth ship from the top"
+    )
     assert objects.truths("the second white ship from the left") == [None, None, None, None]
     sizes = np.concatenate([at((100, 100), half=h) for h in (10, 14, 20)])
     assert LabelledObjects(sizes, ["ship"] * 3, SIZE).truths("the second largest ship") == [False, True, False]
@@ -127,7 +132,9 @@ def test_truth_of_sets() -> None:
     assert objects.truths("the two leftmost ships") == [True, True, False, False]
     assert objects.truths("the largest ships") == [None] * 4
     assert objects.truths("every ship on the right")[3] is None  # one is no set
-    assert LabelledObjects(at((9, 9), (50, 50)), ["ship"] * 2, SIZE, unlisted=["ship"]).truths("both ships") == [None] * 2
+    assert (
+        LabelledObjects(at((9, 9), (50, 50)), ["ship"] * 2, SIZE, unlisted=["ship"]).truths("both ships") == [None] * 2
+    )
     boats = LabelledObjects(at((60, 60), (70, 300), (80, 500)), ["ship", "ship", "boat"], SIZE)
     assert boats.truths("the two ships") == [None, None, None] and boats.truths("the ships on the right") == [False] * 3
 
@@ -141,7 +148,10 @@ def test_a_half_is_a_place() -> None:
 def test_new_kinds_turn_with_the_image() -> None:
     assert flip("The second ship from the left", horizontal=True) == "The second ship from the right"
     assert rotate90("The second ship from the left") == "The second ship from the bottom"
-    assert flip("The two ships in the upper half of the image", vertical=True) == "The two ships in the lower half of the image"
+    assert (
+        flip("The two ships in the upper half of the image", vertical=True)
+        == "The two ships in the lower half of the image"
+    )
     assert flip("The ship nearest to the bridge", True, True) == "The ship nearest to the bridge"
 
 
@@ -164,7 +174,11 @@ def test_ordinals_are_exchanged() -> None:
 def test_at_the_top_is_not_said_where_another_is_further_up() -> None:
     rng = np.random.default_rng(0)
     near = at((300, 150), (60, 40))  # the first is in the cell at the top, the second in the corner and further up
-    for centres, place in ((near, "at the top"), (600 - near, "at the bottom"), (near[:, [1, 0, 3, 2]], "on the left side")):
+    for centres, place in (
+        (near, "at the top"),
+        (600 - near, "at the bottom"),
+        (near[:, [1, 0, 3, 2]], "on the left side"),
+    ):
         boxes = np.sort(centres.reshape(-1, 2, 2), axis=1).reshape(-1, 4)
         texts = describe(LabelledObjects(boxes, ["ship"] * 2, SIZE), 0, rng)
         assert not any(place in t for t in texts), texts
@@ -232,8 +246,12 @@ def false_captions(seed: int) -> int:
         assert {names[k] for k in members} == {kind} and len(members) > 1, where
         alike = [k for k in range(count) if LINES[names[k]] == LINES[kind] and k not in members]
         number = re.match(r"(?:The|All) (two|three|four|five|six|seven|eight)\b", text)
-        assert number is None or ("two", "three", "four", "five", "six", "seven", "eight").index(number[1]) + 2 == len(members)
-        if found := re.search(r"(left|right|top|bottom)(?:most)? ?(?:$|.*half)|on the (left|right)$|at the (top|bottom)$", text):
+        assert number is None or ("two", "three", "four", "five", "six", "seven", "eight").index(number[1]) + 2 == len(
+            members
+        )
+        if found := re.search(
+            r"(left|right|top|bottom)(?:most)? ?(?:$|.*half)|on the (left|right)$|at the (top|bottom)$", text
+        ):
             side = found[1] or found[2] or found[3]
             axis, sign = int(side in ("top", "bottom")), 1 if side in ("left", "top") else -1
             if "corner" not in text and "of the" not in text.replace("of the image", ""):
@@ -243,7 +261,9 @@ def false_captions(seed: int) -> int:
             sign = -1 if "largest" in text else 1
             worst = max(sign * areas[k] for k in members)
             assert all(sign * areas[k] > worst for k in alike), where
-        if re.fullmatch(r"(?:The two|All \w+|All|All the|Both|The \w+) [a-z -]+s", text) and not re.search("most|est ", text):
+        if re.fullmatch(r"(?:The two|All \w+|All|All the|Both|The \w+) [a-z -]+s", text) and not re.search(
+            "most|est ", text
+        ):
             assert not alike, where
     return said
 

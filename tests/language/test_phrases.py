@@ -7,22 +7,25 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from optisar_yolo.language import RESERVED, Vocabulary, parse, reword
 import optisar_yolo.language.phrases as phrases
+from optisar_yolo.language import RESERVED, Vocabulary, parse, reword
 from optisar_yolo.language.paraphrase import claims
 from optisar_yolo.language.parser import ParsedExpression
 
 NOUNS = ("ship", "solar panel", "ferry", "small-vehicle", "A220", "hay bale", "aircraft")
 WORDS = Vocabulary.of([*NOUNS, "bridge", "container ship"], synonyms={"solar panel": ["PV module"]})
 CLAIMS = (
-    "The {} in the upper left corner of the image", "A {} at the bottom", "The {} on the right", "The big {} in the middle",
+    "The {} in the upper left corner of the image", "A {} at the bottom", "The {} on the right",
+    "The big {} in the middle",
     "The leftmost {}", "The {} closest to the top of the image", "The largest {}", "The smallest {}", "A {}", "The {}",
-    "The second {} from the right", "The third {} from the top", "The second largest {}", "The {} nearest to the bridge",
+    "The second {} from the right", "The third {} from the top", "The second largest {}",
+    "The {} nearest to the bridge",
     "The {} furthest from the container ship", "The {} to the right of the bridge", "The {} below the bridge",
     "The small SAR {} in the lower right corner", "The optical {} in the left half of the image",
 )  # fmt: skip
 SETS = (
-    "All {}", "The two {} on the left", "The five {} in the upper half of the image", "The two largest {}", "All SAR {}",
+    "All {}", "The two {} on the left", "The five {} in the upper half of the image", "The two largest {}",
+    "All SAR {}",
     "The 14 {} at the top", "The three {} to the left of the bridge", "Both {} in the lower left corner",
 )  # fmt: skip
 
@@ -66,13 +69,16 @@ def test_the_bank_holds_no_reserved_word_and_nothing_twice() -> None:
 def test_every_frame_is_read(noun: str) -> None:
     """Each frame once, with a place or without one."""
     expected = {"THE": f"the {noun} on the left", "A": f"a {noun} on the left", "APART": f"the {noun} on the left",
-                "FRONTED": f"the {noun} on the left", "SIZED": f"the largest {noun}", "RANKED": f"the second {noun} from the left",
+                "FRONTED": f"the {noun} on the left", "SIZED": f"the largest {noun}",
+                "RANKED": f"the second {noun} from the left",
                 "RANKED_SIZE": f"the second largest {noun}"}  # fmt: skip
     for name, text in expected.items():
         wanted = claims(parse(text, WORDS))
         word = "largest"
         for frame in TABLES[name]:
-            said = frame.format(x=f"{noun} on the left", n=noun, a="on the left", p=f"{noun}s", w=word, o="second", e="left")
+            said = frame.format(
+                x=f"{noun} on the left", n=noun, a="on the left", p=f"{noun}s", w=word, o="second", e="left"
+            )
             assert claims(parse(said, WORDS)) == wanted, (said, parse(said, WORDS))
     for frame in phrases.SETS:
         said = frame.format(s=f"the two {noun}s on the left", c=f"the two {noun}s", a="on the left")
@@ -87,7 +93,9 @@ def test_every_frame_is_read(noun: str) -> None:
             assert (query.relation, query.reference, query.rest) == (relation, "bridge", ()), phrase
         for frame in phrases.NEAREST_FRAMES[relation]:
             query = parse(frame.format(n=noun, r="bridge"), WORDS)
-            assert (query.category, query.relation, query.reference, query.rest) == (noun, relation, "bridge", ()), frame
+            assert (query.category, query.relation, query.reference, query.rest) == (noun, relation, "bridge", ()), (
+                frame
+            )
     for side, texts in phrases.BESIDE.items():
         for phrase in texts:
             query = parse(f"the {noun} {phrase.format(r='bridge')}", WORDS)
@@ -111,7 +119,12 @@ def test_every_place_is_read() -> None:
 def test_what_is_not_read_claims_nothing_else() -> None:
     other = {f.name for f in fields(ParsedExpression)} - {"category", "rest", "definite", "place", "number"}
     for side, texts in phrases.UNREAD.items():
-        places = {"corner": ("left", "top"), "middle": ("middle", "middle"), "top": (None, "top"), "bottom": (None, "bottom")}
+        places = {
+            "corner": ("left", "top"),
+            "middle": ("middle", "middle"),
+            "top": (None, "top"),
+            "bottom": (None, "bottom"),
+        }
         for phrase in texts:
             text = phrase.format(x="ship", d="upper left")
             query = parse(text if side == "THE" else f"the ship {text}", WORDS)
