@@ -113,8 +113,17 @@ def revalidate_captions(image: AnnotatedImage, rng: np.random.Generator) -> Anno
         rng: Source of the wording.
     """
     captions: list[tuple[str, ...]] = []
+    sets: dict[str, bool] = {}  # what holds for one object of a set holds for all: they are many, and proven once
+
+    def holds(text: str, index: int) -> bool:
+        if parse(text, image.vocabulary).number is None:
+            return _proven(image, text, index)
+        if text not in sets:
+            sets[text] = _proven(image, text, index)
+        return sets[text] and not image.remnant[index] and image.objects.truth(text, index) is True
+
     for i, texts in enumerate(image.captions):
-        kept = tuple(c for c in texts if _proven(image, c, i))
+        kept = tuple(c for c in texts if holds(c, i))
         captions.append(kept or describe_uniquely(image, i, rng))
     return replace(image, captions=with_sets(image, captions, rng), revalidated=True)
 
@@ -134,7 +143,7 @@ def with_sets(image: AnnotatedImage, captions: Sequence[Sequence[str]], rng: np.
     if len(image.boxes) < 2 or not bare:
         return tuple(map(tuple, out))
     for text, members in describe_sets(image.objects, rng, image.modality_word):
-        if any(not out[i] for i in members) and all(_proven(image, text, i) for i in members):
+        if any(not out[i] for i in members) and _proven(image, text, members[0]):
             for i in members:
                 out[i].append(text)
     return tuple(map(tuple, out))

@@ -123,7 +123,7 @@ def describe_sets(
         least: Objects of a set, at least.
 
     Returns:
-        Expressions, each proven true of its objects and false of all others, in random order of the category's sets.
+        Expressions, each proven true of its objects and false of all others, in random order, all of a kind last.
     """
     out: list[tuple[str, tuple[int, ...]]] = []
     for name, group in objects.groups.items():
@@ -132,7 +132,7 @@ def describe_sets(
         words = MODALITIES.get(name.split(" ", 1)[0].lower())
         noun = plural(objects.vocabulary.noun_of(name))
         sets = [s for s in _sets(objects, group) if len(s[1]) >= least]
-        for at in rng.permutation(len(sets)):
+        for at in (*(rng.permutation(len(sets) - 1) + 1), 0):  # "all ships" last: it says least
             (before, after), members = sets[at]
             said = f"{words[0]} {noun}" if words and rng.random() < modality else noun
             text = _counted(" ".join(filter(None, (before, said, after))), len(members), bool(before), rng)

@@ -59,7 +59,7 @@ def ships() -> Counter[str]:
 
 @pytest.mark.parametrize("name", INVENTED)
 def test_captions_of_any_category_survive_as_those_of_ship_do(name: str, ships: Counter[str]) -> None:
-    """Objects with a caption in 60 layouts: 168 after crop, 111 after mosaic, 227 after copy-paste, of each name."""
+    """Objects with a caption in 60 layouts: 245 after crop, 855 after mosaic, 393 after copy-paste, of each name."""
     found = survivors(name)
     assert min(ships.values()) > 100
     assert all(found[step] >= 0.85 * count for step, count in ships.items()), (found, ships)
