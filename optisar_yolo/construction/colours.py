@@ -3,7 +3,8 @@
 1. Pixels are counted by colour in the middle of a box (`INNER` of its sides), and in a margin around the box.
 2. An object has a colour where at least `SHARE` of the middle has it, and at most `AROUND` times as much of the margin:
    a white roof on snow is not "the white building".
-3. The colour distinguishes the object where every other object that could be meant has at most `OTHERS` of it.
+3. The colour distinguishes the object where every other object that could be meant has at most `OTHERS` times as much
+   of it.
 
 The limits were chosen on 142 optical objects of which a person named one colour: 39 get that colour (32 of these
 white), 3 another one ("orange" passes for red), and the others none. With green and black, or with half of the middle
@@ -18,7 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SHARE, OTHERS = 0.3, 0.1  # shares of pixels; an airplane fills little more of its box
+SHARE = 0.3  # of the pixels; an airplane fills little more of its box
+OTHERS = 0.33  # of the object's own share
 AROUND = 0.33
 INNER = 0.7  # of a box's sides: labelled boxes have background in their corners
 MARGIN = 0.35  # of a box's sides
@@ -79,12 +81,13 @@ def distinguishing_colour(
         index: The object.
         others: The objects that could be meant as well.
     """
-    colour = clear_colour(colour_shares(img, boxes[index]))
+    own = colour_shares(img, boxes[index])
+    colour = clear_colour(own)
     if colour is None:
         return None
     for k in others:
         shares = colour_shares(img, boxes[k])
-        if not shares or shares[colour][0] > OTHERS:
+        if not shares or shares[colour][0] > OTHERS * own[colour][0]:
             return None
     return colour
 

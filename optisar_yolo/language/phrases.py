@@ -31,11 +31,11 @@ THE: tuple[str, ...] = (
     "Highlight the {x}, please", "select the {x}", "please select the {x}", "pick out the {x}", "pick the {x}",
     "spot the {x}", "can you spot the {x}?", "detect the {x}", "identify the {x}", "zoom in on the {x}",
     "zoom to the {x}", "focus on the {x}", "draw a box around the {x}", "put a box around the {x}", "box the {x}",
-    "outline the {x}", "give me the {x}", "get me the {x}", "do you see the {x}?", "can you see the {x}?",
+    "outline the {x}", "give me the {x}", "get me the {x}", "can you see the {x}?",
     "which one is the {x}?", "It's the {x}", "it is the {x}", "that's the {x}", "that is the {x}", "I mean the {x}",
     "I meant the {x}", "I need the {x}", "I want the {x}", "I'd like to see the {x}", "the target is the {x}",
     "target: the {x}", "the object is the {x}", "the one I mean is the {x}", "the one to find is the {x}",
-    "what about the {x}?", "how about the {x}", "now the {x}", "Next, the {x}", "OK, the {x}", "hey, where is the {x}?",
+    "now the {x}", "Next, the {x}", "OK, the {x}", "hey, where is the {x}?",
     "just the {x}", "only the {x}", "here is the {x}", "there is the {x}", "see the {x}?", "you can see the {x}",
     "we see the {x} here", "the {x} here", "the {x} you can see",
 )  # fmt: skip
@@ -49,7 +49,7 @@ A: tuple[str, ...] = (
 )  # fmt: skip
 # The words behind the noun, as a predicate or in front.
 APART: tuple[str, ...] = (
-    "which {n} is {a}?", "Which {n} is {a}", "what {n} is {a}?", "the {n} that is {a}", "the {n} that's {a}",
+    "which {n} is {a}?", "Which {n} is {a}", "the {n} that is {a}", "the {n} that's {a}",
     "the {n} which is {a}", "The {n} which lies {a}", "the {n} lying {a}", "the {n} seen {a}", "the {n} located {a}",
     "the {n} you see {a}", "the {n}, the one {a}", "the one {n} {a}", "{n}, {a}", "the {n}, {a}",
     "the {n} (the one {a})", "{n} ({a})", "find the {n} that is {a}", "show me the {n} that is {a}",
@@ -64,7 +64,7 @@ SETS: tuple[str, ...] = (
     "where are {s}?",
     "where are {s}", "mark {s}", "highlight {s}", "select {s}", "point out {s}", "box {s}", "draw a box around {s}",
     "I'm looking for {s}", "I am looking for {s}", "looking for {s}", "I need {s}", "I mean {s}", "it's {s}",
-    "the targets are {s}", "what about {s}?", "give me {s}", "look for {s}", "spot {s}", "detect {s}", "{s}, please",
+    "the targets are {s}", "give me {s}", "look for {s}", "spot {s}", "detect {s}", "{s}, please",
     "just {s}", "only {s}", "{c} that are {a}", "{c} which are {a}", "{c} lying {a}", "{c}, those {a}",
     "find {c} that are {a}",
 )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import optisar_yolo.language.phrases as phrases
-from optisar_yolo.language import RESERVED, Vocabulary, parse, reword
+from optisar_yolo.language import RESERVED, Vocabulary, parse, read_notes, reword
 from optisar_yolo.language.paraphrase import claims
 from optisar_yolo.language.parser import ParsedExpression
 
@@ -100,6 +100,15 @@ def test_every_frame_is_read(noun: str) -> None:
         for phrase in texts:
             query = parse(f"the {noun} {phrase.format(r='bridge')}", WORDS)
             assert (query.relation, query.reference, query.rest) == (side, "bridge", ()), phrase
+
+
+def test_every_frame_is_grounded() -> None:
+    """ "How about the ship?" is no wording of the bank: `read_notes` takes it for a question."""
+    slots = {"x": "ship on the left", "n": "ship", "a": "on the left", "p": "ships", "w": "largest", "o": "second",
+             "e": "left", "s": "the two ships on the left", "c": "the two ships", "r": "bridge"}  # fmt: skip
+    frames = (phrases.THE, phrases.A, phrases.APART, phrases.FRONTED, phrases.SETS, phrases.SIZED, phrases.RANKED,
+              phrases.RANKED_SIZE, *phrases.NEAREST_FRAMES.values(), phrases.UNREAD["THE"])  # fmt: skip
+    assert [f for table in frames for f in table if not read_notes(f.format(**slots)).grounded] == []
 
 
 def test_every_place_is_read() -> None:
