@@ -6,9 +6,9 @@
 3. The colour distinguishes the object where every other object that could be meant has at most `OTHERS` times as much
    of it.
 
-The limits were chosen on 142 optical objects of which a person named one colour: 39 get that colour (32 of these
-white), 3 another one ("orange" passes for red), and the others none. With green and black, or with half of the middle
-as the least share, fewer were right.
+The limits were chosen on 143 optical objects of real images whose expression names one colour: 37 get that colour (32
+of these white), 3 another one ("orange" passes for red), and the others none. With green and black, or with half of the
+middle as the least share, fewer were right.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEAST = 8  # pixels of a side, below which pixels mix
 _RANGES: dict[str, tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...]] = {
     "red": (((0, 80, 60), (9, 255, 255)), ((168, 80, 60), (179, 255, 255))),
     "yellow": (((20, 90, 100), (34, 255, 255)),),
-    "blue": (((95, 70, 50), (130, 255, 255)),),
+    "blue": (((95, 75, 75), (130, 255, 255)),),
     "white": (((0, 0, 195), (179, 45, 255)),),
 }
 
