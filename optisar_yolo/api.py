@@ -20,10 +20,12 @@ from optisar_yolo.engine import (
     CalibrationError,
     CheckpointError,
     ExportedNetwork,
+    GroundingMetrics,
     GroundingPredictor,
     GroundingTrainer,
     GroundingValidator,
     KnownExpressions,
+    ModelModes,
     PredictorPool,
     attach,
     best_boxes,
@@ -32,6 +34,7 @@ from optisar_yolo.engine import (
     check_resumable,
     checked_expressions,
     default_conf,
+    describe_model,
     find_weights,
     load_shared,
     log_notes,
@@ -45,10 +48,11 @@ from optisar_yolo.export import ExportedModel, is_export, run_benchmark, run_exp
 from optisar_yolo.nn import GroundingModel, fused_copy
 from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
 from optisar_yolo.text import TextFeatureCache
+from optisar_yolo.visualize import GroundingResults
 
 
-class OptiSAR(Model):
-    """A grounding model with Ultralytics' interface: ``train``, ``val``, ``predict`` and ``export``.
+class OptiSAR(ModelModes):
+    """A grounding model with Ultralytics' interface: ``train``, ``val``, ``predict``, ``track`` and ``export``.
 
     Args:
         model: Model YAML (``optisar++n.yaml``), checkpoint (``best.pt``) or shared weights
@@ -136,36 +140,26 @@ class OptiSAR(Model):
         if not isinstance(self.model, GroundingModel):
             raise CheckpointError(f"{path}: not a checkpoint of an OptiSAR model; open it with ultralytics' YOLO")
 
+    def __repr__(self) -> str:
+        """Return what a caller has to know, in a few lines; ``print(model.model)`` lists the layers."""
+        return describe_model(self.model, str(self.model_name or ""), self.imgsz)
+
     @config_keys()
-    def train(self, trainer: Any = None, **kwargs: Any) -> Any:
-        """Train; keys are Ultralytics' and those of ``optisar train --help``. Returns the metrics of the best epoch."""
+    def _train(self, trainer: Any, kwargs: dict[str, Any]) -> GroundingMetrics:
         if kwargs.get("resume") is True:
             check_resumable(self.ckpt, self.ckpt_path)  # Ultralytics would start another training
-        return super().train(trainer, **kwargs)
+        return Model.train(self, trainer, **kwargs)
 
     @config_keys()
-    def val(self, validator: Any = None, **kwargs: Any) -> Any:
-        """Validate on a split of a dataset config. Returns :class:`~optisar_yolo.engine.GroundingMetrics`."""
-        return super().val(validator, **kwargs)
+    def _val(self, validator: Any, kwargs: dict[str, Any]) -> GroundingMetrics:
+        return Model.val(self, validator, **kwargs)
 
     @config_keys()
-    def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
-        """Ground expressions in images.
+    def _track(self, source: Any, stream: bool, persist: bool, kwargs: dict[str, Any]) -> Any:
+        return Model.track(self, source, stream, persist, **kwargs)  # calls `predict`
 
-        Args:
-            source: File, folder, URL, array, PIL image, tensor, or a list of them, as in Ultralytics.
-            stream: Return a generator.
-            predictor: Another predictor class.
-            **kwargs: ``text`` (an expression or a list of them), ``conf`` (confidence threshold; by default that of the
-                model's calibration, 0.05 without one), ``topk``, ``imgsz``, ``save`` and Ultralytics' other keys.
-
-        Returns:
-            One ``Results`` per image: ``boxes.cls`` is the index of the expression, ``names[cls]`` the expression, and
-            ``notes`` says by expression what a box cannot answer, such as a negation (:mod:`optisar_yolo.language`).
-
-        Raises:
-            ValueError: No usable expression.
-        """
+    @config_keys()
+    def _predict(self, source: Any, stream: bool, predictor: Any, kwargs: dict[str, Any]) -> Any:
         if kwargs.get("conf") is None:
             kwargs["conf"] = default_conf(self.model)
         baked = self.model.texts if isinstance(self.model, ExportedModel) else []
@@ -189,7 +183,7 @@ class OptiSAR(Model):
         """
         with self._predictors.lock:
             self._predictors.choose()
-            found = super().predict(source, True, predictor, **kwargs)
+            found = Model.predict(self, source, True, predictor, **kwargs)
             if not isinstance(found, Generator):
                 return found, None
             used = self.predictor
@@ -222,21 +216,7 @@ class OptiSAR(Model):
             self._predictors.give_back(ticket)
 
     @config_keys()
-    def export(self, **kwargs: Any) -> str:
-        """Write the network for other programs (see :mod:`optisar_yolo.export.exported` for inputs and outputs).
-
-        Args:
-            **kwargs: ``format`` (``"onnx"``, the default, ``"openvino"`` or ``"torchscript"``), ``imgsz``, ``opset``;
-                ``parts=True`` for two graphs, ``text=[…]`` for fixed expressions, ``text_graph=True`` for the text
-                encoder's graph too; ``int8=True`` with ``data`` and ``fraction`` for a quantised OpenVINO model.
-
-        Returns:
-            Path of the file or folder, beside the weights. Of two graphs it is that of the first, which opens both.
-
-        Raises:
-            ValueError: An unknown format, or an option that does not apply to exports.
-            MissingExtraError: The extra ``export`` or ``openvino`` is not installed.
-        """
+    def _export(self, kwargs: dict[str, Any]) -> str:
         self._check_is_pytorch_model()
         custom = {"format": "onnx", "imgsz": self.overrides.get("imgsz") or 640, "data": None, "device": None}
         args = get_cfg(overrides={**self.overrides, **custom, **kwargs, "mode": "export"})
@@ -291,7 +271,7 @@ class OptiSAR(Model):
         if save is not None and not self.ckpt_path:
             raise ValueError("save= needs a model that was opened from a weights file; save this one first")
         args = {**self.overrides, "rect": True, "plots": False, **kwargs}
-        args |= {"data": str(data), "split": split, "mode": "val"}
+        args = self._here(args) | {"data": str(data), "split": split, "mode": "val"}
         validator = GroundingValidator(args=args, _callbacks=self.callbacks)
         validator.fit = True
         validator(model=self.model)
@@ -381,7 +361,7 @@ class EncodedImage:
         with torch.inference_mode():
             self.encoded = model.encode(x, extent)
 
-    def ground(self, text: str | Sequence[str], conf: float | None = None, topk: int = 1) -> Results:
+    def ground(self, text: str | Sequence[str], conf: float | None = None, topk: int = 1) -> GroundingResults:
         """Ground expressions in the image.
 
         Args:

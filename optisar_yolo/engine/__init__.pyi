@@ -1,3 +1,4 @@
+from .about import describe_model as describe_model
 from .calibrate import (
     ATTRIBUTE as ATTRIBUTE,
     Calibration as Calibration,
@@ -37,6 +38,7 @@ from .metrics import (
     expression_indices as expression_indices,
     score_image as score_image,
 )
+from .modes import ModelModes as ModelModes
 from .predict import (
     GroundingPredictor as GroundingPredictor,
     ImageFiles as ImageFiles,

@@ -102,7 +102,9 @@ class GroundingValidator(BaseValidator):
         self.run_callbacks("on_val_start")
         seconds = dict.fromkeys(self.metrics.speed, 0.0)
         loader = self.dataloader if self.training else self._loader()
-        for i, groups in enumerate(TQDM(loader, desc=f"{'Grounding':>22}", total=len(loader), disable=RANK > 0)):
+        for i, groups in enumerate(
+            TQDM(loader, desc=f"{'Grounding':>22}", total=len(loader), disable=RANK > 0 or None)
+        ):
             self.batch_i = i
             self.run_callbacks("on_val_batch_start")
             with mixed(self.args.quantize == 16, self.device):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ultralytics.utils import LOGGER, RUNS_DIR, TQDM
+from ultralytics.utils import LOGGER, TQDM
 from ultralytics.utils.files import increment_path
 
 from optisar_yolo.data import DataError
@@ -27,7 +27,15 @@ from optisar_yolo.geo.result import RasterResult
 from optisar_yolo.geo.stretch import Stretch, choose_stretch
 from optisar_yolo.geo.tiling import Grid, Tile
 from optisar_yolo.language import RasterQuery, parse, parse_raster_query, select
-from optisar_yolo.utils import Journal, file_identity, fingerprint, intersection_union, need, ordered_map
+from optisar_yolo.utils import (
+    Journal,
+    file_identity,
+    fingerprint,
+    intersection_union,
+    need,
+    ordered_map,
+    results_folder,
+)
 from optisar_yolo.version import __version__
 
 if TYPE_CHECKING:
@@ -162,7 +170,7 @@ def _log_choices(raster: Raster, place: Georeference, stretch: Stretch, grid: Gr
 
 def _folder(options: RasterOptions, source: str, key: str) -> Path:
     """Return the folder of the run: that of an earlier run with the same fingerprint, or a new one."""
-    base = Path(options.project or RUNS_DIR / "scene") / (options.name or re.sub(r'[:"*?<>|]+', "-", Path(source).stem))
+    base = results_folder("scene", options.project) / (options.name or re.sub(r'[:"*?<>|]+', "-", Path(source).stem))
     if options.exist_ok:
         if not options.resume:
             (base / STATE).unlink(missing_ok=True)

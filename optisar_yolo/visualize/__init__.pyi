@@ -1,8 +1,4 @@
-from .draw import (
-    PALETTE as PALETTE,
-    GroundingResults as GroundingResults,
-    draw_predictions as draw_predictions,
-)
+from .draw import GroundingResults as GroundingResults
 from .figures import (
     COLOURS as COLOURS,
     PANEL_GAP as PANEL_GAP,
@@ -22,7 +18,12 @@ from .figures import (
     style_axes as style_axes,
     wrap_heading as wrap_heading,
 )
+from .fonts import TextFonts as TextFonts
 from .frame import Frame as Frame
+from .overlay import (
+    PALETTE as PALETTE,
+    draw_predictions as draw_predictions,
+)
 from .page import (
     Section as Section,
     write_index as write_index,
