@@ -214,8 +214,8 @@ class GroundingTrainer(DetectionTrainer):
             other = load_dataset_config(name)
             if other.names != config.names or other.vocabulary is not config.vocabulary:
                 raise DataError(
-                    f"{config.path}: includes {other.path}, whose names, synonyms or parents differ; give both dataset "
-                    "configs the same"
+                    f"{config.path}: includes {other.path}, whose names, synonyms, parents or modalities differ; give "
+                    "both dataset configs the same"
                 )
             self.images["train"] += load_split(other, "train", self.args.fraction or 1.0, seed)
         if self.args.split not in config.splits:
@@ -247,6 +247,7 @@ class GroundingTrainer(DetectionTrainer):
         rng = np.random.default_rng(self.args.seed)  # a share of them is said in other words: commands, questions
         words = self.config.vocabulary
         model.wordings = wordings([reword(c, rng, words) if rng.random() < self.args.reword else c for c in captions])
+        model.nouns = self.config.vocabulary.to_dict()
         return model
 
     def setup_model(self) -> Any:
@@ -276,7 +277,11 @@ class GroundingTrainer(DetectionTrainer):
         """Return the dataset of a split."""
         if mode == "train":
             return GroundingDataset(
-                self.images["train"], self.config.names, self.args, vocabulary=self.config.vocabulary
+                self.images["train"],
+                self.config.names,
+                self.args,
+                vocabulary=self.config.vocabulary,
+                modalities=self.config.modalities,
             )
         return EvaluationDataset(self.images[img_path], self.args.imgsz)
 
@@ -341,6 +346,7 @@ class GroundingTrainer(DetectionTrainer):
         )
         validator.config, validator.images = self.config, self.images[self.args.split]
         validator.text_features = self.text_features
+        validator.metrics.modalities = tuple(self.config.modalities)
         return validator
 
     def label_loss_items(self, loss_items: dict[str, Tensor] | None = None, prefix: str = "train") -> Any:
@@ -405,7 +411,7 @@ class GroundingTrainer(DetectionTrainer):
         if self.metrics is None:  # only the first process has the figures
             return
         if self.validator.calibration is not None:
-            store_calibration(self.best, self.best, self.validator.calibration)
+            store_calibration(self.best, self.best, self.validator.calibration, self.validator.match_calibration)
         self.metrics.pop("fitness", None)
 
     def plot_metrics(self) -> None:

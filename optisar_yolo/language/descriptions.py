@@ -20,7 +20,6 @@ from optisar_yolo.language.verify import BIG, SMALL, SUPERLATIVE_TRUE, LabelledO
 from optisar_yolo.language.vocabulary import (
     CELLS,
     HALVES,
-    MODALITIES,
     NUMBERS,
     ORDINAL_WORDS,
     RELATIONS,
@@ -71,7 +70,7 @@ def describe(
     """
     name = objects.names[index]
     noun, others = objects.vocabulary.noun_of(name), objects.others(index)
-    words = MODALITIES.get(name.split(" ", 1)[0].lower())
+    words = objects.vocabulary.modality_words.get(objects.vocabulary.modality_of(name) or "")
 
     def thing(sized: bool = False) -> str:
         area = objects.areas[index]
@@ -129,7 +128,7 @@ def describe_sets(
     for name, group in objects.groups.items():
         if len(group) < least or objects.may_mean_unlisted(objects.vocabulary.noun_of(name)):
             continue
-        words = MODALITIES.get(name.split(" ", 1)[0].lower())
+        words = objects.vocabulary.modality_words.get(objects.vocabulary.modality_of(name) or "")
         noun = plural(objects.vocabulary.noun_of(name))
         sets = [s for s in _sets(objects, group) if len(s[1]) >= least]
         for at in (*(rng.permutation(len(sets) - 1) + 1), 0):  # "all ships" last: it says least

@@ -20,7 +20,6 @@ from optisar_yolo.language.nouns import BUILT_IN, Vocabulary, plural
 from optisar_yolo.language.parser import ParsedExpression, parse
 from optisar_yolo.language.vocabulary import (
     IMAGE_WORDS,
-    MODALITIES,
     NUMBERS,
     ORDINAL_WORDS,
     SIDES,
@@ -130,7 +129,7 @@ class _Wording:
 
     def image(self, before: list[str], after: list[str]) -> None:
         """Say the modality, before the noun or with the word for the image."""
-        modality = MODALITIES.get(self.query.modality or "", ())
+        modality = self.vocabulary.modality_words.get(self.query.modality or "", ())
         # "of the image" behind a reference would belong to the reference
         image = (
             "" if self.query.reference or self.query.superlative in SIDES and after == [] else self.pick(IMAGE_WORDS)
@@ -207,7 +206,7 @@ class _Wording:
     def framed(self, frames: tuple[str, ...], before: list[str], after: list[str]) -> str:
         """Put ranks and distances into their own frames."""
         if self.query.modality:
-            before.append(MODALITIES[self.query.modality][0])
+            before.append(self.vocabulary.modality_words[self.query.modality][0])
         rank = ORDINAL_WORDS[(self.query.ordinal or 1) - 1]
         side = self.query.superlative or ""
         text = self.fill(self.pick(frames), before, [], o=rank, e=side, w=side, r=self.reference)
