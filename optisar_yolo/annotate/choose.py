@@ -124,7 +124,8 @@ def choose_annotations(
         if picked is None:
             tally[NOTHING_TRUE] += 1
             continue
-        taken.add(picked[0])
+        if parse(picked[0], objects.vocabulary).number is None:  # "all ships" is a caption of each
+            taken.add(picked[0])
         x1, y1, x2, y2 = boxes[i].tolist()
         chosen.append(Annotation((x1, y1, x2, y2), names[i], *picked))
     tally += Counter()  # drops zeros

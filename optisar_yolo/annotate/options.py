@@ -28,6 +28,7 @@ class AnnotateOptions:
         choices=("drop", "strip", "off"),
     )
     unique: bool = option(False, "bool", "give a caption to one box of an image only")
+    reword: float = option(0.0, "float", "share of the captions that are written in other words", low=0, high=1)
     modality: str | None = option(
         None,
         "name",

@@ -8,16 +8,18 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 from ultralytics.utils import LOGGER, TQDM, colorstr
 
-from optisar_yolo.annotate.choose import choose_annotations
+from optisar_yolo.annotate.choose import Annotation, choose_annotations
 from optisar_yolo.annotate.files import (
     AnnotatedFile,
     coco,
@@ -32,6 +34,7 @@ from optisar_yolo.annotate.pool import Caption
 from optisar_yolo.api import OptiSAR
 from optisar_yolo.data import DataError, modality_by_name
 from optisar_yolo.engine import default_conf, text_features_for
+from optisar_yolo.language import reword
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.utils import Journal, file_sha256, fingerprint, write_atomic
 from optisar_yolo.version import __version__
@@ -97,7 +100,18 @@ class Annotator:
         objects = choose_annotations(
             matches, self.pool, size, modality, o.iou, o.max_det, o.verify, o.unique, dropped=dropped
         )
-        return AnnotatedFile(name, *size, objects, dict(dropped))
+        return AnnotatedFile(name, *size, self._reworded(objects, name), dict(dropped))
+
+    def _reworded(self, objects: list[Annotation], name: str) -> list[Annotation]:
+        """Say a share of the captions in other words; the draws depend on the image's name."""
+        if not self.options.reword:
+            return objects
+        rng = np.random.default_rng(zlib.crc32(name.encode(errors="surrogatepass")))
+        words = self.pool[0].vocabulary
+        said: dict[str, str] = {}  # the objects of a set keep one caption
+        for text in dict.fromkeys(o.caption for o in objects):
+            said[text] = reword(text, rng, words) if rng.random() < self.options.reword else text
+        return [o._replace(caption=said[o.caption]) for o in objects]
 
     def find(self, path: Path) -> tuple[CaptionMatches, tuple[int, int]]:
         """Return all matches of a box and a caption above the threshold, and the image's width and height.

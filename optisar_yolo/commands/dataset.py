@@ -55,7 +55,17 @@ COMMANDS = {
         "describe",
         "write unambiguous expressions for objects without any",
         Option("each", "int", 1, "expressions per object, each with another claim", low=1),
-        Option("modality", "float", 0.5, "share of the expressions that name the modality", low=0, high=1),
+        Option(
+            "modality",
+            "float",
+            None,
+            "share of the expressions that name the modality; by default half of them, and none where the set has one",
+            low=0,
+            high=1,
+        ),
+        Option("sets", "bool", True, "objects that nothing singles out get one of several objects: 'the two ships …'"),
+        Option("colours", "bool", True, "name a colour that is measurable and tells an object from the others"),
+        Option("reword", "float", 0.0, "share of the expressions that are said in other words", low=0, high=1),
     ),
     "screen": _step(
         "screen",

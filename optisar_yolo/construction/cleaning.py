@@ -26,7 +26,7 @@ from optisar_yolo.construction.recipe import ANY, Recipe, recipe_in
 from optisar_yolo.construction.samples import Instance, Sample
 from optisar_yolo.construction.steps import Report, WorkFolder
 from optisar_yolo.data import Box, DataError, Skips, clip, is_number, modality_of, read_image
-from optisar_yolo.language import clean as normalise
+from optisar_yolo.language import BUILT_IN, Vocabulary, clean as normalise, parse
 from optisar_yolo.utils import iou, ordered_map
 
 INSIDE = 0.5  # share of a box that must lie in the image; a box further out belongs to another image or convention
@@ -94,12 +94,18 @@ def merge(instances: Iterable[Instance], report: Report, by_source: bool = False
     return merged
 
 
-def settle(instances: list[Instance], report: Report, drop: bool = False) -> list[Instance]:
-    """Flag the objects of an image, merged before, that share a caption, or drop the caption from all of them."""
+def settle(
+    instances: list[Instance], report: Report, drop: bool = False, vocabulary: Vocabulary = BUILT_IN
+) -> list[Instance]:
+    """Flag the objects of an image, merged before, that share a caption, or drop the caption from all of them.
+
+    A caption of several objects ("the two ships", "all ships") stays.
+    """
     owners: dict[str, list[Instance]] = {}
     for instance in instances:
         for caption in instance.captions:
-            owners.setdefault(comparable(caption), []).append(instance)
+            if parse(caption, vocabulary).number is None:  # "the two ships" is said of two objects on purpose
+                owners.setdefault(comparable(caption), []).append(instance)
     # Records of one object in two splits of its source are not two objects.
     shared = {c: o for c, o in owners.items() if any(iou(o[0].box, i.box) < SAME for i in o[1:])}
     if not shared:
@@ -204,7 +210,7 @@ def clean(
     Raises:
         DataError: A sample's source is not in the recipe, or maps to the other modality; or no image is left.
     """
-    namer = Namer(recipe, samples)
+    namer, vocabulary = Namer(recipe, samples), recipe.vocabulary
     seen: set[bytes] = set()
     left = 0
 
@@ -224,7 +230,7 @@ def clean(
         unlisted = [namer.name(sample.source, word) or word for word in (*sample.unlisted, *lost)]
         instances = merge((i for i in checked if i), report, recipe.by_source)
         if ambiguous != "keep":
-            instances = settle(instances, report, drop=ambiguous == "drop")
+            instances = settle(instances, report, ambiguous == "drop", vocabulary)
         if instances:
             left += 1
             seen.add(file.digest)  # here: one folder may be two sources, whose images keep their objects in one only

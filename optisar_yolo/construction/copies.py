@@ -27,6 +27,7 @@ _DISPROVED = {
     "size": "the object's box is {w:.0f} pixels wide and {h:.0f} high",
     "extreme": "another object of its kind goes further",
     "relation": "the object that it is compared with lies on another side",
+    "number": "another number of objects is labelled",
 }
 
 

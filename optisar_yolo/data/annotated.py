@@ -9,6 +9,8 @@ changes what "left", "the largest ship" and "the only ship" mean:
    out of the loss wherever its box does not prove the expression false. A remnant is therefore neither a positive nor
    background.
 3. The full size of a cut object is unknown, so captions claim nothing about sizes in its category.
+4. A caption of several objects ("the two ships on the left") stays while it is proven of all of them, and of no other.
+   Objects that nothing singles out may get a new one.
 
 All of this takes boxes and `unlisted` to be complete, as `optisar_yolo.language.describe` does.
 """
@@ -24,10 +26,12 @@ from numpy.typing import NDArray
 
 from optisar_yolo.language import (
     BUILT_IN,
+    MODALITY_WORD,
     LabelledObjects,
     ParsedExpression,
     Vocabulary,
     describe,
+    describe_sets,
     has_colour,
     parse,
 )
@@ -54,6 +58,7 @@ class AnnotatedImage:
         fills_canvas: The image is a whole canvas, and must not be drawn smaller.
         vocabulary: The nouns of the data set; those of `names` are added.
         unlisted: Category names of objects that may be in the image and have no box, "" for an unknown one.
+        modality_word: Share of the expressions derived from the boxes that name the modality.
     """
 
     img: NDArray[np.uint8]
@@ -67,6 +72,7 @@ class AnnotatedImage:
     fills_canvas: bool = False
     vocabulary: Vocabulary = BUILT_IN
     unlisted: tuple[str, ...] = ()
+    modality_word: float = MODALITY_WORD
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocabulary", self.vocabulary.including(self.names))
@@ -107,10 +113,40 @@ def revalidate_captions(image: AnnotatedImage, rng: np.random.Generator) -> Anno
         rng: Source of the wording.
     """
     captions: list[tuple[str, ...]] = []
+    sets: dict[str, bool] = {}  # what holds for one object of a set holds for all: they are many, and proven once
+
+    def holds(text: str, index: int) -> bool:
+        if parse(text, image.vocabulary).number is None:
+            return _proven(image, text, index)
+        if text not in sets:
+            sets[text] = _proven(image, text, index)
+        return sets[text] and not image.remnant[index] and image.objects.truth(text, index) is True
+
     for i, texts in enumerate(image.captions):
-        kept = tuple(c for c in texts if _proven(image, c, i))
+        kept = tuple(c for c in texts if holds(c, i))
         captions.append(kept or describe_uniquely(image, i, rng))
-    return replace(image, captions=tuple(captions), revalidated=True)
+    return replace(image, captions=with_sets(image, captions, rng), revalidated=True)
+
+
+def with_sets(image: AnnotatedImage, captions: Sequence[Sequence[str]], rng: np.random.Generator) -> Captions:
+    """Give objects without a caption one of a set that they belong to ("the two ships on the left").
+
+    All objects of the set get the caption, so that each is a target of it.
+
+    Args:
+        image: The image.
+        captions: The captions of each object.
+        rng: Source of the wording.
+    """
+    out = [list(texts) for texts in captions]
+    bare = [i for i, texts in enumerate(out) if not texts and not image.remnant[i]]
+    if len(image.boxes) < 2 or not bare:
+        return tuple(map(tuple, out))
+    for text, members in describe_sets(image.objects, rng, image.modality_word):
+        if any(not out[i] for i in members) and _proven(image, text, members[0]):
+            for i in members:
+                out[i].append(text)
+    return tuple(map(tuple, out))
 
 
 def describe_uniquely(image: AnnotatedImage, index: int, rng: np.random.Generator) -> tuple[str, ...]:
@@ -123,7 +159,8 @@ def describe_uniquely(image: AnnotatedImage, index: int, rng: np.random.Generato
     """
     if image.remnant[index]:
         return ()
-    return tuple(c for c in describe(image.objects, index, rng) if _proven(image, c, index))
+    made = describe(image.objects, index, rng, image.modality_word)
+    return tuple(c for c in made if _proven(image, c, index))
 
 
 def _proven(image: AnnotatedImage, caption: str, index: int) -> bool:
@@ -141,6 +178,10 @@ def _proven(image: AnnotatedImage, caption: str, index: int) -> bool:
         bare = not (query.place or query.size or query.superlative or query.relation or others)
         coloured = all(has_colour(w) for w in query.rest)
         return bare and coloured and objects.of_category(query, caption, name) is True
+    if query.number is not None:  # of a set, the others are members or not; a remnant could be either
+        if image.remnant[index]:
+            return False
+        others = [k for k in others if objects.truth(caption, k) is not True or image.remnant[k]]
     return objects.truth(caption, index) is True and all(objects.truth(caption, k) is False for k in others)
 
 

@@ -74,6 +74,7 @@ def mosaic(
         fills_canvas=True,
         vocabulary=images[0].vocabulary,
         unlisted=sum((tile.unlisted for tile in tiles), ()),
+        modality_word=images[0].modality_word,
     )
     return revalidate_captions(composed, rng) if rewrite else composed
 

@@ -5,6 +5,7 @@ A training sample is made in these steps:
 1. Read the image with its boxes and captions (`GroundingDataset.annotated`).
 2. Augment image, boxes and captions together, so that every caption stays true (`GroundingDataset.augment`).
 3. Choose captions: the object's own, or, for a share ``describe`` of the objects, expressions derived from the boxes.
+   Of what is left, sets get one ("the two ships on the left") with that probability, which means all their objects.
 4. Draw the prompt list: T = 20 expressions with a target for each object, of positives, adversarial variants of them,
    in-image negatives and global negatives (`optisar_yolo.data.prompts`).
 5. Draw the image on a square canvas of imgsz, and convert its boxes to shares of the canvas.
@@ -28,7 +29,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from optisar_yolo.data import augment
-from optisar_yolo.data.annotated import AnnotatedImage, mask_uncertain_targets
+from optisar_yolo.data.annotated import AnnotatedImage, mask_uncertain_targets, with_sets
 from optisar_yolo.data.compose import background, copy_paste, mosaic
 from optisar_yolo.data.config import MODALITIES
 from optisar_yolo.data.geometry import draw_on_canvas, letterbox, to_canvas
@@ -37,8 +38,9 @@ from optisar_yolo.data.prompts import PromptList, PromptSampler
 from optisar_yolo.data.records import ImageRecord
 from optisar_yolo.data.sampler import by_modality
 from optisar_yolo.data.unchecked import UncheckedSampler
-from optisar_yolo.language import BUILT_IN, Vocabulary, describe, has_colour
+from optisar_yolo.language import BUILT_IN, MODALITY_WORD, Vocabulary, describe, has_colour, parse
 
+MODALITY_SAMPLE = 1000  # captions of which the share that names the modality is taken
 CACHE_LIMIT = 4 * 2**30  # bytes of decoded images that one process keeps
 
 
@@ -85,6 +87,7 @@ class GroundingDataset(Dataset):
         else:
             self.prompts = UncheckedSampler(pool, args.prompts, args.neg_ratio, args.negatives == "released")
         self.by_modality = by_modality(self.images)
+        self.modality_word = modality_word(self.images, self.vocabulary)
         self.cache: dict[int, NDArray[np.uint8]] = {}
         self.cached = 0
 
@@ -156,6 +159,7 @@ class GroundingDataset(Dataset):
             modality=record.modality,
             vocabulary=self.vocabulary,
             unlisted=record.unlisted,
+            modality_word=self.modality_word,
         )
 
     def augment(self, epoch: int, index: int, rng: np.random.Generator) -> AnnotatedImage:
@@ -195,8 +199,10 @@ class GroundingDataset(Dataset):
         for i, texts in enumerate(image.captions):
             options = list(texts)
             if not image.remnant[i] and rng.random() < self.args.describe:
-                options = describe(image.objects, i, rng) or options
+                options = describe(image.objects, i, rng, image.modality_word) or options
             chosen.append(options)
+        if self.args.describe and rng.random() < self.args.describe:
+            return [list(texts) for texts in with_sets(image, chosen, rng)]
         return chosen
 
     def _guide(self, positives: NDArray[np.intp], total: int, rng: np.random.Generator) -> int:
@@ -248,6 +254,19 @@ class EvaluationDataset(Dataset):
         return [
             ([s[0] for s in g], torch.stack([s[1] for s in g]), torch.stack([s[2] for s in g])) for g in groups.values()
         ]
+
+
+def modality_word(images: Sequence[ImageRecord], vocabulary: Vocabulary) -> float:
+    """Return the share of the derived expressions that name the modality, as those of the data set do.
+
+    It is that of the released expressions where the images are of two modalities. With one modality the word tells
+    nothing apart, and only the data set's own captions are a reason for it.
+    """
+    if len({image.modality for image in images}) > 1:
+        return MODALITY_WORD
+    texts = [text for image in images for captions in image.captions for text in captions[:1]]
+    texts = texts[:: len(texts) // MODALITY_SAMPLE + 1]
+    return sum(parse(text, vocabulary).modality is not None for text in texts) / max(len(texts), 1)
 
 
 def _to_tensor(canvas: NDArray[np.uint8]) -> Tensor:

@@ -14,8 +14,9 @@
 
 The boxes decide every target of steps 3 and 4. An expression is a negative only where it is proven false of every
 labelled object (the released sampler also teaches true expressions as false). A variant that is proven to mean another
-object, as "the rightmost ship" made of "the leftmost ship", is a positive of that object. Variants that may be true are
-not used.
+object, as "the rightmost ship" made of "the leftmost ship", is a positive of that object, and one that means another
+set ("the two ships on the right") of its objects. Variants that may be true are not used. A caption of several objects
+is a positive of all of them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ import numpy as np
 from optisar_yolo.language import (
     BUILT_IN,
     NOUNS,
+    UNREAD,
     LabelledObjects,
     ParsedExpression,
     Variant,
@@ -247,7 +249,7 @@ class PromptSampler:
         room: int,
         rng: np.random.Generator,
     ) -> list[tuple[str, list[int]]]:
-        """Return variants, in turn over the positives, with the objects that they mean, none or one."""
+        """Return variants, in turn over the positives, with the objects that they mean: none, one or those of a set."""
         wanted = min(max(math.ceil(self.neg_ratio * len(positives)), len(positives)), room)
         queues = {text: self._variants(text, rng) for text in positives}
         out: dict[str, list[int]] = {}
@@ -257,7 +259,8 @@ class PromptSampler:
                     if variant.text in used or variant.text in out or objects.may_mean_unlisted(variant.text):
                         continue
                     truths = truths_of_variant(variant, text, positives[text], objects)
-                    if None not in truths and truths.count(True) <= 1:
+                    several = truths.count(True) > 1 and parse(variant.text, objects.vocabulary).number is None
+                    if None not in truths and not several:
                         out[variant.text] = [i for i, v in enumerate(truths) if v]
                         break
                 else:
@@ -300,7 +303,7 @@ class PromptSampler:
         out = list(texts)
         for i, text in enumerate(texts):
             if rng.random() < self.reword_share:
-                new = reword(text, rng, self.vocabulary)
+                new = reword(text, rng, self.vocabulary, UNREAD)
                 out[i] = text if new in out else new
         return out
 

@@ -22,7 +22,7 @@ from ultralytics.utils import LOGGER
 from optisar_yolo.data.config import DataError, DatasetConfig
 from optisar_yolo.data.images import read_image
 from optisar_yolo.data.labels import Box, read_label_line
-from optisar_yolo.language import clean
+from optisar_yolo.language import clean, parse
 from optisar_yolo.utils import iou
 
 EXAMPLES = 3  # records named per kind of problem
@@ -67,6 +67,8 @@ class ImageRecord:
         captions: For each object its expressions; empty for an object without any.
         kinds: As `captions`: each expression's kind ("position", "relation", ...), "" where it has none.
         unlisted: Category names of objects that the image shows and that have no usable box, "" for an unknown one.
+        sets: Expressions of several objects ("the two ships on the left"), each a caption of all its objects. A caption
+            that several objects have by mistake ("a ship") is none.
     """
 
     path: Path
@@ -78,6 +80,11 @@ class ImageRecord:
     captions: tuple[tuple[str, ...], ...]
     kinds: tuple[tuple[str, ...], ...] = ()
     unlisted: tuple[str, ...] = ()
+    sets: frozenset[str] = frozenset()
+
+    def members(self, caption: str) -> list[int]:
+        """Return the objects that have a caption."""
+        return [i for i, texts in enumerate(self.captions) if caption in texts]
 
 
 @dataclass
@@ -399,6 +406,11 @@ def _image(
         captions=tuple(tuple(o.captions) for o in objects),
         kinds=tuple(tuple(o.kinds) for o in objects),
         unlisted=tuple(unlisted),
+        sets=frozenset(
+            text
+            for text, count in Counter(text for o in objects for text in o.captions).items()
+            if count > 1 and parse(text, config.vocabulary).number is not None
+        ),
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from optisar_yolo.data import MODALITIES, ImageRecord
-from optisar_yolo.utils import intersection_union, write_atomic
+from optisar_yolo.utils import intersection_union, iou, write_atomic
 from optisar_yolo.visualize import EvaluatedExpression
 
 RIGHT_IOU = 0.5  # IoU from which a box is right, where one threshold decides
@@ -289,8 +289,16 @@ class GroundingMetrics:
 
 
 def expression_indices(image: ImageRecord) -> list[tuple[int, int]]:
-    """Return the (object, number of its expression) pairs of all expressions of an image."""
-    return [(obj, n) for obj, captions in enumerate(image.captions) for n in range(len(captions))]
+    """Return the (object, number of its expression) pairs of all expressions of an image.
+
+    An expression of a set ("the two ships on the left") is one, with the first of its objects.
+    """
+    return [
+        (obj, n)
+        for obj, captions in enumerate(image.captions)
+        for n, text in enumerate(captions)
+        if text not in image.sets or image.members(text)[0] == obj
+    ]
 
 
 def score_image(
@@ -312,9 +320,11 @@ def score_image(
         conf: [N] confidences; NaN for a missing box.
 
     Returns:
-        One case per expression.
+        One case per expression. The box of a set's expression is compared with the object of the set that it overlaps
+        most.
     """
     hard = is_hard(image.categories)
+    pairs = [_member(image, obj, n, box) for (obj, n), box in zip(pairs, pred, strict=True)]
     iou = metrics.update(
         pred,
         image.boxes[[obj for obj, _ in pairs]],
@@ -329,6 +339,16 @@ def score_image(
         EvaluatedExpression(image.path, image.captions[o][n], image.boxes[o], pred[j], float(conf[j]), float(iou[j]))
         for j, (o, n) in enumerate(pairs)
     ]
+
+
+def _member(image: ImageRecord, obj: int, n: int, box: np.ndarray) -> tuple[int, int]:
+    """Return an expression's object and number; of a set, the object that a box overlaps most."""
+    text = image.captions[obj][n]
+    if text not in image.sets or np.isnan(box).any():
+        return obj, n
+    members = image.members(text)
+    obj = members[int(np.argmax(iou(image.boxes[members], box)))]
+    return obj, image.captions[obj].index(text)
 
 
 def _each(value: str | Sequence[str], n: int) -> list[str]:

@@ -60,7 +60,7 @@ from optisar_yolo.engine.start import (
     suit,
 )
 from optisar_yolo.engine.val import GroundingValidator
-from optisar_yolo.language import flip, swap, wordings
+from optisar_yolo.language import flip, reword, swap, wordings
 from optisar_yolo.nn import ContrastiveHead, GroundingModel
 from optisar_yolo.plugin import keep_keys
 from optisar_yolo.text import TextFeatureCache, load_text_encoder
@@ -242,7 +242,10 @@ class GroundingTrainer(DetectionTrainer):
                 "model= or pretrained= weights of this kind of network, or leave it out"
             )
         captions = [c for image in self.images["train"] for texts in image.captions for c in texts]
-        model.wordings = wordings(captions[:: len(captions) // WORDINGS_SAMPLE + 1])
+        captions = captions[:: len(captions) // WORDINGS_SAMPLE + 1]
+        rng = np.random.default_rng(self.args.seed)  # a share of them is said in other words: commands, questions
+        words = self.config.vocabulary
+        model.wordings = wordings([reword(c, rng, words) if rng.random() < self.args.reword else c for c in captions])
         model.facts = before if self.resume and before else self._facts(before)
         model.nouns = self.config.vocabulary.to_dict()
         return model

@@ -4,7 +4,11 @@ from .choice import (
     order as order,
     weigh as weigh,
 )
-from .descriptions import describe as describe
+from .descriptions import (
+    MODALITY_WORD as MODALITY_WORD,
+    describe as describe,
+    describe_sets as describe_sets,
+)
 from .edit import (
     agree as agree,
     clean as clean,
@@ -35,7 +39,10 @@ from .nouns import (
     noun_of as noun_of,
     spoken as spoken,
 )
-from .paraphrase import reword as reword
+from .paraphrase import (
+    UNREAD as UNREAD,
+    reword as reword,
+)
 from .parser import (
     ParsedExpression as ParsedExpression,
     parse as parse,

@@ -76,3 +76,23 @@ _SEEK = (
     r"|(?:draw|put|place)(?: me)? an? (?:bounding )?box (?:around|on|over|round)|tell me where|where(?: is| are|'s)"
 )
 COMMAND = re.compile(rf"^\W*{_POLITE}(?:{_SEEK})(?: (?:me|us))?(?: (?=\w))(?!court|crane)", re.IGNORECASE)
+# What leads in to what is meant: "I'm looking for the ship", "the target is the ship". A determiner follows.
+LEAD_IN = re.compile(
+    r"^\W*(?:(?:ok(?:ay)?|hey|now|next|so|well|then|just|only),? )*"
+    r"(?:(?:i|we)(?:'m| am|'re| are) (?:looking|searching) for|(?:looking|searching) for|(?:i|we|you)(?: can)? see"
+    r"|(?:i|we)(?: (?:need|want|mean|meant)|'d like| would like)(?: to (?:see|find|have))?"
+    r"|(?:the )?(?:targets?|objects?)(?: (?:is|are)|:)|the ones? (?:i mean|i want|to find) (?:is|are)"
+    r"|(?:it|this|that)(?:'s| is)|(?:what|how) about|which one is|what is|what's|there's|here's|here (?:is|are)"
+    r"|do you see|see)? ?(?=(?:the|an?|all|both|every|each|this|these|those|exactly|one|two|three|four|five|six|seven"
+    r"|eight|nine|ten|\d+)\b)",
+    re.IGNORECASE,
+)
+# What ends a request: "the ship, please", "find the ship for me", "tell me where the ship is", "the ship you can see".
+TAIL = re.compile(
+    r",? (?:please|for me|of all|here|(?:that )?(?:you|we|i)(?: can)? see(?: here| there)?|(?:is|are)(?: located)?)$",
+    re.IGNORECASE,
+)
+# Words that claim nothing where they are left over: "the ship lying on the left", "which of these is the largest?".
+IDLE = frozenset(
+    "which what that's lying lies seen you can see here there's here's those these ones i we visible".split()
+)

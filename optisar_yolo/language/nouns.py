@@ -62,6 +62,27 @@ def plurals(noun: str) -> tuple[str, ...]:
     return (*made, *(word + head[2] for word in plurals(head[1]))) if head else tuple(made)
 
 
+def plural(noun: str) -> str:
+    """Return the plural of a noun as English writes it: "ships", "ferries", "ships under construction", "aircraft"."""
+    low = noun.lower()
+    head = re.match(r"(\S+)( (?:of|for|with|under|in|on) .+)", noun)
+    if head:
+        return plural(head[1]) + head[2]
+    if low.endswith(("craft", "sheep", "fish", "series")) or singulars(noun):  # "solar panels" is a plural
+        return noun
+    if low.endswith("crossroads"):
+        return noun
+    if low.endswith("y") and low[-2:-1] not in ("", *"aeiou"):
+        return f"{noun[:-1]}ies"
+    if low.endswith(("s", "x", "z", "ch", "sh")):
+        return f"{noun}es"
+    if re.search(r"(?:^|[ -])(?:wharf|shelf|half|leaf|loaf|calf|knife|wife|life)$", low):
+        return f"{noun[: low.rindex('f')]}ves"
+    if re.search(r"(?:^|[ -])(?:fire|police|fisher|work)?(?:wo)?man$", low):
+        return f"{noun[:-2]}en"
+    return f"{noun}s"
+
+
 def singulars(noun: str) -> tuple[str, ...]:
     """Return the singulars of a name that may be a plural ("solar panels"); none for "bus", "glass" and "gas"."""
     low = noun.lower()
@@ -136,6 +157,8 @@ class Vocabulary:
             for word, noun in (*own, *declared):
                 for one in form(word):
                     self._read.setdefault(_fold(one), noun)
+        base = {_fold(word) for word, _ in (*own, *declared)}
+        self._plurals = frozenset(_fold(p) for word, _ in (*own, *declared) for p in plurals(word)) - base
         families = {NOUN_OF[n.lower()]: n for n in reversed(nouns) if n.lower() in NOUN_OF}
         self._of_family = {c: c if c in nouns else n for c, n in families.items()}
         self._root = self._roots()
@@ -240,6 +263,10 @@ class Vocabulary:
         built_in = _SPELLED.get(_fold(word).replace(" ", ""))
         canonical = NOUN_OF[built_in.lower()] if built_in else None
         return self._of_family.get(canonical, canonical) if canonical else None
+
+    def is_plural(self, word: str) -> bool:
+        """Tell whether a word of an expression is the plural of a noun or of a synonym, and no such word itself."""
+        return _fold(word) in self._plurals
 
     def noun_of(self, name: str) -> str:
         """Return the noun of a category name: "optical harbour" and "port" give "harbor"; unknown names stay."""

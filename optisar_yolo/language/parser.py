@@ -8,23 +8,42 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 from optisar_yolo.language.edit import clean, correct
-from optisar_yolo.language.idioms import A_LITTLE, COMMAND, CONTINUES, NEGATION, NO_NOUN, PREPOSITIONS
-from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
+from optisar_yolo.language.idioms import (
+    A_LITTLE,
+    COMMAND,
+    CONTINUES,
+    IDLE,
+    LEAD_IN,
+    NEGATION,
+    NO_NOUN,
+    PREPOSITIONS,
+    TAIL,
+)
+from optisar_yolo.language.nouns import BUILT_IN, Hidden, Vocabulary
 from optisar_yolo.language.vocabulary import (
+    DISTANCE,
     FILLERS,
+    HALF,
+    HALVES,
     HIDDEN_MODALITY,
     MODALITY,
     NOUN,
     OF_IMAGE,
+    ORDINAL_FROM,
+    ORDINAL_SUPERLATIVE,
+    ORDINALS,
     PLACE,
     RELATION,
+    SET,
     SIDE_OF,
     SIZE,
     SUPERLATIVE,
     Place,
     cell_of,
+    count_of,
 )
 
 _WORD = re.compile(r"[\w'-]+")
@@ -64,15 +83,19 @@ class ParsedExpression:
         category: Noun of the target object, as `Vocabulary.read` gives it ("ship"); None without a known noun.
         modality: "sar", "optical", one that the vocabulary declares, or None.
         size: "big", "small" or None.
-        place: (column, row), column left/middle/right/None and row top/middle/bottom/None; None without a place.
+        place: (column, row), column left/middle/right/None and row top/middle/bottom/None; "left half" and the like for
+            a half of the image; None without a place.
         superlative: left/right/top/bottom/largest/smallest, or None.
-        relation: left/right/top/bottom of `reference`; "other" for a relation that is not modelled, or whose reference
-            has attributes of its own; None without a relation.
+        relation: left/right/top/bottom of `reference`, or nearest/furthest of all from it; "other" for a relation that
+            is not modelled, or whose reference has attributes of its own; None without a relation.
         reference: Noun of the reference object of the relation.
         offset: (column, row) of the target relative to `landmark`, for an "other" relation that has a direction.
         landmark: The words for the reference object of `offset` ("the small bridge in the middle").
         rest: Words that were not parsed, each an unknown claim ("white", "rounded").
         definite: The expression points at one object ("the …", "find the …") rather than mentions one ("a …").
+        ordinal: Rank from the superlative's end, from 2: 2 for "the second leftmost" and for "second from the left".
+        number: How many objects the expression means: None for one, a number for exactly so many ("the two ships"),
+            "all" for all of which its claims are true ("all ships", "the ships at the top", "every ship").
     """
 
     category: str | None
@@ -86,6 +109,8 @@ class ParsedExpression:
     landmark: str | None = None
     rest: tuple[str, ...] = ()
     definite: bool = False
+    ordinal: int | None = None
+    number: int | Literal["all"] | None = None
 
 
 def _take(pattern: re.Pattern[str], text: str) -> tuple[re.Match[str] | None, str]:
@@ -151,7 +176,8 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         ValueError: The text is empty.
     """
     hidden = vocabulary.hide(clean(text))
-    head = COMMAND.sub("", correct(hidden.text).rstrip(".?!"))
+    head = LEAD_IN.sub("", COMMAND.sub("", correct(hidden.text).rstrip(".?! ")))
+    head = TAIL.sub("", head)
     found = _OF_IT.fullmatch(head)
     if found:
         head = f"{found['head']}{found['relation']} {found['reference']}"
@@ -163,6 +189,10 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         head, negated = head[: found.start()], head[found.start() :]
     relation = reference = offset = landmark = None
     found = RELATION.search(head)
+    compared = _distance(head[: found.start()] if found else head)
+    if compared:
+        head, relation, word = compared
+        reference, found = vocabulary.read(hidden.restore(word)), None
     if found:
         word = found["h"] or found["v"] or found["w"]
         relation = SIDE_OF[word.lower()] if word else "other"
@@ -175,13 +205,7 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
             offset = _offset(found) if reference else None
             landmark = hidden.restore(tail.strip()) if offset else None
             relation = "other"
-    found, without = _take(SUPERLATIVE, head)
-    superlative = None
-    # "a car near the largest ship" is not the largest
-    if found and not (_AT_THE.search(head[: found.start()]) and _is_landmark(head[: found.start()])):
-        head = without
-        side = found["most"] or found["near"] or found["far"]
-        superlative = SIDE_OF[side.lower()] if side else "largest" if found["big"] else "smallest"
+    head, superlative, ordinal = _superlative(head)
     modality = None
     while True:
         found = MODALITY.search(head)
@@ -192,8 +216,9 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         modality = vocabulary.read_modality(hidden.restore(own)) if own else modality
         head = f"{head[: found.start()]} {head[found.end() :]}"
     head = re.sub(r" +", " ", head).replace("the of the", "the")
-    place = None
-    for found in PLACE.finditer(head):
+    found, head = _take(HALF, head)
+    place = HALVES[SIDE_OF[found["half"].lower()]] if found else None
+    for found in () if place else PLACE.finditer(head):
         place = None if _OTHERS.search(head[: found.start()]) else read_place(found)
         if place:
             head = f"{head[: found.start()]}|{head[found.end() :]}"
@@ -205,15 +230,90 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         size = "big" if found["big"] else "small"
         head = without
     found, _ = _take(NOUN, head)
-    category = None
+    category = number = None
     while found and (compound := NOUN.match(head, found.end() + 1)) and head[found.end()] == " ":
         found = compound  # a "boat dock" is a dock
     if found and not _is_landmark(head[: found.start()]):
         category = vocabulary.read(hidden.restore(found[1]))
-        head = f"{head[: found.start()]}|{head[found.end() :]}"
+        before, number = _number(
+            head[: found.start()], len(found[0]) > len(found[1]) or _plural(found, hidden, vocabulary)
+        )
+        head = f"{before}|{head[found.end() :]}"
     words = _WORD.findall(f"{head} {negated}".lower())
-    rest = tuple(hidden.restore(w) for w in words if w not in FILLERS)
+    rest = tuple(hidden.restore(w) for w in words if w not in FILLERS and w not in IDLE)
     definite = superlative is not None or bool(re.search(r"\bthe \|", head.lower()))
     return ParsedExpression(
-        category, modality, size, place, superlative, relation, reference, offset, landmark, rest, definite
-    )
+        category, modality, size, place, superlative, relation, reference, offset, landmark, rest, definite, ordinal,
+        number,
+    )  # fmt: skip
+
+
+def _superlative(head: str) -> tuple[str, str | None, int | None]:
+    """Read a superlative and its ordinal: the text with a bar in their place, the superlative and the ordinal."""
+    found = SUPERLATIVE.search(head)
+    # "a car near the largest ship" is not the largest
+    if found and not (_AT_THE.search(head[: found.start()]) and _is_landmark(head[: found.start()])):
+        side = found["most"] or found["near"] or found["far"]
+        superlative = SIDE_OF[side.lower()] if side else "largest" if found["big"] else "smallest"
+        ranked = ORDINAL_SUPERLATIVE.search(head)
+        start = ranked.start() if ranked and ranked.end() == found.start() else found.start()
+        ordinal = ORDINALS[ranked["ordinal"].lower()] if ranked and start < found.start() else 1
+        return f"{head[:start]}|{head[found.end() :]}", superlative, ordinal if ordinal > 1 else None
+    found = ORDINAL_FROM.search(head)
+    if not found or (found["from"] and _is_landmark(head[: found.start()])):
+        return head, None, None
+    side, word = (found["from"], found["ordinal"]) if found["from"] else (found["start"], found["nth"])
+    kept = found["between"] if found["from"] else found["head"].rstrip()
+    ordinal = ORDINALS[word.lower()]
+    text = f"{head[: found.start()].rstrip()} {(kept or '').strip()} | {head[found.end() :]}"
+    return re.sub(r" +", " ", text), SIDE_OF[side.lower()], ordinal if ordinal > 1 else None
+
+
+def _distance(head: str) -> tuple[str, str, str] | None:
+    """Read "nearest to the bridge": the words before it, the relation and the reference noun; None for anything else.
+
+    A reference with attributes of its own ("the old bridge"), and one that is no category, are not modelled.
+    """
+    found = DISTANCE.search(head)
+    if not found or _is_landmark(head[: found.start()]):
+        return None
+    tail = re.sub(OF_IMAGE, " ", head[found.end() :], flags=re.IGNORECASE)
+    noun = NOUN.search(tail)
+    if noun is None or set(_WORD.findall(NOUN.sub(" ", tail, count=1).lower())) - FILLERS - {"sar", "optical", "radar"}:
+        return None
+    kept = found["a"] if found["near"] else found["b"]
+    return f"{head[: found.start()]} {(kept or '').strip()}", "nearest" if found["near"] else "furthest", noun[1]
+
+
+def _plural(found: re.Match[str], hidden: Hidden, vocabulary: Vocabulary) -> bool:
+    """Tell whether a match of `NOUN` that stands for a noun of the data set is a plural of it."""
+    written = hidden.restore(found[1])
+    return written != found[1] and vocabulary.is_plural(written)
+
+
+def _number(before: str, plural: bool) -> tuple[str, int | Literal["all"] | None]:
+    """Read from the words before the noun how many objects are meant; return the other ones of these words, too."""
+    lead = re.match(r"[\s,:|]*", before)
+    start = lead.end() if lead else 0
+    found = SET.match(before[start:])
+    if found is None:
+        return before, None
+    others = before[start + found.end() :].lower()
+    every = (found["all"] or "").lower()
+    if every and found["number"]:
+        others = re.sub(r"^ of (?:the|these|those)\b", "", others)  # "all three of the ships"
+    if re.match(r"[-\w]", others) or re.search(r"\b(?:of|from|than|in|on|at|near|by|with|an?|one|this|that)\b", others):
+        return before, None  # "two of the ships", "one", "the two-lane bridge"
+    number: int | Literal["all"] | None = None
+    if found["number"]:
+        number = count_of(found["number"])
+        if number < 2:
+            return before, None
+    elif found["pair"] or every == "both":
+        number = 2
+    elif plural or every:
+        number = "all"
+    # "aircraft" is its own plural, and "every ship" needs none
+    if number is None or not (plural or every or found["number"] or found["pair"]):
+        return before, None
+    return f"{before[:start]}the {others.lstrip()}", number

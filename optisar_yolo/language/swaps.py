@@ -28,6 +28,10 @@ from optisar_yolo.language.vocabulary import (
     NUMBERS,
     OF_IMAGE,
     OPPOSITE,
+    ORDINAL_FROM,
+    ORDINAL_SUPERLATIVE,
+    ORDINAL_WORDS,
+    ORDINALS,
     PLACE,
     RELATION,
     SUPERLATIVE,
@@ -105,6 +109,16 @@ def _of_superlative(found: re.Match[str]) -> Iterator[Variant]:
         yield Variant(_inner(found, group, new), "orientation")
 
 
+def _of_ordinal(found: re.Match[str]) -> Iterator[Variant]:
+    """Yield what can replace an ordinal and the side that it is counted from."""
+    rank, counted = ORDINALS[found["ordinal"].lower()], found.re is ORDINAL_FROM
+    for other in (rank - 1, rank + 1):
+        if (1 if counted else 2) <= other <= len(ORDINAL_WORDS):
+            yield Variant(_inner(found, "ordinal", ORDINAL_WORDS[other - 1]), "number")
+    if counted:
+        yield Variant(_inner(found, "from", OPPOSITE[found["from"].lower()]), "orientation")
+
+
 def _of_relation(found: re.Match[str]) -> Iterator[Variant]:
     """Yield what can replace a relation with a direction."""
     texts: list[str] = []
@@ -167,6 +181,11 @@ def _swaps(text: str, vocabulary: Vocabulary) -> tuple[Variant, ...]:
     taken: list[tuple[int, int]] = [m.span() for p in (IDIOM, _BOTH_SIDES, A_LITTLE) for m in p.finditer(text)]
     taken += [(m.start(), len(text)) for m in [NEGATION.search(text)] if m]  # "not on the right" may be true as well
     variants: list[Variant] = []
+    for found in [m for pattern in (ORDINAL_SUPERLATIVE, ORDINAL_FROM) for m in pattern.finditer(text)]:
+        if found["ordinal"] and _free(found, taken):
+            variants += [Variant(put(text, *found.span(), new), kind) for new, kind in _of_ordinal(found)]
+            taken.append(found.span("ordinal"))
+            taken += [found.span("from")] if found.re is ORDINAL_FROM else []
     for found in [m for m in _SEEN_BY.finditer(text) if _free(m, taken)] if vocabulary.modalities else ():
         own = parse(hidden.restore(found[0]), vocabulary).modality
         others = [words[0] for name, words in vocabulary.modality_words.items() if name != own]
@@ -225,8 +244,10 @@ def truths_of_variant(
         The truth for each object.
     """
     truths = objects.truths(variant.text)
-    rests = (parse(t, objects.vocabulary).rest for t in (variant.text, text))
-    if variant.kind in ("colour", "number") and len(set(rests)) > 1:
+    queries = [parse(t, objects.vocabulary) for t in (variant.text, text)]
+    # "the three largest ships" is true of the two largest ones
+    words = {(query.rest, query.number if not query.superlative else None) for query in queries}
+    if variant.kind in ("colour", "number") and len(words) > 1:
         for i in owners:
             truths[i] = False
     return truths

@@ -2,10 +2,13 @@
 
 The rules are those of the released OptSAR-RSVG expressions, inferred from them. A place is the cell of a 3 x 3 grid
 that contains the box's centre. A superlative is true from a lead of 3 % of the side, or of a factor of 1.2 in area, and
-false from the same lag; expressions are generated only from 5 % and 1.35 (`descriptions`). "Big" is true above 6 % and
-false below 2 % of the image's area, "small" is true below 0.4 % and false above 9 %; in between it is open. "To the
-right of" means that the offset between centres, relative to the image's sides, is at least 12 % and that the offset
-across is at most 62 % of it.
+false from the same lag; expressions are generated only from 5 % and 1.35 (`descriptions`). An ordinal is true where the
+leads to both neighbours in rank suffice. "Nearest to the bridge" is true where every other object of the kind is
+further off by the factor of an area's lead, between centres, and not nearer between the edges. A set ("the two ships on
+the left") is true of its objects where exactly so many meet its other claims; its sides include the corners. "Big" is
+true above 6 % and false below 2 % of the image's area, "small" is true below 0.4 % and false above 9 %; in between it
+is open. "To the right of" means that the offset between centres, relative to the image's sides, is at least 12 % and
+that the offset across is at most 62 % of it.
 
 Truth has three values: True, False, and None where the boxes cannot tell (colours, close calls).
 """
@@ -31,6 +34,7 @@ OFFSET_FALSE = 0.03  # a relation is false from this offset on to the other side
 SECTOR = 0.41  # "upper left of": the smaller offset is at least tan(22.5 degrees) of the larger one
 _BANDS = {"left": (0.0, 1 / 3), "middle": (1 / 3, 2 / 3), "right": (2 / 3, 1.0)}
 _BANDS |= {"top": _BANDS["left"], "bottom": _BANDS["right"]}
+_BANDS |= {"left half": (0.0, 0.5), "right half": (0.5, 1.0), "top half": (0.0, 0.5), "bottom half": (0.5, 1.0)}
 
 
 def _all(truths: Sequence[bool | None]) -> bool | None:
@@ -80,6 +84,8 @@ class LabelledObjects:
         self.boxes = array
         self.names = tuple(names) if names is not None else ("",) * len(array)
         self._named = names is not None
+        self._width, self._height = width, height
+        self._sets: dict[str, tuple[int, int]] = {}  # expression of a set to its numbers of sure and of open members
         self.vocabulary = vocabulary.including([*(names or ()), *(name for name in unlisted if name)])
         self._groups_of: dict[tuple[str, str], list[int]] = {}  # (noun, category name) to the objects compared
         self._unlisted = [self.vocabulary.noun_of(n).lower() if n else "" for n in dict.fromkeys(unlisted)]
@@ -159,33 +165,58 @@ class LabelledObjects:
     def claims(self, text: str, index: int) -> dict[str, bool | None]:
         """Return the truth of each claim of an expression for an object.
 
-        The keys are "category", "place", "size", "extreme" (a superlative), "relation", "rest" (words that were not
-        parsed) and "only" (no claim but the category). Where the category is false, it is the only key.
+        The keys are "category", "place", "size", "extreme" (a superlative or an ordinal), "relation", "rest" (words
+        that were not parsed), "number" (of the objects of a set) and "only" (no claim but the category). Where the
+        category is false, it is the only key.
         """
         query = parse(text, self.vocabulary)
+        claims = self._claims(query, text, index)
+        if claims["category"] is False:
+            return claims
+        if query.number is not None:
+            claims["number"] = self._counted(query, text)
+        elif len(claims) == 1:
+            claims["only"] = None if self.compared(index, query) else True
+        if self._unlisted and self.may_mean_unlisted(text):
+            # The object without a box could go further, be what is meant, be one of a set, or be the landmark.
+            claims |= {claim: None for claim in ("extreme", "only", "number") if claims.get(claim)}
+            claims |= {"relation": None} if "relation" in claims else {}
+        return claims
+
+    def _claims(self, query: ParsedExpression, text: str, index: int) -> dict[str, bool | None]:
+        """Return the truth of the claims about the object itself."""
         claims: dict[str, bool | None] = {"category": self.of_category(query, text, self.names[index])}
         if claims["category"] is False:
             return claims
         if query.place:
-            claims["place"] = self.in_place(index, query.place)
+            claims["place"] = self.in_place(index, query.place, wide=query.number is not None)
         if query.size:
             claims["size"] = self._sized(index, query.size)
         if query.superlative:
             claims["extreme"] = self._superlative(index, query)
-            # "the leftmost white ship", "the leftmost ship at the top": others of its category may be further left
-            if claims["extreme"] is False and (query.rest or query.place or query.size or query.relation):
+            # "the leftmost white ship", "the leftmost ship at the top": others of its category may be further left, and
+            # the second one from the left may be the first of these
+            chosen = query.rest or query.place or query.size or query.relation
+            if chosen and (claims["extreme"] is False or query.ordinal or query.number):
                 claims["extreme"] = None
         if query.relation:
             claims["relation"] = self._related(index, query)
         if query.rest:
             claims["rest"] = None
-        if len(claims) == 1:
-            claims["only"] = None if self.compared(index, query) else True
-        if self._unlisted and self.may_mean_unlisted(text):
-            # The object without a box could go further, be what is meant, or be the landmark.
-            claims |= {claim: None for claim in ("extreme", "only") if claims.get(claim)}
-            claims |= {"relation": None} if "relation" in claims else {}
         return claims
+
+    def _counted(self, query: ParsedExpression, text: str) -> bool | None:
+        """Tell whether as many objects meet the other claims of a set's expression as it says."""
+        if text not in self._sets:
+            members = [i for i, name in enumerate(self.names) if self.of_category(query, text, name) is not False]
+            truths = [_all(list(self._claims(query, text, i).values())) for i in members]
+            self._sets[text] = truths.count(True), truths.count(None)
+        sure, unsure = self._sets[text]
+        if query.number == "all":
+            return True if sure > 1 else None
+        if sure > (query.number or 0) or sure + unsure < (query.number or 0):
+            return False
+        return None if unsure else True
 
     def truth(self, text: str, index: int) -> bool | None:
         """Tell whether an expression is true of an object.
@@ -238,11 +269,12 @@ class LabelledObjects:
         others = self.compared(index, parse(text, self.vocabulary))
         return self.truth(text, index) is True and not any(self.truth(text, k) for k in others)
 
-    def in_place(self, i: int, place: Place) -> bool | None:
-        """Tell whether an object's centre lies in a (column, row) of the image."""
+    def in_place(self, i: int, place: Place, wide: bool = False) -> bool | None:
+        """Tell whether an object's centre lies in a (column, row) of the image; a wide side includes its corners."""
         column, row = place
-        across = _in_band(self._x[i], column) if column else (_in_band(self._x[i], "middle") or None)
-        down = _in_band(self._y[i], row) if row else (_in_band(self._y[i], "middle") or None)
+        wide = wide or "half" in f"{column}{row}"
+        across = _in_band(self._x[i], column) if column else wide or _in_band(self._x[i], "middle") or None
+        down = _in_band(self._y[i], row) if row else wide or _in_band(self._y[i], "middle") or None
         return _all([across, down])
 
     def _sized(self, i: int, word: str) -> bool | None:
@@ -268,13 +300,34 @@ class LabelledObjects:
         return min(rest) - axis[i] if superlative in ("left", "top") else axis[i] - max(rest)
 
     def _superlative(self, i: int, query: ParsedExpression) -> bool | None:
-        superlative = query.superlative or ""
-        lead = self.lead(i, superlative, self.compared(i, query))
-        if lead is None:
-            return True  # a unique object is the leftmost and the rightmost
-        if superlative in ("largest", "smallest"):
-            return True if lead >= AREA_TRUE else None if lead > 1 / AREA_TRUE else False
-        return True if lead >= SUPERLATIVE_TRUE else None if lead > -SUPERLATIVE_TRUE else False
+        superlative, others = query.superlative or "", self.compared(i, query)
+        if query.number == "all":
+            return None  # "the largest ships" does not say how many
+        if query.ordinal is None and query.number is None:
+            lead = self.lead(i, superlative, others)
+            if lead is None:
+                return True  # a unique object is the leftmost and the rightmost
+            if superlative in ("largest", "smallest"):
+                return True if lead >= AREA_TRUE else None if lead > 1 / AREA_TRUE else False
+            return True if lead >= SUPERLATIVE_TRUE else None if lead > -SUPERLATIVE_TRUE else False
+        sized = superlative in ("largest", "smallest")
+        enough, noun = AREA_TRUE if sized else SUPERLATIVE_TRUE, query.category or ""
+        before = unsure = 0
+        for k in others:
+            lead = self.lead(k, superlative, [i]) or 0.0
+            if lead <= (1 / enough if sized else -enough):
+                continue
+            meant = not self._named or self.vocabulary.means(noun, self._nouns[self.names[k]][0])
+            if lead >= enough and meant:
+                before += 1
+            else:  # a close call, or a boat where ships are counted
+                unsure += 1
+        if query.number is not None:  # "the two largest ships"
+            return False if before >= query.number else None if before + unsure >= query.number else True
+        behind = (query.ordinal or 1) - 1
+        if before > behind or before + unsure < behind:
+            return False
+        return None if unsure else True
 
     def _related(self, i: int, query: ParsedExpression) -> bool | None:
         if not self._named or (query.relation == "other" and not query.offset):
@@ -288,7 +341,11 @@ class LabelledObjects:
             candidates = [means(noun, self._nouns[name][0]) for name in self.names]
             references = [k for k, meant in enumerate(candidates) if meant is not False and k != i]
             sides = [query.relation or ""]
-        truths = [self.beside(i, k, *sides) for k in references]
+        if query.relation in ("nearest", "furthest"):
+            others = self.compared(i, query)
+            truths = [self.ranked(i, k, [o for o in others if o != k], query.relation) for k in references]
+        else:
+            truths = [self.beside(i, k, *sides) for k in references]
         if truths and all(v is False for v in truths):
             return False
         return truths[0] if len(truths) == 1 and candidates[references[0]] else None
@@ -304,3 +361,30 @@ class LabelledObjects:
             return True if far >= ALONG and near >= max(OFFSET_FALSE, SECTOR * far) else None
         along = offset[sides[0]]
         return True if along == far and far >= ALONG and near <= ACROSS * far else None
+
+    def off(self, i: int, place: Place) -> float:
+        """Return the distance of an object's centre from a side, a corner or the centre, relative to the sides."""
+        column, row = place
+        at = {"left": 0.0, "top": 0.0, "middle": 0.5, "right": 1.0, "bottom": 1.0}
+        dx = abs(self._x[i] - at[column]) if column else 0.0
+        dy = abs(self._y[i] - at[row]) if row else 0.0
+        return float(np.hypot(dx, dy))
+
+    def ranked(self, i: int, k: int, others: Sequence[int], relation: str, factor: float = AREA_TRUE) -> bool | None:
+        """Tell whether object i is nearer to object k than all others by a factor, or further from it."""
+        mine, my_gap = self._apart(i, k)
+        unsure = False
+        for o in others:
+            theirs, gap = self._apart(o, k)
+            (less, small), (more, large) = ((mine, my_gap), (theirs, gap))[:: 1 if relation == "nearest" else -1]
+            if more * factor <= less and large <= small:
+                return False
+            unsure |= more < less * factor or large < small
+        return None if unsure else True
+
+    def _apart(self, i: int, k: int) -> tuple[float, float]:
+        """Return the distances of two objects in pixels, between centres and between edges."""
+        dx, dy = (self._x[i] - self._x[k]) * self._width, (self._y[i] - self._y[k]) * self._height
+        (a1, b1, a2, b2), (c1, d1, c2, d2) = self.boxes[i], self.boxes[k]
+        gap_x, gap_y = max(c1 - a2, a1 - c2, 0.0), max(d1 - b2, b1 - d2, 0.0)
+        return float(np.hypot(dx, dy)), float(np.hypot(gap_x, gap_y))

@@ -106,6 +106,11 @@ MIRROR_Y = {a: b for p in _PAIRS_Y for a, b in (p, p[::-1])}
 OPPOSITE = MIRROR_X | MIRROR_Y
 
 Place = tuple[str | None, str | None]  # (column, row); None: anywhere on that axis
+# Halves of the image; the thirds of a place have the sides' own names.
+HALVES: dict[str, Place] = {
+    "left": ("left half", None), "right": ("right half", None), "top": (None, "top half"), "bottom": (None,
+             "bottom half"),
+}  # fmt: skip
 # The nine places of an image, in the data sets' own words.
 CELLS: dict[Place, str] = {
     ("left", "top"): "in the upper left corner", ("right", "top"): "in the upper right corner",
@@ -114,6 +119,11 @@ CELLS: dict[Place, str] = {
     ("left", "bottom"): "in the lower left corner", (None, "bottom"): "at the bottom",
     ("right", "bottom"): "in the lower right corner",
 }  # fmt: skip
+
+
+def count_of(word: str) -> int:
+    """Return the number that a numeral says: "two" and "2" give 2."""
+    return int(word) if word.isdigit() else (*NUMBERS, "eleven", "twelve").index(word.lower()) + 2
 
 
 def cell_of(side: str) -> Place:
@@ -175,7 +185,47 @@ SUPERLATIVE = re.compile(
     r"|(?P<big>largest|biggest)|(?P<small>smallest|tiniest))\b",
     re.IGNORECASE,
 )
-ORDINALS = {"second": 2, "third": 3, "fourth": 4, "fifth": 5, "2nd": 2, "3rd": 3, "4th": 4, "5th": 5}
+ORDINAL_WORDS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+ORDINALS: dict[str, int] = {
+    **{word: n for n, word in enumerate(ORDINAL_WORDS, 1)},
+    **{f"{n}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(n, 'th') }": n for n in range(1, len(ORDINAL_WORDS) + 1)},
+}
+_ORDINAL = rf"(?P<ordinal>{'|'.join(ORDINALS)})"
+_END = r"(?P<from>left|right|top|bottom)(?:(?:[ -]hand)? (?:edge|side|end|border))?(?![ -](?:hand|left|right|corner)\b)"
+_END += rf"(?! of{NOT_IMAGE})"
+_COUNTED = r"(?:(?:when |if )?(?:you )?count(?:ed|ing)? |in line |going )?"
+# "the second leftmost ship", "the third largest tank", "the ship second closest to the top".
+ORDINAL_SUPERLATIVE = re.compile(rf"\b{_ORDINAL}[ -](?=(?P<superlative>{SUPERLATIVE.pattern}))", re.IGNORECASE)
+# "the second ship from the left", "counting from the left, the third ship". The words between them are a noun with its
+# attributes: in "the first of the four ships from the left" others are counted.
+ORDINAL_FROM = re.compile(
+    rf"\b{_ORDINAL}"
+    r"(?P<between>(?: (?!(?:of|from|in|on|at|near|and|row|column|line|when|if|count\w*)\b)[\w'-]+){0,5}),? "
+    rf"{_COUNTED}from the {_END}|\bcounting from the {_END.replace('<from>', '<start>')},? "
+    rf"(?P<head>(?:the )?){_ORDINAL.replace('<ordinal>', '<nth>')}\b",
+    re.IGNORECASE,
+)
+# "nearest to the bridge", "closest ship to the bridge", "furthest from the bridge": the noun that follows is compared.
+DISTANCE = re.compile(
+    r"\b(?:(?:that|which) (?:is|lies|stands) |lying |located )?(?:(?:(?P<near>nearest|closest)"
+    r"(?P<a>(?: (?!(?:to|the|from|of|and)\b)[\w'-]+){0,4}?)(?: to)?)"
+    r"|(?:(?P<far>furthest|farthest)(?P<b>(?: (?!(?:to|the|from|of|and)\b)[\w'-]+){0,4}?)(?: away)? from))"
+    r" (?=(?:the|an?) )",
+    re.IGNORECASE,
+)
+HALF = re.compile(
+    r"\b(?:in|on|within|across|over) the (?P<half>left|right|top|bottom|upper|lower)(?:[ -]hand)? half\b"
+    rf"(?!,? of{NOT_IMAGE})",
+    re.IGNORECASE,
+)
+# How a set begins: "all ships", "both ships", "the two ships", "every ship", "there are three ships", "two ships".
+SET = re.compile(
+    r"^(?:there are |here are )?(?:only |just |exactly )?"
+    r"(?:(?P<pair>(?:a|the) (?:pair|couple) of(?: (?:the|these|those))?)"
+    r"|(?P<all>all|every single|every|each|both|any and all)(?: of)?(?: (?:the|these|those))?|these|those|the)?"
+    rf"(?: ?\b(?P<number>{'|'.join(NUMBERS)}|eleven|twelve|[1-9]\d{{0,2}})\b)?",
+    re.IGNORECASE,
+)
 
 SIZES: dict[str, tuple[str, ...]] = {  # the common words first
     "big": ("big", "large", "huge", "sizeable"),

@@ -61,7 +61,7 @@ def _expressions(
     out: list[tuple[int, str, str]] = []
     objects = LabelledObjects(boxes, names, size, _VOCABULARY)
     for i in rng.permutation(len(names)).tolist():
-        texts = describe(objects, i, rng)
+        texts = describe(objects, i, rng, extended=False)
         if texts and len(out) < _EXPRESSIONS:
             kinds = [kind_of(t) for t in texts]
             weights = np.array([_KIND_WEIGHTS[k] / kinds.count(k) for k in kinds])

@@ -15,6 +15,7 @@ from optisar_yolo.annotate.pool import Caption
 from optisar_yolo.commands.main import main
 from optisar_yolo.data import DataError, load_dataset_config, load_split
 from optisar_yolo.engine import default_conf
+from optisar_yolo.language import parse
 from optisar_yolo.utils import BUNDLED_MODEL, SettingError
 
 TEXTS = [
@@ -212,3 +213,13 @@ def test_the_preview_shows_boxes(model, folder: Path, tmp_path: Path):
     assert result.preview is not None
     sheet = cv2.imread(str(result.preview))
     assert sheet.shape[1] == 3 * 480 and sheet.shape[0] > 320
+
+
+def test_captions_in_other_words_say_the_same(model, folder: Path):
+    path = sorted(folder.glob("*.jpg"))[1]
+    plain, other = (ready(model, reword=share)(path, path.name).objects for share in (0.0, 1.0))
+    assert [o.box for o in plain] == [o.box for o in other] and plain
+    for one, two in zip(plain, other, strict=True):
+        mine, theirs = parse(one.caption), parse(two.caption)
+        assert (mine.category, mine.place, mine.superlative) == (theirs.category, theirs.place, theirs.superlative)
+    assert {o.caption for o in plain} != {o.caption for o in other}

@@ -175,6 +175,87 @@ def test_what_is_described_stays_and_twins_stay_without() -> None:
     }
 
 
+def test_sets_describe_what_nothing_singles_out() -> None:
+    """A field of tanks beside one ship: without sets most tanks have no expression."""
+    grid = [(10 + 9 * c, 10 + 9 * r) for c in range(5) for r in range(4)]
+    tanks = [Instance(f"t#{k}", (x, y, x + 6, y + 6), "optical storage tank") for k, (x, y) in enumerate(grid)]
+    ship = Instance("s#0", (150, 90, 180, 110), "optical ship")
+
+    def share(sets: bool) -> float:
+        items = [Instance(**vars(i) | {"captions": []}) for i in [*tanks, ship]]
+        sample = Sample("a", "", "a", "optical", 200, 120, items)
+        list(describe([sample], report := Report(), sets=sets))
+        scene = LabelledObjects(np.array([i.box for i in items]), [i.category for i in items], (200, 120))
+        for text in {c for i in items for c in i.captions}:
+            assert [v is True for v in scene.truths(text)] == [text in i.captions for i in items], text
+        assert sets == ("expressions of several objects" in report.counts)
+        said = [i.category for i in items for _ in i.captions]
+        return said.count("optical storage tank") / len(said)
+
+    assert share(False) < 0.85 and share(True) > 0.94  # 20 of 21 boxes are tanks
+
+
+def test_a_colour_is_named_where_it_is_clear_and_tells_objects_apart(tmp_path: Path) -> None:
+    img = np.full((120, 200, 3), 90, np.uint8)
+    places = {"a": (20, 30, 50, 60), "b": (80, 30, 110, 60), "c": (140, 30, 170, 60)}
+    fills = {"a": (40, 40, 200), "b": (230, 230, 230), "c": (225, 235, 230)}
+
+    def said(paint: dict[str, tuple[int, int, int]], background: int = 90, modality: str = "optical") -> set[str]:
+        img[:] = background
+        for key, (x1, y1, x2, y2) in places.items():
+            img[y1:y2, x1:x2] = paint[key]
+        cv2.imwrite(str(tmp_path / "a.png"), img)
+        items = [Instance(k, box, f"{modality} vehicle") for k, box in places.items()]
+        sample = Sample("a", str(tmp_path / "a.png"), "a", modality, 200, 120, items)
+        list(describe([sample], Report(), each=9, colours=True))
+        return {
+            f"{i.id}: {w}"
+            for i in items
+            for c in i.captions
+            for w in c.split()
+            if w in ("red", "white", "blue", "yellow")
+        }
+
+    assert said(fills) == {"a: red"}  # two are white
+    assert said(fills | {"c": (60, 60, 60)}) == {"a: red", "b: white"}
+    assert said(fills | {"c": (60, 60, 60)}, background=235) == {"a: red"}  # white on white
+    assert said(fills, modality="sar") == set()
+    report = Report()
+    list(
+        describe(
+            [Sample("a", "missing.png", "a", "optical", 200, 120, [Instance("a", (1, 1, 9, 9), "optical ship")])],
+            report,
+            colours=True,
+        )
+    )
+    assert report.counts["optical images whose colours cannot be measured"] == 1
+
+
+def test_a_set_of_one_modality_does_not_name_it(tmp_path: Path) -> None:
+    one, both = scenes(30), scenes(30)
+    for sample in both[::2]:
+        sample.modality = "optical"
+        for item in sample.instances:
+            item.category = item.category.replace("sar", "optical")
+    for name, samples, low, high in (("one", one, 0.0, 0.0), ("both", both, 0.3, 0.7)):
+        work = tmp_path / name
+        write_lines(work / "clean" / "samples.jsonl", samples)
+        (work / "clean" / "manifest.json").write_text("{}")
+        run("describe", work)
+        captions = [c for s in SampleFile(work / "describe" / "samples.jsonl") for i in s.instances for c in i.captions]
+        assert low <= np.mean([bool(parse(c).modality) for c in captions]) <= high, name
+
+
+def test_expressions_in_other_words_mean_the_same(tmp_path: Path) -> None:
+    plain = [c for s in describe(scenes(20), Report()) for i in s.instances for c in i.captions]
+    for sample in describe(scenes(20), Report(), reword=1.0):
+        boxes = np.array([i.box for i in sample.instances])
+        scene = LabelledObjects(boxes, [i.category for i in sample.instances], (200, 120))
+        for index, instance in enumerate(sample.instances):
+            assert all(scene.singles_out(c, index) for c in instance.captions)
+            assert not set(instance.captions) & set(plain) or len(instance.captions[0].split()) < 5
+
+
 def test_describe_runs_from_the_command(tmp_path: Path) -> None:
     write_lines(tmp_path / "clean" / "samples.jsonl", scenes(10))
     (tmp_path / "clean" / "manifest.json").write_text("{}")

@@ -189,6 +189,20 @@ def test_a_caption_of_two_objects_means_both_whichever_was_drawn() -> None:
         assert prompts.targets[:, prompts.texts.index("The ship at the top")].tolist() == [1, 1]
 
 
+def test_a_set_means_all_its_objects_and_its_variants_another_set() -> None:
+    boxes = np.array([_box(60, 60), _box(60, 200), _box(540, 60), _box(540, 200), _box(300, 300)])
+    names, text = ["sar ship"] * 5, "The two ships on the left"
+    others = []
+    for seed in range(20):
+        captions = [(text,), (text,), (), (), ()]
+        prompts = PromptSampler(POOL, 12)(captions, boxes, names, SIZE, np.random.default_rng(seed))
+        assert prompts.targets[:, prompts.texts.index(text)].tolist() == [1, 1, 0, 0, 0]
+        columns = dict(zip(prompts.texts, prompts.targets.T.tolist(), strict=True))
+        others += [columns.get("The two ships on the right")]
+        assert columns.get("The three ships on the left", [0] * 5) == [0] * 5
+    assert [0, 0, 1, 1, 0] in others
+
+
 def test_categories_that_differ_in_modality_alone_keep_their_own_words() -> None:
     sampler = PromptSampler(POOL, categories=1.0)
     for seed in range(40):

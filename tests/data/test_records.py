@@ -535,3 +535,21 @@ def test_synonyms_and_parents_that_mean_nothing(tiny: Path, tmp_path: Path, decl
     with pytest.raises(DataError, match=message) as error:
         load_dataset_config(file)
     assert str(error.value).startswith(str(file)) and "\n" not in str(error.value)
+
+
+def test_a_caption_of_several_objects_is_a_set_where_it_says_so(copy: Path) -> None:
+    def share(text: str) -> Callable[[dict[str, Any]], None]:
+        def change(content: dict[str, Any]) -> None:
+            first = content["annotations"][0]
+            x, y, w, h = first["bbox"]
+            more = {**first, "id": 99_999, "bbox": [x / 2, y / 2, w / 2, h / 2]}
+            content["annotations"] = [{**first, "caption": text}, {**more, "caption": text}]
+
+        return change
+
+    for text, expected in (("The two {}", True), ("All {}", True), ("A {}", False)):
+        noun = json.loads((copy.parent / "train.json").read_text())["annotations"][0]["category_name"].split(" ", 1)[1]
+        said = text.format(noun + "s" if expected else noun)
+        edit(copy, share(said))
+        (image,) = [i for i in load_split(load_dataset_config(copy), "train") if any(i.captions)]
+        assert image.members(said) == [0, 1] and (said in image.sets) == expected

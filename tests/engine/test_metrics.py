@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from optisar_yolo.engine.metrics import FIGURES, GROUPS, THRESHOLDS, GroundingMetrics, is_hard, overlap
+from optisar_yolo.data import ImageRecord
+from optisar_yolo.engine.metrics import (
+    FIGURES,
+    GROUPS,
+    THRESHOLDS,
+    GroundingMetrics,
+    expression_indices,
+    is_hard,
+    overlap,
+    score_image,
+)
 
 SIZE = (100, 80)
 NAN = (math.nan,) * 4
@@ -239,3 +249,19 @@ def test_clear() -> None:
     metrics.update([None], np.array([[0, 0, 9, 9]]), SIZE, "sar", "sar ship")
     metrics.clear()
     assert len(metrics) == 0 and metrics.rows()[2]["count"] == 0
+
+
+def test_an_expression_of_a_set_counts_once_and_any_of_its_objects_is_right() -> None:
+    boxes = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [60, 60, 70, 70]], np.float32)
+    text, own = "The two ships at the top", "The ship at the bottom"
+    image = ImageRecord(
+        Path("a.jpg"), 100, 80, "optical", boxes, np.zeros(3, np.int64), ((text,), (text,), (own, "A ship")),
+        (("",), ("",), ("", "")), sets=frozenset({text}),
+    )  # fmt: skip
+    pairs = expression_indices(image)
+    assert pairs == [(0, 0), (2, 0), (2, 1)]
+    metrics = GroundingMetrics()
+    pred = np.array([boxes[1], boxes[0], NAN])
+    cases = score_image(metrics, image, ["optical ship"], pairs, pred, np.array([0.9, 0.8, math.nan]))
+    assert [case.iou for case in cases] == [1.0, 0.0, 0.0] and len(metrics) == 3
+    assert cases[0].caption == text and cases[0].target.tolist() == boxes[1].tolist()

@@ -191,6 +191,8 @@ def test_siblings_never_get_a_false_caption(drawn: list[tuple[str, float, float,
         for text in describe(objects, i, np.random.default_rng(seed)):
             assert objects.truth(text, i) is True, text
             assert not any(objects.truth(text, k) for k in siblings), text
+            if re.match(r"The (second|third|fourth) ", text) or re.search("nearest to|furthest from", text):
+                continue  # test_expressions.py
             for words, (axis, sign) in _SIDE.items():
                 if words in text:
                     assert all(sign * centres[i, axis] > sign * centres[k, axis] for k in siblings), text

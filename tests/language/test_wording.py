@@ -35,7 +35,8 @@ def claims(text: str) -> dict[str, object]:
     [
         "a ship left in the dry dock", "ships left unattended at the pier", "the ship was left at the dock",
         "a ship on the right bank of the river", "the ship at the left breakwater", "the ship on the lower quay",
-        "the ship in the right-hand lane", "the ship in the left half", "the ship in the upper left quarter",
+        "the ship in the right-hand lane", "the ship in the left half of the dock",
+        "the ship in the upper left quarter",
         "the ship in the top row", "the left ship", "the right-hand ship", "the middle ship", "the ship to the right",
         "middle ship of the three", "the ship closest to the middle", "the ship nearest the bottom left corner",
         "fourth ship counting from the top right", "ship slanting from lower left to upper right",
