@@ -29,6 +29,7 @@ from optisar_yolo.engine import (
     best_boxes,
     calibration_of,
     canvas,
+    check_finite,
     check_resumable,
     checked_expressions,
     default_conf,
@@ -135,6 +136,7 @@ class OptiSAR(Model):
             super()._load(str(path), task)
         if not isinstance(self.model, GroundingModel):
             raise CheckpointError(f"{path}: not a checkpoint of an OptiSAR model; open it with ultralytics' YOLO")
+        check_finite(self.model, path)
 
     @config_keys()
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:

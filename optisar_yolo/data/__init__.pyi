@@ -38,6 +38,7 @@ from .records import (
     ImageRecord as ImageRecord,
     Skips as Skips,
     clip as clip,
+    find_file as find_file,
     from_xywh as from_xywh,
     is_id as is_id,
     is_number as is_number,

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ultralytics.cfg import TASK2DATA
 from ultralytics.utils import LOGGER, SETTINGS
 
 from optisar_yolo.language import BUILT_IN, Vocabulary, parse
 from optisar_yolo.plugin import find_packaged
+from optisar_yolo.utils import UnreadableFileError, read_yaml, short
 
 SPLITS = ("train", "val", "test")
 MODALITIES = ("optical", "sar")
@@ -165,11 +165,9 @@ def _locate(data: str | Path) -> Path:
 
 def _read_yaml(file: Path) -> dict[Any, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except yaml.YAMLError as error:
-        raise DataError(f"{file}: not valid YAML ({' '.join(str(error).split())}); correct the file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read as UTF-8 text ({error})") from error
+        content = read_yaml(file)
+    except UnreadableFileError as error:
+        raise DataError(str(error)) from error
     if not isinstance(content, dict):
         raise DataError(
             f"{file}: a dataset config is a mapping of keys (path, train, names, ...), found {type(content).__name__}"
@@ -182,7 +180,7 @@ def _names(names: object, where: str) -> tuple[str, ...]:
     if isinstance(names, Mapping):
         if set(names) != set(range(len(names))):
             raise DataError(
-                f"{where}: the keys of 'names' must be 0 to {len(names) - 1} without gaps, found {list(names)}"
+                f"{where}: the keys of 'names' must be 0 to {len(names) - 1} without gaps, found {short(list(names))}"
             )
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list | tuple) or not names:
@@ -190,7 +188,7 @@ def _names(names: object, where: str) -> tuple[str, ...]:
             f"{where}: 'names' is missing or empty; list the category names, such as 'optical ship' and 'sar ship'"
         )
     if bad := [n for n in names if not isinstance(n, str) or not n.strip()]:
-        raise DataError(f"{where}: 'names' holds {bad[0]!r}, which is no name; quote it if YAML misreads it")
+        raise DataError(f"{where}: 'names' holds {short(bad[0])}, which is no name; quote it if YAML misreads it")
     cleaned = tuple(" ".join(n.split()) for n in names)
     if twice := [n for i, n in enumerate(cleaned) if n in cleaned[:i]]:
         raise DataError(f"{where}: 'names' lists '{twice[0]}' twice; every category needs a name of its own")
@@ -211,13 +209,15 @@ def vocabulary_of(names: tuple[str, ...], synonyms: object, parents: object, whe
     """
     for key, value in (("synonyms", synonyms), ("parents", parents)):
         if not isinstance(value, Mapping | None) or not all(isinstance(k, str) and k.strip() for k in value or ()):
-            raise DataError(f"{where}: '{key}' must map category names to words, such as {{ship: boat}}; not {value!r}")
+            raise DataError(
+                f"{where}: '{key}' must map category names to words, such as {{ship: boat}}; not {short(value)}"
+            )
     listed = {k: [v] if isinstance(v, str) else v for k, v in dict(synonyms or {}).items()}  # type: ignore[call-overload]
     above: dict[str, str] = dict(parents or {})  # type: ignore[call-overload]
     for name, words in (*listed.items(), *((k, [v]) for k, v in above.items())):
         if not isinstance(words, list | tuple) or not all(isinstance(w, str) and w.strip() for w in words):
             raise DataError(
-                f"{where}: '{name}' has {words!r} as its synonyms or parent; give words, quoted where needed"
+                f"{where}: '{name}' has {short(words)} as its synonyms or parent; give words, quoted where needed"
             )
     try:
         vocabulary = Vocabulary.of(names, listed, above)
@@ -235,7 +235,7 @@ def _include(configs: object, where: str) -> tuple[str, ...]:
     """Check the names of further dataset configs: one, or a list."""
     listed = [configs] if isinstance(configs, str) else configs or []
     if not isinstance(listed, list) or not all(isinstance(c, str) for c in listed):
-        raise DataError(f"{where}: 'include' must name another dataset config or a list of them, not {configs!r}")
+        raise DataError(f"{where}: 'include' must name another dataset config or a list of them, not {short(configs)}")
     return tuple(listed)
 
 
@@ -286,7 +286,7 @@ def _render(recipe: object, root: Path, splits: Mapping[str, Path], where: str) 
     for key in ("seed", *splits):
         value = recipe.get(key, 0 if key == "seed" else None)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise DataError(f"{where}: 'render' needs '{key}' as a whole number >= 0, found {value!r}")
+            raise DataError(f"{where}: 'render' needs '{key}' as a whole number >= 0, found {short(value)}")
     if all(file.is_file() for file in splits.values()):
         return
     from optisar_yolo.synthetic import render_dataset  # only rendered data sets need it

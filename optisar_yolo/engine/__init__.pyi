@@ -9,8 +9,10 @@ from .calibrate import (
 from .checkpoint import (
     BUNDLED as BUNDLED,
     CheckpointError as CheckpointError,
+    check_finite as check_finite,
     check_resumable as check_resumable,
     find_weights as find_weights,
+    load_model as load_model,
     load_shared as load_shared,
     readable as readable,
     save_shared as save_shared,

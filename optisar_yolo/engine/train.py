@@ -54,7 +54,7 @@ from optisar_yolo.language import flip, swap, wordings
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.plugin import keep_keys
 from optisar_yolo.text import TextFeatureCache, load_text_encoder
-from optisar_yolo.utils import PART, locked, naming, write_atomic
+from optisar_yolo.utils import PART, locked, missing_folders, naming, remove_empty, write_atomic
 
 WORDINGS_SAMPLE = 10_000  # captions, evenly spread, whose kinds of wording are kept with the weights
 # Defaults: the paper's recipe (Sect. V-A), and augmentation that keeps captions true in the place of Ultralytics'.
@@ -147,12 +147,14 @@ class GroundingTrainer(DetectionTrainer):
         self.last: Path
         self.best: Path
         self._lock: FolderLock | None = None
+        self._made: list[Path] = []  # folders of this run that did not exist before
         try:
             super().__init__(cfg, given, _callbacks)
             if self._lock is None and LOCAL_RANK == -1:
                 self._lock = FolderLock(self.save_dir)
         except BaseException:
             self._release()
+            self._discard()
             raise
         for event, callback in {"on_train_epoch_start": _set_epoch, **monitor.CALLBACKS}.items():
             self.add_callback(event, callback)
@@ -160,15 +162,31 @@ class GroundingTrainer(DetectionTrainer):
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Find the run to resume, and claim a run folder that exists before anything in it is written anew."""
         super().check_resume(overrides)
-        if LOCAL_RANK == -1 and (folder := Path(get_save_dir(self.args))).is_dir():
-            self._lock = FolderLock(folder)
+        if LOCAL_RANK == -1:
+            folder = Path(get_save_dir(self.args))
+            self._made = missing_folders(folder)
+            if not self._made:
+                self._lock = FolderLock(folder)
 
     def train(self) -> None:
         """Train, and release the run folder."""
         try:
             super().train()
+        except BaseException:
+            self._release()
+            self._discard()
+            raise
         finally:
             self._release()
+
+    def _discard(self) -> None:
+        """Remove the folder of a run that could not begin: it is new and holds nothing but the settings."""
+        if self._made and self._made[0].is_dir():
+            folder, weights = self._made[0], self._made[0] / "weights"
+            if {p.name for p in folder.iterdir()} <= {"args.yaml", "weights"} and not any(weights.glob("*")):
+                (folder / "args.yaml").unlink(missing_ok=True)
+                remove_empty([weights] if weights.is_dir() else [])
+                remove_empty(self._made)
 
     def _release(self) -> None:
         if self._lock is not None:

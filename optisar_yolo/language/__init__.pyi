@@ -1,5 +1,6 @@
 from .descriptions import describe as describe
 from .edit import (
+    LONGEST_EXPRESSION as LONGEST_EXPRESSION,
     agree as agree,
     clean as clean,
     put as put,

@@ -27,7 +27,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
-from optisar_yolo.language.edit import clean
+from optisar_yolo.language.edit import REWRITTEN, clean
 from optisar_yolo.language.foreign import is_foreign
 from optisar_yolo.language.idioms import COMMAND, NEGATION
 from optisar_yolo.language.vocabulary import COLOUR, NOUN, NUMBERS, OF_IMAGE, RELATION
@@ -137,7 +137,7 @@ def read_notes(text: str, topk: int = 1, taught: tuple[str, ...] | None = None) 
     Raises:
         ValueError: The text is empty.
     """
-    text = clean(text)
+    text = clean(text, REWRITTEN)
     known = taught or ()
     if is_foreign(text):
         if "language" in known:

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from optisar_yolo.language.edit import clean, correct
+from optisar_yolo.language.edit import REWRITTEN, clean, correct
 from optisar_yolo.language.idioms import A_LITTLE, COMMAND, CONTINUES, NEGATION, NO_NOUN, PREPOSITIONS
 from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.vocabulary import (
@@ -149,7 +149,7 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
     Raises:
         ValueError: The text is empty.
     """
-    hidden = vocabulary.hide(clean(text))
+    hidden = vocabulary.hide(clean(text, REWRITTEN))
     head = COMMAND.sub("", correct(hidden.text).rstrip(".?!"))
     found = _OF_IT.fullmatch(head)
     if found:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optisar_yolo.language.compass import has_compass, without_compass
-from optisar_yolo.language.edit import agree, clean
+from optisar_yolo.language.edit import REWRITTEN, agree, clean
 from optisar_yolo.language.notes import read_notes
 from optisar_yolo.language.parser import parse, read_place
 from optisar_yolo.language.swaps import strip_position
@@ -59,7 +59,7 @@ def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]]) -> R
     Raises:
         ValueError: Not an expression, or compass words that have no meaning in this raster.
     """
-    text = clean(text)
+    text = clean(text, REWRITTEN)
     asked = read_notes(text)
     if not asked.grounded:
         return RasterQuery(text, text, note=f'"{text}": {asked.message(0)}')

@@ -23,5 +23,6 @@ from .tgdf import (
 )
 from .yaml import (
     SCALED as SCALED,
+    check_description as check_description,
     load_model_yaml as load_model_yaml,
 )
