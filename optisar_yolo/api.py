@@ -12,7 +12,7 @@ import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.model import Model
 from ultralytics.engine.results import Results
-from ultralytics.utils import DEFAULT_CFG_DICT, RANK
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, RANK
 
 from optisar_yolo.data import read_image
 from optisar_yolo.engine import (
@@ -46,6 +46,7 @@ from optisar_yolo.export import ExportedModel, is_export, run_benchmark, run_exp
 from optisar_yolo.nn import GroundingModel, fused_copy
 from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
 from optisar_yolo.text import TextFeatureCache
+from optisar_yolo.utils import need
 
 
 class OptiSAR(Model):
@@ -79,6 +80,7 @@ class OptiSAR(Model):
         self._predictors = PredictorPool()  # before `super().__init__`, which sets `predictor`
         self._text_features: tuple[tuple[Any, ...], TextFeatureCache | KnownExpressions] | None = None  # encoder, cache
         self._fused: tuple[tuple[Any, ...], GroundingModel] | None = None  # state of the network, its fused copy
+        self._expressions: list[str] | None = None  # of `set_classes`
         with config_keys():
             super().__init__(
                 model=model, task=task or (None if isinstance(model, Model) else "detect"), verbose=verbose
@@ -138,6 +140,22 @@ class OptiSAR(Model):
             raise CheckpointError(f"{path}: not a checkpoint of an OptiSAR model; open it with ultralytics' YOLO")
         check_finite(self.model, path)
 
+    def set_classes(self, classes: Sequence[str], embeddings: Any = None) -> None:
+        """Set the expressions of calls without ``text``, as the classes of Ultralytics' YOLO-World and YOLOE.
+
+        Args:
+            classes: Expressions, such as ``["ship", "the tank at the top"]``; each is grounded as with ``text=``.
+            embeddings: Not available: the text encoder of the model computes them.
+
+        Raises:
+            ValueError: No usable expression, embeddings, or an export whose expressions are fixed.
+        """
+        if embeddings is not None:
+            raise ValueError("set_classes: embeddings= is not available; the model's text encoder computes them")
+        if isinstance(self.model, ExportedModel) and self.model.texts:
+            raise ValueError(f"{self.ckpt_path}: its expressions are fixed ({', '.join(self.model.texts)})")
+        self._expressions = checked_expressions(classes)
+
     @config_keys()
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:
         """Train; keys are Ultralytics' and those of ``optisar train --help``. Returns the metrics of the best epoch."""
@@ -155,7 +173,7 @@ class OptiSAR(Model):
         """Ground expressions in images.
 
         Args:
-            source: File, folder, URL, array, PIL image, tensor, or a list of them, as in Ultralytics.
+            source: File, folder, URL, array, PIL image, tensor, or a list of them, as in Ultralytics; needed.
             stream: Return a generator.
             predictor: Another predictor class.
             **kwargs: ``text`` (an expression or a list of them), ``conf`` (confidence threshold; by default that of the
@@ -166,11 +184,13 @@ class OptiSAR(Model):
             ``notes`` says by expression what a box cannot answer, such as a negation (:mod:`optisar_yolo.language`).
 
         Raises:
-            ValueError: No usable expression.
+            ValueError: No source, or no usable expression.
         """
+        if source is None:  # Ultralytics would take its sample images, from the network for some tasks
+            raise ValueError('predict needs a source: an image, a folder or a list, such as source="port.jpg"')
         if kwargs.get("conf") is None:
             kwargs["conf"] = default_conf(self.model)
-        baked = self.model.texts if isinstance(self.model, ExportedModel) else []
+        baked = (self.model.texts if isinstance(self.model, ExportedModel) else []) or self._expressions
         text = kwargs.get("text")
         kwargs["text"] = checked_expressions((baked or None) if text is None else text)  # before anything is loaded
         given = {**self.overrides, **kwargs}
@@ -183,6 +203,15 @@ class OptiSAR(Model):
             return found if ticket is None else list(found)
         finally:
             self._predictors.give_back(ticket)
+
+    def track(self, source: Any = None, stream: bool = False, persist: bool = False, **kwargs: Any) -> Any:
+        """Follow what the expressions mean through a video; arguments are those of :meth:`predict`.
+
+        Raises:
+            MissingExtraError: The package lap is not installed; Ultralytics would install it unasked.
+        """
+        need("lap")
+        return super().track(source, stream, persist, **kwargs)
 
     def _begin(self, source: Any, predictor: Any, kwargs: dict[str, Any], stream: bool) -> tuple[Any, object]:
         """Set a call up; returns the generator of its results, and the ticket of its predictor.
@@ -240,6 +269,9 @@ class OptiSAR(Model):
             MissingExtraError: The extra ``export`` or ``openvino`` is not installed.
         """
         self._check_is_pytorch_model()
+        if self._expressions and not any(kwargs.get(key) for key in ("text", "parts", "text_graph")):
+            LOGGER.info(f"export: text={self._expressions}, as set_classes has it, becomes part of the graph")
+            kwargs["text"] = self._expressions
         custom = {"format": "onnx", "imgsz": self.overrides.get("imgsz") or 640, "data": None, "device": None}
         args = get_cfg(overrides={**self.overrides, **custom, **kwargs, "mode": "export"})
         return run_export(self.model, args, self.ckpt_path)

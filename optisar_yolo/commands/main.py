@@ -95,10 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"optisar: {error}\n({TRACEBACK}=1 shows where this was noticed)", file=sys.stderr)
         return 1
     except OSError as error:
-        if os.environ.get(TRACEBACK) or error.filename is None:
+        if os.environ.get(TRACEBACK) or (error.filename is None and error.errno not in _REMEDIES):
             raise
         remedy = _REMEDIES.get(error.errno or 0, "correct the path or the file")
-        print(f"optisar: {error.filename}: {error.strerror}; {remedy}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"optisar: {where}{error.strerror}; {remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("optisar: interrupted", file=sys.stderr)

@@ -57,9 +57,7 @@ def find_weights(name: str | Path) -> Path:
     if len(path.parts) == 1 and (BUNDLED / path.name).is_file():
         return BUNDLED / path.name
     if path.is_dir():
-        raise CheckpointError(
-            f"{path}: a folder, not a weights file; give a file in it, such as weights/best.pt of a run"
-        )
+        raise CheckpointError(f"{path}: a folder, not a weights file; of a run give its weights/best.pt")
     known = ", ".join(sorted(p.name for p in BUNDLED.glob("*.safetensors"))) or "none"
     hint = "" if path.suffix else "; a network from scratch is optisar++n.yaml (the scales are n, s, m, l and x)"
     raise FileNotFoundError(

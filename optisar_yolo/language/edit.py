@@ -9,8 +9,8 @@ from optisar_yolo.utils import short
 
 LONGEST_EXPRESSION = 2000
 """Characters of an expression. Text encoders read 64 or 77 tokens, about 300 characters. The time of some patterns that
-look for places and objects grows with the square of a text's length: the worst of 390 texts of 2,000 characters that were
-made for it took 0.7 s in the slowest function (on one core of a Xeon)."""
+look for places and objects grows with the square of a text's length: the worst of 390 texts of 2,000 characters that
+were made for it took 0.7 s in the slowest function (on one core of a Xeon)."""
 REWRITTEN = 2 * LONGEST_EXPRESSION
 """Characters of a text that may be an accepted one with other words in it, such as "right" for "left"."""
 

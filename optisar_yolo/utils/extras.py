@@ -10,6 +10,7 @@ EXTRAS: dict[str, tuple[str, str]] = {  # package: extra, and what needs it
     **dict.fromkeys(("openvino", "nncf"), ("openvino", "this export needs")),
     "rasterio": ("geo", "TIFF files and rasters need"),
     "bokeh": ("geo", "rasters need"),
+    "lap": ("track", "tracking needs"),
     "gradio": ("apps", "this command needs"),
     **dict.fromkeys(("ray", "pyarrow"), ("batch", "this command needs")),
     **dict.fromkeys(

@@ -86,7 +86,7 @@ def _child(
 
 
 def _logs_to_stderr() -> None:
-    """Let Ultralytics' logger write to this process' own streams, not to those of the server that it was forked from."""
+    """Let Ultralytics' logger write to this process' own output, not to that of the server that it was forked from."""
     from ultralytics.utils import LOGGER
 
     for handler in LOGGER.handlers:

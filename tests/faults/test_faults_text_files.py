@@ -102,7 +102,9 @@ def test_odd_values_of_a_record(data: Path, changed: dict[str, Any]) -> None:
     content["annotations"] += odd["annotations"]
     write(data, content)
     got = validate(data)
-    assert got.status == 0 and "skipped or mended records" in got.out, (got.err[-2000:], got.out[-1500:])
+    assert got.status == 0, got.err[-2000:]
+    if not changed.keys() & {"width", "height"}:  # the size comes from the file then, and nothing is lost
+        assert "skipped or mended records" in got.out, got.out[-1500:]
     assert max(map(len, got.out.splitlines())) < 3000, "a message as long as the value"
 
 
@@ -152,8 +154,14 @@ def test_dataset_configs(data: Path, names: str) -> None:
     assert no_run_left(data) and not (data / "harmed").exists()
 
 
+OTHER = (
+    "names that are a bomb", "synonyms that are a bomb", "render of bombs", "nested lists", "nested mappings",
+    "an anchor in itself", "a tag that runs code", "an integer of 5,000 digits",
+)  # fmt: skip
+
+
 @pytest.mark.fault(KIND, "the same files as recipe, model description and settings of a run")
-@pytest.mark.parametrize("names", [HOSTILE_YAML[k] for k in list(HOSTILE_YAML)[:10:3] + ["nested lists", "an anchor in itself", "a tag that runs code", "an integer of 5,000 digits"]])  # fmt: skip
+@pytest.mark.parametrize("names", map(HOSTILE_YAML.get, OTHER), ids=OTHER)
 @pytest.mark.parametrize("place", ["recipe", "model", "cfg"])
 def test_other_yaml(data: Path, names: str, place: str) -> None:
     file = data / "optisar++n.yaml"
@@ -168,7 +176,7 @@ def test_other_yaml(data: Path, names: str, place: str) -> None:
         file = data / "settings.yaml"
         file.write_text("model: optisar++n-pocket.safetensors\n" + names)
         got = command(data, "val", f"cfg={file}", f"data={data}/set.yaml", f"project={data}/runs")
-    refused(got, file.name)
+    refused(got, *([file.name] if place != "cfg" else []))  # Ultralytics names the key
     assert no_run_left(data) and not (data / "harmed").exists()
 
 

@@ -236,6 +236,8 @@ CONTENTS: dict[str, Any] = {
 def test_contents(tmp_path: Path, content: Any, way: str) -> None:
     path = tmp_path / "optisar-odd.pt"
     torch.save(content, path)
+    if way == "resume" and "train_args" in content:
+        pytest.skip("a stock model, which Ultralytics trains")
     words = {
         "open": ["predict", f"source={REPOSITORY}/docs/review.png", "text=the ship"],
         "resume": ["train", "resume=True"],
