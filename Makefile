@@ -1,4 +1,4 @@
-# Targets: make demo (see it work), make test (all checks), make lint, make clean. No network is used after the install.
+# Targets: make demo (see it work), make test (all checks), make lint, make faults (injected faults), make clean. No network is used after the install.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -13,7 +13,7 @@ export YOLO_CONFIG_DIR = $(abspath $(VENV))/config
 export MPLBACKEND = Agg
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint faults clean
 .DEFAULT_GOAL := test
 
 $(STAMP): pyproject.toml packaging/optisar_yolo_boot.pth packaging/optisar_yolo_boot.start
@@ -33,6 +33,11 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# Writes the table of docs/reliability.md.
+faults: $(STAMP)
+	OPTISAR_FAULTS_TABLE=docs/reliability.md $(BIN)/python -m pytest tests/faults -m faults --timeout 600 \
+		-n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 clean:
 	rm -rf build dist demo runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

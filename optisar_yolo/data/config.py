@@ -82,6 +82,11 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
 
     if unknown := sorted(str(key) for key in content if key not in _KEYS | _IGNORED):
         LOGGER.warning(f"{where}: unknown key(s) {', '.join(unknown)} ignored; known keys: {', '.join(sorted(_KEYS))}")
+    if content.get("channels", 3) not in (1, 3):  # of one band, images are read as grey
+        raise DataError(
+            f"{where}: 'channels: {short(content['channels'])}' is not supported: the networks take images of 3 bands. "
+            "Write three bands to files of their own (gdal_translate -b 4 -b 3 -b 2 in.tif out.tif) and leave it out"
+        )
     names = _names(content.get("names"), where)
     files = {split: content[split] for split in SPLITS if content.get(split) is not None}
     if not files:

@@ -6,6 +6,7 @@ own working folder, output, limits of memory and file size, and cannot harm the 
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import resource
@@ -24,8 +25,6 @@ PATIENCE = 60  # seconds after which a child counts as hanging
 MIB = 1 << 20
 LONGEST = 900  # characters of a message that still counts as one line
 
-_paths = [str(REPOSITORY), str(HERE), str(HERE.parent)]
-os.environ["PYTHONPATH"] = os.pathsep.join([*_paths, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["preloaded"])
 
@@ -94,8 +93,16 @@ def _logs_to_stderr() -> None:
             handler.setStream(sys.stdout)
 
 
+@functools.cache
+def _find_modules() -> None:
+    """Let the server of child processes, which begins with the first of them, import the package and these tests."""
+    paths = [str(REPOSITORY), str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+
+
 def start(function: Callable[..., Any], *args: Any, folder: Path, file_size: int = 0) -> tuple[Any, tuple[Path, ...]]:
     """Start a function of a module in a child process; returns the process and the files of its output."""
+    _find_modules()
     made = folder / f".child-{time.monotonic_ns()}"
     made.mkdir(parents=True)
     files = (made / "out", made / "err", made / "grown")

@@ -18,8 +18,6 @@ START, END = "<!-- faults: written by make faults -->", "<!-- end of faults -->"
 TABLE = os.environ.get("OPTISAR_FAULTS_TABLE")  # the file whose table is renewed
 _found: dict[tuple[str, str], dict[str, int]] = {}
 
-torch.set_num_threads(1)
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = str(Path(__file__).parent)
@@ -78,5 +76,6 @@ def _table() -> Iterator[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread_each() -> None:
-    """Keep children from using more than one core each."""
+    """Keep this process and its children from using more than one core each."""
+    torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from apart import command, outcome, optisar, start
+from apart import command, optisar, outcome, start
 from tiny_net import settle
 
 from optisar_yolo import OptiSAR
