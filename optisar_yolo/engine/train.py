@@ -378,7 +378,7 @@ class GroundingTrainer(DetectionTrainer):
     def save_model(self) -> bool:
         """Write last.pt, with the state that an exact resume needs, and best.pt, each replaced in one step."""
         if self.text_features is not None:
-            # Last bits of a feature depend on the batch it was encoded in: a resumed run needs the same features.
+            # Last bits of a feature depend on the device it was encoded on: a resumed run needs the same features.
             self.text_features.save()
         last, best = self.last, self.best
         parts = [path.with_name(f".{path.name}{PART}") for path in (last, best)]

@@ -105,8 +105,8 @@ class TextEncoder(ABC):
             )
         for i in long:
             tokens[i] = [*tokens[i][: self.max_tokens - 1], tokens[i][-1]]  # keep the end mark
-        # The last bits of a matrix product depend on its shape. Here the shape is [BATCH, a text's own tokens], whatever
-        # the other texts: another cache, of other texts, must not give a training other weights.
+        # The last bits of a matrix product depend on its shape. Here it is [BATCH, tokens of the text], whatever the
+        # other texts are: a cache that was filled with others must not give a training other weights.
         out: list[Tensor] = [torch.empty(0)] * len(tokens)
         for length in sorted({len(t) for t in tokens}):
             alike = [i for i, t in enumerate(tokens) if len(t) == length]
