@@ -3,8 +3,10 @@ from .config import (
     SPLITS as SPLITS,
     DataError as DataError,
     DatasetConfig as DatasetConfig,
+    ExpressionSource as ExpressionSource,
     dataset_names as dataset_names,
     dataset_vocabulary as dataset_vocabulary,
+    find_file as find_file,
     load_dataset_config as load_dataset_config,
     modality_of as modality_of,
     vocabulary_of as vocabulary_of,
@@ -38,7 +40,6 @@ from .records import (
     ImageRecord as ImageRecord,
     Skips as Skips,
     clip as clip,
-    find_file as find_file,
     from_xywh as from_xywh,
     is_id as is_id,
     is_number as is_number,
@@ -54,6 +55,10 @@ from .sampler import (
     GroundingLoader as GroundingLoader,
     choose_images as choose_images,
     modality_groups as modality_groups,
+)
+from .sources import (
+    SourceSplit as SourceSplit,
+    load_source as load_source,
 )
 from .tiff import (
     MAGIC as MAGIC,

@@ -7,9 +7,9 @@ usable record is a `DataError`.
 from __future__ import annotations
 
 import math
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -17,7 +17,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.data.config import DataError, DatasetConfig, modality_of
+from optisar_yolo.data.config import DataError, DatasetConfig, find_file
 from optisar_yolo.data.images import read_image
 from optisar_yolo.data.labels import Box, read_label_line
 from optisar_yolo.language import LONGEST_EXPRESSION, clean
@@ -60,7 +60,7 @@ class ImageRecord:
         path: The image file.
         width: Width in pixels.
         height: Height in pixels.
-        modality: "optical" or "sar".
+        modality: "optical", "sar" or one that the dataset config declares.
         boxes: float32 [N, 4], xyxy in pixels, inside the image, none of zero area.
         categories: int64 [N], index into the dataset config's names.
         captions: For each object its expressions; empty for an object without any.
@@ -349,16 +349,25 @@ def _image(
     if size is None:
         skips.add("image of unknown size (no width and height, file unreadable)", str(path))
         return None
-    modality = _modality(name, [category for _, _, category in notes], config)
+    stated = entry.get("modality")
+    modality = _stated(stated, config) or _modality(name, [category for _, _, category in notes], config)
+    if stated is not None and modality != _stated(stated, config):
+        undeclared = "image of a modality that the dataset config does not declare (modalities:)"
+        if config.vocabulary.modalities:
+            skips.add(undeclared, f"{name}, {stated!r}")
+            return None
+        skips.add(f"{undeclared}, judged by categories and file name", f"{name}, {stated!r}")
     if modality is None:
-        skips.add("image of unknown modality (neither category nor file name says optical or SAR)", name)
+        words = [*(m for m in config.modalities if m != "sar"), "SAR"]
+        known = f"{', '.join(words[:-1])} or {words[-1]}"
+        skips.add(f"image of unknown modality (neither category nor file name says {known})", name)
         return None
 
     noted = entry.get("unlisted")
     unlisted = [n for n in noted if isinstance(n, str)] if isinstance(noted, list) else []
     objects: list[_Object] = []
     for label, note, category in notes:
-        if modality_of(config.names[category]) not in (modality, None):
+        if config.vocabulary.modality_of(config.names[category]) not in (modality, None):
             skips.add(
                 "category of the other modality in an image", f"{label}, {config.names[category]} in {modality} {name}"
             )
@@ -401,24 +410,6 @@ def _same_objects(objects: list[_Object], box: Box, category: int, limit: float 
     return (o for o, overlap in zip(alike, overlaps, strict=True) if overlap >= (limit or o.same))
 
 
-def find_file(folder: Path, name: str | Path, root: Path | None) -> Path | None:
-    """Find an image or label file in its split's folder, or beside that folder.
-
-    Args:
-        folder: The split's folder.
-        name: As the annotations name it: relative to either folder, or absolute.
-        root: The data set's folder. A file must lie in one of the three, as its name is written: annotations of others
-            must not choose files anywhere on this machine. Links are followed. None: a file may lie anywhere.
-    """
-    places = [os.path.normpath(f) for f in (folder, folder.parent, root) if f is not None]
-    for base in (folder, folder.parent):
-        path = os.path.normpath(base / name)
-        # os.path.isfile is False, where Path.is_file raises, for names no file system takes.
-        if os.path.isfile(path) and (root is None or any(path.startswith(os.path.join(p, "")) for p in places)):
-            return base / name
-    return None
-
-
 def _size(entry: dict[str, Any], path: Path) -> tuple[int, int] | None:
     """Return (width, height) as annotated, else from the file."""
     width, height = entry.get("width"), entry.get("height")
@@ -431,17 +422,31 @@ def _size(entry: dict[str, Any], path: Path) -> tuple[int, int] | None:
     return found[1], found[0]
 
 
+def _stated(value: object, config: DatasetConfig) -> str | None:
+    """Return the modality that an image's record names by the key "modality", or None."""
+    name = " ".join(value.lower().split()) if isinstance(value, str) else ""
+    return name if name in config.modalities else None
+
+
 def _modality(name: str, categories: list[int], config: DatasetConfig) -> str | None:
     """Return the modality of most of an image's categories, else that of its file name's prefix."""
-    votes = [m for c in categories if (m := modality_of(config.names[c])) is not None]
-    if votes.count("sar") * 2 == len(votes):  # no votes, or a tie
-        return modality_by_name(name) or (votes[0] if votes else None)
-    return "sar" if votes.count("sar") * 2 > len(votes) else "optical"
+    votes = [m for c in categories if (m := config.vocabulary.modality_of(config.names[c])) is not None]
+    ranked = Counter(votes).most_common(2)
+    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):  # no votes, or a tie
+        return modality_by_name(name, config.modalities) or (votes[0] if votes else None)
+    return ranked[0][0]
 
 
-def modality_by_name(name: str | Path) -> str | None:
-    """Return the modality that an image's file name begins with (``opt_``, ``sar_``), or None."""
-    return {"opt_": "optical", "sar_": "sar"}.get(Path(name).name[:4].lower())
+def modality_by_name(name: str | Path, modalities: Iterable[str] = ()) -> str | None:
+    """Return the modality that an image's file name begins with (``opt_``, ``sar_``), or None.
+
+    Args:
+        name: The file name.
+        modalities: Further ones, whose names are prefixes themselves (``infrared_``).
+    """
+    file = Path(name).name.lower()
+    known = {"opt_": "optical", "sar_": "sar"} | {f"{m.replace(' ', '-')}_": m for m in modalities}
+    return next((m for prefix, m in known.items() if file.startswith(prefix)), None)
 
 
 def _caption(note: dict[str, Any], label: str, skips: Skips) -> str | None:
@@ -474,7 +479,7 @@ def _subset(images: list[ImageRecord], fraction: float, seed: int) -> list[Image
     if fraction == 1:
         return images
     kept: set[int] = set()
-    for modality in ("optical", "sar"):
+    for modality in {image.modality for image in images}:
         members = np.array([i for i, p in enumerate(images) if p.modality == modality], dtype=np.int64)
         count = math.ceil(fraction * len(members) - 1e-9)  # 0.07 * 100 is 7.000000000000001
         kept.update(np.random.default_rng(seed).permutation(members)[:count].tolist())

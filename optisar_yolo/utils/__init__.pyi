@@ -21,6 +21,7 @@ from .files import (
     missing_folders as missing_folders,
     naming as naming,
     remove_empty as remove_empty,
+    results_folder as results_folder,
     write_atomic as write_atomic,
 )
 from .journal import (

@@ -11,6 +11,8 @@ EXTRAS: dict[str, tuple[str, str]] = {  # package: extra, and what needs it
     "rasterio": ("geo", "TIFF files and rasters need"),
     "bokeh": ("geo", "rasters need"),
     "lap": ("track", "tracking needs"),
+    "pandas": ("table", "tables of pandas need"),
+    "polars": ("table", "tables need"),
     "gradio": ("apps", "this command needs"),
     **dict.fromkeys(("ray", "pyarrow"), ("batch", "this command needs")),
     **dict.fromkeys(
