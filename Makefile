@@ -1,4 +1,5 @@
-# Targets: make demo (see it work), make test (all checks), make lint, make qgis, make clean. No network is used after the install.
+# Targets: make demo (see it work), make test (all checks), make lint, make faults (injected faults), make qgis, make clean. No network is used
+# after the install.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -13,7 +14,7 @@ export YOLO_CONFIG_DIR = $(abspath $(VENV))/config
 export MPLBACKEND = Agg
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint docs qgis clean
+.PHONY: demo test lint faults docs qgis clean
 .DEFAULT_GOAL := test
 
 # The package alone: what `make demo` needs. On Linux PyTorch's own index has builds for the CPU, a tenth of the size:
@@ -39,6 +40,11 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# Writes the table of docs/reliability.md.
+faults: $(STAMP)
+	OPTISAR_FAULTS_TABLE=docs/reliability.md $(BIN)/python -m pytest tests/faults -m faults --timeout 600 \
+		-n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # The documentation as a site; a warning is an error.
 docs: $(VENV)/.docs

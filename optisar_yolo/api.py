@@ -12,7 +12,7 @@ import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.model import Model
 from ultralytics.engine.results import Results
-from ultralytics.utils import DEFAULT_CFG_DICT, RANK, YAML
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, RANK, YAML
 from ultralytics.utils.checks import check_yaml
 
 from optisar_yolo.data import read_image
@@ -35,6 +35,7 @@ from optisar_yolo.engine import (
     attach,
     calibrations,
     canvas,
+    check_finite,
     check_resumable,
     checked_expressions,
     default_conf,
@@ -94,6 +95,7 @@ class OptiSAR(ModelModes, HubModel):
         self._predictors = PredictorPool()  # before `super().__init__`, which sets `predictor`
         self._text_features: tuple[tuple[Any, ...], TextFeatureCache | KnownExpressions] | None = None  # encoder, cache
         self._fused: tuple[tuple[Any, ...], GroundingModel] | None = None  # state of the network, its fused copy
+        self._expressions: list[str] | None = None  # of `set_classes`
         with config_keys():
             super().__init__(
                 model=model, task=task or (None if isinstance(model, Model) else "detect"), verbose=verbose
@@ -151,6 +153,23 @@ class OptiSAR(ModelModes, HubModel):
             super()._load(str(path), task)
         if not isinstance(self.model, GroundingModel):
             raise CheckpointError(f"{path}: not a checkpoint of an OptiSAR model; open it with ultralytics' YOLO")
+        check_finite(self.model, path)
+
+    def set_classes(self, classes: Sequence[str], embeddings: Any = None) -> None:
+        """Set the expressions of calls without ``text``, as the classes of Ultralytics' YOLO-World and YOLOE.
+
+        Args:
+            classes: Expressions, such as ``["ship", "the tank at the top"]``; each is grounded as with ``text=``.
+            embeddings: Not available: the text encoder of the model computes them.
+
+        Raises:
+            ValueError: No usable expression, embeddings, or an export whose expressions are fixed.
+        """
+        if embeddings is not None:
+            raise ValueError("set_classes: embeddings= is not available; the model's text encoder computes them")
+        if isinstance(self.model, ExportedModel) and self.model.texts:
+            raise ValueError(f"{self.ckpt_path}: its expressions are fixed ({', '.join(self.model.texts)})")
+        self._expressions = checked_expressions(classes)
 
     def load(self, weights: Any = BUNDLED_MODEL) -> OptiSAR:
         """Take over the weights of another network where they mean the same, and say how many.
@@ -225,9 +244,11 @@ class OptiSAR(ModelModes, HubModel):
 
     @config_keys()
     def _predict(self, source: Any, stream: bool, predictor: Any, kwargs: dict[str, Any]) -> Any:
+        if source is None:  # Ultralytics would take its sample images, from the network for some tasks
+            raise ValueError('predict needs a source: an image, a folder or a list, such as source="port.jpg"')
         if kwargs.get("conf") is None:
             kwargs["conf"] = default_conf(self.model)
-        baked = self.model.texts if isinstance(self.model, ExportedModel) else []
+        baked = (self.model.texts if isinstance(self.model, ExportedModel) else []) or self._expressions
         text = kwargs.get("text")
         kwargs["text"] = checked_expressions((baked or None) if text is None else text)  # before anything is loaded
         given = {**self.overrides, **kwargs}
@@ -286,6 +307,9 @@ class OptiSAR(ModelModes, HubModel):
     @config_keys()
     def _export(self, kwargs: dict[str, Any]) -> str:
         self._check_is_pytorch_model()
+        if self._expressions and not any(kwargs.get(key) for key in ("text", "parts", "text_graph")):
+            LOGGER.info(f"export: text={self._expressions}, as set_classes has it, becomes part of the graph")
+            kwargs["text"] = self._expressions
         custom = {"format": "onnx", "imgsz": self.overrides.get("imgsz") or 640, "data": None, "device": None}
         args = get_cfg(overrides={**self.overrides, **custom, **kwargs, "mode": "export"})
         return run_export(self.model, args, self.ckpt_path)

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 
 from optisar_yolo import boot
-from optisar_yolo.plugin import SETTINGS, keys_of_mode
+from optisar_yolo.plugin import SETTINGS, is_ours, keys_of_mode
 from optisar_yolo.utils import (
     BUILD_MODEL,
     BUNDLED_MODEL,
@@ -95,10 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"optisar: {error}\n({TRACEBACK}=1 shows where this was noticed)", file=sys.stderr)
         return 1
     except OSError as error:
-        if os.environ.get(TRACEBACK) or error.filename is None:
+        if os.environ.get(TRACEBACK) or (error.filename is None and error.errno not in _REMEDIES):
             raise
         remedy = _REMEDIES.get(error.errno or 0, "correct the path or the file")
-        print(f"optisar: {error.filename}: {error.strerror}; {remedy}", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"optisar: {where}{error.strerror}; {remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("optisar: interrupted", file=sys.stderr)
@@ -214,17 +215,42 @@ def _run_verb(verb: str, words: Sequence[str]) -> int:
     return int(main(words[0], commands[words[0]].parse(words[1:])) or 0)
 
 
-def _check_weights(model: str) -> None:
+def _check_others(path: Path, words: Sequence[str]) -> None:
+    """Check a weights file that is not recognised as one of ours: perhaps it is damaged.
+
+    Raises:
+        ValueError: It is damaged, or a key of ours is given, which means nothing to other models.
+    """
+    from optisar_yolo.engine import load_model
+
+    if path.is_dir() or path.suffix in (".pt", ".safetensors"):
+        try:
+            load_model(path)
+        except ValueError as error:
+            if "not of an OptiSAR model" not in str(error):
+                raise
+    keys = [word.lstrip("-").partition("=")[0].strip() for word in words if "=" in word]
+    if ours := next((key for key in keys if key in SETTINGS), None):
+        raise UsageError(
+            f"{path} is no OptiSAR model, or damaged: '{ours}=' means nothing to it. Give weights of 'optisar train'"
+        )
+
+
+def _check_weights(model: str, words: Sequence[str]) -> None:
     """Check that a weights file is there, where it is none that Ultralytics would download by its name.
 
     Raises:
         FileNotFoundError: It is not; Ultralytics would look for it in the network.
+        ValueError: It is damaged.
     """
     from ultralytics.utils import ONLINE
     from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
 
     path = Path(model).expanduser()
-    if path.suffix not in _WEIGHTS or "://" in model or path.exists():
+    if path.suffix not in _WEIGHTS or "://" in model or is_ours(path):
+        return
+    if path.exists():
+        _check_others(path, words)
         return
     if path.suffix == ".pt" and path.name in GITHUB_ASSETS_NAMES and ONLINE:
         return
@@ -258,10 +284,12 @@ def _run_stock(words: list[str]) -> int:
         print(f"optisar: no model= given, using {model}")
         args.append(f"model={model}")
     elif modes:
-        _check_weights(str(model_of(args)))
+        _check_weights(str(model_of(args)), args)
 
-    # Ultralytics keeps this very list. A program name that ends with 'yolo' makes `predict` save its images.
-    before, sys.argv[:] = list(sys.argv), ["optisar-yolo", *args]
+    # Ultralytics keeps the list that sys.argv was when it was imported, which may be another one by now. A program name
+    # that ends with 'yolo' makes `predict` save its images.
+    before = [(held, list(held)) for held in (sys.argv, cfg.ARGV)]
+    sys.argv[:] = cfg.ARGV[:] = ["optisar-yolo", *args]
     stock_help, cfg.CLI_HELP_MSG = cfg.CLI_HELP_MSG, ""  # it explains `yolo`
     try:
         cfg.entrypoint()
@@ -272,6 +300,7 @@ def _run_stock(words: list[str]) -> int:
             raise
         raise UsageError(plain(error)) from error
     finally:
-        sys.argv[:] = before
+        for held, content in before:
+            held[:] = content
         cfg.CLI_HELP_MSG = stock_help
     return 0

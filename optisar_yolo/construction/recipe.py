@@ -10,7 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.construction.steps import CHAIN
@@ -25,6 +24,7 @@ from optisar_yolo.data import (
 )
 from optisar_yolo.language import BUILT_IN, Vocabulary
 from optisar_yolo.plugin import find_packaged
+from optisar_yolo.utils import UnreadableFileError, read_json_file, read_yaml
 
 FORMATS = ("voc", "list", "coco", "yolo")
 ANY = "*"
@@ -140,9 +140,9 @@ def load_recipe(recipe: str | Path) -> Recipe:
         except FileNotFoundError as error:
             raise DataError(f"recipe '{recipe}' not found: no such file from {Path.cwd()}, and {error}") from error
     try:
-        content, old = renamed_keys(yaml.safe_load(path.read_text(encoding="utf-8-sig")))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a YAML file that can be read ({' '.join(str(error).split())})") from error
+        content, old = renamed_keys(read_yaml(path))
+    except UnreadableFileError as error:
+        raise DataError(str(error)) from error
     if not isinstance(content, dict) or not isinstance(content.get("sources"), list) or not content["sources"]:
         raise DataError(f"{path}: a recipe needs a list 'sources', each with name, format, path and modality")
     if old:
@@ -238,8 +238,8 @@ def recipe_in(work: Path) -> Recipe:
     """
     manifest = work / "import" / "manifest.json"
     try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))["options"]["recipe"]
-    except (OSError, ValueError, KeyError) as error:
+        content = read_json_file(manifest)["options"]["recipe"]
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{work}: nothing has been imported here; run 'optisar dataset import recipe=… work={work}'"
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,13 +22,14 @@ from optisar_yolo.data import (
     Box,
     DatasetConfig,
     Skips,
+    find_file,
     from_xywh,
     is_id,
     is_number,
     label_boxes,
 )
 from optisar_yolo.language import BUILT_IN, LabelledObjects, Vocabulary, clean
-from optisar_yolo.utils import iou
+from optisar_yolo.utils import UnreadableFileError, iou, read_json_file
 
 EDGE = 1.0  # pixels by which a box may leave its image: rounding
 XML_EDGE = 1.01  # pixels by which XML and JSON may differ: many XML files are rounded
@@ -174,9 +174,9 @@ def inspect(config: DatasetConfig, split: str, findings: Findings) -> InspectedS
     seen = InspectedSplit()
     file = config.splits[split]
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        findings.error("annotation file that cannot be read", f"{file}: {error}")
+        content = read_json_file(file)
+    except UnreadableFileError as error:
+        findings.error("annotation file that cannot be read", str(error))
         return seen
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
         findings.error("annotation file without the lists 'images' and 'annotations'", str(file))
@@ -279,6 +279,9 @@ def _image(entry: dict[str, Any], config: DatasetConfig, split: str, findings: F
     """Check an image's file; return its number of bytes, or None where there is none."""
     name = entry["file_name"]
     path = image_path(config, split, name)
+    if find_file(config.images[split], name, config.root) is None and os.path.isfile(path):
+        findings.error("image outside the data set, which is not read", f"{split} {name}")
+        return None
     try:
         size, found = os.stat(path).st_size, image_size(path)
     except (OSError, ValueError) as error:  # DataError is a ValueError
@@ -294,7 +297,7 @@ def _image(entry: dict[str, Any], config: DatasetConfig, split: str, findings: F
 def image_path(config: DatasetConfig, split: str, name: str) -> Path:
     """Return an image's file: in its split's folder, or beside that folder, where the loader looks too."""
     folder = config.images[split]
-    return next((p for p in (folder / name, folder.parent / name) if os.path.isfile(p)), folder / name)
+    return find_file(folder, name, config.root) or folder / name
 
 
 def _inside(note: ExpressionNote, entry: dict[str, Any], findings: Findings) -> bool:

@@ -22,7 +22,7 @@ from ultralytics.utils import LOGGER, TQDM
 
 from optisar_yolo.construction.samples import Sample, SampleFile, write_lines
 from optisar_yolo.data import DataError, Skips
-from optisar_yolo.utils import file_sha256, write_atomic
+from optisar_yolo.utils import UnreadableFileError, file_sha256, read_json_file, write_atomic
 from optisar_yolo.version import __version__
 
 CHAIN = ("import", "clean", "describe", "screen", "review", "transform", "split")
@@ -202,8 +202,8 @@ def _counted(samples: Iterable[Sample], report: Report) -> Iterator[Sample]:
 def _read(manifest: Path) -> dict[str, Any] | None:
     """Return a manifest's content, or None where none can be read."""
     try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json_file(manifest)
+    except UnreadableFileError:
         return None
     return content if isinstance(content, dict) else None
 

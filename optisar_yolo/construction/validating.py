@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from optisar_yolo.construction.split_checks import Findings, InspectedSplit, ima
 from optisar_yolo.construction.steps import WorkFolder, sha256, unwritable, write_json
 from optisar_yolo.construction.writing import NOTE, SHARED, TABLE
 from optisar_yolo.data import DataError, DatasetConfig, load_dataset_config
-from optisar_yolo.utils import ordered_map
+from optisar_yolo.utils import ordered_map, read_json_file
 
 Place = tuple[str, str]
 """Split and file name of an image."""
@@ -58,9 +57,8 @@ def find_leaks(
 def _intended(root: Path) -> bool:
     """Tell whether a data set's manifest says that images are in several splits on purpose."""
     try:
-        note = json.loads((root / NOTE).read_text(encoding="utf-8"))
-        return bool(note[SHARED])
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_json_file(root / NOTE)[SHARED])
+    except (ValueError, KeyError, TypeError):
         return False
 
 

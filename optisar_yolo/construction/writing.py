@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import shutil
 from collections.abc import Iterable, Iterator
@@ -28,7 +27,7 @@ from optisar_yolo.construction.samples import TRANSFORMS, Sample, SampleFile
 from optisar_yolo.construction.steps import Report, WorkFolder
 from optisar_yolo.construction.written_files import Target, WriteJob, coco_file, usable, write_image
 from optisar_yolo.data import SPLITS, DataError
-from optisar_yolo.utils import appearing, is_part, ordered_map, write_atomic
+from optisar_yolo.utils import appearing, is_part, ordered_map, read_json_file, write_atomic
 
 PREFIX = {"optical": "opt", "sar": "sar"}
 NOTE = "manifest.json"
@@ -102,7 +101,7 @@ def claim(root: Path, plan: dict[str, Any], recipe: Recipe, replace: bool, dry_r
         raise DataError(f"{root}: holds files ({present[0].name}) that this command did not write; choose another to=")
     if present:
         try:
-            note = json.loads((root / NOTE).read_text(encoding="utf-8"))
+            note = read_json_file(root / NOTE)
             made_from = note["plan"]
             made_from["options"]["recipe"] = renamed_keys(made_from["options"]["recipe"])[0]  # of an earlier version
             same, complete = made_from == plan, bool(note["complete"])

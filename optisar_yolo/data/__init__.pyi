@@ -6,6 +6,7 @@ from .config import (
     ExpressionSource as ExpressionSource,
     dataset_names as dataset_names,
     dataset_vocabulary as dataset_vocabulary,
+    find_file as find_file,
     load_dataset_config as load_dataset_config,
     modality_of as modality_of,
     vocabulary_of as vocabulary_of,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ultralytics.cfg import TASK2DATA
 from ultralytics.utils import LOGGER, SETTINGS
 
 from optisar_yolo.language import BUILT_IN, Vocabulary, parse
 from optisar_yolo.plugin import find_packaged
+from optisar_yolo.utils import UnreadableFileError, read_yaml, short
 
 SPLITS = ("train", "val", "test")
 MODALITIES = ("optical", "sar")
@@ -112,6 +113,11 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
 
     if unknown := sorted(str(key) for key in content if key not in _KEYS | _IGNORED):
         LOGGER.warning(f"{where}: unknown key(s) {', '.join(unknown)} ignored; known keys: {', '.join(sorted(_KEYS))}")
+    if content.get("channels", 3) not in (1, 3):  # of one band, images are read as grey
+        raise DataError(
+            f"{where}: 'channels: {short(content['channels'])}' is not supported: the networks take images of 3 bands. "
+            "Write three bands to files of their own (gdal_translate -b 4 -b 3 -b 2 in.tif out.tif) and leave it out"
+        )
     if content.get("names") is not None:
         _names(content["names"], where)  # an error comes before anything is rendered
     files = {split: content[split] for split in SPLITS if content.get(split) is not None}
@@ -212,11 +218,9 @@ def _locate(data: str | Path) -> Path:
 
 def _read_yaml(file: Path) -> dict[Any, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except yaml.YAMLError as error:
-        raise DataError(f"{file}: not valid YAML ({' '.join(str(error).split())}); correct the file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read as UTF-8 text ({error})") from error
+        content = read_yaml(file)
+    except UnreadableFileError as error:
+        raise DataError(str(error)) from error
     if not isinstance(content, dict):
         raise DataError(
             f"{file}: a dataset config is a mapping of keys (path, train, names, ...), found {type(content).__name__}"
@@ -229,7 +233,7 @@ def _names(names: object, where: str) -> tuple[str, ...]:
     if isinstance(names, Mapping):
         if set(names) != set(range(len(names))):
             raise DataError(
-                f"{where}: the keys of 'names' must be 0 to {len(names) - 1} without gaps, found {list(names)}"
+                f"{where}: the keys of 'names' must be 0 to {len(names) - 1} without gaps, found {short(list(names))}"
             )
         names = [names[i] for i in range(len(names))]
     if not isinstance(names, list | tuple) or not names:
@@ -237,7 +241,7 @@ def _names(names: object, where: str) -> tuple[str, ...]:
             f"{where}: 'names' is missing or empty; list the category names, such as 'optical ship' and 'sar ship'"
         )
     if bad := [n for n in names if not isinstance(n, str) or not n.strip()]:
-        raise DataError(f"{where}: 'names' holds {bad[0]!r}, which is no name; quote it if YAML misreads it")
+        raise DataError(f"{where}: 'names' holds {short(bad[0])}, which is no name; quote it if YAML misreads it")
     cleaned = tuple(" ".join(n.split()) for n in names)
     if twice := [n for i, n in enumerate(cleaned) if n in cleaned[:i]]:
         raise DataError(f"{where}: 'names' lists '{twice[0]}' twice; every category needs a name of its own")
@@ -265,13 +269,15 @@ def vocabulary_of(
     """
     for key, value in (("synonyms", synonyms), ("parents", parents)):
         if not isinstance(value, Mapping | None) or not all(isinstance(k, str) and k.strip() for k in value or ()):
-            raise DataError(f"{where}: '{key}' must map category names to words, such as {{ship: boat}}; not {value!r}")
+            raise DataError(
+                f"{where}: '{key}' must map category names to words, such as {{ship: boat}}; not {short(value)}"
+            )
     listed = {k: [v] if isinstance(v, str) else v for k, v in dict(synonyms or {}).items()}  # type: ignore[call-overload]
     above: dict[str, str] = dict(parents or {})  # type: ignore[call-overload]
     for name, words in (*listed.items(), *((k, [v]) for k, v in above.items())):
         if not isinstance(words, list | tuple) or not all(isinstance(w, str) and w.strip() for w in words):
             raise DataError(
-                f"{where}: '{name}' has {words!r} as its synonyms or parent; give words, quoted where needed"
+                f"{where}: '{name}' has {short(words)} as its synonyms or parent; give words, quoted where needed"
             )
     try:
         vocabulary = Vocabulary.of(names, listed, above, modalities)
@@ -316,7 +322,7 @@ def _include(configs: object, where: str) -> tuple[str, ...]:
     """Check the names of further dataset configs: one, or a list."""
     listed = [configs] if isinstance(configs, str) else configs or []
     if not isinstance(listed, list) or not all(isinstance(c, str) for c in listed):
-        raise DataError(f"{where}: 'include' must name another dataset config or a list of them, not {configs!r}")
+        raise DataError(f"{where}: 'include' must name another dataset config or a list of them, not {short(configs)}")
     return tuple(listed)
 
 
@@ -430,6 +436,24 @@ def _part(folder: Path, split: str, file: Path) -> Path:
     return next((folder / name for name in (split, file.stem) if (folder / name).is_dir()), folder)
 
 
+def find_file(folder: Path, name: str | Path, root: Path | None = None) -> Path | None:
+    """Find an image or label file in its split's folder, or beside that folder.
+
+    Args:
+        folder: The split's folder.
+        name: As the annotations name it: relative to either folder, or absolute.
+        root: The data set's folder. A file must lie in one of the three, as its name is written: annotations of others
+            must not choose files anywhere on this machine. Links are followed. None: a file may lie anywhere.
+    """
+    places = [os.path.normpath(f) for f in (folder, folder.parent, root) if f is not None]
+    for base in (folder, folder.parent):
+        path = os.path.normpath(base / name)
+        # os.path.isfile is False, where Path.is_file raises, for names no file system takes.
+        if os.path.isfile(path) and (root is None or any(path.startswith(os.path.join(p, "")) for p in places)):
+            return base / name
+    return None
+
+
 def _render(recipe: object, root: Path, splits: Mapping[str, Path], where: str) -> None:
     """Render the data set's images if its folder or an annotation file is missing."""
     if not isinstance(recipe, Mapping):
@@ -439,13 +463,17 @@ def _render(recipe: object, root: Path, splits: Mapping[str, Path], where: str) 
     for key in ("seed", *splits):
         value = recipe.get(key, 0 if key == "seed" else None)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise DataError(f"{where}: 'render' needs '{key}' as a whole number >= 0, found {value!r}")
+            raise DataError(f"{where}: 'render' needs '{key}' as a whole number >= 0, found {short(value)}")
     kinds = recipe.get("kinds", "released")
     size = recipe.get("size", [320, 448])
-    if unknown := sorted(set(recipe) - {"seed", "kinds", "size", "train", "val", "test"}):
-        raise DataError(f"{where}: 'render' has no '{unknown[0]}'; it holds seed, kinds, size, train, val and test")
+    if unknown := sorted(map(str, set(recipe) - {"seed", "kinds", "size", "train", "val", "test"})):
+        raise DataError(
+            f"{where}: 'render' has no {short(unknown[0])}; it holds seed, kinds, size, train, val and test"
+        )
     if not (isinstance(size, list) and len(size) == 2 and all(type(s) is int for s in size)):
-        raise DataError(f"{where}: 'render' needs 'size' as [shortest, longest] long side in pixels, found {size!r}")
+        raise DataError(
+            f"{where}: 'render' needs 'size' as [shortest, longest] long side in pixels, found {short(size)}"
+        )
     if all(file.is_file() for file in splits.values()):
         return
     from optisar_yolo.synthetic import render_dataset  # only rendered data sets need it

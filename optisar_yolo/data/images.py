@@ -9,18 +9,20 @@ What a file declares as no data (a value, a mask, alpha) has no part in this. TI
 from __future__ import annotations
 
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from ultralytics.utils import LOGGER
 
 from optisar_yolo.data.config import DataError
-from optisar_yolo.data.tiff import MAGIC, read_tiff, say_once, undeclared_fill
+from optisar_yolo.data.tiff import MAGIC, check_bomb, read_tiff, say_once, undeclared_fill
 
 LOW, HIGH = 0.5, 99.5  # percentiles of the stretch
+BOMB_FILE = 1 << 25  # bytes of a file; a larger one is no bomb, as decoders stop at 2^30 pixels
 Source: TypeAlias = str | Path | np.ndarray | Image.Image
 
 
@@ -76,10 +78,34 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     return _to_bgr8(_decode(np.frombuffer(data, np.uint8), name), name)
 
 
+_HEADERS = (
+    (b"\x89PNG", PngImagePlugin.PngImageFile),
+    (b"\xff\xd8\xff", JpegImagePlugin.JpegImageFile),
+    (b"RIFF", WebPImagePlugin.WebPImageFile),
+)
+
+
+def _check_size(data: np.ndarray, name: str) -> None:
+    """Refuse a small file that unfolds into a huge image, before it is decoded; its header says so.
+
+    Raises:
+        DataError: It does.
+    """
+    reader = next((r for start, r in _HEADERS if bytes(data[:4]).startswith(start)), None)
+    if reader is None or data.size > BOMB_FILE:
+        return
+    try:
+        width, height = reader(BytesIO(data.tobytes())).size
+    except Exception:  # noqa: BLE001 - hostile bytes make a parser fail in any way; the decoder has the last word
+        return
+    check_bomb(width, height, 3, data.size, name)
+
+
 def _decode(data: np.ndarray, name: str) -> np.ndarray:
     """Decode a file's bytes, keeping their depth."""
     if not data.size:
         raise DataError(f"{name}: image file of zero bytes; copy it again")
+    _check_size(data, name)
     # Three channels of the file's own type, alpha dropped, orientation applied. PIL cannot be used: Ultralytics patches
     # it so that it tries to install a plugin when a file is no image.
     try:

@@ -6,9 +6,7 @@ usable record is a `DataError`.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,13 +17,14 @@ from typing import Any, TypeGuard
 import numpy as np
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.data.config import DataError, DatasetConfig
+from optisar_yolo.data.config import DataError, DatasetConfig, find_file
 from optisar_yolo.data.images import read_image
 from optisar_yolo.data.labels import Box, read_label_line
-from optisar_yolo.language import clean, parse
-from optisar_yolo.utils import iou
+from optisar_yolo.language import LONGEST_EXPRESSION, clean, parse
+from optisar_yolo.utils import UnreadableFileError, iou, read_json_file
 
 EXAMPLES = 3  # records named per kind of problem
+LONGEST = 200  # characters of such a record that are shown
 MIN_SIDE = 0.01  # pixels; thinner boxes have no area in float32 coordinates of a large image
 SAME_OBJECT = 0.9  # IoU from which a label-file box and an annotation of the same category are one object
 _WHOLE = re.compile(r"(?:0|[1-9]\d{0,14})(?:\.0)?")  # no leading zeros: "007" and "7" may be two names
@@ -43,7 +42,7 @@ class Skips:
         """Count one record under a problem."""
         self.counts[problem] = self.counts.get(problem, 0) + 1
         if len(shown := self.examples.setdefault(problem, [])) < EXAMPLES:
-            shown.append(record)
+            shown.append(record if len(record) <= LONGEST else f"{record[:LONGEST]}...")
 
     def lines(self) -> list[str]:
         """Return one line per problem: its count and first records."""
@@ -161,11 +160,9 @@ def read_json(file: Path) -> object:
         DataError: It is missing or no JSON.
     """
     try:
-        return json.loads(read_text(file))
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{file}: not valid JSON ({error}); copy it again or correct it") from error
+        return read_json_file(file)
+    except UnreadableFileError as error:
+        raise DataError(str(error)) from error
 
 
 def from_xywh(bbox: object) -> Box | None:
@@ -348,7 +345,10 @@ def _image(
     """Build one image's record, or None where its file or modality is unusable."""
     name = entry["file_name"]
     folder = config.images[split]
-    path = find_file(folder, name)
+    path = find_file(folder, name, config.root)
+    if path is None and find_file(folder, name, None) is not None:
+        skips.add("image file outside the data set (name its folder as `images:` in the dataset config)", name)
+        return None
     if path is None or path.stat().st_size == 0:
         skips.add("image file missing" if path is None else "image file of zero bytes", str(path or folder / name))
         return None
@@ -392,7 +392,8 @@ def _image(
         elif caption is not None:
             same.captions.append(caption)
             same.kinds.append(note["kind"] if isinstance(note.get("kind"), str) else "")
-    labels = find_file(config.labels[split], Path(name).with_suffix(".txt")) if split in config.labels else None
+    labels = config.labels.get(split)
+    labels = labels and find_file(labels, Path(name).with_suffix(".txt"), config.root)
     for box, category in label_boxes(labels, size, len(config.names), skips) if labels else ():
         if not any(_same_objects(objects, box, category)):
             objects.append(_Object(box, category, SAME_BOX))
@@ -419,12 +420,6 @@ def _same_objects(objects: list[_Object], box: Box, category: int, limit: float 
     alike = [o for o in objects if o.category == category]
     overlaps = iou([o.box for o in alike], box).tolist() if alike else []
     return (o for o, overlap in zip(alike, overlaps, strict=True) if overlap >= (limit or o.same))
-
-
-def find_file(folder: Path, name: str | Path) -> Path | None:
-    """Find an image or label file in its split's folder, or beside that folder."""
-    # os.path.isfile is False, where Path.is_file raises, for names no file system takes.
-    return next((p for p in (folder / name, folder.parent / name) if os.path.isfile(p)), None)
 
 
 def _size(entry: dict[str, Any], path: Path) -> tuple[int, int] | None:
@@ -476,6 +471,9 @@ def _caption(note: dict[str, Any], label: str, skips: Skips) -> str | None:
     caption = note["caption"]
     if not isinstance(caption, str):
         skips.add("caption that is not text", f"{label}, {type(caption).__name__}")
+        return None
+    if len(caption) > LONGEST_EXPRESSION:
+        skips.add(f"caption of more than {LONGEST_EXPRESSION:,} characters", f"{label}, {len(caption):,}")
         return None
     try:
         text = clean(caption)

@@ -79,7 +79,7 @@ def load_source(config: DatasetConfig, source: ExpressionSource, split: str) -> 
             if not isinstance(name, str) or not isinstance(caption, str) or not caption.strip():
                 skips.add("record without file_name and caption", f"[{number}]")
                 continue
-            path = find_file(folder, name)
+            path = find_file(folder, name, config.root)
             if path is None:
                 skips.add("image file missing", str(folder / name))
                 continue

@@ -23,6 +23,7 @@ from optisar_yolo.utils import need
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # first bytes of a file; the last two are BigTIFF
 MOST_PIXELS = 1 << 30  # OpenCV's limit for other formats
+BOMB_BYTES, BOMB_RATIO = 1 << 28, 200  # of 2,428 images of public data sets, the one packed most has a ratio of 103
 HUGE = 1e30  # no sensor's value; the least and the largest float are ±3.4e38
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 _ORIENTATION = 274  # TIFF tag: which corner of the image the first pixel is
@@ -49,6 +50,8 @@ def read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[Any], NDArray[np
                 f"{name}: image of {data.width} x {data.height} pixels; use 'optisar scene', which reads it in tiles"
             )
         check_types(data, name)
+        stored = len(source) if isinstance(source, bytes) else source.stat().st_size
+        check_bomb(data.width, data.height, data.count * np.dtype(data.dtypes[0]).itemsize, stored, name)
         pages = len(data.subdatasets)
         if pages > 1:
             say_once("TIFF files of several images: only the first is read", f"{name} has {pages}")
@@ -77,6 +80,27 @@ def read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[Any], NDArray[np
     pixels = np.ascontiguousarray(values[::-1].transpose(1, 2, 0))
     turn = orientation(source)
     return _turned(pixels, turn), None if valid is None else _turned(valid, turn)
+
+
+def check_bomb(width: int, height: int, pixel: int, stored: int, name: str) -> None:
+    """Check that an image is not a small file made to fill the memory.
+
+    Args:
+        width: Pixels.
+        height: Pixels.
+        pixel: Bytes of a pixel.
+        stored: Bytes of the file.
+        name: Its name in messages.
+
+    Raises:
+        DataError: It takes more than `BOMB_BYTES`, and more than `BOMB_RATIO` times the file.
+    """
+    size = width * height * pixel
+    if size > BOMB_BYTES and size > BOMB_RATIO * stored:
+        raise DataError(
+            f"{name}: an image of {width} x {height} pixels in a file of {stored:,} bytes, as made to fill the memory; "
+            "'optisar scene' reads it in tiles where it is meant"
+        )
 
 
 def tiff_size(source: Path | bytes, name: str) -> tuple[int, int]:

@@ -15,8 +15,10 @@ from .calibrate import (
 from .checkpoint import (
     BUNDLED as BUNDLED,
     CheckpointError as CheckpointError,
+    check_finite as check_finite,
     check_resumable as check_resumable,
     find_weights as find_weights,
+    load_model as load_model,
     load_shared as load_shared,
     model_vocabulary as model_vocabulary,
     readable as readable,

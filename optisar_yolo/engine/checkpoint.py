@@ -8,11 +8,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import math
 import pickle
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from ultralytics import utils
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
@@ -37,9 +41,9 @@ from optisar_yolo.engine.calibrate import (
 from optisar_yolo.engine.facts import FACTS, facts_of
 from optisar_yolo.hub import fetch_weights, is_hub_name
 from optisar_yolo.language import BUILT_IN, Vocabulary
-from optisar_yolo.nn import GroundingModel
+from optisar_yolo.nn import GroundingModel, check_description
 from optisar_yolo.plugin import MARK
-from optisar_yolo.utils import appearing, write_atomic
+from optisar_yolo.utils import appearing, short, write_atomic
 from optisar_yolo.version import __version__
 
 FORMAT = 2  # of shared files; raised when earlier versions cannot read them. 2: new names of the reranker's layers
@@ -57,6 +61,7 @@ def find_weights(name: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: None of them exists; the message lists the packaged ones.
+        CheckpointError: A folder.
         HubError: The Hugging Face Hub has no such weights, or cannot be reached.
     """
     if is_hub_name(name):
@@ -66,8 +71,13 @@ def find_weights(name: str | Path) -> Path:
         return path
     if len(path.parts) == 1 and (BUNDLED / path.name).is_file():
         return BUNDLED / path.name
+    if path.is_dir():
+        raise CheckpointError(f"{path}: a folder, not a weights file; of a run give its weights/best.pt")
     known = ", ".join(sorted(p.name for p in BUNDLED.glob("*.safetensors"))) or "none"
-    raise FileNotFoundError(f"weights '{name}' not found, neither as a file nor among the packaged ones ({known})")
+    hint = "" if path.suffix else "; a network from scratch is optisar++n.yaml (the scales are n, s, m, l and x)"
+    raise FileNotFoundError(
+        f"weights '{name}' not found, neither as a file nor among the packaged ones ({known}){hint}"
+    )
 
 
 @contextmanager
@@ -77,11 +87,80 @@ def readable(path: Path) -> Iterator[None]:
     Raises:
         CheckpointError: The file cannot be unpacked.
     """
+    _allow_our_classes(path)
     try:
         yield
-    except (OSError, EOFError, RuntimeError, TypeError, KeyError, pickle.UnpicklingError) as error:
+    except (
+        OSError, EOFError, RuntimeError, TypeError, KeyError, ValueError, AttributeError, ImportError, LookupError,
+        pickle.UnpicklingError,
+    ) as error:  # fmt: skip
+        if isinstance(error, CheckpointError):
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: damaged or incomplete ({reason}); copy or download it again") from error
+        if _restricted() and "outside the supported" in reason:
+            raise CheckpointError(
+                f"{path}: it names classes that ULTRALYTICS_SAFE_LOAD does not allow; ask for it as .safetensors, or "
+                "unset that variable where you trust who made the file"
+            ) from error
+        raise CheckpointError(f"{path}: damaged or incomplete ({reason[:300]}); copy or download it again") from error
+
+
+def _restricted() -> bool:
+    """Tell whether ``ULTRALYTICS_SAFE_LOAD`` is set: ``.pt`` files may then name known classes alone."""
+    return bool(getattr(utils, "SAFE_LOAD", False))
+
+
+def _allow_our_classes(path: Path) -> None:
+    """Let PyTorch's restricted loading make the layers of ours that a checkpoint names, where it is switched on."""
+    scan = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)
+    if not _restricted() or scan is None:
+        return
+    try:
+        named = scan(path)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError):
+        return  # damaged: the load itself says so
+    allowed: list[Any] = []
+    for name in named:
+        module, _, attribute = name.rpartition(".")
+        if module.partition(".")[0] == __name__.partition(".")[0]:
+            with suppress(ImportError):
+                found = getattr(importlib.import_module(module), attribute, None)
+                if isinstance(found, type) and issubclass(found, nn.Module):
+                    allowed.append((found, name))
+        elif name in ("numpy.ndarray", "numpy.dtype"):  # the state of NumPy's random generator, to resume with
+            allowed += [(getattr(np, attribute), name), *{type(np.dtype(t)) for t in ("u4", "f8", "i8")}]
+        elif name.endswith("multiarray._reconstruct") and module.startswith("numpy."):
+            allowed.append((np.zeros(0).__reduce__()[0], name))
+    torch.serialization.add_safe_globals(allowed)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a ``.pt`` file as a dictionary.
+
+    Raises:
+        CheckpointError: It cannot be unpacked, or holds something else.
+    """
+    with readable(path):
+        content = torch.load(path, map_location="cpu", weights_only=_restricted())
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path}: a file of {type(content).__name__}, not a checkpoint; give weights of a training"
+        )
+    return content
+
+
+def check_finite(model: nn.Module, path: str | Path) -> None:
+    """Check that the weights of a model are numbers.
+
+    Raises:
+        CheckpointError: NaN or infinity; the message names the first of them.
+    """
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CheckpointError(
+                f"{path}: the weights in {name} are not finite numbers, as after a training that diverged; take an "
+                "earlier checkpoint, or train again with a lower lr0"
+            )
 
 
 def load_model(weights: str | Path) -> GroundingModel:
@@ -100,6 +179,7 @@ def load_model(weights: str | Path) -> GroundingModel:
         raise CheckpointError(
             f"{path}: a checkpoint of {type(model).__name__}, not of an OptiSAR model; use yolo for it"
         )
+    check_finite(model, path)
     return model
 
 
@@ -133,9 +213,12 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
     path = Path(path)
     if model.is_fused():
         raise CheckpointError(f"{path}: not written, as the model is fused for inference; save one that is not")
+    check_finite(model, path)
     tensors = {
         k: v.half().contiguous() if v.is_floating_point() else v.contiguous() for k, v in model.state_dict().items()
     }
+    if wide := [k for k, v in tensors.items() if v.is_floating_point() and not torch.isfinite(v).all()]:
+        raise CheckpointError(f"{path}: not written, as weights in {wide[0]} are beyond half precision (65504)")
     args = model.args if isinstance(model.args, dict) else vars(model.args)
     wordings = getattr(model, "wordings", None)  # older checkpoints have none
     meta = {
@@ -167,14 +250,17 @@ def load_shared(path: str | Path) -> GroundingModel:
             f"{path}: written in format {meta.get('format')} by version {meta.get('version')}, this is version "
             f"{__version__} with format {FORMAT}; update optisar-yolo"
         )
-    missing = [k for k in ("yaml", "names", "text_model", "text_fingerprint", "imgsz") if k not in meta]
-    if missing:
-        raise CheckpointError(f"{path}: metadata without {', '.join(missing)}; copy or download it again")
-    model = GroundingModel(meta["yaml"], verbose=False)
+    _check_metadata(meta, path)
+    model = _built(meta["yaml"], sum(v.numel() for v in tensors.values()), path)
+    kinds = {k: v.is_floating_point() for k, v in model.state_dict().items()}
+    if other := [k for k, v in tensors.items() if kinds.get(k, v.is_floating_point()) != v.is_floating_point()]:
+        raise CheckpointError(f"{path}: the tensor {other[0]} is of type {tensors[other[0]].dtype}; download it again")
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise CheckpointError(f"{path}: tensors do not fit the network described in the file ({error})") from error
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{path}: tensors do not fit the network described in the file ({reason})") from error
+    check_finite(model, path)
     model.names = {int(k): v for k, v in meta["names"].items()}
     model.text_model, model.text_fingerprint = meta["text_model"], meta["text_fingerprint"]
     model.args = {"imgsz": meta["imgsz"], "task": "detect", "model": str(Path(path).name)}
@@ -190,6 +276,84 @@ def load_shared(path: str | Path) -> GroundingModel:
     return model.float().eval()
 
 
+_TEXT = ("a text", lambda v: isinstance(v, str) and len(v) < 10_000)
+_METADATA: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "yaml": ("a model description", lambda v: isinstance(v, dict)),
+    "names": (
+        "names by number",
+        lambda v: (
+            isinstance(v, dict) and all(k.isdecimal() and len(k) < 9 and isinstance(n, str) for k, n in v.items())
+        ),
+    ),
+    "text_model": _TEXT,
+    "text_fingerprint": _TEXT,
+    "imgsz": ("a number of pixels from 32 to 16384", lambda v: type(v) is int and 32 <= v <= 16384),
+    "wordings": ("a list of texts", lambda v: isinstance(v, list) and all(isinstance(w, str) for w in v)),
+}
+"""What the metadata of a shared file hold, and a test of it; the last may be missing."""
+
+
+def _check_metadata(meta: Mapping[str, Any], path: str | Path) -> None:
+    """Check the metadata of a shared file.
+
+    Raises:
+        CheckpointError: A key is missing, or its value is of another type.
+    """
+    missing = [k for k in list(_METADATA)[:-1] if k not in meta]
+    if missing:
+        raise CheckpointError(f"{path}: metadata without {', '.join(missing)}; copy or download it again")
+    for key, (wanted, holds) in _METADATA.items():
+        if key in meta and not holds(meta[key]):
+            raise CheckpointError(
+                f"{path}: its metadata have {short(meta[key])} as '{key}', not {wanted}; copy or download it again"
+            )
+
+
+_SPARE = 1 << 24  # values that building a small network takes beside its tensors
+
+
+class _MemoryBound(TorchDispatchMode):
+    """Ends the building of a network that asks for more memory than its file holds, before it gets it.
+
+    Args:
+        values: Numbers that new tensors may hold together, and that the result of one operation may hold.
+    """
+
+    def __init__(self, values: int) -> None:
+        super().__init__()
+        self.values = self.left = values
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run one operation of PyTorch."""
+        size = args[0] if args and isinstance(args[0], (list, tuple)) else ()
+        if size and all(isinstance(n, int) for n in size):  # empty, zeros, randn … of a size
+            self.left -= math.prod(size)
+        out = None if self.left < 0 else function(*args, **(kwargs or {}))
+        if self.left < 0 or (isinstance(out, Tensor) and out.numel() > self.values):
+            raise ValueError("it describes a network of far more values than it holds")
+        return out
+
+
+def _built(description: dict[str, Any], held: int, path: str | Path) -> GroundingModel:
+    """Build the network that a shared file describes, where it is one of as many values as the file holds.
+
+    Args:
+        description: As of a model YAML.
+        held: Values in the file's tensors.
+        path: The file.
+
+    Raises:
+        CheckpointError: No description of a network, or of one that is not in the file.
+    """
+    try:
+        check_description(description, "its network")
+        with _MemoryBound(2 * held + _SPARE):
+            return GroundingModel(description, verbose=False)
+    except (ValueError, TypeError, KeyError, RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CheckpointError(f"{path}: damaged, or made to harm: {reason}; copy or download it again") from error
+
+
 def _read_shared(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return our metadata and the tensors of a shared file.
 
@@ -200,8 +364,9 @@ def _read_shared(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with safe_open(path, framework="pt") as f:
             meta = json.loads((f.metadata() or {}).get(MARK, "null"))
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: damaged or incomplete ({error}); copy or download it again") from error
+    except (SafetensorError, ValueError, RecursionError, OSError) as error:
+        reason = str(error)[:300]
+        raise CheckpointError(f"{path}: damaged or incomplete ({reason}); copy or download it again") from error
     if not isinstance(meta, dict):
         raise CheckpointError(
             f"{path}: a safetensors file without OptiSAR metadata; give weights written by optisar-yolo"
@@ -270,8 +435,7 @@ def _written_anew(
         return save_shared(model, target)
     if (source.suffix, target.suffix) != (".pt", ".pt"):
         raise ValueError(f"cannot write {source.name} as {target.name}: give a file that ends in {source.suffix}")
-    with readable(source):
-        checkpoint = torch.load(source, map_location="cpu", weights_only=False)
+    checkpoint = read_checkpoint(source)
     for key in ("model", "ema"):
         if isinstance(checkpoint.get(key), GroundingModel):
             put(checkpoint[key])
@@ -343,8 +507,7 @@ def all_epochs_done(checkpoint: Mapping[str, Any] | Path, args: Any) -> bool:
         args: The run's settings: ``epochs`` and ``patience``.
     """
     if isinstance(checkpoint, Path):
-        with readable(checkpoint):
-            content: Mapping[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=False)
+        content: Mapping[str, Any] = read_checkpoint(checkpoint)
     else:
         content = checkpoint
     done = int(content.get("epoch", -1)) + 1

@@ -12,10 +12,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -41,6 +42,7 @@ from optisar_yolo.engine.tracking import split_trackers
 from optisar_yolo.language import clean
 from optisar_yolo.nn import Encoded, GroundingModel, mixed
 from optisar_yolo.text import TextFeatureCache
+from optisar_yolo.utils import short, write_atomic
 
 
 def checked_expressions(text: Any) -> list[str]:
@@ -57,11 +59,19 @@ def checked_expressions(text: Any) -> list[str]:
     """
     if text is None:
         raise ValueError('predict needs an expression: text="the ship in the upper left", or a list of expressions')
-    if not isinstance(text, Iterable):
-        raise ValueError(f"text must be an expression or a list of them, got {type(text).__name__}: {text!r}")
+    if not isinstance(text, Iterable) or isinstance(text, (Mapping, AbstractSet, bytes)):
+        hint = "; its values are list(text.values())" if isinstance(text, Mapping) else ""
+        raise ValueError(
+            f"text must be an expression or a list of them, got {type(text).__name__}: {short(text)}{hint}"
+        )
     texts = [text] if isinstance(text, str) else list(text)
     if not texts:
         raise ValueError("text is an empty list; give at least one expression")
+    if nested := [t for t in texts if isinstance(t, (list, tuple))]:
+        raise ValueError(
+            f"text holds the list {short(nested[0])}: all images of a call get the same expressions; call predict for "
+            "each image, or use model.encode(image).ground(text)"
+        )
     return [clean(t) for t in texts]
 
 
@@ -250,6 +260,13 @@ class GroundingPredictor(DetectionPredictor):
         for result in results:
             result.boxes = self._wanted(result.boxes)
         return results
+
+    def save_predicted_images(self, save_path: Path, frame: int | None = 0) -> None:
+        """Save an image with its boxes, or a video's frame; unlike OpenCV's writer, a full disk is an error."""
+        if self.dataset.mode in ("stream", "video"):
+            super().save_predicted_images(save_path, frame)
+            return
+        write_atomic(save_path.with_suffix(".jpg"), bytes(cv2.imencode(".jpg", self.plotted_img)[1]), sync=False)
 
     def _find(self, preds: Any, orig_imgs: Any) -> list[Results]:
         """Find the boxes, and wrap those above the threshold as results."""

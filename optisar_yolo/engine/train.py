@@ -64,7 +64,7 @@ from optisar_yolo.language import flip, reword, swap, wordings
 from optisar_yolo.nn import ContrastiveHead, GroundingModel
 from optisar_yolo.plugin import keep_keys
 from optisar_yolo.text import TextFeatureCache, load_text_encoder
-from optisar_yolo.utils import PART, naming, write_atomic
+from optisar_yolo.utils import PART, missing_folders, naming, remove_empty, write_atomic
 
 WORDINGS_SAMPLE = 10_000  # captions, evenly spread, whose kinds of wording are kept with the weights
 # Defaults: the paper's recipe (Sect. V-A), and augmentation that keeps captions true in the place of Ultralytics'.
@@ -121,12 +121,14 @@ class GroundingTrainer(DetectionTrainer):
         self.last: Path
         self.best: Path
         self._lock: FolderLock | None = None
+        self._made: list[Path] = []  # folders of this run that did not exist before
         try:
             super().__init__(cfg, given, _callbacks)
             if self._lock is None and LOCAL_RANK == -1:
                 self._lock = FolderLock(self.save_dir)
         except BaseException:
             self._release()
+            self._discard()
             raise
         for event, callback in {"on_train_epoch_start": _set_epoch, **monitor.CALLBACKS}.items():
             self.add_callback(event, callback)
@@ -141,8 +143,11 @@ class GroundingTrainer(DetectionTrainer):
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Find the run to resume, and claim a run folder that exists before anything in it is written anew."""
         super().check_resume(overrides)
-        if LOCAL_RANK == -1 and (folder := Path(get_save_dir(self.args))).is_dir():
-            self._lock = FolderLock(folder)
+        if LOCAL_RANK == -1:
+            folder = Path(get_save_dir(self.args))
+            self._made = missing_folders(folder)
+            if not self._made:
+                self._lock = FolderLock(folder)
 
     def train(self) -> None:
         """Train, and release the run folder."""
@@ -150,8 +155,21 @@ class GroundingTrainer(DetectionTrainer):
             if getattr(self, "ddp", False) and self.start is not None:
                 self.setup_model()  # here, where it is known what the user set; the processes get the network
             super().train()
+        except BaseException:
+            self._release()
+            self._discard()
+            raise
         finally:
             self._release()
+
+    def _discard(self) -> None:
+        """Remove the folder of a run that could not begin: it is new and holds nothing but the settings."""
+        if self._made and self._made[0].is_dir():
+            folder, weights = self._made[0], self._made[0] / "weights"
+            if {p.name for p in folder.iterdir()} <= {"args.yaml", "weights"} and not any(weights.glob("*")):
+                (folder / "args.yaml").unlink(missing_ok=True)
+                remove_empty([weights] if weights.is_dir() else [])
+                remove_empty(self._made)
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -408,7 +426,7 @@ class GroundingTrainer(DetectionTrainer):
     def save_model(self) -> bool:
         """Write last.pt, with the state that an exact resume needs, and best.pt, each replaced in one step."""
         if self.text_features is not None:
-            # Last bits of a feature depend on the batch it was encoded in: a resumed run needs the same features.
+            # Last bits of a feature depend on the device it was encoded on: a resumed run needs the same features.
             self.text_features.save()
         last, best = self.last, self.best
         parts = [path.with_name(f".{path.name}{PART}") for path in (last, best)]

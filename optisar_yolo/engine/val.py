@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils import LOGGER, RANK, TQDM, callbacks, colorstr
 from ultralytics.utils.torch_utils import select_device, smart_inference_mode, unwrap_model
@@ -60,7 +61,7 @@ from optisar_yolo.engine.sensitivity import RULES, SensitivityProbe, flat, table
 from optisar_yolo.engine.source_scores import SourceScores, flat_sources, source_table
 from optisar_yolo.nn import Encoded, GroundingModel, fused_copy, mixed
 from optisar_yolo.text import TextFeatureCache
-from optisar_yolo.utils import gather_objects, process_rank, world_size
+from optisar_yolo.utils import gather_objects, missing_folders, process_rank, remove_empty, world_size
 from optisar_yolo.visualize import EvaluatedExpression
 
 SECTIONS = ("modality", "difficulty", "kind", "category")  # of the table after a validation outside training
@@ -90,7 +91,9 @@ class GroundingValidator(BaseValidator):
         given = args.get("conf") if isinstance(args, dict) else getattr(args, "conf", None)
         self.conf: float | None = given  # Ultralytics replaces None by a number of its own
         with _FOLDERS:  # Ultralytics numbers the folder first and makes it later
-            super().__init__(dataloader, save_dir, args, _callbacks)
+            folder = Path(save_dir or get_save_dir(get_cfg(overrides=args)))
+            self._made = missing_folders(folder)
+            super().__init__(dataloader, folder, args, _callbacks)
         self.args.task = "detect"
         self.metrics = GroundingMetrics(self.save_dir)
         self.config: DatasetConfig | None = None
@@ -117,7 +120,11 @@ class GroundingValidator(BaseValidator):
             The figures under ``metrics/…`` and ``fitness`` (meanIoU of all); None on ranks above 0.
         """
         self.training = trainer is not None
-        net = self._prepare(trainer, model)
+        try:
+            net = self._prepare(trainer, model)
+        except BaseException:
+            remove_empty(self._made)
+            raise
         self.metrics.clear()
         self.cases.clear()
         self.probe, self.routing = self._probe_of(net), self._routing_of(net)

@@ -55,7 +55,7 @@ from optisar_yolo.export.quantise import quantiser
 from optisar_yolo.export.runtimes import OnnxGraph
 from optisar_yolo.nn import GroundingModel, fused_copy
 from optisar_yolo.text import PocketEncoder, TextEncoder, TextFeatureCache
-from optisar_yolo.utils import need, write_atomic
+from optisar_yolo.utils import naming, need, write_atomic
 from optisar_yolo.version import __version__
 
 ENDING = {"onnx": ".onnx", "openvino": "_openvino_model", "torchscript": ".torchscript"}
@@ -232,7 +232,8 @@ def export(model: GroundingModel, path: str | Path, settings: ExportSettings) ->
     with tempfile.TemporaryDirectory(prefix=".optisar-export-", dir=path.parent) as folder:
         made = [Path(folder) / f"{stem}{name}{ending}" for name, _, _ in graphs]
         for file, (_, part, about) in zip(made, graphs, strict=True):
-            _write(part, file, {**about, "inputs": part.inputs}, settings)
+            with naming(path):
+                _write(part, file, {**about, "inputs": part.inputs}, settings)
         compare(plain, ExportedModel(made[0]), settings)
         for file in made:
             old = path.with_name(file.name)

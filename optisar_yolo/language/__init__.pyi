@@ -10,6 +10,7 @@ from .descriptions import (
     describe_sets as describe_sets,
 )
 from .edit import (
+    LONGEST_EXPRESSION as LONGEST_EXPRESSION,
     agree as agree,
     clean as clean,
     put as put,

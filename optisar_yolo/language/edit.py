@@ -5,6 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from optisar_yolo.utils import short
+
+LONGEST_EXPRESSION = 2000
+"""Characters of an expression. Text encoders read 64 or 77 tokens, about 300 characters. The time of some patterns that
+look for places and objects grows with the square of a text's length: the worst of 390 texts of 2,000 characters that
+were made for it took 0.7 s in the slowest function (on one core of a Xeon)."""
+REWRITTEN = 2 * LONGEST_EXPRESSION
+"""Characters of a text that may be an accepted one with other words in it, such as "right" for "left"."""
+
 # Words that are no English words but these misspelt. "rigth" is turned round with an image as "right" is.
 _SPELLINGS = {
     wrong: right
@@ -28,23 +37,31 @@ _MISSPELT = re.compile(rf"\b(?:{'|'.join(_SPELLINGS)})\b", re.IGNORECASE)
 _SAID_YOU = re.compile(r"(?i:uni(?!n|m|d)|one\b|one-|once|eu|ewe|us[ae]|usu|util|ubi)|U(?:AV|SV|UV|S|N|K|FO)\b")
 
 
-def clean(text: object) -> str:
+def clean(text: object, longest: int = LONGEST_EXPRESSION) -> str:
     """Return the text without control characters and surplus white space.
 
     Args:
         text: An expression, a string with at least one visible character.
+        longest: Most characters that are accepted.
 
     Raises:
-        ValueError: Not a string, or nothing to read in it.
+        ValueError: Not a string, nothing to read in it, or too long.
     """
     if not isinstance(text, str):
-        raise ValueError(f"an expression must be a string, got {type(text).__name__}: {text!r}; e.g. text='the ship'")
+        raise ValueError(
+            f"an expression must be a string, got {type(text).__name__}: {short(text)}; e.g. text='the ship'"
+        )
+    if len(text) > longest:
+        raise ValueError(
+            f"an expression of {len(text):,} characters; at most {longest:,} are accepted: describe one object, in a "
+            f"few words, not {short(text)}"
+        )
     # Tabs and line ends are control characters too: they become spaces, the invisible rest goes.
     spaced = re.sub(r"\s+", " ", text)
     shown = "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
     shown = re.sub(r" +", " ", shown).strip()
     if not shown:
-        raise ValueError(f"an expression must say something, got {text!r}; e.g. text='the ship in the upper left'")
+        raise ValueError(f"an expression must say something, got {short(text)}; e.g. text='the ship in the upper left'")
     return shown
 
 

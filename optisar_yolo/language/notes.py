@@ -28,7 +28,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
-from optisar_yolo.language.edit import clean
+from optisar_yolo.language.edit import REWRITTEN, clean
 from optisar_yolo.language.foreign import is_foreign
 from optisar_yolo.language.idioms import COMMAND, NEGATION
 from optisar_yolo.language.vocabulary import COLOUR, NOUN, NUMBERS, OF_IMAGE, RELATION
@@ -144,7 +144,7 @@ def read_notes(
     Raises:
         ValueError: The text is empty.
     """
-    text = clean(text)
+    text = clean(text, REWRITTEN)
     known = taught or ()
     if is_foreign(text):
         if "language" in known:

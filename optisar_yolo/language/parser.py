@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from optisar_yolo.language.edit import clean, correct
+from optisar_yolo.language.edit import REWRITTEN, clean, correct
 from optisar_yolo.language.idioms import (
     A_LITTLE,
     COMMAND,
@@ -175,7 +175,7 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
     Raises:
         ValueError: The text is empty.
     """
-    hidden = vocabulary.hide(clean(text))
+    hidden = vocabulary.hide(clean(text, REWRITTEN))
     head = LEAD_IN.sub("", COMMAND.sub("", correct(hidden.text).rstrip(".?! ")))
     head = TAIL.sub("", head)
     found = _OF_IT.fullmatch(head)

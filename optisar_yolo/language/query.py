@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from optisar_yolo.language.compass import has_compass, without_compass
-from optisar_yolo.language.edit import agree, clean, correct, takes_an
+from optisar_yolo.language.edit import REWRITTEN, agree, clean, correct, takes_an
 from optisar_yolo.language.idioms import COMMAND, NEGATION
 from optisar_yolo.language.notes import COUNT, read_notes
 from optisar_yolo.language.nouns import BUILT_IN, Hidden, Vocabulary
@@ -452,7 +452,7 @@ def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]], voca
     Raises:
         ValueError: Not an expression, or compass words that have no meaning in this raster.
     """
-    text = clean(text)
+    text = clean(text, REWRITTEN)
     asked = read_notes(text)
     if not asked.grounded:
         return Query(text, text, note=f'"{text}": {asked.message(0)}')

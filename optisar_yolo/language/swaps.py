@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-from optisar_yolo.language.edit import clean, correct, dress, put
+from optisar_yolo.language.edit import REWRITTEN, clean, correct, dress, put
 from optisar_yolo.language.idioms import A_LITTLE, NEGATION
 from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.parser import parse, read_place
@@ -218,12 +218,12 @@ def swap(text: str, kinds: Collection[str] | None = None, vocabulary: Vocabulary
     unknown = set(kinds or ()) - set(KINDS)
     if unknown:
         raise ValueError(f"unknown kinds {sorted(unknown)}; choose from {', '.join(KINDS)}")
-    return [v for v in _swaps(clean(text), vocabulary) if kinds is None or v.kind in kinds]
+    return [v for v in _swaps(clean(text, REWRITTEN), vocabulary) if kinds is None or v.kind in kinds]
 
 
 def has_colour(text: str) -> bool:
     """Tell whether an expression names a colour, white, gray and black included: then the image's hue must stay."""
-    return bool(COLOUR.search(clean(text)))
+    return bool(COLOUR.search(clean(text, REWRITTEN)))
 
 
 def truths_of_variant(
@@ -268,7 +268,7 @@ def strip_position(text: str, superlatives: bool = False, vocabulary: Vocabulary
         place; None where nothing would be left, or where the place belongs to another object ("The ship to the left of
         the bridge in the middle").
     """
-    hidden = vocabulary.hide(clean(text))
+    hidden = vocabulary.hide(clean(text, REWRITTEN))
     text = correct(hidden.text)
     most = [m for m in SUPERLATIVE.finditer(text) if not (m["big"] or m["small"])]
     kept = [m.span() for m in IDIOM.finditer(text)] + [m.span() for m in most]

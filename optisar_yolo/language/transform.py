@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from optisar_yolo.language.edit import clean, correct, dress, put
+from optisar_yolo.language.edit import REWRITTEN, clean, correct, dress, put
 from optisar_yolo.language.idioms import LEFT_BEHIND, OWN_SIDES
 from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.vocabulary import (
@@ -122,7 +122,7 @@ def flip(text: str, horizontal: bool = False, vertical: bool = False, vocabulary
         The rewritten expression (unchanged where it holds no direction), or None when rewriting cannot keep it true
         ("clockwise", "L-shaped", "right next to", "over the road").
     """
-    hidden = vocabulary.hide(clean(text))
+    hidden = vocabulary.hide(clean(text, REWRITTEN))
     text = correct(hidden.text)
     if (horizontal or vertical) and _FIXED.search(text):
         return None
@@ -173,7 +173,7 @@ def rotate90(text: str, turns: int = 1, vocabulary: Vocabulary = BUILT_IN) -> st
         Turning back gives the same expression again, but for "on the left of the bridge", which comes back as "to the
         left of the bridge".
     """
-    text = correct(clean(text))
+    text = correct(clean(text, REWRITTEN))
     turns %= 4
     if turns == 0:
         return text

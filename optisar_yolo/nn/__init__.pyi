@@ -31,5 +31,6 @@ from .transfer import (
 )
 from .yaml import (
     SCALED as SCALED,
+    check_description as check_description,
     load_model_yaml as load_model_yaml,
 )

@@ -99,9 +99,13 @@ class GroundingModel(DetectionModel):
         self.head.inplace = True
         self.guided: list[int] = [i for i, m in enumerate(self.model) if isinstance(m, TGDFSSA)]
         self.eval()
-        with torch.no_grad():
-            side = 256
-            f = self.head_inputs(self.encode(torch.zeros(1, ch, side, side)), torch.zeros(1, 1, self.text_dim))
+        side = 256
+        try:
+            with torch.no_grad():
+                f = self.head_inputs(self.encode(torch.zeros(1, ch, side, side)), torch.zeros(1, 1, self.text_dim))
+        except (RuntimeError, IndexError, KeyError, TypeError) as error:
+            where = self.yaml.get("yaml_file", "the model description")
+            raise ValueError(f"{where}: its rows do not fit each other ({str(error).splitlines()[0]})") from error
         self.stride = self.head.stride = torch.tensor([side / m.shape[-2] for m in f])
         self.train()
         self.head.bias_init()
@@ -114,7 +118,10 @@ class GroundingModel(DetectionModel):
     def head(self) -> GroundingDetect:
         """The head, which is the last row."""
         head = self.model[-1]
-        assert isinstance(head, GroundingDetect)
+        if not isinstance(head, GroundingDetect):
+            raise ValueError(
+                f"{self.yaml.get('yaml_file', 'the model description')}: its last row is no GroundingDetect"
+            )
         return head
 
     @property

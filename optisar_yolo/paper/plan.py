@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ultralytics.cfg import get_cfg
 
 from optisar_yolo.data import MODALITIES, SPLITS, dataset_names, modality_of
@@ -16,7 +15,7 @@ from optisar_yolo.nn import load_model_yaml
 from optisar_yolo.paper.networks import change, scaled
 from optisar_yolo.paper.tables import TABLES, Cell, ReproduceError, Table
 from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys, find_packaged
-from optisar_yolo.utils import UsageError, fingerprint, plain
+from optisar_yolo.utils import UnreadableFileError, UsageError, fingerprint, plain, read_yaml
 
 FIXED = {"mode", "task", "resume", "name", "save_dir", "exist_ok", "val", "split", "fraction", "pretrained", "text"}
 """Settings that the tables decide."""
@@ -89,11 +88,11 @@ def read_recipe(name: str) -> tuple[str, dict[str, Any]]:
     """
     try:
         path = Path(name) if Path(name).is_file() else find_packaged("cfg", f"train/{name}")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except FileNotFoundError as error:
         raise ReproduceError(f"cfg={name}: no such recipe from {Path.cwd()}, and {error}") from error
-    except yaml.YAMLError as error:
-        raise ReproduceError(f"cfg={name}: not valid YAML ({' '.join(str(error).split())})") from error
+    except UnreadableFileError as error:
+        raise ReproduceError(f"cfg={name}: {error}") from error
     if not isinstance(content, dict):
         raise ReproduceError(f"cfg={name}: a recipe is a mapping of training settings, such as epochs: 8")
     return path.name, content

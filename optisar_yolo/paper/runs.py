@@ -30,7 +30,7 @@ from optisar_yolo.paper.plan import Plan, Run, devices, measured, runs_of, unfit
 from optisar_yolo.paper.subsets import DataSet
 from optisar_yolo.paper.tables import ReproduceError, Table, published
 from optisar_yolo.text import load_text_encoder
-from optisar_yolo.utils import locked, write_atomic
+from optisar_yolo.utils import locked, read_json_file, write_atomic
 from optisar_yolo.version import __version__
 
 RECORD = "record.json"
@@ -57,7 +57,7 @@ class Record:
         if not self.path.exists():
             return []
         try:
-            runs = json.loads(self.path.read_text(encoding="utf-8"))["runs"]
+            runs = read_json_file(self.path)["runs"]
             if not all(isinstance(run, dict) and "key" in run for run in runs):
                 raise TypeError("entries without a key")
         except (ValueError, KeyError, TypeError) as error:

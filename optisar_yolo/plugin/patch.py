@@ -23,7 +23,7 @@ from typing import Any
 
 from optisar_yolo.plugin import settings, words as words_of_command
 from optisar_yolo.plugin.identify import is_ours
-from optisar_yolo.utils import UsageError
+from optisar_yolo.utils import UnreadableFileError, UsageError, read_yaml
 
 __all__ = ["TOUCHES", "config_keys", "is_ours", "keep_keys", "keys_active", "model_of", "with_packaged_cfg"]
 
@@ -115,11 +115,11 @@ def touch_cfg(module: Any) -> None:
         argv = debug.split(" ") if debug else list(module.ARGV)
         try:
             args = with_packaged_cfg(words_of_command.merged(argv[1:]))
-            if not is_ours(model_of(args)):
+            if not _names_ours(args):
                 return stock_entrypoint(debug)
             args = words_of_command.checked(args)
         except UsageError as error:
-            if not is_ours(model_of(argv[1:])):
+            if not _names_ours(argv[1:]):
                 return stock_entrypoint(debug)
             if Path(sys.argv[0]).stem not in ("yolo", "ultralytics"):
                 raise
@@ -155,8 +155,16 @@ def touch_cfg(module: Any) -> None:
 
     # Ultralytics starts trainings of its own as `python -m ultralytics.cfg.__init__ train model=…`. That runs a second,
     # untouched copy of this module; the process is a single command, so the keys may stay.
-    if f"{module.__name__}.__init__" in sys.orig_argv and is_ours(model_of(sys.argv[1:])):
+    if f"{module.__name__}.__init__" in sys.orig_argv and _names_ours(sys.argv[1:]):
         keep_keys()
+
+
+def _names_ours(words: Sequence[str]) -> bool:
+    """Tell whether a command names a model of ours; not where ``cfg=`` cannot be read, which Ultralytics reports."""
+    try:
+        return is_ours(model_of(words))
+    except UnreadableFileError:
+        return False
 
 
 def model_of(args: Sequence[str]) -> str | None:
@@ -164,6 +172,9 @@ def model_of(args: Sequence[str]) -> str | None:
 
     Args:
         args: The words after the program's name, ``key=value`` in one piece.
+
+    Raises:
+        UnreadableFileError: That file cannot be read.
     """
     values = {k.strip(): v.strip() for k, v in (word.lstrip("-").split("=", 1) for word in args if "=" in word)}
     if "model" in values:
@@ -171,9 +182,7 @@ def model_of(args: Sequence[str]) -> str | None:
     cfg = Path(values.get("cfg", ""))
     if not cfg.is_file():
         return None
-    import yaml
-
-    content = yaml.safe_load(cfg.read_text(encoding="utf-8"))
+    content = read_yaml(cfg)
     return content.get("model") if isinstance(content, dict) else None
 
 

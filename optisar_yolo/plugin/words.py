@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from itertools import takewhile
 
+from optisar_yolo.plugin.settings import SETTINGS
 from optisar_yolo.utils import SettingError, UsageError, read_texts
 
 _DECIMAL_COMMA = re.compile(r"\d+,\d+")
@@ -70,7 +71,25 @@ def checked(words: Sequence[str]) -> list[str]:
             said = " ".join([text, *takewhile(lambda w: "=" not in w, words[place:])])
             raise UsageError(f"expected key=value, got '{word}'; a value with spaces needs quotes: text=\"{said}\"")
         out.append(word)
+    if {"predict", "track"} & {*modes, *(w.partition("=")[2] for w in words if w.startswith("mode="))}:
+        _check_source(words)
     return out
+
+
+def _check_source(words: Sequence[str]) -> None:
+    """Check that a prediction has a source, where Ultralytics has nothing else to say: it would take sample images.
+
+    Raises:
+        UsageError: There is none.
+    """
+    from ultralytics.cfg import MODES, TASKS
+    from ultralytics.utils import DEFAULT_CFG_DICT
+
+    pairs = [word.lstrip("-").partition("=") for word in words]
+    keys = {key.strip() for key, equals, _ in pairs if equals}
+    rest = {key.strip() for key, equals, _ in pairs if not equals}
+    if not keys & {"source", "cfg"} and keys <= {*DEFAULT_CFG_DICT, *SETTINGS} and rest <= {*MODES, *TASKS}:
+        raise UsageError("no source= is given: name an image, a folder or a video, such as source=port.jpg")
 
 
 def _is_text(word: str) -> bool:

@@ -19,7 +19,8 @@ from optisar_yolo.utils import TRUE_WORDS
 
 PREPROCESSING = "2"
 """Part of every fingerprint. Raise it when expressions are cleaned or tokenised otherwise: caches then start anew."""
-BATCH = 128
+BATCH = 8
+"""Texts that are encoded together, always as many: a lone one is repeated."""
 _warned: set[str] = set()
 
 
@@ -104,19 +105,20 @@ class TextEncoder(ABC):
             )
         for i in long:
             tokens[i] = [*tokens[i][: self.max_tokens - 1], tokens[i][-1]]  # keep the end mark
-        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))  # by length: hardly any padding to compute
-        rows = []
-        for start in range(0, len(order), BATCH):
-            part = [tokens[i] for i in order[start : start + BATCH]]
-            ids = torch.zeros(len(part), len(part[-1]), dtype=torch.long)
-            mask = torch.zeros_like(ids)
-            for row, keep, t in zip(ids, mask, part, strict=True):
-                row[: len(t)] = torch.tensor(t)
-                keep[: len(t)] = 1
-            with torch.autocast(self.device.type, enabled=False):  # whatever the precision of a training around it
-                vectors = self._forward(ids.to(self.device), mask.to(self.device))
-            rows.append(F.normalize(vectors.float(), dim=-1).cpu())
-        return torch.cat(rows)[torch.argsort(torch.tensor(order))]
+        # The last bits of a matrix product depend on its shape. Here it is [BATCH, tokens of the text], whatever the
+        # other texts are: a cache that was filled with others must not give a training other weights.
+        out: list[Tensor] = [torch.empty(0)] * len(tokens)
+        for length in sorted({len(t) for t in tokens}):
+            alike = [i for i, t in enumerate(tokens) if len(t) == length]
+            for start in range(0, len(alike), BATCH):
+                part = alike[start : start + BATCH]
+                ids = torch.tensor([tokens[i] for i in part + part[:1] * (BATCH - len(part))])
+                with torch.autocast(self.device.type, enabled=False):  # whatever the precision of a training around it
+                    vectors = self._forward(ids.to(self.device), torch.ones_like(ids).to(self.device))
+                vectors = F.normalize(vectors.float(), dim=-1).cpu()
+                for i, vector in zip(part, vectors, strict=False):
+                    out[i] = vector
+        return torch.stack(out)
 
     @abstractmethod
     def _tokens(self, texts: list[str]) -> list[list[int]]:

@@ -19,7 +19,9 @@ from .files import (
     file_name_of as file_name_of,
     is_part as is_part,
     locked as locked,
+    missing_folders as missing_folders,
     naming as naming,
+    remove_empty as remove_empty,
     results_folder as results_folder,
     write_atomic as write_atomic,
 )
@@ -50,4 +52,10 @@ from .options import (
     weights_of as weights_of,
 )
 from .parallel import ordered_map as ordered_map
+from .reading import (
+    UnreadableFileError as UnreadableFileError,
+    read_json_file as read_json_file,
+    read_yaml as read_yaml,
+    short as short,
+)
 from .signals import exit_on_sigterm as exit_on_sigterm

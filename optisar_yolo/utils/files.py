@@ -8,8 +8,8 @@ import os
 import re
 import unicodedata
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -120,6 +120,18 @@ def appearing(path: Path, binary: bool = False, sync: bool = True) -> Iterator[I
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def missing_folders(path: Path) -> list[Path]:
+    """Return a folder and those above it that do not exist yet, the innermost first."""
+    return [folder for folder in (path, *path.parents) if not folder.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove folders, the innermost first, up to the first that is not empty."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def is_part(name: str) -> bool:

@@ -22,7 +22,7 @@ from optisar_yolo.construction.review.decisions import Decision, cleaned, correc
 from optisar_yolo.construction.samples import Instance, Sample
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.data import Box, DataError, clip, from_xywh
-from optisar_yolo.utils import appearing, iou
+from optisar_yolo.utils import UnreadableFileError, appearing, iou, read_json_file
 
 BETWEEN = " | "  # between the expressions of one object
 SAME = 0.5  # pixels; tools round coordinates
@@ -160,9 +160,11 @@ def _base(name: str) -> str:
 def _read(file: Path, report: Report, names: Sequence[str]) -> tuple[dict[str, list[ReviewNote]], dict[str, str]]:
     """Return file name to its annotations, and bare name to file name where only one has it."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
+        content = read_json_file(file)
         lists = [content[key] for key in ("images", "annotations", "categories")]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except UnreadableFileError as error:
+        raise DataError(str(error)) from error
+    except (KeyError, TypeError) as error:
         raise DataError(f"{file}: no COCO JSON that can be read ({error!r}); export it again") from error
     if not all(isinstance(records, list) and records for records in lists):
         raise DataError(f"{file}: 'images', 'annotations' and 'categories' must be lists with content")
