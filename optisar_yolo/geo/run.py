@@ -40,6 +40,7 @@ MOST_TILES = 1_000_000  # days on a GPU; a raster of 100,000 x 100,000 pixels ha
 LEAST_SIDE = 32  # the stride of the network
 PAD = 2 * MARGIN  # working pixels between a tile's border and the end of a box that the border must not cut
 SHIFTS = 2  # times that an object which ends at a border is looked for on a shifted tile: one per end
+MANY = 10_000  # candidates from which on merging shows its progress
 COLUMNS = 9  # of a candidate: x1, y1, x2, y2 in pixels of the raster, confidence, expression, cut sides, at home, tile
 
 
@@ -312,7 +313,8 @@ def _merged(
     """Merge the candidates of a core: boxes [M, 4], confidences [M], and the sides [M] on which they may go on."""
     mine = candidates[(candidates[:, 5] == core) & (candidates[:, 4] >= conf)]
     cut, home, tile = mine[:, 6].astype(int), mine[:, 7] > 0, mine[:, 8].astype(int)
-    boxes, confs = merge(mine[:, :4], mine[:, 4], cut, home, tile)
+    with TQDM(total=len(mine), desc="merging", unit=" boxes", disable=len(mine) < MANY) as bar:
+        boxes, confs = merge(mine[:, :4], mine[:, 4], cut, home, tile, bar.update)
     return boxes, confs, open_sides(boxes, mine[:, :4], cut)
 
 
