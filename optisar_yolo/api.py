@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.engine.model import Model
 from ultralytics.engine.results import Results
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
+from ultralytics.utils.torch_utils import select_device
 
 from optisar_yolo.data import read_image
 from optisar_yolo.engine import (
@@ -41,9 +43,9 @@ from optisar_yolo.engine import (
     store_calibration,
     text_features_for,
 )
-from optisar_yolo.export import ExportedModel, is_export, run_benchmark, run_export
+from optisar_yolo.export import EngineNetwork, ExportedModel, is_export, needs_torch, run_benchmark, run_export
 from optisar_yolo.nn import GroundingModel, fused_copy
-from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
+from optisar_yolo.plugin import OPTISAR_DEFAULTS, SETTINGS, config_keys
 from optisar_yolo.text import TextFeatureCache
 
 
@@ -78,6 +80,7 @@ class OptiSAR(Model):
         self._predictors = PredictorPool()  # before `super().__init__`, which sets `predictor`
         self._text_features: tuple[tuple[Any, ...], TextFeatureCache | KnownExpressions] | None = None  # encoder, cache
         self._fused: tuple[tuple[Any, ...], GroundingModel] | None = None  # state of the network, its fused copy
+        self._engine: tuple[tuple[Any, ...], EngineNetwork] | None = None  # the same and the engine, what runs it
         with config_keys():
             super().__init__(
                 model=model, task=task or (None if isinstance(model, Model) else "detect"), verbose=verbose
@@ -157,7 +160,8 @@ class OptiSAR(Model):
             stream: Return a generator.
             predictor: Another predictor class.
             **kwargs: ``text`` (an expression or a list of them), ``conf`` (confidence threshold; by default that of the
-                model's calibration, 0.05 without one), ``topk``, ``imgsz``, ``save`` and Ultralytics' other keys.
+                model's calibration, 0.05 without one), ``topk``, ``imgsz``, ``engine``, ``save`` and Ultralytics'
+                other keys.
 
         Returns:
             One ``Results`` per image: ``boxes.cls`` is the index of the expression, ``names[cls]`` the expression, and
@@ -189,6 +193,9 @@ class OptiSAR(Model):
         """
         with self._predictors.lock:
             self._predictors.choose()
+            engine = {"engine": "auto", **self.overrides, **kwargs}["engine"]
+            if self.predictor is not None and getattr(self.predictor.args, "engine", engine) != engine:
+                self.predictor = None  # it keeps its network
             found = super().predict(source, True, predictor, **kwargs)
             if not isinstance(found, Generator):
                 return found, None
@@ -309,19 +316,20 @@ class OptiSAR(Model):
         """Long side of images in the network, pixels: that of training, or Ultralytics' default."""
         return int(self.overrides.get("imgsz") or 640)
 
-    def encode(self, source: Any, imgsz: int | None = None) -> EncodedImage:
+    def encode(self, source: Any, imgsz: int | None = None, engine: str | None = None) -> EncodedImage:
         """Encode an image once, to ground many expressions in it.
 
         Args:
             source: File, array (BGR) or PIL image.
             imgsz: Long side in the network; that of training by default.
+            engine: As in :meth:`predict`; ``auto`` by default.
 
         Returns:
             The encoded image. An export of one graph encodes it anew in each call of ``ground``.
         """
         image = read_image(source)
         with self._predictors.lock:
-            network, text_features = self._for_inference(), self._features_of(self.overrides.get("text_weights"))
+            network, text_features = self._for_inference(engine), self._features_of(self.overrides.get("text_weights"))
         return EncodedImage(
             network,
             text_features,
@@ -337,15 +345,74 @@ class OptiSAR(Model):
             self._text_features = key, text_features_for(self.model, weights)
         return self._text_features[1]
 
-    def _for_inference(self) -> GroundingModel | ExportedModel:
-        """Return the fused copy of the network, made anew when the network has changed."""
+    def _for_inference(self, engine: str | None = None) -> GroundingModel | ExportedNetwork:
+        """Return what runs the network, made anew when the network has changed."""
+        chosen = self.engine_network(engine)
+        if chosen is not None:
+            return chosen
         if isinstance(self.model, ExportedModel):
             return self.model
-        tensors = [*self.model.parameters(), *self.model.buffers()]
-        state = (self.model, tensors[0].device, sum(t._version for t in tensors), calibration_of(self.model))
+        state = self._state()
         if self._fused is None or self._fused[0] != state:
             self._fused = state, fused_copy(self.model)
         return self._fused[1]
+
+    def _state(self) -> tuple[Any, ...]:
+        """Return what changes when the network changes."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        return self.model, tensors[0].device, sum(t._version for t in tensors), calibration_of(self.model)
+
+    def engine_network(self, engine: str | None = None, device: Any = None, half: bool = False) -> EngineNetwork | None:
+        """Return what takes PyTorch's place on a CPU (see :mod:`optisar_yolo.export.engines`).
+
+        Args:
+            engine: ``torch``, ``onnx``, ``openvino`` or ``auto``, the default.
+            device: Where the network runs, as in Ultralytics; by default where it is.
+            half: Compute in half precision.
+
+        Returns:
+            None where PyTorch runs the network: it is asked for, or something needs it.
+
+        Raises:
+            ValueError: An unknown engine, or one that cannot run the network; the message says why.
+            MissingExtraError: The engine is not installed.
+        """
+        engine = engine or self.overrides.get("engine") or "auto"
+        SETTINGS["engine"].check(engine)
+        if isinstance(self.model, ExportedModel):
+            if engine not in ("auto", self.model.format):
+                raise ValueError(f"engine={engine}: {self.ckpt_path} is an export that runs in {self.model.format}")
+            return None
+        if engine == "torch":
+            return None
+        reason = needs_torch(self.model)
+        if half:
+            reason = "half precision runs in PyTorch"
+        elif device is not None and select_device(device, verbose=False).type != "cpu":
+            reason = f"device={device} is not a CPU"
+        if reason:
+            if engine != "auto":
+                raise ValueError(f"engine={engine} cannot be used: {reason}; use engine=torch")
+            return None
+        state = (*self._state(), engine, torch.get_num_threads())
+        if self._engine is None or self._engine[0] != state:
+            self._engine = state, EngineNetwork(self.model, engine, self.ckpt_path, self.imgsz)
+        return self._engine[1]
+
+    def _smart_load(self, key: str) -> Any:
+        """Return the class of a mode; prediction and validation get what chooses the engine."""
+        found = super()._smart_load(key)
+        if key not in ("predictor", "validator"):
+            return found
+
+        def choose(args: Any) -> EngineNetwork | None:
+            if key == "validator" and args.plots and (args.engine or "auto") == "auto":
+                return None  # the plots show how the experts are used, which PyTorch alone tells
+            if args.compile or args.channels_last:
+                return None
+            return self.engine_network(args.engine, args.device, args.quantize == 16)
+
+        return partial(found, choose=choose)
 
     def save_shared(self, path: str | Path, **info: Any) -> Path:
         """Write the weights as safetensors, for sharing (see :func:`optisar_yolo.engine.checkpoint.save_shared`)."""

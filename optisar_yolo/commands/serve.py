@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from optisar_yolo.plugin import SETTINGS
 from optisar_yolo.serve import Limits
 from optisar_yolo.utils import (
     BUNDLED_MODEL,
@@ -20,6 +21,7 @@ from optisar_yolo.utils import (
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "limits", "python_multipart")
 GRACE = 10  # seconds in which running requests may end after an interrupt
 LIMITS = options_of(Limits)
+ENGINE = SETTINGS["engine"]
 
 COMMAND = Command(
     "serve",
@@ -29,6 +31,7 @@ COMMAND = Command(
         Option("port", "int", 8000, "port to listen on", low=0, high=65535),
         Option("model", "file", BUNDLED_MODEL, "weights or an export"),
         Option("imgsz", "int", None, "long side of images in the network; that of training by default", low=32),
+        ENGINE,
         *LIMITS,
     ),
     example="model=best.pt port=8000",
@@ -56,7 +59,7 @@ def main(values: dict[str, Any]) -> None:
     exit_on_sigterm()
     try:
         limits = Limits(**{o.name: values[o.name] for o in LIMITS})
-        app = create_app(values["model"], limits, values["imgsz"])
+        app = create_app(values["model"], limits, values["imgsz"], values["engine"])
     except SettingError as error:
         raise UsageError(str(error)) from error
     uvicorn.run(

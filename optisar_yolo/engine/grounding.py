@@ -154,12 +154,15 @@ class ExportedNetwork(ABC):
     def to(self, device: torch.device) -> ExportedNetwork:
         """Run on a device, as far as the runtime supports it."""
 
-    @abstractmethod
-    def encode(self, images: Tensor, extent: Tensor | None = None) -> CanvasImages:
-        """Return images for :meth:`ground`, encoded where the export has an encoder graph."""
+    def expect(self, images: int) -> None:  # noqa: B027 - most need not know
+        """Say how many images are ahead."""
 
     @abstractmethod
-    def ground(self, encoded: CanvasImages, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+    def encode(self, images: Tensor, extent: Tensor | None = None) -> Any:
+        """Return images for :meth:`ground`: :class:`CanvasImages`, or what else `ground` takes."""
+
+    @abstractmethod
+    def ground(self, encoded: Any, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         """Ground expressions: boxes [N, k, 4] xyxy on the canvas and raw confidences [N, k]."""
 
 
@@ -179,7 +182,6 @@ def ground(
         Boxes [N, k, 4] xyxy on the canvas and raw confidences [N, k].
     """
     if isinstance(model, ExportedNetwork):
-        assert isinstance(encoded, CanvasImages)
         return model.ground(encoded, rows, texts, k)
     assert isinstance(encoded, Encoded)
     boxes, confs = [], []

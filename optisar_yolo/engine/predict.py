@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -170,14 +170,21 @@ class GroundingPredictor(DetectionPredictor):
     device: torch.device
 
     def __init__(
-        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+        self,
+        cfg: Any = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: dict[str, Any] | None = None,
+        choose: Callable[[Any], ExportedNetwork | None] | None = None,
     ) -> None:
         super().__init__(cfg, overrides, _callbacks)
+        self.choose = choose  # from the arguments to what takes PyTorch's place, or None
         self.text_features: TextFeatureCache | KnownExpressions | None = None
         self.groups: list[tuple[list[int], Tensor, Tensor]] = []  # indices, images [B, 3, H, W], extents [B, 4]
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
-        """Use an exported network as it is; Ultralytics wraps the others."""
+        """Use an exported network, or what takes PyTorch's place, as it is; Ultralytics wraps the others."""
+        if isinstance(model, GroundingModel) and self.choose is not None:
+            model = self.choose(self.args) or model
         if not isinstance(model, ExportedNetwork):
             precision = self.args.quantize
             self.args.quantize = None  # weights stay as they are: see `mixed`

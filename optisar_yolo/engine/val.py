@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,14 @@ class GroundingValidator(BaseValidator):
         save_dir: Path | None = None,
         args: Any = None,
         _callbacks: dict[str, Any] | None = None,
+        choose: Callable[[Any], ExportedNetwork | None] | None = None,
     ) -> None:
         given = args.get("conf") if isinstance(args, dict) else getattr(args, "conf", None)
         self.conf: float | None = given  # Ultralytics replaces None by a number of its own
         with _FOLDERS:  # Ultralytics numbers the folder first and makes it later
             super().__init__(dataloader, save_dir, args, _callbacks)
         self.args.task = "detect"
+        self.choose = choose  # from the arguments to what takes PyTorch's place, or None
         self.metrics = GroundingMetrics(self.save_dir)
         self.config: DatasetConfig | None = None
         self.images: list[ImageRecord] = []
@@ -153,6 +156,8 @@ class GroundingValidator(BaseValidator):
             self.device = select_device(self.args.device, verbose=False)
         if not isinstance(model, (GroundingModel, ExportedNetwork)):
             model = load_model(model if model is not None else self.args.model)
+        if isinstance(model, GroundingModel) and self.choose is not None:
+            model = self.choose(self.args) or model
         if isinstance(model, ExportedNetwork):
             net: GroundingModel | ExportedNetwork = model.to(self.device)
             self.device = torch.device("cpu")  # where exports take and return their arrays
@@ -161,6 +166,8 @@ class GroundingValidator(BaseValidator):
         if self.config is None:
             self.config = load_dataset_config(self.args.data)
             self.images = load_split(self.config, self.args.split or "val", self.args.fraction or 1.0, self.args.seed)
+        if isinstance(net, ExportedNetwork):
+            net.expect(len(self.images))
         if self.text_features is None:
             self.text_features = text_features_for(net, self.args.text_weights, self.config.root)
         return net

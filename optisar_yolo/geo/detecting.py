@@ -14,8 +14,18 @@ from torchvision.ops import batched_nms
 from ultralytics.utils.torch_utils import select_device
 
 from optisar_yolo.data import GREY, STRIDE
-from optisar_yolo.engine import ATTRIBUTE, OVERLAP, calibration_of, default_conf, ground, text_features_for
+from optisar_yolo.engine import (
+    ATTRIBUTE,
+    OVERLAP,
+    CanvasImages,
+    ExportedNetwork,
+    calibration_of,
+    default_conf,
+    ground,
+    text_features_for,
+)
 from optisar_yolo.nn import Encoded, GroundingModel, fused_copy
+from optisar_yolo.utils import file_sha256, fingerprint
 
 if TYPE_CHECKING:
     from optisar_yolo.api import OptiSAR
@@ -57,16 +67,17 @@ class ExpressionDetector:
     Args:
         model: The model.
         device: Where it runs; by default where it is.
+        engine: What runs it on a CPU, as in :meth:`OptiSAR.predict`.
 
     Raises:
-        ValueError: An export, which returns one box per expression: of several ships in a tile it would find one.
+        ValueError: An export with one box per expression: of several ships in a tile it would find one.
     """
 
-    def __init__(self, model: OptiSAR, device: str | None = None) -> None:
-        if not isinstance(model.model, GroundingModel):
+    def __init__(self, model: OptiSAR, device: str | None = None, engine: str | None = None) -> None:
+        if not isinstance(model.model, GroundingModel) and model.model.topk == 1:
             raise ValueError(
-                f"{model.ckpt_path}: an exported model finds one object per expression and tile, and a raster needs "
-                "all of them; use the .pt or .safetensors file"
+                f"{model.ckpt_path}: this export finds one object per expression and tile, and a raster needs all of "
+                f"them; use the .pt or .safetensors file, or an export with topk={CANDIDATES}"
             )
         self.bank = text_features_for(model.model, model.overrides.get("text_weights"), None)
         self.key = _key(model.model)
@@ -74,11 +85,21 @@ class ExpressionDetector:
         self.conf = default_conf(model.model)
         if self.calibration is not None:
             self.conf = RARER * self.conf / (1 - self.conf + RARER * self.conf)
-        self.network = fused_copy(model.model)
-        if device:
-            self.network = self.network.to(select_device(device, verbose=False))
-        self.device = next(self.network.parameters()).device
+        chosen = model.engine_network(engine, device)
+        self.network: GroundingModel | ExportedNetwork
+        if chosen is not None or not isinstance(model.model, GroundingModel):
+            self.network, self.device = chosen or model.model, torch.device("cpu")
+        else:
+            self.network = fused_copy(model.model)
+            if device:
+                self.network = self.network.to(select_device(device, verbose=False))
+            self.device = next(self.network.parameters()).device
         self._features: tuple[tuple[str, ...], Tensor] | None = None
+
+    def expect(self, tiles: int) -> None:
+        """Say how many tiles are ahead, so that a graph that pays is made from the start."""
+        if isinstance(self.network, ExportedNetwork):
+            self.network.expect(tiles)
 
     @torch.inference_mode()
     def __call__(
@@ -97,14 +118,15 @@ class ExpressionDetector:
         # Clipped first: boxes that differ only outside the image are the same.
         return self._suppress(boxes.clamp(min=0).minimum(limit), conf, floor)
 
-    def _best(self, encoded: Encoded, texts: Tensor, b: int) -> tuple[Tensor, Tensor]:
+    def _best(self, encoded: Encoded | CanvasImages, texts: Tensor, b: int) -> tuple[Tensor, Tensor]:
         """Return boxes [B, T, k, 4] and calibrated confidences [B, T, k]."""
         t = len(texts)
-        if self.network.guided:  # a pyramid for each expression
+        if isinstance(self.network, ExportedNetwork) or self.network.guided:  # a pyramid for each expression
             rows = torch.arange(b, device=texts.device).repeat_interleave(t)
             boxes, conf = ground(self.network, encoded, rows, texts.repeat(b, 1), CANDIDATES)
             boxes, conf = boxes.view(b, t, -1, 4), conf.view(b, t, -1)
         else:
+            assert isinstance(encoded, Encoded)
             boxes, conf = self.network.head.decode(
                 self.network.match_all(encoded, texts[None].expand(b, -1, -1)), CANDIDATES
             )
@@ -125,10 +147,13 @@ class ExpressionDetector:
         return [rows[image == i].numpy() for i in range(b)]
 
 
-def _key(network: GroundingModel) -> str:
-    """Return a hash of the weights, of the calibration and of the text encoder."""
+def _key(network: GroundingModel | ExportedNetwork) -> str:
+    """Return a hash of the weights, of the calibration and of the text encoder; the engine changes no result."""
     about = [str(getattr(network, ATTRIBUTE, None)), network.text_model, network.text_fingerprint]
     digest = hashlib.sha256(repr(about).encode())
+    if isinstance(network, ExportedNetwork):
+        files = [network.path] if network.path.is_file() else sorted(f for f in network.path.iterdir() if f.is_file())
+        return fingerprint(about, [file_sha256(file) for file in files])
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().float().cpu().numpy().tobytes())

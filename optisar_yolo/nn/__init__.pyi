@@ -1,4 +1,7 @@
-from .head import HeadFeatures as HeadFeatures
+from .head import (
+    WINDOW_COST as WINDOW_COST,
+    HeadFeatures as HeadFeatures,
+)
 from .model import (
     SCALES as SCALES,
     Encoded as Encoded,

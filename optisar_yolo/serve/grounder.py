@@ -157,6 +157,7 @@ class Grounder:
         model: Weights, an export, or an open model.
         imgsz: Long side of images in the network; that of training by default.
         remembered: Capacity of the cache of encoded images.
+        engine: As in :meth:`OptiSAR.predict`; ``torch`` where score maps are wanted.
 
     Attributes:
         cache: The encoded images that were used last.
@@ -164,11 +165,13 @@ class Grounder:
         calibrated: Whether confidences are probabilities.
     """
 
-    def __init__(self, model: str | Path | OptiSAR, imgsz: int | None = None, remembered: int = 32) -> None:
+    def __init__(
+        self, model: str | Path | OptiSAR, imgsz: int | None = None, remembered: int = 32, engine: str | None = None
+    ) -> None:
         opened = model if isinstance(model, OptiSAR) else OptiSAR(model)
         self.name = Path(str(opened.model_name)).name
         self.imgsz = int(imgsz or opened.imgsz)
-        first = opened.encode(np.zeros((64, 64, 3), np.uint8), self.imgsz)  # also warms it up
+        first = opened.encode(np.zeros((64, 64, 3), np.uint8), self.imgsz, engine)  # also warms it up
         self.network, self.bank, self.device = first.model, first.text_features, first.device
         self.cache: LRUCache[CachedImage] = LRUCache(remembered)
         self.conf = default_conf(self.network)
@@ -227,7 +230,7 @@ class Grounder:
                 else:
                     out[image.key] = cached
         for group in (list(by_key.values()) for by_key in new.values()):
-            # an export may be fixed to batches of one image
+            # an export may be fixed to batches of one image, and on a CPU larger ones are not faster
             size = len(group) if isinstance(self.network, GroundingModel) else 1
             for batch in (group[i : i + size] for i in range(0, len(group), size)):
                 x = torch.stack([image.pixels for image in batch]).to(self.device)

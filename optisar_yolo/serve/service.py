@@ -136,7 +136,10 @@ FAULTS: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(
-    model: str | Path | OptiSAR | Grounder, limits: Limits | None = None, imgsz: int | None = None
+    model: str | Path | OptiSAR | Grounder,
+    limits: Limits | None = None,
+    imgsz: int | None = None,
+    engine: str | None = None,
 ) -> FastAPI:
     """Make the service.
 
@@ -144,6 +147,7 @@ def create_app(
         model: Weights, an export, an open model or a grounder.
         limits: Limits of requests; the defaults of :class:`~optisar_yolo.serve.limits.Limits` where None.
         imgsz: Long side of images in the network; that of training by default.
+        engine: What runs the network on a CPU, as in :meth:`OptiSAR.predict`.
 
     Returns:
         The ASGI application; ``app.state`` has its ``grounder``, ``batcher`` and ``metrics``.
@@ -154,7 +158,7 @@ def create_app(
     """
     limits = limits or Limits()
     parse_rate(limits.rate)  # refused before the model is opened
-    grounder = model if isinstance(model, Grounder) else Grounder(model, imgsz, limits.remembered)
+    grounder = model if isinstance(model, Grounder) else Grounder(model, imgsz, limits.remembered, engine)
     metrics = ServiceMetrics()
     batcher = RequestBatcher(grounder.ground, limits, metrics.batch, lambda why: metrics.dropped.labels(why).inc())
     metrics.follow("optisar_waiting", "Requests in the queue", lambda: batcher.waiting)

@@ -1,4 +1,4 @@
-"""Merging by comparing every box with every other, as simple as it can be: what `optisar_yolo.geo.merging` must equal."""
+"""Merging by comparing every box with every other: what `optisar_yolo.geo.merging` must equal."""
 
 import numpy as np
 
