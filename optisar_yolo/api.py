@@ -77,14 +77,18 @@ class OptiSAR(Model):
     def __init__(self, model: Any = "optisar++.yaml", task: str | None = None, verbose: bool = False) -> None:
         if isinstance(model, Path):
             model = str(model)
+        self._engine: tuple[tuple[Any, ...], EngineNetwork] | None = None  # state and engine, what runs the network
         self._predictors = PredictorPool()  # before `super().__init__`, which sets `predictor`
         self._text_features: tuple[tuple[Any, ...], TextFeatureCache | KnownExpressions] | None = None  # encoder, cache
         self._fused: tuple[tuple[Any, ...], GroundingModel] | None = None  # state of the network, its fused copy
-        self._engine: tuple[tuple[Any, ...], EngineNetwork] | None = None  # the same and the engine, what runs it
         with config_keys():
             super().__init__(
                 model=model, task=task or (None if isinstance(model, Model) else "detect"), verbose=verbose
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what runs the network: a copy finds its own."""
+        return {**self.__dict__, "_engine": None}
 
     @property
     def predictor(self) -> Any:
@@ -97,6 +101,8 @@ class OptiSAR(Model):
 
     @predictor.setter
     def predictor(self, predictor: Any) -> None:
+        if predictor is None:
+            self._engine = None
         self._predictors.current = predictor
 
     @property

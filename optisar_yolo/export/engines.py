@@ -162,6 +162,11 @@ def fastest(times: dict[str, float]) -> str:
     return best if best != "torch" and times[best] <= CLEARLY * times.get("torch", 0) else "torch"
 
 
+def _versions(model: GroundingModel) -> int:
+    """Return a number that changes when a tensor of a network is changed in place."""
+    return sum(t._version for t in (*model.parameters(), *model.buffers()))
+
+
 class EngineNetwork(ExportedNetwork):
     """A network on the CPU that runs in an engine, or in PyTorch until that is ready; safe from several threads.
 
@@ -199,7 +204,8 @@ class EngineNetwork(ExportedNetwork):
         attach(self, calibration_of(model))
         self.path, self.engine, self.imgsz = Path(weights or "model"), engine, imgsz
         self.cache = cache or GraphCache()
-        self.key = key_of(model)
+        self.key = ""  # of `key_of`, which takes time for large networks: found when it is needed
+        self._model, self._versions = model, _versions(model)
         self._lock = threading.Lock()
         self._fast: ExportedModel | None = None
         self._torch: GroundingModel | None = None
@@ -210,6 +216,7 @@ class EngineNetwork(ExportedNetwork):
             self._look()
         else:
             need(PACKAGE[engine])
+            self.key = key_of(model)
             if not self.cache.has(self.key):
                 LOGGER.info(f"engine={engine}: making the graph of {self.path.name}, once ({self.cache.root})")
             self._use(open_graph_in(make_graph(model, self.key, self.cache, self.path.name, imgsz), engine))
@@ -218,6 +225,12 @@ class EngineNetwork(ExportedNetwork):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}('{self.path}', {self.running})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EngineNetwork:
+        return self  # its network never changes, and engines cannot be copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._model, self.engine, str(self.path), self.imgsz)
 
     @property
     def running(self) -> str:
@@ -259,7 +272,9 @@ class EngineNetwork(ExportedNetwork):
         if isinstance(encoded, Encoded):
             assert self._torch is not None
             return ground(self._torch, encoded, rows, texts, k)
-        assert self._fast is not None
+        if self._fast is None:  # encoded before this network went to another process
+            assert self._torch is not None
+            return ground(self._torch, self._torch.encode(encoded.images, encoded.extent), rows, texts, k)
         return self._fast.ground(encoded, rows, texts, k)
 
     def _look(self) -> None:
@@ -269,8 +284,12 @@ class EngineNetwork(ExportedNetwork):
                 return
             self._looked = self._images
             threads = torch.get_num_threads()
-            if not installed() or self.cache.failure(self.key):
-                self._settled = True
+            if self._images < MUCH and self.cache.empty:
+                return
+            if not self.key and _versions(self._model) == self._versions:
+                self.key = key_of(self._model)
+            if not self.key or not installed() or self.cache.failure(self.key):
+                self._settled = True  # "": the weights have changed, and this network has not
                 return
             times = self.cache.trials(self.key).get(machine_of(threads), {}) if self.cache.has(self.key) else {}
             if not times:

@@ -59,6 +59,11 @@ class GraphCache:
         self.root = Path(USER_CONFIG_DIR) / FOLDER if root is None else root
         self.limit = limit
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever kept here."""
+        return not self.root.is_dir() or not any(self.root.iterdir())
+
     def has(self, key: str) -> bool:
         """Tell whether there is an entry, without a look into its files."""
         return (self.root / key / ABOUT).is_file()

@@ -121,7 +121,7 @@ class OpenVinoGraph(Graph):
         self.outputs = [next(n for n in v.names if n in meta["outputs"]) for v in self.compiled.outputs]
 
     def _run(self, feed: dict[str, Tensor]) -> list[Tensor]:
-        with self._lock:  # a compiled model has one request, for one thread at a time
+        with self._lock:  # before OpenVINO 2025 a compiled model had one request, for one thread at a time
             found = self.compiled({k: v.numpy() for k, v in feed.items()})
             return [torch.from_numpy(found[i].copy()) for i in range(len(self.outputs))]  # their memory is used again
 

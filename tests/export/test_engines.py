@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +216,9 @@ def test_auto_changes_over_between_two_images_when_much_was_done(
         early = net.encode(image)  # the hundredth
         assert len(started) == 1 and "cache" in started[0] and f"model={weights['late']}" in started[0]
         before = net.ground(early, rows, text)
-        engines.make_graph(model.model, net.key, cache)
-        cache.add_trial(net.key, machine_of(torch.get_num_threads()), {"torch": 10.0, "onnx": 5.0})
+        key = key_of(model.model)
+        engines.make_graph(model.model, key, cache)
+        cache.add_trial(key, machine_of(torch.get_num_threads()), {"torch": 10.0, "onnx": 5.0})
         for _ in range(engines.LOOK):
             late = net.encode(image)
         assert net.running == "onnx" and len(started) == 1
@@ -295,3 +298,13 @@ def test_two_threads_in_openvino(weights: dict[str, str]) -> None:
             found = pool.map(lambda t: encoded.ground(t, conf=0.0).boxes.data, TEXTS)
             for one, other in zip(found, expected, strict=True):
                 alike(one, other)
+
+
+def test_copies_and_pickles_ground_too(weights: dict[str, str]) -> None:
+    model = OptiSAR(weights["late"])
+    encoded = model.encode(images()[0], 96, "onnx")
+    expected = encoded.ground(TEXTS[0], conf=0.0).boxes.data
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        alike(other.encode(images()[0], 96).ground(TEXTS[0], conf=0.0).boxes.data, expected)
+    for again in (copy.deepcopy(encoded), pickle.loads(pickle.dumps(encoded))):
+        alike(again.ground(TEXTS[0], conf=0.0).boxes.data, expected)
