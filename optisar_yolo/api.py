@@ -14,7 +14,6 @@ from ultralytics.cfg import get_cfg
 from ultralytics.engine.model import Model
 from ultralytics.engine.results import Results
 from ultralytics.utils import DEFAULT_CFG_DICT, RANK
-from ultralytics.utils.torch_utils import select_device
 
 from optisar_yolo.data import read_image
 from optisar_yolo.engine import (
@@ -43,9 +42,9 @@ from optisar_yolo.engine import (
     store_calibration,
     text_features_for,
 )
-from optisar_yolo.export import EngineNetwork, ExportedModel, is_export, needs_torch, run_benchmark, run_export
+from optisar_yolo.export import EngineNetwork, ExportedModel, can_leave_torch, is_export, run_benchmark, run_export
 from optisar_yolo.nn import GroundingModel, fused_copy
-from optisar_yolo.plugin import OPTISAR_DEFAULTS, SETTINGS, config_keys
+from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
 from optisar_yolo.text import TextFeatureCache
 
 
@@ -384,21 +383,7 @@ class OptiSAR(Model):
             MissingExtraError: The engine is not installed.
         """
         engine = engine or self.overrides.get("engine") or "auto"
-        SETTINGS["engine"].check(engine)
-        if isinstance(self.model, ExportedModel):
-            if engine not in ("auto", self.model.format):
-                raise ValueError(f"engine={engine}: {self.ckpt_path} is an export that runs in {self.model.format}")
-            return None
-        if engine == "torch":
-            return None
-        reason = needs_torch(self.model)
-        if half:
-            reason = "half precision runs in PyTorch"
-        elif device is not None and select_device(device, verbose=False).type != "cpu":
-            reason = f"device={device} is not a CPU"
-        if reason:
-            if engine != "auto":
-                raise ValueError(f"engine={engine} cannot be used: {reason}; use engine=torch")
+        if not can_leave_torch(self.model, engine, device, half):
             return None
         state = (*self._state(), engine, torch.get_num_threads())
         if self._engine is None or self._engine[0] != state:

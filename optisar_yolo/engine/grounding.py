@@ -142,8 +142,10 @@ class ExportedNetwork(ABC):
         texts: Fixed expressions of the export; empty where it takes any expression.
         text_model: Name of the text encoder.
         text_fingerprint: Fingerprint of its weights.
+        batches: Takes several images at once, also of its encoded images.
     """
 
+    batches = False
     path: Path
     texts: list[str]
     text_model: str

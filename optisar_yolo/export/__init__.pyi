@@ -2,6 +2,7 @@ from .benchmark import run_benchmark as run_benchmark
 from .engines import (
     PACKAGE as PACKAGE,
     EngineNetwork as EngineNetwork,
+    can_leave_torch as can_leave_torch,
     installed as installed,
     key_of as key_of,
     make_graph as make_graph,

@@ -31,6 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import select_device
 
 from optisar_yolo.engine import (
     CanvasImages,
@@ -45,6 +46,7 @@ from optisar_yolo.export.exported import ENCODER, ExportedModel
 from optisar_yolo.export.graph_cache import GraphCache
 from optisar_yolo.export.graphs import example
 from optisar_yolo.nn import Encoded, GroundingModel, fused_copy
+from optisar_yolo.plugin import SETTINGS
 from optisar_yolo.utils import fingerprint, need
 from optisar_yolo.version import __version__
 
@@ -93,6 +95,35 @@ def needs_torch(model: GroundingModel) -> str:
     if model.is_fused():
         return "the weights are fused already"
     return ""
+
+
+def can_leave_torch(model: Any, engine: str, device: Any = None, half: bool = False) -> bool:
+    """Tell whether an engine may take PyTorch's place.
+
+    Args:
+        model: The network or an export.
+        engine: ``torch``, ``onnx``, ``openvino`` or ``auto``.
+        device: Where the network shall run, as in Ultralytics; None: where it is.
+        half: Compute in half precision.
+
+    Raises:
+        ValueError: An unknown engine, or one that is asked for and cannot run the network; the message says why.
+    """
+    SETTINGS["engine"].check(engine)
+    if isinstance(model, ExportedModel):
+        if engine not in ("auto", model.format):
+            raise ValueError(
+                f"engine={engine}: {model.path} is an export that runs in {model.format}; leave engine out"
+            )
+        return False
+    if engine == "torch":
+        return False
+    reason = "half precision runs in PyTorch" if half else needs_torch(model)
+    if not reason and device is not None and select_device(device, verbose=False).type != "cpu":
+        reason = f"device={device} is not a CPU"
+    if reason and engine != "auto":
+        raise ValueError(f"engine={engine} cannot be used: {reason}; use engine=torch")
+    return not reason
 
 
 def make_graph(model: GroundingModel, key: str, cache: GraphCache, name: str = "", imgsz: int = 640) -> Path:
@@ -187,6 +218,7 @@ class EngineNetwork(ExportedNetwork):
     base_model = False
     dynamic = True
     prefetch = True
+    batches = True
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from optisar_yolo.api import OptiSAR
 from optisar_yolo.engine import (
     CanvasImages,
     Detections,
+    ExportedNetwork,
     KnownExpressions,
     best_boxes,
     calibration_of,
@@ -24,7 +25,7 @@ from optisar_yolo.engine import (
     default_conf,
     notes_of,
 )
-from optisar_yolo.nn import Encoded, GroundingModel, HeadFeatures
+from optisar_yolo.nn import Encoded, HeadFeatures
 from optisar_yolo.serve.limits import Refusal
 from optisar_yolo.text import TextFeatureCache
 
@@ -230,8 +231,9 @@ class Grounder:
                 else:
                     out[image.key] = cached
         for group in (list(by_key.values()) for by_key in new.values()):
-            # an export may be fixed to batches of one image, and on a CPU larger ones are not faster
-            size = len(group) if isinstance(self.network, GroundingModel) else 1
+            # an export may be fixed to batches of one image
+            alone = isinstance(self.network, ExportedNetwork) and not self.network.batches
+            size = 1 if alone else len(group)
             for batch in (group[i : i + size] for i in range(0, len(group), size)):
                 x = torch.stack([image.pixels for image in batch]).to(self.device)
                 encoded = self.network.encode(x, torch.stack([image.extent for image in batch]).to(self.device))
@@ -277,7 +279,9 @@ class Grounder:
 
 def _copy_row(encoded: Encoded | CanvasImages, i: int) -> Encoded:
     """Copy one image out of a batch, so that the cached image does not keep the memory of the whole batch."""
-    assert isinstance(encoded, Encoded)
+    if isinstance(encoded, CanvasImages):
+        made = {name: v[i : i + 1].clone() for name, v in encoded.made.items()}
+        return CanvasImages(encoded.images[i : i + 1].clone(), encoded.extent[i : i + 1].clone(), made)
     copies: dict[int, Tensor] = {}
 
     def copy(x: Tensor) -> Tensor:
