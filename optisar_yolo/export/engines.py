@@ -215,7 +215,8 @@ class EngineNetwork(ExportedNetwork):
     """
 
     # attributes that Ultralytics' predictor reads of its backends
-    base_model = False
+    base_model = True
+    end2end = False
     dynamic = True
     prefetch = True
     batches = True
