@@ -20,11 +20,11 @@ from optisar_yolo.engine import (
     Calibration,
     CalibrationError,
     CheckpointError,
-    ExportedNetwork,
     GroundingPredictor,
     GroundingTrainer,
     GroundingValidator,
     KnownExpressions,
+    NetworkRunner,
     PredictorPool,
     attach,
     best_boxes,
@@ -350,7 +350,7 @@ class OptiSAR(Model):
             self._text_features = key, text_features_for(self.model, weights)
         return self._text_features[1]
 
-    def _for_inference(self, engine: str | None = None) -> GroundingModel | ExportedNetwork:
+    def _for_inference(self, engine: str | None = None) -> GroundingModel | NetworkRunner:
         """Return what runs the network, made anew when the network has changed."""
         chosen = self.engine_network(engine)
         if chosen is not None:
@@ -367,13 +367,13 @@ class OptiSAR(Model):
         tensors = [*self.model.parameters(), *self.model.buffers()]
         return self.model, tensors[0].device, sum(t._version for t in tensors), calibration_of(self.model)
 
-    def engine_network(self, engine: str | None = None, device: Any = None, half: bool = False) -> EngineNetwork | None:
+    def engine_network(self, engine: str | None = None, device: Any = None, reason: str = "") -> EngineNetwork | None:
         """Return what takes PyTorch's place on a CPU (see :mod:`optisar_yolo.export.engines`).
 
         Args:
             engine: ``torch``, ``onnx``, ``openvino`` or ``auto``, the default.
             device: Where the network runs, as in Ultralytics; by default where it is.
-            half: Compute in half precision.
+            reason: What else keeps the network in PyTorch.
 
         Returns:
             None where PyTorch runs the network: it is asked for, or something needs it.
@@ -383,7 +383,7 @@ class OptiSAR(Model):
             MissingExtraError: The engine is not installed.
         """
         engine = engine or self.overrides.get("engine") or "auto"
-        if not can_leave_torch(self.model, engine, device, half):
+        if not can_leave_torch(self.model, engine, device, reason):
             return None
         state = (*self._state(), engine, torch.get_num_threads())
         if self._engine is None or self._engine[0] != state:
@@ -397,11 +397,12 @@ class OptiSAR(Model):
             return found
 
         def choose(args: Any) -> EngineNetwork | None:
-            if key == "validator" and args.plots and (args.engine or "auto") == "auto":
-                return None  # the plots show how the experts are used, which PyTorch alone tells
+            reason = "half precision is PyTorch's" if args.quantize == 16 else ""
             if args.compile or args.channels_last:
-                return None
-            return self.engine_network(args.engine, args.device, args.quantize == 16)
+                reason = "compile= and channels_last= are PyTorch's"
+            if key == "validator" and (args.plots or args.sensitivity):  # the experts' use, scores of all anchors
+                reason = "plots and the sensitivity need PyTorch (plots=False leaves them out)"
+            return self.engine_network(args.engine, args.device, reason)
 
         return partial(found, choose=choose)
 
@@ -424,7 +425,7 @@ class EncodedImage:
 
     def __init__(
         self,
-        model: GroundingModel | ExportedNetwork,
+        model: GroundingModel | NetworkRunner,
         text_features: TextFeatureCache | KnownExpressions,
         image: np.ndarray,
         imgsz: int,

@@ -23,6 +23,7 @@ from .grounding import (
     Detections as Detections,
     ExportedNetwork as ExportedNetwork,
     KnownExpressions as KnownExpressions,
+    NetworkRunner as NetworkRunner,
     best_boxes as best_boxes,
     ground as ground,
     log_notes as log_notes,

@@ -30,8 +30,8 @@ from optisar_yolo.data import DataError, EvaluationDataset, letterbox, read_imag
 from optisar_yolo.engine.grounding import (
     CanvasImages,
     Detections,
-    ExportedNetwork,
     KnownExpressions,
+    NetworkRunner,
     best_boxes,
     notes_of,
     text_features_for,
@@ -174,7 +174,7 @@ class GroundingPredictor(DetectionPredictor):
         cfg: Any = DEFAULT_CFG,
         overrides: dict[str, Any] | None = None,
         _callbacks: dict[str, Any] | None = None,
-        choose: Callable[[Any], ExportedNetwork | None] | None = None,
+        choose: Callable[[Any], NetworkRunner | None] | None = None,
     ) -> None:
         super().__init__(cfg, overrides, _callbacks)
         self.choose = choose  # from the arguments to what takes PyTorch's place, or None
@@ -185,7 +185,7 @@ class GroundingPredictor(DetectionPredictor):
         """Use an exported network, or what takes PyTorch's place, as it is; Ultralytics wraps the others."""
         if isinstance(model, GroundingModel) and self.choose is not None:
             model = self.choose(self.args) or model
-        if not isinstance(model, ExportedNetwork):
+        if not isinstance(model, NetworkRunner):
             precision = self.args.quantize
             self.args.quantize = None  # weights stay as they are: see `mixed`
             super().setup_model(model, verbose)
@@ -198,9 +198,9 @@ class GroundingPredictor(DetectionPredictor):
         self.device = torch.device("cpu")  # where exports take and leave their arrays
 
     @property
-    def network(self) -> GroundingModel | ExportedNetwork:
+    def network(self) -> GroundingModel | NetworkRunner:
         """The network inside ultralytics' backend."""
-        if isinstance(self.model, ExportedNetwork):
+        if isinstance(self.model, NetworkRunner):
             return self.model
         return self.model.backend.model if hasattr(self.model, "backend") else self.model.model
 

@@ -36,7 +36,7 @@ from optisar_yolo.data import (
 )
 from optisar_yolo.engine.calibrate import ATTRIBUTE, DEFAULT_CONF, Calibration, CalibrationError, calibration_of
 from optisar_yolo.engine.checkpoint import load_model
-from optisar_yolo.engine.grounding import ExportedNetwork, KnownExpressions, ground, text_features_for
+from optisar_yolo.engine.grounding import KnownExpressions, NetworkRunner, ground, text_features_for
 from optisar_yolo.engine.metrics import GroundingMetrics, expression_indices, score_image
 from optisar_yolo.engine.predictions import write_predictions
 from optisar_yolo.engine.sensitivity import RULES, SensitivityProbe, flat, table
@@ -67,7 +67,7 @@ class GroundingValidator(BaseValidator):
         save_dir: Path | None = None,
         args: Any = None,
         _callbacks: dict[str, Any] | None = None,
-        choose: Callable[[Any], ExportedNetwork | None] | None = None,
+        choose: Callable[[Any], NetworkRunner | None] | None = None,
     ) -> None:
         given = args.get("conf") if isinstance(args, dict) else getattr(args, "conf", None)
         self.conf: float | None = given  # Ultralytics replaces None by a number of its own
@@ -146,7 +146,7 @@ class GroundingValidator(BaseValidator):
                 seconds[stage] += s
         return True
 
-    def _prepare(self, trainer: Any, model: Any) -> GroundingModel | ExportedNetwork:
+    def _prepare(self, trainer: Any, model: Any) -> GroundingModel | NetworkRunner:
         """Set device, data and texts, and return the network in evaluation mode."""
         if trainer is not None:
             self.device = trainer.device
@@ -154,25 +154,25 @@ class GroundingValidator(BaseValidator):
         callbacks.add_integration_callbacks(self)
         if world_size() == 1 or self.device is None:  # a process of a parallel training keeps its device
             self.device = select_device(self.args.device, verbose=False)
-        if not isinstance(model, (GroundingModel, ExportedNetwork)):
+        if not isinstance(model, (GroundingModel, NetworkRunner)):
             model = load_model(model if model is not None else self.args.model)
         if isinstance(model, GroundingModel) and self.choose is not None:
             model = self.choose(self.args) or model
-        if isinstance(model, ExportedNetwork):
-            net: GroundingModel | ExportedNetwork = model.to(self.device)
+        if isinstance(model, NetworkRunner):
+            net: GroundingModel | NetworkRunner = model.to(self.device)
             self.device = torch.device("cpu")  # where exports take and return their arrays
         else:
             net = fused_copy(model.to(self.device))
         if self.config is None:
             self.config = load_dataset_config(self.args.data)
             self.images = load_split(self.config, self.args.split or "val", self.args.fraction or 1.0, self.args.seed)
-        if isinstance(net, ExportedNetwork):
+        if isinstance(net, NetworkRunner):
             net.expect(len(self.images))
         if self.text_features is None:
             self.text_features = text_features_for(net, self.args.text_weights, self.config.root)
         return net
 
-    def _probe_of(self, net: GroundingModel | ExportedNetwork) -> SensitivityProbe | None:
+    def _probe_of(self, net: GroundingModel | NetworkRunner) -> SensitivityProbe | None:
         """Return what grounds reworded expressions, where they are wanted; None between the epochs of a training."""
         full = bool(getattr(self.args, "sensitivity", False))
         if self.training or not (full or self.fit):
@@ -180,16 +180,16 @@ class GroundingValidator(BaseValidator):
         assert self.config is not None and self.text_features is not None
         return SensitivityProbe(net, self.text_features, self.config.names, self.device, full, self.config.vocabulary)
 
-    def _routing_of(self, net: GroundingModel | ExportedNetwork) -> Any:
+    def _routing_of(self, net: GroundingModel | NetworkRunner) -> Any:
         """Return what records the experts' use for the plots; None between the epochs of a training."""
-        if self.training or not self.args.plots or isinstance(net, ExportedNetwork):
+        if self.training or not self.args.plots or not isinstance(net, GroundingModel):
             return None
         from optisar_yolo.engine.routing import ExpertUseRecorder  # with matplotlib
 
         assert self.config is not None
         return ExpertUseRecorder(net, self.config.names)
 
-    def _calibrate(self, net: GroundingModel | ExportedNetwork) -> None:
+    def _calibrate(self, net: GroundingModel | NetworkRunner) -> None:
         """Calibrate the confidences, and add the figures of sensitivity."""
         assert self.config is not None
         self.calibration = calibration_of(net)
@@ -221,7 +221,7 @@ class GroundingValidator(BaseValidator):
 
     def _ground(
         self,
-        net: GroundingModel | ExportedNetwork,
+        net: GroundingModel | NetworkRunner,
         index: list[int],
         img: Tensor,
         extents: Tensor,

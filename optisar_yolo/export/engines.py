@@ -36,7 +36,7 @@ from ultralytics.utils.torch_utils import select_device
 from optisar_yolo.engine import (
     CanvasImages,
     CheckpointError,
-    ExportedNetwork,
+    NetworkRunner,
     attach,
     calibration_of,
     ground,
@@ -97,14 +97,14 @@ def needs_torch(model: GroundingModel) -> str:
     return ""
 
 
-def can_leave_torch(model: Any, engine: str, device: Any = None, half: bool = False) -> bool:
+def can_leave_torch(model: Any, engine: str, device: Any = None, reason: str = "") -> bool:
     """Tell whether an engine may take PyTorch's place.
 
     Args:
         model: The network or an export.
         engine: ``torch``, ``onnx``, ``openvino`` or ``auto``.
         device: Where the network shall run, as in Ultralytics; None: where it is.
-        half: Compute in half precision.
+        reason: What else keeps the network in PyTorch.
 
     Raises:
         ValueError: An unknown engine, or one that is asked for and cannot run the network; the message says why.
@@ -118,7 +118,7 @@ def can_leave_torch(model: Any, engine: str, device: Any = None, half: bool = Fa
         return False
     if engine == "torch":
         return False
-    reason = "half precision runs in PyTorch" if half else needs_torch(model)
+    reason = reason or needs_torch(model)
     if not reason and device is not None and select_device(device, verbose=False).type != "cpu":
         reason = f"device={device} is not a CPU"
     if reason and engine != "auto":
@@ -198,7 +198,7 @@ def _versions(model: GroundingModel) -> int:
     return sum(t._version for t in (*model.parameters(), *model.buffers()))
 
 
-class EngineNetwork(ExportedNetwork):
+class EngineNetwork(NetworkRunner):
     """A network on the CPU that runs in an engine, or in PyTorch until that is ready; safe from several threads.
 
     Args:

@@ -18,7 +18,7 @@ from optisar_yolo.engine import (
     ATTRIBUTE,
     OVERLAP,
     CanvasImages,
-    ExportedNetwork,
+    NetworkRunner,
     calibration_of,
     default_conf,
     ground,
@@ -86,7 +86,7 @@ class ExpressionDetector:
         if self.calibration is not None:
             self.conf = RARER * self.conf / (1 - self.conf + RARER * self.conf)
         chosen = model.engine_network(engine, device)
-        self.network: GroundingModel | ExportedNetwork
+        self.network: GroundingModel | NetworkRunner
         if chosen is not None or not isinstance(model.model, GroundingModel):
             self.network, self.device = chosen or model.model, torch.device("cpu")
         else:
@@ -98,7 +98,7 @@ class ExpressionDetector:
 
     def expect(self, tiles: int) -> None:
         """Say how many tiles are ahead, so that a graph that pays is made from the start."""
-        if isinstance(self.network, ExportedNetwork):
+        if isinstance(self.network, NetworkRunner):
             self.network.expect(tiles)
 
     @torch.inference_mode()
@@ -121,7 +121,7 @@ class ExpressionDetector:
     def _best(self, encoded: Encoded | CanvasImages, texts: Tensor, b: int) -> tuple[Tensor, Tensor]:
         """Return boxes [B, T, k, 4] and calibrated confidences [B, T, k]."""
         t = len(texts)
-        if isinstance(self.network, ExportedNetwork) or self.network.guided:  # a pyramid for each expression
+        if isinstance(self.network, NetworkRunner) or self.network.guided:  # a pyramid for each expression
             rows = torch.arange(b, device=texts.device).repeat_interleave(t)
             boxes, conf = ground(self.network, encoded, rows, texts.repeat(b, 1), CANDIDATES)
             boxes, conf = boxes.view(b, t, -1, 4), conf.view(b, t, -1)
@@ -147,11 +147,11 @@ class ExpressionDetector:
         return [rows[image == i].numpy() for i in range(b)]
 
 
-def _key(network: GroundingModel | ExportedNetwork) -> str:
+def _key(network: GroundingModel | NetworkRunner) -> str:
     """Return a hash of the weights, of the calibration and of the text encoder; the engine changes no result."""
     about = [str(getattr(network, ATTRIBUTE, None)), network.text_model, network.text_fingerprint]
     digest = hashlib.sha256(repr(about).encode())
-    if isinstance(network, ExportedNetwork):
+    if isinstance(network, NetworkRunner):
         files = [network.path] if network.path.is_file() else sorted(f for f in network.path.iterdir() if f.is_file())
         return fingerprint(about, [file_sha256(file) for file in files])
     for name, tensor in network.state_dict().items():

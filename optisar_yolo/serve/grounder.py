@@ -17,8 +17,8 @@ from optisar_yolo.api import OptiSAR
 from optisar_yolo.engine import (
     CanvasImages,
     Detections,
-    ExportedNetwork,
     KnownExpressions,
+    NetworkRunner,
     best_boxes,
     calibration_of,
     canvas,
@@ -232,7 +232,7 @@ class Grounder:
                     out[image.key] = cached
         for group in (list(by_key.values()) for by_key in new.values()):
             # an export may be fixed to batches of one image
-            alone = isinstance(self.network, ExportedNetwork) and not self.network.batches
+            alone = isinstance(self.network, NetworkRunner) and not self.network.batches
             size = 1 if alone else len(group)
             for batch in (group[i : i + size] for i in range(0, len(group), size)):
                 x = torch.stack([image.pixels for image in batch]).to(self.device)
