@@ -173,7 +173,7 @@ class NetworkRunner(ABC):
 
 
 class ExportedNetwork(NetworkRunner):
-    """The interface of :class:`optisar_yolo.export.ExportedModel`, with the number of boxes that it was exported with."""
+    """The interface of :class:`optisar_yolo.export.ExportedModel`, with the boxes that it was exported with."""
 
 
 def ground(
