@@ -74,7 +74,7 @@ class ExpressionDetector:
     """
 
     def __init__(self, model: OptiSAR, device: str | None = None, engine: str | None = None) -> None:
-        if not isinstance(model.model, GroundingModel) and model.model.topk == 1:
+        if not isinstance(model.model, GroundingModel) and getattr(model.model, "topk", 1) == 1:
             raise ValueError(
                 f"{model.ckpt_path}: this export finds one object per expression and tile, and a raster needs all of "
                 f"them; use the .pt or .safetensors file, or an export with topk={CANDIDATES}"

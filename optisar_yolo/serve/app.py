@@ -89,7 +89,7 @@ class ModelChoice:
             grounder = self._open.get(name)
             if grounder is None:
                 try:
-                    grounder = Grounder(name, remembered=self.limits.remembered, engine="torch")  # for score maps
+                    grounder = Grounder(name, remembered=self.limits.remembered)
                 except (FileNotFoundError, ValueError) as error:
                     raise Refusal(404, f"the model cannot be opened: {error}", "choose another") from error
                 self._open.put(name, grounder)

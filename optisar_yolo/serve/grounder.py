@@ -158,7 +158,7 @@ class Grounder:
         model: Weights, an export, or an open model.
         imgsz: Long side of images in the network; that of training by default.
         remembered: Capacity of the cache of encoded images.
-        engine: As in :meth:`OptiSAR.predict`; ``torch`` where score maps are wanted.
+        engine: As in :meth:`OptiSAR.predict`; by default PyTorch, which score maps need.
 
     Attributes:
         cache: The encoded images that were used last.
@@ -167,7 +167,7 @@ class Grounder:
     """
 
     def __init__(
-        self, model: str | Path | OptiSAR, imgsz: int | None = None, remembered: int = 32, engine: str | None = None
+        self, model: str | Path | OptiSAR, imgsz: int | None = None, remembered: int = 32, engine: str = "torch"
     ) -> None:
         opened = model if isinstance(model, OptiSAR) else OptiSAR(model)
         self.name = Path(str(opened.model_name)).name

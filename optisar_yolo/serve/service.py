@@ -139,7 +139,7 @@ def create_app(
     model: str | Path | OptiSAR | Grounder,
     limits: Limits | None = None,
     imgsz: int | None = None,
-    engine: str | None = None,
+    engine: str = "auto",
 ) -> FastAPI:
     """Make the service.
 

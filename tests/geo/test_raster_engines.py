@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_shared(lively("-late"), tmp_path_factory.mktemp("weights") / "late.safetensors"))
 
 
+def candidates(folder: Path) -> np.ndarray:
+    """All boxes of a run before they are merged, by tile."""
+    lines = [json.loads(line) for line in next(folder.rglob("state.jsonl")).read_text().splitlines()]
+    return np.concatenate([np.reshape(entry["found"], (-1, 9)) for entry in lines if entry.get("found")])
+
+
 def alike(found: np.ndarray, expected: np.ndarray) -> None:
-    assert len(expected) > 3 and found.shape == expected.shape
+    assert found.shape == expected.shape
     np.testing.assert_allclose(found[:, :4], expected[:, :4], atol=0.06)  # stored with two decimals
     np.testing.assert_allclose(found[:, 4], expected[:, 4], atol=2e-5)
     assert (found[:, 5] == expected[:, 5]).all()
@@ -55,9 +62,12 @@ def test_engines_and_exports_find_what_pytorch_finds(
     found = ground_raster(model, raster, TEXTS, project=str(tmp_path / "onnx"), engine="onnx", **ASK).found
     assert any((tmp_path / "config").rglob("net-encoder.onnx"))
     alike(found, expected)
+    assert len(candidates(tmp_path / "torch")) > 20
+    alike(candidates(tmp_path / "onnx")[:, :6], candidates(tmp_path / "torch")[:, :6])
     export(model.model, tmp_path / "late.onnx", ExportSettings("onnx", 96, topk=CANDIDATES))
     exported = OptiSAR(tmp_path / "late.onnx")
     alike(ground_raster(exported, raster, TEXTS, project=str(tmp_path / "export"), **ASK).found, expected)
+    alike(candidates(tmp_path / "export")[:, :6], candidates(tmp_path / "torch")[:, :6])
     export(model.model, tmp_path / "one.onnx", ExportSettings("onnx", 96))
     with pytest.raises(ValueError, match="one object per expression"):
         ground_raster(OptiSAR(tmp_path / "one.onnx"), raster, TEXTS, project=str(tmp_path / "one"), **ASK)
