@@ -76,8 +76,8 @@ class ExpressionDetector:
     def __init__(self, model: OptiSAR, device: str | None = None, engine: str | None = None) -> None:
         if not isinstance(model.model, GroundingModel) and getattr(model.model, "topk", 1) == 1:
             raise ValueError(
-                f"{model.ckpt_path}: this export finds one object per expression and tile, and a raster needs all of "
-                f"them; use the .pt or .safetensors file, or an export with topk={CANDIDATES}"
+                f"{model.ckpt_path}: an exported model with one box finds one object per expression and tile, and a "
+                f"raster needs all of them; use the .pt or .safetensors file, or an export with topk={CANDIDATES}"
             )
         self.bank = text_features_for(model.model, model.overrides.get("text_weights"), None)
         self.key = _key(model.model)
