@@ -5,7 +5,8 @@ sample. A crop revalidates the captions (see `optisar_yolo.data.annotated`). Zoo
 anywhere on the canvas and with a slightly changed aspect ratio, so positions in the unpadded image stay as they are.
 
 Brightness, contrast and gamma change in both modalities. Hue and saturation change in optical images only, and only
-where no caption names a colour. Speckle is added to SAR images only.
+where no caption names a colour. Speckle is added to SAR images only. Degradation (resolution, blur, noise, haze, JPEG)
+stands for other sensors and other ways of delivery; haze is for optical images only, as radar waves pass through it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,14 @@ from optisar_yolo.language import flip, rotate90
 ASPECT = 0.1  # largest relative stretch of one side against the other
 SEEN = 1.0  # pixels of width and height below which nothing of a cut object is visible
 CROP = 0.5  # smallest share of each side that a crop keeps
+
+# Degradation: each step is applied to DEGRADED of the degraded images, with a strength drawn evenly up to these limits.
+DEGRADED = 0.4
+REDUCTION = 3.0  # factor by which the ground sample distance grows
+BLUR = 1.5  # standard deviation of the point spread function, pixels
+NOISE = 12.0  # standard deviation of the sensor's noise, grey levels
+HAZE = 0.4  # share of white light
+JPEG = (30, 90)  # range of the quality
 
 
 def mirror(image: AnnotatedImage, horizontal: bool, vertical: bool, rewrite: bool = True) -> AnnotatedImage:
@@ -215,3 +224,40 @@ def add_speckle(img: NDArray[np.uint8], amount: float, rng: np.random.Generator)
     s = max(rng.random() * amount, 1e-3)
     noise = rng.standard_gamma(1 / s**2, img.shape[:2], dtype=np.float32) * np.float32(s**2)
     return np.clip(img * noise[..., None], 0, 255).astype(np.uint8)
+
+
+def degrade(
+    img: NDArray[np.uint8], probability: float, rng: np.random.Generator, haze: bool = True
+) -> NDArray[np.uint8]:
+    """Degrade an image at random: coarser pixels, blur, haze, noise and JPEG artefacts, in the order of a camera.
+
+    Args:
+        img: uint8 [h, w, 3].
+        probability: Share of the images that are degraded; 0 leaves the image as it is and draws no random numbers.
+        rng: Source of all choices.
+        haze: Whether haze may be added.
+
+    Returns:
+        uint8 [h, w, 3]; the objects stay where they are.
+    """
+    if probability <= 0 or rng.random() >= probability:
+        return img
+    h, w = img.shape[:2]
+    chosen, strength = rng.random(5) < DEGRADED, rng.random(5)
+    if chosen[0]:
+        factor = 1 + strength[0] * (REDUCTION - 1)
+        small = cv2.resize(img, (max(round(w / factor), 1), max(round(h / factor), 1)), interpolation=cv2.INTER_AREA)
+        img = cv2.resize(small, (w, h), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    if chosen[1] and (sigma := strength[1] * BLUR) > 0.1:
+        img = cv2.GaussianBlur(img, (0, 0), sigma)  # type: ignore[assignment]
+    if chosen[2] and haze:
+        share = strength[2] * HAZE
+        img = np.clip(img * (1 - share) + 235 * share, 0, 255).astype(np.uint8)
+    if chosen[3]:
+        noise = rng.standard_normal(img.shape, dtype=np.float32) * np.float32(strength[3] * NOISE)
+        img = np.clip(img + noise, 0, 255).astype(np.uint8)
+    if chosen[4]:
+        quality = round(JPEG[0] + strength[4] * (JPEG[1] - JPEG[0]))
+        written, data = cv2.imencode(".jpg", img, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        img = cv2.imdecode(data, cv2.IMREAD_COLOR) if written else img  # type: ignore[assignment]
+    return img

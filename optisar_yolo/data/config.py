@@ -287,13 +287,22 @@ def _render(recipe: object, root: Path, splits: Mapping[str, Path], where: str) 
         value = recipe.get(key, 0 if key == "seed" else None)
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise DataError(f"{where}: 'render' needs '{key}' as a whole number >= 0, found {value!r}")
+    kinds = recipe.get("kinds", "released")
+    size = recipe.get("size", [320, 448])
+    if unknown := sorted(set(recipe) - {"seed", "kinds", "size", "train", "val", "test"}):
+        raise DataError(f"{where}: 'render' has no '{unknown[0]}'; it holds seed, kinds, size, train, val and test")
+    if not (isinstance(size, list) and len(size) == 2 and all(type(s) is int for s in size)):
+        raise DataError(f"{where}: 'render' needs 'size' as [shortest, longest] long side in pixels, found {size!r}")
     if all(file.is_file() for file in splits.values()):
         return
     from optisar_yolo.synthetic import render_dataset  # only rendered data sets need it
 
     LOGGER.info(f"{where}: rendering its images to {root}")
     try:
-        render_dataset(root, seed=recipe.get("seed", 0), counts={split: recipe[split] for split in splits})
+        counts = {split: recipe[split] for split in splits}
+        render_dataset(root, recipe.get("seed", 0), counts, (size[0], size[1]), kinds)
+    except ValueError as error:
+        raise DataError(f"{where}: {error}") from error
     except OSError as error:
         raise DataError(
             f"{where}: images cannot be rendered to {root} ({error}); set `path:` to another folder"

@@ -49,8 +49,8 @@ class GroundingDataset(Dataset):
         images: Annotated images.
         names: Category names by index.
         args: Settings: imgsz, seed, epochs; background, mosaic, close_mosaic, crop, copy_paste, rot90, fliplr, flipud,
-            scale; rewrite, hsv_h, hsv_s, hsv_v, speckle; prompts, neg_ratio, reword, describe, categories; negatives,
-            swap_kinds, guide.
+            scale; rewrite, hsv_h, hsv_s, hsv_v, speckle, degrade; prompts, neg_ratio, reword, describe, categories,
+            exclusive; negatives, swap_kinds, guide.
         augmented: Augment the images (training).
         vocabulary: The nouns of the data set; those of `names` are added.
     """
@@ -75,6 +75,7 @@ class GroundingDataset(Dataset):
                 reword_share=args.reword,
                 kinds=args.swap_kinds,
                 categories=args.categories,
+                exclusive=args.exclusive,
                 vocabulary=self.vocabulary,
             )
         else:
@@ -179,7 +180,7 @@ class GroundingDataset(Dataset):
             img = augment.add_speckle(img, a.speckle, rng)
         elif not any(has_colour(c) for texts in image.captions for c in texts):
             img = augment.jitter_colour(img, a.hsv_h, a.hsv_s, rng)
-        return replace(image, img=img)
+        return replace(image, img=augment.degrade(img, a.degrade, rng, haze=image.modality == "optical"))
 
     def captions(self, image: AnnotatedImage, rng: np.random.Generator) -> list[list[str]]:
         """Return the captions of each object: its own or, for a share of the objects, ones derived from the boxes."""

@@ -2,7 +2,8 @@
 
 1. Positives: one caption of each object that has any, for at most half the list. A positive is a negative of the other
    objects in the image (the paper's in-image negatives) of which the boxes prove it false. The others are left out of
-   the loss: where one of three ships has the caption "A ship", the other two are not taught as false.
+   the loss: where one of three ships has the caption "A ship", the other two are not taught as false. With `exclusive`
+   a caption that says more than a category is left out only for objects of which the boxes prove it true.
 2. Category expressions: objects without a caption get the one of their category ("A SAR ship"), which means all objects
    of that category.
 3. Adversarial variants: positives with one word exchanged ("left" for "right", "SAR" for "optical"), at least one for
@@ -33,6 +34,7 @@ from optisar_yolo.language import (
     BUILT_IN,
     NOUNS,
     LabelledObjects,
+    ParsedExpression,
     Variant,
     Vocabulary,
     agree,
@@ -80,6 +82,8 @@ class PromptSampler:
         categories: Probability of each category in the image to get its category expression even if all its objects
             have captions, with or without its modality ("a ship"). As many categories that the image does not show
             are named, too.
+        exclusive: A caption that says more than a category is false of every other object of which the boxes do not
+            prove it true.
         vocabulary: The nouns of the data set.
 
     Raises:
@@ -94,6 +98,7 @@ class PromptSampler:
         reword_share: float = 0.0,
         kinds: str = SETTINGS["swap_kinds"].default,
         categories: float = 0.0,
+        exclusive: bool = False,
         vocabulary: Vocabulary = BUILT_IN,
     ) -> None:
         if total < 2:
@@ -103,7 +108,7 @@ class PromptSampler:
         self.total, self.neg_ratio = total, neg_ratio
         self.reword_share = reword_share
         self.kinds = {k: w for k, w in weights_of(kinds).items() if w}
-        self.categories = categories
+        self.categories, self.exclusive = categories, exclusive
         self.vocabulary = vocabulary
         self.pool = list(pool)
         self._by_noun: dict[str | None, list[str]] = defaultdict(list)
@@ -146,7 +151,8 @@ class PromptSampler:
         def add(text: str, kind: str, owners: Sequence[int] = ()) -> None:
             columns[text] = np.zeros(len(names), np.float32)
             if kind in ("positive", "category"):  # of the others, the sampler has proven that they are false
-                columns[text][[v is not False for v in objects.truths(text)]] = -1
+                certain = self.exclusive and kind == "positive" and self._says_more(text)
+                columns[text][[v or (v is None and not certain) for v in objects.truths(text)]] = -1
             columns[text][list(owners)] = 1
             kinds.append(kind)
 
@@ -173,6 +179,12 @@ class PromptSampler:
             )
         texts = self._reword(list(columns), rng)
         return PromptList(texts, np.stack(list(columns.values()), axis=1).reshape(len(names), self.total), kinds)
+
+    def _says_more(self, text: str) -> bool:
+        """Return whether a caption says more than the category and modality of its object."""
+        read = parse(text, self.vocabulary)
+        bare = ParsedExpression(read.category, read.modality, definite=read.definite)
+        return read.category is None or read != bare
 
     def _positives(self, captions: Sequence[Sequence[str]], rng: np.random.Generator) -> dict[str, list[int]]:
         """Draw one caption of each object that has any, for at most half the list: caption -> its objects."""

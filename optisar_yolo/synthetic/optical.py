@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optisar_yolo.synthetic import paint
+from optisar_yolo.synthetic.more_objects import MORE_OBJECTS
 from optisar_yolo.synthetic.objects import OBJECTS, house, tree
 from optisar_yolo.synthetic.paint import Colour, Image
 
@@ -86,13 +87,15 @@ class Canvas:
         """Draw a labelled object in a free place, and tell whether there was one.
 
         Args:
-            name: Category name, a key of `OBJECTS`.
+            name: Category name, a key of `OBJECTS` or `MORE_OBJECTS`.
             size: Length in pixels.
             angle: Direction in radians, random when None.
             where: Pixels it may stand on, all when None.
             at: Its centre, in place of a free spot.
         """
-        stamp = OBJECTS[name](self.rng, size, self.uniform(0, 2 * np.pi) if angle is None else angle)
+        stamp = {**OBJECTS, **MORE_OBJECTS}[name](
+            self.rng, size, self.uniform(0, 2 * np.pi) if angle is None else angle
+        )
         rows, columns = np.nonzero(stamp.alpha > paint.VISIBLE)
         reach = max(np.ptp(rows), np.ptp(columns)) / 2 + 2
         at = at or self.spot(float(reach), where)
@@ -131,25 +134,25 @@ class Canvas:
     def road(self, start: tuple[float, float], stop: tuple[float, float], width: float, dashed: bool = True) -> None:
         """Draw a straight road between two points in pixels."""
         p, q = np.asarray(start), np.asarray(stop)
-        ends = _point(p), _point(q)
+        ends = pixel(p), pixel(q)
         cv2.line(self.img, *ends, (150, 156, 158), int(width * 1.3), cv2.LINE_AA)
         cv2.line(self.img, *ends, paint.jitter(self.rng, ASPHALT, 6), int(width), cv2.LINE_AA)
         length = float(np.hypot(*(q - p)))
         if dashed and length:
             for t in np.arange(0, length, width * 1.1):
                 a, b = (p + (q - p) * min(s, length) / length for s in (t, t + width * 0.5))
-                cv2.line(self.img, _point(a), _point(b), MARKING, max(int(width * 0.08), 1))
+                cv2.line(self.img, pixel(a), pixel(b), MARKING, max(int(width * 0.08), 1))
         mask = np.zeros(self.taken.shape, np.uint8)
         cv2.line(mask, *ends, 1, int(width * 1.3))
         self.roads |= mask > 0
 
 
-def _point(at: Sequence[float] | np.ndarray) -> tuple[int, int]:
+def pixel(at: Sequence[float] | np.ndarray) -> tuple[int, int]:
     """Return a point in whole pixels, as OpenCV takes it."""
     return int(at[0]), int(at[1])
 
 
-def _land(rng: np.random.Generator, h: int, w: int) -> Image:
+def open_country(rng: np.random.Generator, h: int, w: int) -> Image:
     """Return the texture of open country."""
     kind = rng.integers(4)
     if kind == 0:
@@ -210,7 +213,7 @@ def coast(c: Canvas) -> None:
     )
     sea = paint.water(c.rng, h, w, [(92, 74, 42), (110, 96, 54), (86, 84, 60)][c.count(0, 2)])
     sea += np.clip(1 + shore / 0.12, 0, 1)[..., None] ** 2 * np.asarray((36, 44, 26), np.float32)  # shallows
-    land = _land(c.rng, h, w)
+    land = open_country(c.rng, h, w)
     sand = np.asarray((150, 190, 206), np.float32) + 6 * paint.fractal(c.rng, h, w, 8, 3)[..., None]
     c.img[:] = np.where((shore < 0)[..., None], sea, np.where((shore < 0.025)[..., None], sand, land))
     wet, dry = shore < -0.03, shore > 0.04
@@ -304,12 +307,12 @@ def town(c: Canvas) -> None:
     main = c.roads & ~side
     r = width * c.uniform(1.0, 1.25)
     middle = centre + (across * width * 0.25 if tee else 0)
-    cv2.circle(c.img, _point(centre), int(width * 0.5), ASPHALT, -1)
+    cv2.circle(c.img, pixel(centre), int(width * 0.5), ASPHALT, -1)
     for s, way in ((-1, along), (1, along), (1, across), *(() if tee else ((-1, across),))):
         for k in range(-2, 3):  # zebra stripes
             p = centre + way * s * width * 0.82 + np.array([-way[1], way[0]]) * k * width * 0.19
             q = p + way * s * width * 0.2
-            cv2.line(c.img, _point(p), _point(q), (214, 220, 222), max(int(width * 0.08), 1))
+            cv2.line(c.img, pixel(p), pixel(q), (214, 220, 222), max(int(width * 0.08), 1))
     box = np.array([middle[0] - r, middle[1] - r, middle[0] + r, middle[1] + r])
     c.label("optical T junction" if tee else "optical crossroad", box.clip(0, [w, h, w, h]))
     _traffic(c, a, c.count(1, 4), width, main)
@@ -324,7 +327,7 @@ def town(c: Canvas) -> None:
 def river(c: Canvas) -> None:
     """Draw a river with one or two bridges and ships."""
     h, w = c.taken.shape
-    land = _land(c.rng, h, w)
+    land = open_country(c.rng, h, w)
     flow = paint.water(c.rng, h, w, [(84, 92, 58), (96, 80, 48)][c.count(0, 1)])
     upright = c.rng.random() < 0.5  # the river runs from top to bottom
     long, short = (h, w) if upright else (w, h)
@@ -361,7 +364,7 @@ def river(c: Canvas) -> None:
         for t in np.arange(lo, hi - 4, width * 0.8):
             p, q = (t, at), (t + width * 0.36, at)
             a, b = (p, q) if upright else (p[::-1], q[::-1])
-            cv2.line(c.img, _point(a), _point(b), MARKING, max(int(width * 0.08), 1))
+            cv2.line(c.img, pixel(a), pixel(b), MARKING, max(int(width * 0.08), 1))
         c.label("optical bridge", np.array([int(v) for v in box], np.float64).clip(0, [w, h, w, h]))
     wet = offset < -4
     for _ in range(c.count(0, 4)):
@@ -394,7 +397,11 @@ LAYOUTS: tuple[Callable[[Canvas], None], ...] = (airport, coast, sports, town, r
 
 
 def render_optical(
-    rng: np.random.Generator, h: int, w: int, kind: int
+    rng: np.random.Generator,
+    h: int,
+    w: int,
+    layout: Callable[[Canvas], None],
+    over: Callable[[Canvas], None] | None = None,
 ) -> tuple[NDArray[np.uint8], np.ndarray, list[str]]:
     """Render an optical-like image.
 
@@ -402,14 +409,17 @@ def render_optical(
         rng: Source of all choices.
         h: Height in pixels.
         w: Width in pixels.
-        kind: Index into `LAYOUTS`.
+        layout: Draws the image, such as those of `LAYOUTS`.
+        over: Draws on the finished image what is no object.
 
     Returns:
         [h, w, 3] BGR image, [N, 4] xyxy boxes in pixels, N category names.
     """
     a = rng.uniform(0, 2 * np.pi)
     canvas = Canvas(np.zeros((h, w, 3), np.float32), rng, (float(np.cos(a)), float(np.sin(a))))
-    LAYOUTS[kind](canvas)
+    layout(canvas)
+    if over is not None:
+        over(canvas)
     img = cv2.GaussianBlur(canvas.img, (0, 0), rng.uniform(0.45, 0.8))
     # The lens, the light and the sensor.
     gain, cast = rng.uniform(0.82, 1.12), rng.uniform(0.95, 1.05, 3).astype(np.float32)

@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 from ultralytics.utils import TQDM
 
-from optisar_yolo.language import LabelledObjects, describe, parse
+from optisar_yolo.language import BUILT_IN, LabelledObjects, describe, parse
+from optisar_yolo.synthetic.more_layouts import MORE_LAYOUTS, disturb
 from optisar_yolo.synthetic.optical import LAYOUTS, render_optical
 from optisar_yolo.synthetic.radar import render_sar
 
@@ -30,6 +31,14 @@ NAMES = (
     "optical basketball court", "optical storage tank", "optical ship", "optical airplane", "optical harbor",
     "sar transmission tower", "sar ship",
 )  # fmt: skip
+# The wide set: these, and what DIOR, DOTA and users' sets have besides, as far as a plan view can show it.
+WIDE_NAMES = (
+    *NAMES, "optical chimney", "optical golf field", "optical hangar", "optical helipad", "optical overpass",
+    "optical roundabout", "optical solar panel", "optical stadium", "optical terminal", "optical train station",
+    "optical truck", "optical van", "optical windmill",
+)  # fmt: skip
+KINDS = {"released": NAMES, "wide": WIDE_NAMES}
+_VOCABULARY = BUILT_IN.including(WIDE_NAMES)
 _SPLITS = {"train": 0, "val": 1, "test": 2}
 _RADAR_KINDS = (0, 1, 0, 2, 1, 0, 1, 2)  # ships in three of four SAR images
 _KIND_WEIGHTS = {"position": 5.0, "extreme": 3.0, "relation": 3.0, "unique": 1.0}
@@ -40,7 +49,7 @@ _QUALITY = 93  # JPEG
 
 def kind_of(caption: str) -> str:
     """Return the kind of an expression as annotation files name it: "extreme", "relation", "position" or "unique"."""
-    query = parse(caption)
+    query = parse(caption, _VOCABULARY)
     return "extreme" if query.superlative else "relation" if query.relation else "position" if query.place else "unique"
 
 
@@ -49,7 +58,7 @@ def _expressions(
 ) -> list[tuple[int, str, str]]:
     """Return (object, expression, kind) for up to `_EXPRESSIONS` objects."""
     out: list[tuple[int, str, str]] = []
-    objects = LabelledObjects(boxes, names, size)
+    objects = LabelledObjects(boxes, names, size, _VOCABULARY)
     for i in rng.permutation(len(names)).tolist():
         texts = describe(objects, i, rng)
         if texts and len(out) < _EXPRESSIONS:
@@ -60,7 +69,9 @@ def _expressions(
     return sorted(out)
 
 
-def render_image(seed: int, split: str, number: int, size: tuple[int, int] = (320, 448)) -> dict[str, Any]:
+def render_image(
+    seed: int, split: str, number: int, size: tuple[int, int] = (320, 448), kinds: str = "released"
+) -> dict[str, Any]:
     """Render one image of the set.
 
     Args:
@@ -68,6 +79,7 @@ def render_image(seed: int, split: str, number: int, size: tuple[int, int] = (32
         split: "train", "val" or "test".
         number: Running number of the image, from 0; even ones are optical, odd ones SAR.
         size: Range of the longer side in pixels, both ends included.
+        kinds: "released" (the categories of OptSAR-RSVG) or "wide" (those of `WIDE_NAMES`, and more that is no object).
 
     Returns:
         img [h, w, 3] uint8 BGR, boxes [N, 4] xyxy in pixels, names (N category names), modality ("optical" or "sar")
@@ -83,7 +95,9 @@ def render_image(seed: int, split: str, number: int, size: tuple[int, int] = (32
         if number % 2:
             img, boxes, names = render_sar(rng, h, w, _RADAR_KINDS[turn % len(_RADAR_KINDS)])
         else:
-            img, boxes, names = render_optical(rng, h, w, turn % len(LAYOUTS))
+            layouts = LAYOUTS if kinds == "released" else (*LAYOUTS, *MORE_LAYOUTS)
+            over = None if kinds == "released" else disturb
+            img, boxes, names = render_optical(rng, h, w, layouts[turn % len(layouts)], over)
         big_enough = bool((boxes[:, 2:] - boxes[:, :2] >= _MIN_SIDE).all())
         expressions = _expressions(boxes, names, (w, h), rng) if big_enough else []
         if expressions:
@@ -92,14 +106,15 @@ def render_image(seed: int, split: str, number: int, size: tuple[int, int] = (32
     raise RuntimeError(f"no layout with an expression for image {number} of {split} with seed {seed} and size {size}")
 
 
-def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[int, int]) -> None:
+def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[int, int], kinds: str) -> None:
     """Render and write a split's images, labels and annotation file."""
     (folder / "images" / split).mkdir(parents=True)
     (folder / "labels" / split).mkdir(parents=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    indices = {name: i for i, name in enumerate(KINDS[kinds])}
     for number in TQDM(range(count), desc=f"rendering {split}"):
-        made = render_image(seed, split, number, size)
+        made = render_image(seed, split, number, size, kinds)
         h, w = made["img"].shape[:2]
         stem = f"{'opt' if made['modality'] == 'optical' else 'sar'}_{number // 2 + 1:06d}"
         file = folder / "images" / split / f"{stem}.jpg"
@@ -109,7 +124,7 @@ def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[in
         xywh = np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)
         relative = xywh / [w, h, w, h]
         lines = [
-            f"{NAMES.index(n)} " + " ".join(f"{v:.6f}" for v in b) for n, b in zip(made["names"], relative, strict=True)
+            f"{indices[n]} " + " ".join(f"{v:.6f}" for v in b) for n, b in zip(made["names"], relative, strict=True)
         ]
         (folder / "labels" / split / f"{stem}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         images.append({"id": number, "file_name": f"{stem}.jpg", "width": w, "height": h})
@@ -117,18 +132,22 @@ def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[in
             x0, y0, x1, y1 = boxes[i].tolist()
             annotations.append(
                 {
-                    "id": len(annotations), "image_id": number, "category_id": NAMES.index(made["names"][i]),
+                    "id": len(annotations), "image_id": number, "category_id": indices[made["names"][i]],
                     "category_name": made["names"][i], "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "area": (x1 - x0) * (y1 - y0), "iscrowd": 0, "caption": caption, "kind": kind,
                 }
             )  # fmt: skip
-    categories = [{"id": i, "name": name} for i, name in enumerate(NAMES)]
+    categories = [{"id": i, "name": name} for name, i in indices.items()]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def render_dataset(
-    root: Path, seed: int = 0, counts: Mapping[str, int] | None = None, size: tuple[int, int] = (320, 448)
+    root: Path,
+    seed: int = 0,
+    counts: Mapping[str, int] | None = None,
+    size: tuple[int, int] = (320, 448),
+    kinds: str = "released",
 ) -> None:
     """Render the data set into a folder; nothing half-written is ever seen there.
 
@@ -137,15 +156,19 @@ def render_dataset(
         seed: Same seed, same files.
         counts: Images per split; {"train": 160, "val": 40, "test": 80} when None.
         size: Range of the longer side in pixels.
+        kinds: "released" or "wide", as for :func:`render_image`.
 
     Raises:
         FileExistsError: The folder holds something already, and not this data set.
-        ValueError: An unknown split, a negative count, or a size that is no range of at least 96 pixels.
+        ValueError: An unknown split, a negative count, a size that is no range of at least 96 pixels, or unknown
+            kinds.
     """
     counts = {"train": 160, "val": 40, "test": 80} if counts is None else dict(counts)
     for split, count in counts.items():
         if split not in _SPLITS or count < 0:
             raise ValueError(f"render: {split}={count}; splits are {', '.join(_SPLITS)} with counts of 0 or more")
+    if kinds not in KINDS:
+        raise ValueError(f"render: kinds={kinds!r}; there are {' and '.join(KINDS)}")
     if not 96 <= size[0] <= size[1]:
         raise ValueError(f"render: size={size} must be a range of the longer side, from 96 pixels upwards")
     root = Path(root)
@@ -153,7 +176,7 @@ def render_dataset(
     work = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
     try:
         for split, count in counts.items():
-            _write_split(work, split, count, seed, size)
+            _write_split(work, split, count, seed, size, kinds)
         work.chmod(0o755)  # mkdtemp's folder is private
         try:
             os.replace(work, root)  # works onto an empty folder, too

@@ -165,6 +165,23 @@ def test_a_category_caption_of_one_object_does_not_teach_the_others_as_false() -
     assert prompts.targets[:, prompts.texts.index("A SAR ship")].tolist() == [1, -1, -1]
 
 
+def test_exclusive_captions_are_false_of_others_unless_proven_true() -> None:
+    captions = [("The SAR ship beside the grey quay", "The SAR ship"), (), (), ()]
+    for exclusive, undecided in ((False, -1), (True, 0)):
+        sampler = PromptSampler(POOL, 12, exclusive=exclusive)
+        seen = set()
+        for seed in range(20):
+            prompts = sampler(captions, BOXES, NAMES, SIZE, np.random.default_rng(seed))
+            for text, column in zip(prompts.texts, prompts.targets.T, strict=True):
+                if text == "The SAR ship beside the grey quay":
+                    assert column.tolist() == [1, undecided, undecided, undecided]
+                    seen.add(text)
+                elif text == "The SAR ship" and prompts.kinds[prompts.texts.index(text)] == "positive":
+                    assert column.tolist() == [1, -1, -1, -1]  # true of the others too
+                    seen.add(text)
+        assert len(seen) == 2
+
+
 def test_a_caption_of_two_objects_means_both_whichever_was_drawn() -> None:
     captions = [("The ship at the top",), ("The ship at the top", "The ship at the bottom")]  # the boxes say otherwise
     for seed in range(20):
@@ -190,7 +207,7 @@ WORDS = st.builds(str.format, st.sampled_from(FRAMES), st.sampled_from(PHRASES))
 PLACED = st.tuples(st.lists(WORDS, max_size=8), st.sampled_from(PHRASES), st.integers(0, 8), st.integers(0, 8))
 
 
-@settings(max_examples=10_000, deadline=2000)
+@settings(max_examples=3000, deadline=None)
 @given(st.lists(PLACED, max_size=6), st.integers(2, 24), st.sampled_from([0.0, 1.0]), st.integers(0, 2**32 - 1))
 def test_no_target_is_false_where_the_expression_may_be_true(
     objects: list[tuple[list[str], str, int, int]], total: int, categories: float, seed: int

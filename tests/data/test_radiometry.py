@@ -36,3 +36,25 @@ def test_speckle_has_the_documented_looks():
         assert done.mean() == pytest.approx(39.5, abs=0.6)  # rounding down takes half a level
         spread.append(done[..., 0].std() / 40)
     assert 0.4 < max(spread) < 0.52 and min(spread) < 0.15
+
+
+def test_degradation_keeps_shape_and_place_and_reaches_every_step():
+    img = np.full((64, 48, 3), 60, np.uint8)
+    img[20:40, 12:30] = 220
+    assert augment.degrade(img, 0, np.random.default_rng(0)) is img
+    done = [augment.degrade(img, 1, np.random.default_rng(seed)) for seed in range(60)]
+    assert all(d.shape == img.shape and d.dtype == np.uint8 for d in done)
+    changed = [d for d in done if not np.array_equal(d, img)]
+    assert 40 < len(changed) < 60  # each of five steps is left out of 60 %: 8 % stay as they are
+    for d in changed:  # the bright block stays where it was
+        y, x = np.where(d[..., 0] > (int(d.max()) + int(d.min())) / 2)
+        assert abs(np.median(y) - 29.5) <= 1 and abs(np.median(x) - 20.5) <= 1
+    assert any(d.min() > 90 for d in changed)  # haze
+    assert any(len(np.unique(d)) > 40 for d in changed)  # noise
+    assert not any(augment.degrade(img, 1, np.random.default_rng(seed), haze=False).min() > 90 for seed in range(60))
+
+
+def test_degradation_draws_no_random_numbers_where_it_is_off():
+    rng = np.random.default_rng(3)
+    augment.degrade(np.zeros((4, 4, 3), np.uint8), 0, rng)
+    assert rng.random() == np.random.default_rng(3).random()

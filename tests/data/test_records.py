@@ -237,6 +237,9 @@ def test_unknown_card_lists_the_packaged_ones() -> None:
         ("path: nowhere\ntrain: a.json\nnames: [sar ship]", "does not exist. Correct"),
         ("path: nowhere\ntrain: a.json\nnames: [sar ship]\nrender: 3", "'render' must hold"),
         ("path: nowhere\ntrain: a.json\nnames: [sar ship]\nrender: {seed: 0}", "'render' needs 'train'"),
+        ("path: nowhere\ntrain: a.json\nnames: [sar ship]\nrender: {train: 1, kind: wide}", "'render' has no 'kind'"),
+        ("path: nowhere\ntrain: a.json\nnames: [sar ship]\nrender: {train: 1, size: 320}", "'render' needs 'size'"),
+        ("path: nowhere\ntrain: a.json\nnames: [sar ship]\nrender: {train: 1, kinds: all}", "kinds='all'; there are"),
     ],
 )
 def test_broken_config(tmp_path: Path, text: str, message: str) -> None:
@@ -263,7 +266,7 @@ def test_unknown_key_is_warned_about(copy: Path, warnings: list[str]) -> None:
 def test_render_is_called_only_for_what_is_missing(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[Path, int, dict[str, int]]] = []
 
-    def render(root: Path, seed: int, counts: dict[str, int]) -> None:
+    def render(root: Path, seed: int, counts: dict[str, int], size: tuple[int, int], kinds: str) -> None:
         calls.append((root, seed, counts))
         shutil.copytree(copy.parent, root, dirs_exist_ok=True)
 
@@ -280,7 +283,7 @@ def test_render_is_called_only_for_what_is_missing(copy: Path, tmp_path: Path, m
 
 
 def test_render_that_fails_names_the_folder(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def render(root: Path, seed: int, counts: dict[str, int]) -> None:
+    def render(root: Path, seed: int, counts: dict[str, int], size: tuple[int, int], kinds: str) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(synthetic, "render_dataset", render)

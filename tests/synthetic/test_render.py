@@ -9,10 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
+from optisar_yolo.language import BUILT_IN
 from optisar_yolo.language.verify import LabelledObjects
 from optisar_yolo.synthetic import paint, render as module
+from optisar_yolo.synthetic.more_layouts import disturb, halls, ponds
+from optisar_yolo.synthetic.more_objects import MORE_OBJECTS
 from optisar_yolo.synthetic.objects import OBJECTS
-from optisar_yolo.synthetic.render import NAMES, kind_of, render_dataset, render_image
+from optisar_yolo.synthetic.optical import Canvas
+from optisar_yolo.synthetic.render import NAMES, WIDE_NAMES, kind_of, render_dataset, render_image
 
 COUNTS = {"train": 4, "val": 2, "test": 2}
 SMALL = (160, 200)
@@ -77,12 +81,42 @@ def test_every_image_has_sound_boxes_and_expressions_of_one_object(number: int) 
             assert img[y0:y1, x0:x1, 0].mean() > 1.15 * np.median(around)
 
 
-@pytest.mark.parametrize("name", OBJECTS)
+@pytest.mark.parametrize("layout", range(14))
+def test_every_wide_image_has_sound_boxes_and_expressions_of_one_object(layout: int) -> None:
+    made = render_image(3, "train", 2 * layout, (224, 256), kinds="wide")
+    h, w = made["img"].shape[:2]
+    boxes = made["boxes"]
+    assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= [w, h]).all() and set(made["names"]) <= set(WIDE_NAMES)
+    objects = LabelledObjects(boxes, made["names"], (w, h), BUILT_IN.including(WIDE_NAMES))
+    assert made["expressions"]
+    for index, caption, _ in made["expressions"]:
+        assert objects.singles_out(caption, index), caption
+
+
+def test_the_wide_set_shows_every_kind_and_what_is_no_object(tmp_path: Path) -> None:
+    seen: set[str] = set()
+    for number in range(0, 14 * 2 * 7, 2):
+        seen |= set(render_image(1, "train", number, SMALL, kinds="wide")["names"])
+        if len(seen) == len([n for n in WIDE_NAMES if n.startswith("optical")]):
+            break
+    assert seen == {n for n in WIDE_NAMES if n.startswith("optical")}
+    canvas = Canvas(np.full((96, 128, 3), 90, np.float32), np.random.default_rng(4), (0.6, 0.8))
+    halls(canvas, 3, 0.2)
+    ponds(canvas, 2)
+    for _ in range(12):
+        disturb(canvas)
+    assert not canvas.boxes and (canvas.img != 90).any()
+    render_dataset(tmp_path / "wide", counts={"train": 2}, size=SMALL, kinds="wide")
+    categories = json.loads((tmp_path / "wide/train.json").read_text())["categories"]
+    assert [c["name"] for c in categories] == list(WIDE_NAMES)
+
+
+@pytest.mark.parametrize("name", (*OBJECTS, *MORE_OBJECTS))
 def test_a_stamps_box_is_tight(name: str) -> None:
-    stamp = OBJECTS[name](np.random.default_rng(1), 48.0, 0.7)
-    img = np.full((120, 140, 3), 100, np.float32)
+    stamp = (OBJECTS | MORE_OBJECTS)[name](np.random.default_rng(1), 48.0, 0.7)
+    img = np.full((140, 160, 3), 100, np.float32)
     before = img.copy()
-    x0, y0, x1, y1 = paint.paste(img, stamp, 66, 61).astype(int)
+    x0, y0, x1, y1 = paint.paste(img, stamp, 76, 71).astype(int)
     changed = (img != before).any(axis=2)
     rows, columns = np.nonzero(changed)
     assert abs(rows.min() - y0) <= 1 and abs(rows.max() + 1 - y1) <= 1
@@ -124,7 +158,8 @@ def test_foreign_files_are_not_touched_and_a_finished_set_is_kept(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "bad", [{"counts": {"all": 3}}, {"counts": {"train": -1}}, {"size": (20, 40)}, {"size": (300, 200)}]
+    "bad",
+    [{"counts": {"all": 3}}, {"counts": {"train": -1}}, {"size": (20, 40)}, {"size": (300, 200)}, {"kinds": "all"}],
 )
 def test_bad_recipes_are_refused(bad: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="render: "):
