@@ -13,16 +13,22 @@ export YOLO_CONFIG_DIR = $(abspath $(VENV))/config
 export MPLBACKEND = Agg
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 .DEFAULT_GOAL := test
 
-$(STAMP): pyproject.toml packaging/optisar_yolo_boot.pth packaging/optisar_yolo_boot.start
+# The package alone: what `make demo` needs. On Linux PyTorch's own index has builds for the CPU, a tenth of the size:
+# PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make demo
+$(VENV)/.package: pyproject.toml packaging/optisar_yolo_boot.pth packaging/optisar_yolo_boot.start
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,export,openvino,build,apps,serve,geo,batch]'
+	$(BIN)/python -m pip install --quiet --editable .
 	mkdir -p $(YOLO_CONFIG_DIR)
 	touch $@
 
-demo: $(STAMP)
+$(STAMP): $(VENV)/.package
+	$(BIN)/python -m pip install --quiet --editable '.[dev,export,openvino,build,apps,serve,geo,batch]'
+	touch $@
+
+demo: $(VENV)/.package
 	$(BIN)/optisar demo
 
 lint: $(STAMP)
@@ -33,6 +39,15 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# The documentation as a site; a warning is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "Open build/docs/index.html"
+
+$(VENV)/.docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
 
 clean:
 	rm -rf build dist demo runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -17,22 +17,26 @@ from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 
 from optisar_yolo.data import read_image
 from optisar_yolo.engine import (
+    MATCH_ATTRIBUTE,
     Calibration,
     CalibrationError,
     CheckpointError,
+    GroundingMetrics,
     GroundingPredictor,
     GroundingTrainer,
     GroundingValidator,
     KnownExpressions,
+    ModelModes,
     NetworkRunner,
     PredictorPool,
     attach,
     best_boxes,
-    calibration_of,
+    calibrations,
     canvas,
     check_resumable,
     checked_expressions,
     default_conf,
+    describe_model,
     find_weights,
     load_shared,
     log_notes,
@@ -46,10 +50,11 @@ from optisar_yolo.export import EngineNetwork, ExportedModel, can_leave_torch, i
 from optisar_yolo.nn import GroundingModel, fused_copy
 from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
 from optisar_yolo.text import TextFeatureCache
+from optisar_yolo.visualize import GroundingResults
 
 
-class OptiSAR(Model):
-    """A grounding model with Ultralytics' interface: ``train``, ``val``, ``predict`` and ``export``.
+class OptiSAR(ModelModes):
+    """A grounding model with Ultralytics' interface: ``train``, ``val``, ``predict``, ``track`` and ``export``.
 
     Args:
         model: Model YAML (``optisar++n.yaml``), checkpoint (``best.pt``) or shared weights
@@ -144,37 +149,26 @@ class OptiSAR(Model):
         if not isinstance(self.model, GroundingModel):
             raise CheckpointError(f"{path}: not a checkpoint of an OptiSAR model; open it with ultralytics' YOLO")
 
+    def __repr__(self) -> str:
+        """Return what a caller has to know, in a few lines; ``print(model.model)`` lists the layers."""
+        return describe_model(self.model, str(self.model_name or ""), self.imgsz)
+
     @config_keys()
-    def train(self, trainer: Any = None, **kwargs: Any) -> Any:
-        """Train; keys are Ultralytics' and those of ``optisar train --help``. Returns the metrics of the best epoch."""
+    def _train(self, trainer: Any, kwargs: dict[str, Any]) -> GroundingMetrics:
         if kwargs.get("resume") is True:
             check_resumable(self.ckpt, self.ckpt_path)  # Ultralytics would start another training
-        return super().train(trainer, **kwargs)
+        return Model.train(self, trainer, **kwargs)
 
     @config_keys()
-    def val(self, validator: Any = None, **kwargs: Any) -> Any:
-        """Validate on a split of a dataset config. Returns :class:`~optisar_yolo.engine.GroundingMetrics`."""
-        return super().val(validator, **kwargs)
+    def _val(self, validator: Any, kwargs: dict[str, Any]) -> GroundingMetrics:
+        return Model.val(self, validator, **kwargs)
 
     @config_keys()
-    def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
-        """Ground expressions in images.
+    def _track(self, source: Any, stream: bool, persist: bool, kwargs: dict[str, Any]) -> Any:
+        return Model.track(self, source, stream, persist, **kwargs)  # calls `predict`
 
-        Args:
-            source: File, folder, URL, array, PIL image, tensor, or a list of them, as in Ultralytics.
-            stream: Return a generator.
-            predictor: Another predictor class.
-            **kwargs: ``text`` (an expression or a list of them), ``conf`` (confidence threshold; by default that of the
-                model's calibration, 0.05 without one), ``topk``, ``imgsz``, ``engine``, ``save`` and Ultralytics'
-                other keys.
-
-        Returns:
-            One ``Results`` per image: ``boxes.cls`` is the index of the expression, ``names[cls]`` the expression, and
-            ``notes`` says by expression what a box cannot answer, such as a negation (:mod:`optisar_yolo.language`).
-
-        Raises:
-            ValueError: No usable expression.
-        """
+    @config_keys()
+    def _predict(self, source: Any, stream: bool, predictor: Any, kwargs: dict[str, Any]) -> Any:
         if kwargs.get("conf") is None:
             kwargs["conf"] = default_conf(self.model)
         baked = self.model.texts if isinstance(self.model, ExportedModel) else []
@@ -201,7 +195,7 @@ class OptiSAR(Model):
             engine = {"engine": "auto", **self.overrides, **kwargs}["engine"]
             if self.predictor is not None and getattr(self.predictor.args, "engine", engine) != engine:
                 self.predictor = None  # it keeps its network
-            found = super().predict(source, True, predictor, **kwargs)
+            found = Model.predict(self, source, True, predictor, **kwargs)
             if not isinstance(found, Generator):
                 return found, None
             used = self.predictor
@@ -234,21 +228,7 @@ class OptiSAR(Model):
             self._predictors.give_back(ticket)
 
     @config_keys()
-    def export(self, **kwargs: Any) -> str:
-        """Write the network for other programs (see :mod:`optisar_yolo.export.exported` for inputs and outputs).
-
-        Args:
-            **kwargs: ``format`` (``"onnx"``, the default, ``"openvino"`` or ``"torchscript"``), ``imgsz``, ``opset``;
-                ``parts=True`` for two graphs, ``text=[…]`` for fixed expressions, ``text_graph=True`` for the text
-                encoder's graph too; ``int8=True`` with ``data`` and ``fraction`` for a quantised OpenVINO model.
-
-        Returns:
-            Path of the file or folder, beside the weights. Of two graphs it is that of the first, which opens both.
-
-        Raises:
-            ValueError: An unknown format, or an option that does not apply to exports.
-            MissingExtraError: The extra ``export`` or ``openvino`` is not installed.
-        """
+    def _export(self, kwargs: dict[str, Any]) -> str:
         self._check_is_pytorch_model()
         custom = {"format": "onnx", "imgsz": self.overrides.get("imgsz") or 640, "data": None, "device": None}
         args = get_cfg(overrides={**self.overrides, **custom, **kwargs, "mode": "export"})
@@ -303,7 +283,7 @@ class OptiSAR(Model):
         if save is not None and not self.ckpt_path:
             raise ValueError("save= needs a model that was opened from a weights file; save this one first")
         args = {**self.overrides, "rect": True, "plots": False, **kwargs}
-        args |= {"data": str(data), "split": split, "mode": "val"}
+        args = self._here(args) | {"data": str(data), "split": split, "mode": "val"}
         validator = GroundingValidator(args=args, _callbacks=self.callbacks)
         validator.fit = True
         validator(model=self.model)
@@ -311,9 +291,11 @@ class OptiSAR(Model):
         if validator.calibration is None:
             raise CalibrationError(f"{data} {split}: {validator.problem}")
         attach(self.model, validator.calibration)
+        if validator.match_calibration is not None:
+            attach(self.model, validator.match_calibration, MATCH_ATTRIBUTE)
         self.predictor = None  # it holds a copy of the network without the calibration
         if save is not None:
-            store_calibration(self.ckpt_path, save, validator.calibration)
+            store_calibration(self.ckpt_path, save, validator.calibration, validator.match_calibration)
         return validator.calibration
 
     @property
@@ -365,7 +347,7 @@ class OptiSAR(Model):
     def _state(self) -> tuple[Any, ...]:
         """Return what changes when the network changes."""
         tensors = [*self.model.parameters(), *self.model.buffers()]
-        return self.model, tensors[0].device, sum(t._version for t in tensors), calibration_of(self.model)
+        return self.model, tensors[0].device, sum(t._version for t in tensors), calibrations(self.model)
 
     def engine_network(self, engine: str | None = None, device: Any = None, reason: str = "") -> EngineNetwork | None:
         """Return what takes PyTorch's place on a CPU (see :mod:`optisar_yolo.export.engines`).
@@ -400,8 +382,10 @@ class OptiSAR(Model):
             reason = "half precision is PyTorch's" if args.quantize == 16 else ""
             if args.compile or args.channels_last:
                 reason = "compile= and channels_last= are PyTorch's"
-            if key == "validator" and (args.plots or args.sensitivity):  # the experts' use, scores of all anchors
-                reason = "plots and the sensitivity need PyTorch (plots=False leaves them out)"
+            if key == "validator" and (
+                args.plots or args.sensitivity or args.matches
+            ):  # the experts' use, scores of all anchors
+                reason = "plots, sensitivity= and matches= need PyTorch (plots=False leaves them out)"
             return self.engine_network(args.engine, args.device, reason)
 
         return partial(found, choose=choose)
@@ -440,7 +424,7 @@ class EncodedImage:
         with torch.inference_mode():
             self.encoded = model.encode(x, extent)
 
-    def ground(self, text: str | Sequence[str], conf: float | None = None, topk: int = 1) -> Results:
+    def ground(self, text: str | Sequence[str], conf: float | None = None, topk: int = 1) -> GroundingResults:
         """Ground expressions in the image.
 
         Args:

@@ -16,7 +16,8 @@ from optisar_yolo.commands.main import STOCK_WORDS, VERBS, commands_of
 from optisar_yolo.plugin.settings import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted(p for p in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")) if p.is_file())
+PAGES = sorted(p for p in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")) if p.is_file())
+HOSTED = "../../actions/"  # where GitHub, seen from a page of the repository, shows the runs of the checks
 STOCK = {*DEFAULT_CFG_DICT, *SETTINGS, "model", "cfg", "int8"}  # Ultralytics still takes int8 for quantize=8
 FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
@@ -97,7 +98,7 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         text = FENCE.sub("", page.read_text(encoding="utf-8"))
         for target in re.findall(r"\]\(([^)#\s]+)", text):
-            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+            assert target.startswith(("http", HOSTED)) or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 @pytest.mark.skipif(not reference.PAGE.exists(), reason="the pages are not part of this distribution")
@@ -108,11 +109,56 @@ def test_the_page_of_options_is_that_of_the_declarations() -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    assert not [p.name for p in (ROOT / "docs").glob("*.md") if p.name != "README.md" and f"({p.name})" not in index]
+    docs = ROOT / "docs"
+    index = (docs / "README.md").read_text(encoding="utf-8")
+    pages = [
+        p for p in docs.rglob("*.md") if p.name != "README.md" and "<!-- site: " not in p.read_text(encoding="utf-8")
+    ]
+    assert not [p.name for p in pages if f"({p.relative_to(docs).as_posix()})" not in index]
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    docs = ROOT / "docs"
+    listed = set(re.findall(r"^[\w/-]+$", (docs / "index.md").read_text(encoding="utf-8"), re.MULTILINE))
+    pages = {p.relative_to(docs).with_suffix("").as_posix() for p in docs.rglob("*.md")}
+    assert listed == pages - {"index", "README"}
 
 
 def test_python_of_the_pages_compiles() -> None:
     for page in PAGES:
         for text in code(page, "python"):
             compile(text, str(page), "exec")
+
+
+def test_links_of_the_site_lead_to_pages_or_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sphinx")
+    docs = ROOT / "docs"
+    monkeypatch.syspath_prepend(str(docs / "_ext"))
+    import rooms
+
+    pages = rooms.shown_pages(docs)
+    assert pages[ROOT / "CHANGELOG.md"] == docs / "changelog.md"
+
+    def linked(text: str, page: str = "ask.md") -> str:
+        return rooms.with_links(text, (docs / page).parent, docs / page, pages, docs)
+
+    assert linked("[a](../CHANGELOG.md#x)") == "[a](changelog.md#x)"
+    assert linked("[a](../../CHANGELOG.md)", "tutorials/service.md") == "[a](../changelog.md)"
+    assert linked("[a](../examples/quickstart.py)") == "[a](path:../examples/quickstart.py)"
+    assert linked("[a](train.md#b) [c](https://d.org) [e](#f)") == "[a](train.md#b) [c](https://d.org) [e](#f)"
+    assert linked("see [a](../cfg), not [b](../nowhere)") == "see a, not [b](../nowhere)"
+    code = "```bash\n[a](../CHANGELOG.md)\n```"
+    assert linked(code) == code
+    shown = rooms.with_links("[a](results/x.md)", ROOT / "benchmarks", docs / "benchmarks.md", pages, docs)
+    assert shown == "[a](results/x.md)"  # what does not exist is for Sphinx to report
+
+
+def test_a_page_is_told_from_its_code() -> None:
+    from page_code import blocks_of, check_install
+
+    every = [b for page in PAGES for b in blocks_of(page)]
+    assert {b.reason for b in every} > {None} and len(every) == sum(len(FENCE.findall(p.read_text())) for p in PAGES)
+    check_install(["optisar-yolo[geo,serve]", "supervision"], "here")
+    check_install(["."], "here")
+    with pytest.raises(AssertionError, match="no extra"):
+        check_install(["optisar-yolo[nothing]"], "here")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from optisar_yolo.annotate import AnnotateOptions
-from optisar_yolo.utils import BUNDLED_MODEL, Command, Option, options_of
+from optisar_yolo.utils import BUNDLED_MODEL, Command, Option, options_of, results_folder
 
 COMMAND = Command(
     "annotate",
@@ -47,7 +47,7 @@ def main(values: dict[str, Any]) -> None:
         ValueError: Input that cannot be used.
     """
     import torch
-    from ultralytics.utils import LOGGER, RUNS_DIR
+    from ultralytics.utils import LOGGER
     from ultralytics.utils.files import increment_path
     from ultralytics.utils.torch_utils import select_device
 
@@ -62,7 +62,7 @@ def main(values: dict[str, Any]) -> None:
     if isinstance(model.model, torch.nn.Module):
         model.model.to(device)
     annotator = Annotator(model, pool, options, values["text_weights"], Path(values["pool"]).absolute().parent)
-    folder = Path(values["project"] or RUNS_DIR / "annotate") / values["name"]
+    folder = results_folder("annotate", values["project"]) / values["name"]
     folder = folder if values["resume"] else increment_path(folder, exist_ok=values["exist_ok"])
     LOGGER.info(f"{len(pool)} captions, confidence {annotator.options.conf:.3g}, into {folder}")
     result = annotate_images(annotator, values["source"], folder, values["resume"], values["preview"])

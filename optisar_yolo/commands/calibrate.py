@@ -22,7 +22,7 @@ COMMAND = Command(
         Option("device", "name", None, "as in Ultralytics", example="cpu"),
         Option("fraction", "float", 1.0, "share of the split that is used", low=0, high=1),
         Option("text_weights", "file", None, "weights of the text encoder, where it does not bring its own"),
-        Option("project", "file", None, "folder of the run"),
+        Option("project", "file", None, "folder of the runs; runs/detect by default"),
         Option("name", "name", None, "name of the run"),
     ),
     example="model=best.pt data=optsar.yaml split=val save=calibrated.pt",

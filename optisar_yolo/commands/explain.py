@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from optisar_yolo.utils import BUNDLED_MODEL, Command, Option, UsageError
+from optisar_yolo.utils import BUNDLED_MODEL, Command, Option, UsageError, results_folder
 
 OF_IMAGES = (
     Option("source", "file", None, "image, folder, pattern or list of images (.txt) to explain", example="port.jpg"),
@@ -29,7 +29,7 @@ COMMAND = Command(
         Option("imgsz", "int", None, "long side of images in the network; that of training by default", low=32),
         Option("device", "name", None, "as in Ultralytics", example="cpu"),
         Option("text_weights", "file", None, "weights of the text encoder, where it does not bring its own"),
-        Option("project", "file", None, "folder of the run"),
+        Option("project", "file", None, "folder of the runs; runs/detect by default"),
         Option("name", "name", "explain", "name of the run"),
         Option("exist_ok", "bool", False, "write into a folder of that name that is there already"),
     ),
@@ -70,7 +70,10 @@ def main(values: dict[str, Any]) -> None:
     checked_network(model.model)
     device = select_device(values["device"], verbose=False) if "device" in given else None
     explainer = Explainer(model, values["imgsz"], values["conf"], values["text_weights"], device)
-    folder = get_save_dir(SimpleNamespace(**values, task="detect", mode="explain", save_dir=None))
+    project = str(results_folder("detect", values["project"]))
+    folder = get_save_dir(
+        SimpleNamespace(**values | {"project": project}, task="detect", mode="explain", save_dir=None)
+    )
     if form == "source":
         for note in explainer.notes:
             LOGGER.info(note)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from optisar_yolo.utils import Command, Option
+from optisar_yolo.utils import Command, Option, results_folder
 
 COMMAND = Command(
     "score",
@@ -33,7 +33,7 @@ def main(values: dict[str, Any]) -> None:
     Raises:
         DataError: Input that cannot be used.
     """
-    from ultralytics.utils import LOGGER, RUNS_DIR, colorstr
+    from ultralytics.utils import LOGGER, colorstr
     from ultralytics.utils.files import increment_path
 
     from optisar_yolo.engine import SECTIONS, write_report
@@ -49,8 +49,7 @@ def main(values: dict[str, Any]) -> None:
             f"{missing} of {len(metrics)} expressions got no box and count as wrong; {absent} of them are not in the "
             "file"
         )
-    project = Path(values["project"] or RUNS_DIR / "score")
-    folder = increment_path(project / values["name"], exist_ok=values["exist_ok"])
+    folder = increment_path(results_folder("score", values["project"]) / values["name"], exist_ok=values["exist_ok"])
     metrics.sections["predictions"] = {"file": file.name, "unanswered": absent, "problems": problems}
     if values["plots"]:
         write_report(metrics, cases, folder)

@@ -46,9 +46,9 @@ def _numbers(element: ElementTree.Element, names: tuple[str, ...]) -> list[float
 
 
 def segmentation_box(segmentation: object) -> Box | None:
-    """Return the outer box of COCO's segmentation: polygons, or a mask in run lengths that are not compressed.
+    """Return the outer box of COCO's segmentation: polygons, or a mask in run lengths, compressed or not.
 
-    None for anything else; compressed masks are text, which needs ``pycocotools``.
+    None for anything else.
     """
     if isinstance(segmentation, list) and segmentation:
         polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
@@ -65,9 +65,13 @@ def segmentation_box(segmentation: object) -> Box | None:
 
 def _mask_box(counts: object, size: object) -> Box | None:
     """Return the box of a mask: lengths of runs of 0 and 1 in turn, down one column after the other."""
-    if not (isinstance(counts, list) and isinstance(size, list) and len(size) == 2):
+    if not (isinstance(size, list) and len(size) == 2 and all(isinstance(v, int) and v >= 0 for v in size)):
         return None
-    if not all(isinstance(v, int) and v >= 0 for v in (*counts, *size)) or sum(counts) > size[0] * size[1]:
+    if isinstance(counts, str):
+        return _compressed_box(counts, size)
+    if not isinstance(counts, list) or not all(isinstance(v, int) and v >= 0 for v in counts):
+        return None
+    if sum(counts) > size[0] * size[1]:
         return None
     height, ends = size[0], list(accumulate(counts))
     columns: list[int] = []
@@ -78,3 +82,15 @@ def _mask_box(counts: object, size: object) -> Box | None:
             columns += [first, last]
             rows += [start % height, (end - 1) % height] if first == last else [0, height - 1]
     return (min(columns), min(rows), max(columns) + 1, max(rows) + 1) if columns else None
+
+
+def _compressed_box(counts: str, size: list[int]) -> Box | None:
+    """Return the box of a mask whose run lengths are compressed to text."""
+    from pycocotools import mask  # a library in C, loaded where such a mask is met
+
+    try:
+        x, y, w, h = mask.toBbox({"size": size, "counts": counts.encode("ascii")}).tolist()
+    except (ValueError, TypeError, MemoryError):
+        return None
+    inside = x + w <= size[1] and y + h <= size[0]
+    return (round(x), round(y), round(x + w), round(y + h)) if w > 0 and h > 0 and inside else None

@@ -37,9 +37,10 @@ from optisar_yolo.engine import (
     CanvasImages,
     CheckpointError,
     NetworkRunner,
-    attach,
-    calibration_of,
+    attach_all,
+    calibrations,
     ground,
+    model_vocabulary,
 )
 from optisar_yolo.export.export import ExportError, ExportSettings, export
 from optisar_yolo.export.exported import ENCODER, ExportedModel
@@ -234,7 +235,8 @@ class EngineNetwork(NetworkRunner):
             model.text_model, model.text_fingerprint, model.text_dim
         )  # fmt: skip
         self.wordings = getattr(model, "wordings", None)
-        attach(self, calibration_of(model))
+        attach_all(self, calibrations(model), weights or "model")
+        self.nouns = model_vocabulary(model).to_dict()
         self.path, self.engine, self.imgsz = Path(weights or "model"), engine, imgsz
         self.cache = cache or GraphCache()
         self.key = ""  # of `key_of`, which takes time for large networks: found when it is needed

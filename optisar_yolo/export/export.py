@@ -26,11 +26,11 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
 
 from optisar_yolo.engine import (
-    ATTRIBUTE,
     BUNDLED,
     KnownExpressions,
-    calibration_of,
+    calibrations,
     checked_expressions,
+    model_vocabulary,
     text_features_for,
 )
 from optisar_yolo.export.exported import (
@@ -278,7 +278,6 @@ def long_side_of(model: GroundingModel, settings: ExportSettings) -> int:
 def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
     """Return what a program has to know about an export."""
     stride = int(model.stride.max())
-    calibration = calibration_of(model)
     names = dict(enumerate(settings.texts)) or model.names
     wordings = getattr(model, "wordings", None)  # older checkpoints have none
     return {
@@ -297,7 +296,8 @@ def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
         **({} if settings.topk in (1, None) else {"topk": settings.topk}),
         **({"quantize": 8} if settings.quantise else {}),
         **({} if wordings is None else {"wordings": list(wordings)}),
-        **({ATTRIBUTE: calibration.to_dict()} if calibration else {}),
+        "nouns": model_vocabulary(model).to_dict(),
+        **calibrations(model),
     }
 
 

@@ -22,6 +22,7 @@ from optisar_yolo.engine import (
     calibration_of,
     default_conf,
     ground,
+    model_vocabulary,
     text_features_for,
 )
 from optisar_yolo.nn import Encoded, GroundingModel, fused_copy
@@ -81,6 +82,7 @@ class ExpressionDetector:
             )
         self.bank = text_features_for(model.model, model.overrides.get("text_weights"), None)
         self.key = _key(model.model)
+        self.vocabulary = model_vocabulary(model.model)
         self.calibration = calibration_of(model.model)
         self.conf = default_conf(model.model)
         if self.calibration is not None:

@@ -192,8 +192,8 @@ def join(
             parent[root(other)] = root(one)
         advance(chunk.stop - chunk.start)
     groups: dict[int, list[int]] = {}
-    for i in range(len(boxes)):
-        groups.setdefault(root(i), []).append(i)
+    for box in range(len(boxes)):
+        groups.setdefault(root(box), []).append(box)
     unions = [[*boxes[m, :2].min(0), *boxes[m, 2:].max(0)] for m in groups.values()]
     best = [conf[m].max() for m in groups.values()]
     return np.asarray(unions, float).reshape(-1, 4), np.asarray(best, float)

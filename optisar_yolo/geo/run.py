@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ultralytics.utils import LOGGER, RUNS_DIR, TQDM
+from ultralytics.utils import LOGGER, TQDM
 from ultralytics.utils.files import increment_path
 
-from optisar_yolo.data import DataError
+from optisar_yolo.data import MODALITIES, DataError
 from optisar_yolo.engine import checked_expressions
 from optisar_yolo.geo.detecting import Detector, ExpressionDetector
 from optisar_yolo.geo.georeference import Georeference
@@ -26,8 +26,16 @@ from optisar_yolo.geo.reading import Raster
 from optisar_yolo.geo.result import RasterResult
 from optisar_yolo.geo.stretch import Stretch, choose_stretch
 from optisar_yolo.geo.tiling import Grid, Tile
-from optisar_yolo.language import RasterQuery, parse, parse_raster_query, select
-from optisar_yolo.utils import Journal, file_identity, fingerprint, intersection_union, need, ordered_map
+from optisar_yolo.language import BUILT_IN, RasterQuery, Vocabulary, parse, parse_raster_query, select
+from optisar_yolo.utils import (
+    Journal,
+    file_identity,
+    fingerprint,
+    intersection_union,
+    need,
+    ordered_map,
+    results_folder,
+)
 from optisar_yolo.version import __version__
 
 if TYPE_CHECKING:
@@ -84,11 +92,12 @@ def ground_raster(
     identity = file_identity(str(source))
     with Raster(source, options.nodata) as raster:
         place = Georeference(raster)
-        queries = [parse_raster_query(t, place.compass) for t in texts]
+        vocabulary = getattr(detector, "vocabulary", BUILT_IN)
+        queries = [parse_raster_query(t, place.compass, vocabulary) for t in texts]
         stretch, image = choose_stretch(raster, options)
         scale = options.gsd / place.metres if options.gsd else options.scale or 1.0
         grid = _grid(raster, imgsz, options, scale)
-        _log_choices(raster, place, stretch, grid, queries)
+        _log_choices(raster, place, stretch, grid, queries, vocabulary)
         cores = list(dict.fromkeys(q.core for q in queries))
         floor = min(conf, FLOOR)
         settings = {
@@ -144,7 +153,14 @@ def _grid(raster: Raster, imgsz: int, options: RasterOptions, scale: float) -> G
     return grid
 
 
-def _log_choices(raster: Raster, place: Georeference, stretch: Stretch, grid: Grid, queries: list[RasterQuery]) -> None:
+def _log_choices(
+    raster: Raster,
+    place: Georeference,
+    stretch: Stretch,
+    grid: Grid,
+    queries: list[RasterQuery],
+    vocabulary: Vocabulary,
+) -> None:
     """Log what was chosen automatically, and how expressions were read where that is not obvious."""
     LOGGER.info(f"{raster.source}: {raster.size[0]} x {raster.size[1]} pixels, {stretch.summary}")
     if place.note:
@@ -157,14 +173,14 @@ def _log_choices(raster: Raster, place: Georeference, stretch: Stretch, grid: Gr
     for q in queries:
         if q.note:
             LOGGER.warning(q.note)
-        modality = parse(q.text).modality
-        if modality and modality != stretch.modality:
+        modality = parse(q.text, vocabulary).modality
+        if modality in MODALITIES and modality != stretch.modality:
             LOGGER.warning(f'"{q.text}" names {modality}, but the raster is taken for {stretch.modality} (modality=)')
 
 
 def _folder(options: RasterOptions, source: str, key: str) -> Path:
     """Return the folder of the run: that of an earlier run with the same fingerprint, or a new one."""
-    base = Path(options.project or RUNS_DIR / "scene") / (options.name or re.sub(r'[:"*?<>|]+', "-", Path(source).stem))
+    base = results_folder("scene", options.project) / (options.name or re.sub(r'[:"*?<>|]+', "-", Path(source).stem))
     if options.exist_ok:
         if not options.resume:
             (base / STATE).unlink(missing_ok=True)

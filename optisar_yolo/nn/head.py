@@ -285,9 +285,9 @@ class GroundingDetect(Detect):
         else:
             wanted = min(int(k), count)
         best, index = preds["scores"].topk(wanted, dim=2)
-        b, t, k = index.shape
+        b, t, found = index.shape
         boxes = self.boxes_at(preds, index.flatten(1))
-        return boxes.view(b, t, k, 4), best.float().sigmoid()
+        return boxes.view(b, t, found, 4), best.float().sigmoid()
 
     def bias_init(self) -> None:
         """Start boxes and scores as YOLO does: about 5 objects of nc classes in a 640 px image."""

@@ -23,6 +23,7 @@ from optisar_yolo.language import BUILT_IN, LabelledObjects, describe, parse
 from optisar_yolo.synthetic.more_layouts import MORE_LAYOUTS, disturb
 from optisar_yolo.synthetic.optical import LAYOUTS, render_optical
 from optisar_yolo.synthetic.radar import render_sar
+from optisar_yolo.synthetic.telescopes import RADIO_TELESCOPE, observatory
 
 # The categories of OptSAR-RSVG in the order of its release.
 NAMES = (
@@ -37,8 +38,8 @@ WIDE_NAMES = (
     "optical roundabout", "optical solar panel", "optical stadium", "optical terminal", "optical train station",
     "optical truck", "optical van", "optical windmill",
 )  # fmt: skip
-KINDS = {"released": NAMES, "wide": WIDE_NAMES}
-_VOCABULARY = BUILT_IN.including(WIDE_NAMES)
+KINDS = {"released": NAMES, "wide": WIDE_NAMES, "new": (RADIO_TELESCOPE,)}
+_VOCABULARY = BUILT_IN.including((*WIDE_NAMES, RADIO_TELESCOPE))
 _SPLITS = {"train": 0, "val": 1, "test": 2}
 _RADAR_KINDS = (0, 1, 0, 2, 1, 0, 1, 2)  # ships in three of four SAR images
 _KIND_WEIGHTS = {"position": 5.0, "extreme": 3.0, "relation": 3.0, "unique": 1.0}
@@ -79,7 +80,8 @@ def render_image(
         split: "train", "val" or "test".
         number: Running number of the image, from 0; even ones are optical, odd ones SAR.
         size: Range of the longer side in pixels, both ends included.
-        kinds: "released" (the categories of OptSAR-RSVG) or "wide" (those of `WIDE_NAMES`, and more that is no object).
+        kinds: "released" (the categories of OptSAR-RSVG), "wide" (those of `WIDE_NAMES`, and more that is no object) or
+            "new" (optical images alone, of a kind of object that no weights of this package have seen).
 
     Returns:
         img [h, w, 3] uint8 BGR, boxes [N, 4] xyxy in pixels, names (N category names), modality ("optical" or "sar")
@@ -91,8 +93,10 @@ def render_image(
         h, w = int(long * rng.uniform(0.72, 1)), long
         if rng.random() < 0.2:
             h, w = w, h
-        turn = number // 2
-        if number % 2:
+        turn, radar = number // 2, bool(number % 2) and kinds != "new"
+        if kinds == "new":
+            img, boxes, names = render_optical(rng, h, w, observatory)
+        elif radar:
             img, boxes, names = render_sar(rng, h, w, _RADAR_KINDS[turn % len(_RADAR_KINDS)])
         else:
             layouts = LAYOUTS if kinds == "released" else (*LAYOUTS, *MORE_LAYOUTS)
@@ -101,7 +105,7 @@ def render_image(
         big_enough = bool((boxes[:, 2:] - boxes[:, :2] >= _MIN_SIDE).all())
         expressions = _expressions(boxes, names, (w, h), rng) if big_enough else []
         if expressions:
-            modality = "sar" if number % 2 else "optical"
+            modality = "sar" if radar else "optical"
             return {"img": img, "boxes": boxes, "names": names, "modality": modality, "expressions": expressions}
     raise RuntimeError(f"no layout with an expression for image {number} of {split} with seed {seed} and size {size}")
 
@@ -111,12 +115,14 @@ def _write_split(folder: Path, split: str, count: int, seed: int, size: tuple[in
     (folder / "images" / split).mkdir(parents=True)
     (folder / "labels" / split).mkdir(parents=True)
     images: list[dict[str, Any]] = []
+    numbers = {"optical": 0, "sar": 0}
     annotations: list[dict[str, Any]] = []
     indices = {name: i for i, name in enumerate(KINDS[kinds])}
     for number in TQDM(range(count), desc=f"rendering {split}"):
         made = render_image(seed, split, number, size, kinds)
         h, w = made["img"].shape[:2]
-        stem = f"{'opt' if made['modality'] == 'optical' else 'sar'}_{number // 2 + 1:06d}"
+        numbers[made["modality"]] += 1
+        stem = f"{'opt' if made['modality'] == 'optical' else 'sar'}_{numbers[made['modality']]:06d}"
         file = folder / "images" / split / f"{stem}.jpg"
         if not cv2.imwrite(str(file), made["img"], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]):
             raise OSError(f"{file} could not be written; is the disk full?")
@@ -156,7 +162,7 @@ def render_dataset(
         seed: Same seed, same files.
         counts: Images per split; {"train": 160, "val": 40, "test": 80} when None.
         size: Range of the longer side in pixels.
-        kinds: "released" or "wide", as for :func:`render_image`.
+        kinds: "released", "wide" or "new", as for :func:`render_image`.
 
     Raises:
         FileExistsError: The folder holds something already, and not this data set.
@@ -168,7 +174,7 @@ def render_dataset(
         if split not in _SPLITS or count < 0:
             raise ValueError(f"render: {split}={count}; splits are {', '.join(_SPLITS)} with counts of 0 or more")
     if kinds not in KINDS:
-        raise ValueError(f"render: kinds={kinds!r}; there are {' and '.join(KINDS)}")
+        raise ValueError(f"render: kinds={kinds!r}; there are {', '.join(KINDS)}")
     if not 96 <= size[0] <= size[1]:
         raise ValueError(f"render: size={size} must be a range of the longer side, from 96 pixels upwards")
     root = Path(root)

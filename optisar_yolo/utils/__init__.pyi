@@ -20,6 +20,7 @@ from .files import (
     is_part as is_part,
     locked as locked,
     naming as naming,
+    results_folder as results_folder,
     write_atomic as write_atomic,
 )
 from .journal import (

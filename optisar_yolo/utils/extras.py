@@ -10,6 +10,8 @@ EXTRAS: dict[str, tuple[str, str]] = {  # package: extra, and what needs it
     **dict.fromkeys(("openvino", "nncf"), ("openvino", "this export needs")),
     "rasterio": ("geo", "TIFF files and rasters need"),
     "bokeh": ("geo", "rasters need"),
+    "pandas": ("table", "tables of pandas need"),
+    "polars": ("table", "tables need"),
     "gradio": ("apps", "this command needs"),
     **dict.fromkeys(("ray", "pyarrow"), ("batch", "this command needs")),
     **dict.fromkeys(

@@ -35,6 +35,23 @@ def file_name_of(text: str) -> str:
     return f"{'_' if _RESERVED.fullmatch(name) else ''}{name or 'text'}-{digits}"
 
 
+def results_folder(kind: str, project: str | Path | None = None) -> Path:
+    """Return the folder that holds the folders of runs, by one rule for all verbs and for Python.
+
+    Results go where the user stands: into ``runs/<kind>`` of the working folder. ``project`` names another folder; a
+    relative one starts from the working folder too. Ultralytics' setting ``runs_dir`` is for its own models: it is the
+    place where Ultralytics was first started, of which a user seldom knows.
+
+    Args:
+        kind: Kind of the runs, such as ``"detect"`` or ``"scene"``.
+        project: The folder, as the user named it.
+
+    Returns:
+        An absolute path, which need not exist.
+    """
+    return Path(project).expanduser().absolute() if project else Path.cwd() / "runs" / kind
+
+
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[IO[bytes] | None]:
     """Hold a lock file; without waiting, the result is None where another process holds it.

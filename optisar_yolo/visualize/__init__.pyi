@@ -1,8 +1,4 @@
-from .draw import (
-    PALETTE as PALETTE,
-    GroundingResults as GroundingResults,
-    draw_predictions as draw_predictions,
-)
+from .draw import GroundingResults as GroundingResults
 from .figures import (
     COLOURS as COLOURS,
     PANEL_GAP as PANEL_GAP,
@@ -12,6 +8,7 @@ from .figures import (
     PANEL_WIDTH as PANEL_WIDTH,
     add_box as add_box,
     add_colour_bar as add_colour_bar,
+    colour_of as colour_of,
     draw_box as draw_box,
     draw_image as draw_image,
     draw_lines_above as draw_lines_above,
@@ -22,7 +19,12 @@ from .figures import (
     style_axes as style_axes,
     wrap_heading as wrap_heading,
 )
+from .fonts import TextFonts as TextFonts
 from .frame import Frame as Frame
+from .overlay import (
+    PALETTE as PALETTE,
+    draw_predictions as draw_predictions,
+)
 from .page import (
     Section as Section,
     write_index as write_index,

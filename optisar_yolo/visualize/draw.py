@@ -1,27 +1,21 @@
-"""Predictions drawn on the image: a box for each expression, and the expressions in a legend below."""
+"""Ultralytics' results of expressions: drawn with their numbers and a legend, and read as a table."""
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from ultralytics.engine.results import Results
 
 from optisar_yolo.utils import file_name_of
-
-PALETTE = ("#ffb000", "#00c2ff", "#ff4f9a", "#66e36f", "#b28dff", "#ff7a3d", "#f5f56a", "#5ce0c8")  # on dark and light
-LEGEND = "#16202c"
-NOTHING = "#8c98a6"
-FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"  # matplotlib brings it; most scripts
-MIN_WIDTH = 320  # pixels; smaller images are enlarged, so that expressions can be read
+from optisar_yolo.visualize.overlay import PALETTE as PALETTE, draw_predictions as draw_predictions
+from optisar_yolo.visualize.table import table_of, tidy_rows
 
 
 class GroundingResults(Results):
-    """Ultralytics' results, drawn with their expressions.
+    """Ultralytics' results, drawn with their expressions and listed by them.
 
     Attributes:
         notes: What a box cannot answer, such as a negation: expression -> message. Most expressions have none.
@@ -58,6 +52,29 @@ class GroundingResults(Results):
             return "(nothing found), "
         return "".join(f'"{self.names[int(j)]}" {c:.2f}, ' for c, j in self.boxes.data[:, 4:6].tolist())
 
+    def to_df(self, normalize: bool = False, decimals: int = 5, library: str = "polars") -> Any:
+        """Return a tidy table: a row per expression and box, and a row for each expression without a box.
+
+        Args:
+            normalize: Coordinates as shares of the image.
+            decimals: Digits of coordinates and confidences.
+            library: ``"polars"``, as Ultralytics gives tables, or ``"pandas"``.
+
+        Returns:
+            Data frame with the columns ``text`` (the expression), ``answered``, ``confidence``, ``x1``, ``y1``, ``x2``,
+            ``y2`` (pixels), ``rank`` (1 is the best box of an expression), ``track`` (id in a video), ``note`` and
+            ``image``. Without a box, confidence, coordinates and rank are null.
+
+        Raises:
+            ValueError: Another library.
+            MissingExtraError: The library is not installed.
+        """
+        return table_of(tidy_rows(self, normalize, decimals), library)
+
+    def to_json(self, normalize: bool = False, decimals: int = 5) -> str:
+        """Return the boxes as JSON, in Ultralytics' form."""
+        return str(super().to_df(normalize, decimals).write_json())
+
     def plot(  # type: ignore[override]
         self,
         *args: Any,
@@ -88,52 +105,3 @@ class GroundingResults(Results):
         if save:
             drawing.save(filename or f"results_{Path(self.path).name}")
         return drawing if pil else np.asarray(drawing)[..., ::-1].copy()
-
-
-def draw_predictions(image: np.ndarray, boxes: np.ndarray, expressions: dict[int, str]) -> Image.Image:
-    """Draw boxes on an image, and the expressions with their confidences in a legend below it.
-
-    Args:
-        image: Image [h, w, 3], BGR.
-        boxes: [n, 6]: xyxy in pixels, confidence, index of the expression.
-        expressions: By index.
-
-    Returns:
-        The canvas with its legend.
-    """
-    canvas = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
-    scale = max(MIN_WIDTH / canvas.width, 1.0)
-    if scale > 1:
-        canvas = canvas.resize((round(canvas.width * scale), round(canvas.height * scale)), Image.Resampling.BICUBIC)
-    size = max(round(min(canvas.size) / 28), 11)
-    font = ImageFont.truetype(FONT, size)
-    best = {j: max((float(b[4]) for b in boxes if int(b[5]) == j), default=None) for j in expressions}
-    lines: list[tuple[int, str]] = []
-    per_line = max(int((canvas.width - 3 * size) / (0.55 * size)), 12)
-    for j, text in expressions.items():
-        outcome = "nothing found" if best[j] is None else f"{best[j]:.2f}"
-        wrapped = textwrap.wrap(f"{text}: {outcome}", per_line)
-        lines += [(j, wrapped[0]), *((-1 - j, w) for w in wrapped[1:])]
-    step = round(size * 1.5)
-    out = Image.new("RGB", (canvas.width, canvas.height + step * len(lines) + size), LEGEND)
-    out.paste(canvas)
-    pen = ImageDraw.Draw(out)
-    width = max(round(min(canvas.size) / 200), 2)
-    for x1, y1, x2, y2, _, j in boxes.tolist():
-        corners = [v * scale for v in (x1, y1, x2, y2)]
-        grown = [corners[0] - width, corners[1] - width, corners[2] + width, corners[3] + width]
-        pen.rectangle(grown, outline="black", width=1)
-        pen.rectangle([g + d for g, d in zip(grown, (1, 1, -1, -1), strict=True)], outline=_colour(int(j)), width=width)
-    y = canvas.height + size // 2
-    for j, text in lines:
-        own = j if j >= 0 else -1 - j
-        if j >= 0:
-            side = size * 2 // 3
-            pen.rectangle([size // 2, y + size // 3, size // 2 + side, y + size // 3 + side], fill=_colour(own))
-        pen.text((2 * size, y), text, fill="white" if best[own] is not None else NOTHING, font=font)
-        y += step
-    return out
-
-
-def _colour(j: int) -> str:
-    return PALETTE[j % len(PALETTE)]

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from optisar_yolo.construction.importing import fingerprint, read_source
+from optisar_yolo.construction.outlines import segmentation_box
 from optisar_yolo.construction.pickled import read_pickle
 from optisar_yolo.construction.recipe import Source
 from optisar_yolo.construction.samples import Sample
@@ -389,3 +390,21 @@ def test_a_crowd_is_no_object_and_no_expression_may_mean_it(tmp_path: Path) -> N
         instance.captions = []
     (sample,) = describe(samples, Report(), each=9)
     assert sample.instances[0].captions and any("ship" in caption for caption in sample.instances[1].captions)
+
+
+def test_compressed_masks_have_a_box() -> None:
+    mask = pytest.importorskip("pycocotools.mask")
+    pixels = np.zeros((40, 60), np.uint8, order="F")
+    pixels[5:20, 10:31] = 1
+    packed = mask.encode(pixels)
+    segmentation = {"size": list(packed["size"]), "counts": packed["counts"].decode()}
+    assert segmentation_box(segmentation) == (10, 5, 31, 20)
+    empty = mask.encode(np.zeros((40, 60), np.uint8, order="F"))
+    for bad in (
+        {"size": [40, 60], "counts": empty["counts"].decode()},
+        {"size": [40], "counts": segmentation["counts"]},
+        {"size": [40, "60"], "counts": segmentation["counts"]},
+        {"size": [4, 6], "counts": segmentation["counts"]},
+        {"size": [40, 60], "counts": "é"},
+    ):
+        assert segmentation_box(bad) is None

@@ -17,6 +17,7 @@ from optisar_yolo.synthetic.more_objects import MORE_OBJECTS
 from optisar_yolo.synthetic.objects import OBJECTS
 from optisar_yolo.synthetic.optical import Canvas
 from optisar_yolo.synthetic.render import NAMES, WIDE_NAMES, kind_of, render_dataset, render_image
+from optisar_yolo.synthetic.telescopes import RADIO_TELESCOPE
 
 COUNTS = {"train": 4, "val": 2, "test": 2}
 SMALL = (160, 200)
@@ -165,3 +166,15 @@ def test_bad_recipes_are_refused(bad: dict[str, object], tmp_path: Path) -> None
     with pytest.raises(ValueError, match="render: "):
         render_dataset(tmp_path / "demo", **bad)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_new_kind_is_in_no_other_set_and_has_a_file_for_every_image(tmp_path: Path) -> None:
+    assert RADIO_TELESCOPE not in WIDE_NAMES
+    render_dataset(tmp_path / "new", 0, {"train": 3, "val": 1, "test": 1}, (96, 120), "new")
+    made = json.loads((tmp_path / "new" / "train.json").read_text())
+    assert [p["file_name"] for p in made["images"]] == ["opt_000001.jpg", "opt_000002.jpg", "opt_000003.jpg"]
+    for image in made["images"]:
+        height, width = cv2.imread(str(tmp_path / "new" / "images" / "train" / image["file_name"])).shape[:2]
+        assert (width, height) == (image["width"], image["height"])
+    assert {a["category_name"] for a in made["annotations"]} == {RADIO_TELESCOPE}
+    assert all("radio telescope" in a["caption"] for a in made["annotations"])
