@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Generator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,13 @@ from optisar_yolo.engine import (
     Calibration,
     CalibrationError,
     CheckpointError,
-    ExportedNetwork,
     GroundingMetrics,
     GroundingPredictor,
     GroundingTrainer,
     GroundingValidator,
     KnownExpressions,
     ModelModes,
+    NetworkRunner,
     PredictorPool,
     attach,
     calibrations,
@@ -54,7 +55,7 @@ from optisar_yolo.engine import (
     text_features_for,
     tracking_settings,
 )
-from optisar_yolo.export import ExportedModel, is_export, run_benchmark, run_export
+from optisar_yolo.export import EngineNetwork, ExportedModel, can_leave_torch, is_export, run_benchmark, run_export
 from optisar_yolo.hub import HubModel
 from optisar_yolo.nn import GroundingModel, fused_copy
 from optisar_yolo.plugin import OPTISAR_DEFAULTS, SETTINGS, config_keys
@@ -92,6 +93,7 @@ class OptiSAR(ModelModes, HubModel):
     def __init__(self, model: Any = "optisar++.yaml", task: str | None = None, verbose: bool = False) -> None:
         if isinstance(model, Path):
             model = str(model)
+        self._engine: tuple[tuple[Any, ...], EngineNetwork] | None = None  # state and engine, what runs the network
         self._predictors = PredictorPool()  # before `super().__init__`, which sets `predictor`
         self._text_features: tuple[tuple[Any, ...], TextFeatureCache | KnownExpressions] | None = None  # encoder, cache
         self._fused: tuple[tuple[Any, ...], GroundingModel] | None = None  # state of the network, its fused copy
@@ -100,6 +102,10 @@ class OptiSAR(ModelModes, HubModel):
             super().__init__(
                 model=model, task=task or (None if isinstance(model, Model) else "detect"), verbose=verbose
             )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what runs the network: a copy finds its own."""
+        return {**self.__dict__, "_engine": None}
 
     @property
     def predictor(self) -> Any:
@@ -112,6 +118,8 @@ class OptiSAR(ModelModes, HubModel):
 
     @predictor.setter
     def predictor(self, predictor: Any) -> None:
+        if predictor is None:
+            self._engine = None
         self._predictors.current = predictor
 
     @property
@@ -271,6 +279,9 @@ class OptiSAR(ModelModes, HubModel):
         with self._predictors.lock:
             self._predictors.choose()
             start = kwargs.pop("track_start", None)
+            engine = {"engine": "auto", **self.overrides, **kwargs}["engine"]
+            if self.predictor is not None and getattr(self.predictor.args, "engine", engine) != engine:
+                self.predictor = None  # it keeps its network
             found = Model.predict(self, source, True, predictor, **kwargs)
             if not isinstance(found, Generator):
                 return found, None
@@ -383,19 +394,20 @@ class OptiSAR(ModelModes, HubModel):
         """Long side of images in the network, pixels: that of training, or Ultralytics' default."""
         return int(self.overrides.get("imgsz") or 640)
 
-    def encode(self, source: Any, imgsz: int | None = None) -> EncodedImage:
+    def encode(self, source: Any, imgsz: int | None = None, engine: str | None = None) -> EncodedImage:
         """Encode an image once, to ground many expressions in it.
 
         Args:
             source: File, array (BGR) or PIL image.
             imgsz: Long side in the network; that of training by default.
+            engine: As in :meth:`predict`; ``auto`` by default.
 
         Returns:
             The encoded image. An export of one graph encodes it anew in each call of ``ground``.
         """
         image = read_image(source)
         with self._predictors.lock:
-            network, text_features = self._for_inference(), self._features_of(self.overrides.get("text_weights"))
+            network, text_features = self._for_inference(engine), self._features_of(self.overrides.get("text_weights"))
         return EncodedImage(
             network,
             text_features,
@@ -411,15 +423,63 @@ class OptiSAR(ModelModes, HubModel):
             self._text_features = key, text_features_for(self.model, weights)
         return self._text_features[1]
 
-    def _for_inference(self) -> GroundingModel | ExportedModel:
-        """Return the fused copy of the network, made anew when the network has changed."""
+    def _for_inference(self, engine: str | None = None) -> GroundingModel | NetworkRunner:
+        """Return what runs the network, made anew when the network has changed."""
+        chosen = self.engine_network(engine)
+        if chosen is not None:
+            return chosen
         if isinstance(self.model, ExportedModel):
             return self.model
-        tensors = [*self.model.parameters(), *self.model.buffers()]
-        state = (self.model, tensors[0].device, sum(t._version for t in tensors), calibrations(self.model))
+        state = self._state()
         if self._fused is None or self._fused[0] != state:
             self._fused = state, fused_copy(self.model)
         return self._fused[1]
+
+    def _state(self) -> tuple[Any, ...]:
+        """Return what changes when the network changes."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        return self.model, tensors[0].device, sum(t._version for t in tensors), calibrations(self.model)
+
+    def engine_network(self, engine: str | None = None, device: Any = None, reason: str = "") -> EngineNetwork | None:
+        """Return what takes PyTorch's place on a CPU (see :mod:`optisar_yolo.export.engines`).
+
+        Args:
+            engine: ``torch``, ``onnx``, ``openvino`` or ``auto``, the default.
+            device: Where the network runs, as in Ultralytics; by default where it is.
+            reason: What else keeps the network in PyTorch.
+
+        Returns:
+            None where PyTorch runs the network: it is asked for, or something needs it.
+
+        Raises:
+            ValueError: An unknown engine, or one that cannot run the network; the message says why.
+            MissingExtraError: The engine is not installed.
+        """
+        engine = engine or self.overrides.get("engine") or "auto"
+        if not can_leave_torch(self.model, engine, device, reason):
+            return None
+        state = (*self._state(), engine, torch.get_num_threads())
+        if self._engine is None or self._engine[0] != state:
+            self._engine = state, EngineNetwork(self.model, engine, self.ckpt_path, self.imgsz)
+        return self._engine[1]
+
+    def _smart_load(self, key: str) -> Any:
+        """Return the class of a mode; prediction and validation get what chooses the engine."""
+        found = super()._smart_load(key)
+        if key not in ("predictor", "validator"):
+            return found
+
+        def choose(args: Any) -> EngineNetwork | None:
+            reason = "half precision is PyTorch's" if args.quantize == 16 else ""
+            if args.compile or args.channels_last:
+                reason = "compile= and channels_last= are PyTorch's"
+            if key == "validator" and (
+                args.plots or args.sensitivity or args.matches
+            ):  # the experts' use, scores of all anchors
+                reason = "plots, sensitivity= and matches= need PyTorch (plots=False leaves them out)"
+            return self.engine_network(args.engine, args.device, reason)
+
+        return partial(found, choose=choose)
 
     def save_shared(self, path: str | Path, **info: Any) -> Path:
         """Write the weights as safetensors, for sharing (see :func:`optisar_yolo.engine.checkpoint.save_shared`)."""
@@ -451,7 +511,7 @@ class EncodedImage:
 
     def __init__(
         self,
-        model: GroundingModel | ExportedNetwork,
+        model: GroundingModel | NetworkRunner,
         text_features: TextFeatureCache | KnownExpressions,
         image: np.ndarray,
         imgsz: int,

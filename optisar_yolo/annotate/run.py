@@ -120,7 +120,7 @@ class Annotator:
             DataError: The file is no image.
         """
         assert self.options.conf is not None
-        image = self.model.encode(path, self.options.imgsz)
+        image = self.model.encode(path, self.options.imgsz, "torch")  # score maps of all captions
         size = (image.image.shape[1], image.image.shape[0])
         net: Any = image.model
         encoded: Any = image.encoded

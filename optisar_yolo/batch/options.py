@@ -30,6 +30,9 @@ class BatchOptions:
     topk: int = option(1, "int", "boxes per expression", low=1)
     imgsz: int | None = option(None, "int", "long side of images; that of training by default", low=32, example="640")
     device: str | None = option(None, "name", "as in Ultralytics; GPUs where there are any", example="cpu")
+    engine: str = option(
+        "auto", "name", "what runs the network on a CPU, as in predict", choices=("auto", "torch", "onnx", "openvino")
+    )
     address: str | None = option(
         None, "name", "Ray cluster to join; by default Ray runs on this machine", example="auto"
     )  # fmt: skip

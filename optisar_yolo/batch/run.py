@@ -127,7 +127,9 @@ def run_batch(manifest: str, out: str, model: str, options: BatchOptions | None 
     """
     options = options or BatchOptions(**kwargs)
     table = read_manifest(manifest)
-    grounder = open_grounder(model, options.imgsz, options.batch, options.text_weights)  # fails before Ray starts
+    grounder = open_grounder(  # fails before Ray starts
+        model, options.imgsz, options.batch, options.text_weights, engine=options.engine
+    )
     _check_known(grounder, table)
     folder = BatchFolder(out if is_uri(out) else str(Path(out).expanduser().absolute()))
     folder.begin(_run_settings(grounder, model, options))
@@ -145,6 +147,7 @@ def run_batch(manifest: str, out: str, model: str, options: BatchOptions | None 
         topk=options.topk,
         imgsz=grounder.imgsz,
         batch=options.batch,
+        engine=options.engine,
     )
     del grounder
     work = _ground(todo, settings, options) if len(todo) else _Work()

@@ -48,6 +48,7 @@ class WorkerSettings:
         batch: Images held at once.
         cpus: Threads of PyTorch.
         gpu: Run on the GPU that Ray assigns to the worker.
+        engine: What runs the network on a CPU.
     """
 
     model: str
@@ -60,9 +61,12 @@ class WorkerSettings:
     batch: int
     cpus: int = 1
     gpu: bool = False
+    engine: str = "auto"
 
 
-def open_grounder(model: str, imgsz: int | None, batch: int, text_weights: str | None, gpu: bool = False) -> Grounder:
+def open_grounder(
+    model: str, imgsz: int | None, batch: int, text_weights: str | None, gpu: bool = False, engine: str = "auto"
+) -> Grounder:
     """Open a model whose cache holds the encoded images of one batch.
 
     Raises:
@@ -74,7 +78,7 @@ def open_grounder(model: str, imgsz: int | None, batch: int, text_weights: str |
         opened.overrides["text_weights"] = text_weights
     if gpu and isinstance(opened.model, torch.nn.Module):
         opened.model.to("cuda:0")  # Ray hides the GPUs of other workers
-    return Grounder(opened, imgsz, batch)
+    return Grounder(opened, imgsz, batch, engine)
 
 
 class Worker:
@@ -88,7 +92,7 @@ class Worker:
         torch.set_num_threads(settings.cpus)
         self.settings = settings
         self.grounder = open_grounder(
-            settings.model, settings.imgsz, settings.batch, settings.text_weights, settings.gpu
+            settings.model, settings.imgsz, settings.batch, settings.text_weights, settings.gpu, settings.engine
         )
         self.folder = BatchFolder(settings.out)
         self.replaces_dead = _replaces_dead_worker()

@@ -51,7 +51,7 @@ _REMEDIES = {
 
 VERBS = (
     "demo", "calibrate", "annotate", "score", "zeroshot", "view", "explain", "scene", "batch", "dataset",
-    "import-weights", "info", "reproduce", "app", "serve", "params", "distill",
+    "import-weights", "info", "reproduce", "app", "serve", "cache", "params", "distill",
 )  # fmt: skip
 """Commands of our own, each a module of this folder."""
 

@@ -13,7 +13,7 @@ COMMAND = Command(
     options=(
         Option("source", "file", None, "any raster that GDAL reads", example="port.tif", required=True),
         Option("text", "texts", None, "an expression or a list of them", required=True),
-        Option("model", "file", BUNDLED_MODEL, "weights; exports cannot be used"),
+        Option("model", "file", BUNDLED_MODEL, "weights, or an export with topk=50"),
         Option("text_weights", "file", None, "weights of the text encoder, where it does not bring its own"),
         *options_of(RasterOptions),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from optisar_yolo.plugin import SETTINGS
 from optisar_yolo.serve import Limits
 from optisar_yolo.utils import (
     BUNDLED_MODEL,
@@ -20,6 +21,7 @@ from optisar_yolo.utils import (
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "limits", "python_multipart")
 GRACE = 10  # seconds in which running requests may end after an interrupt
 LIMITS = options_of(Limits)
+ENGINE = SETTINGS["engine"]
 
 COMMAND = Command(
     "serve",
@@ -31,6 +33,7 @@ COMMAND = Command(
         Option("imgsz", "int", None, "long side of images in the network; that of training by default", low=32),
         Option("label_studio", "name", None, "be a backend of this Label Studio too", example="http://localhost:8080"),
         Option("label_files", "file", None, "folder of Label Studio's local files, where it is on this machine"),
+        ENGINE,
         *LIMITS,
     ),
     example="model=best.pt port=8000",
@@ -61,7 +64,7 @@ def main(values: dict[str, Any]) -> None:
         link = LabelStudio(values["label_studio"], values["label_files"]) if values["label_studio"] else None
         if link is None and values["label_files"]:
             raise UsageError("label_files= needs label_studio=, the address of Label Studio")
-        app = create_app(values["model"], limits, values["imgsz"], link)
+        app = create_app(values["model"], limits, values["imgsz"], link, values["engine"])
     except SettingError as error:
         raise UsageError(str(error)) from error
     uvicorn.run(

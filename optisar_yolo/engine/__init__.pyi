@@ -41,6 +41,7 @@ from .grounding import (
     Detections as Detections,
     ExportedNetwork as ExportedNetwork,
     KnownExpressions as KnownExpressions,
+    NetworkRunner as NetworkRunner,
     best_boxes as best_boxes,
     distinct_boxes as distinct_boxes,
     ground as ground,

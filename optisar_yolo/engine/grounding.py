@@ -120,6 +120,10 @@ class CanvasImages(NamedTuple):
     extent: Tensor  # [B, 4]
     made: dict[str, Tensor] = {}  # outputs of the encoder graph; empty where the export is one graph
 
+    def rows(self, index: Tensor | slice) -> CanvasImages:
+        """Select images, as :meth:`optisar_yolo.nn.Encoded.rows` does."""
+        return CanvasImages(self.images[index], self.extent[index], {k: v[index] for k, v in self.made.items()})
+
 
 class KnownExpressions:
     """Takes the place of a text encoder where the export has fixed expressions: the features are their indices.
@@ -147,16 +151,18 @@ class KnownExpressions:
         return torch.tensor([[float(self.texts.index(text))] for text in texts])
 
 
-class ExportedNetwork(ABC):
-    """The interface of an exported network (:class:`optisar_yolo.export.ExportedModel`).
+class NetworkRunner(ABC):
+    """What runs a network in the place of PyTorch: an export, or an engine of the CPU.
 
     Attributes:
-        path: The export.
-        texts: Fixed expressions of the export; empty where it takes any expression.
+        path: The export, or the weights file.
+        texts: Fixed expressions; empty where any expression is taken.
         text_model: Name of the text encoder.
         text_fingerprint: Fingerprint of its weights.
+        batches: Takes several images at once, also of its encoded images.
     """
 
+    batches = False
     path: Path
     texts: list[str]
     text_model: str
@@ -164,20 +170,27 @@ class ExportedNetwork(ABC):
     calibration: dict[str, Any] | None
 
     @abstractmethod
-    def to(self, device: torch.device) -> ExportedNetwork:
+    def to(self, device: torch.device) -> NetworkRunner:
         """Run on a device, as far as the runtime supports it."""
 
-    @abstractmethod
-    def encode(self, images: Tensor, extent: Tensor | None = None) -> CanvasImages:
-        """Return images for :meth:`ground`, encoded where the export has an encoder graph."""
+    def expect(self, images: int) -> None:  # noqa: B027 - most need not know
+        """Say how many images are ahead."""
 
     @abstractmethod
-    def ground(self, encoded: CanvasImages, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+    def encode(self, images: Tensor, extent: Tensor | None = None) -> Any:
+        """Return images for :meth:`ground`: :class:`CanvasImages`, or what else `ground` takes."""
+
+    @abstractmethod
+    def ground(self, encoded: Any, rows: Tensor, texts: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         """Ground expressions: boxes [N, k, 4] xyxy on the canvas and raw confidences [N, k]."""
 
 
+class ExportedNetwork(NetworkRunner):
+    """The interface of :class:`optisar_yolo.export.ExportedModel`, with the boxes that it was exported with."""
+
+
 def ground(
-    model: GroundingModel | ExportedNetwork, encoded: Encoded | CanvasImages, rows: Tensor, texts: Tensor, k: int = 1
+    model: GroundingModel | NetworkRunner, encoded: Encoded | CanvasImages, rows: Tensor, texts: Tensor, k: int = 1
 ) -> tuple[Tensor, Tensor]:
     """Ground expressions in encoded images.
 
@@ -191,8 +204,7 @@ def ground(
     Returns:
         Boxes [N, k, 4] xyxy on the canvas and raw confidences [N, k].
     """
-    if isinstance(model, ExportedNetwork):
-        assert isinstance(encoded, CanvasImages)
+    if isinstance(model, NetworkRunner):
         return model.ground(encoded, rows, texts, k)
     assert isinstance(encoded, Encoded)
     boxes, confs = [], []
@@ -237,7 +249,7 @@ def _as_rows(preds: dict[str, Any]) -> dict[str, Any]:
 
 
 def best_boxes(
-    model: GroundingModel | ExportedNetwork,
+    model: GroundingModel | NetworkRunner,
     encoded: Encoded | CanvasImages,
     texts: Tensor,
     canvas: tuple[int, int],
@@ -345,7 +357,7 @@ def log_notes(notes: Mapping[str, ExpressionNotes], conf: float) -> None:
 
 
 def text_features_for(
-    model: GroundingModel | ExportedNetwork, weights: str | Path | None = None, directory: Path | None = None
+    model: GroundingModel | NetworkRunner, weights: str | Path | None = None, directory: Path | None = None
 ) -> TextFeatureCache | KnownExpressions:
     """Open the text encoder that a model was trained with.
 
@@ -360,7 +372,7 @@ def text_features_for(
     Raises:
         ValueError: The encoder of that name has other weights than the one used in training.
     """
-    if isinstance(model, ExportedNetwork) and model.texts:
+    if isinstance(model, NetworkRunner) and model.texts:
         return KnownExpressions(model.texts, model.path)
     encoder = load_text_encoder(model.text_model or "pocket", weights)
     if model.text_fingerprint and encoder.fingerprint != model.text_fingerprint:

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Set as AbstractSet
+from collections.abc import Callable, Iterable, Mapping, Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,8 @@ from optisar_yolo.engine.augment import grounded_views
 from optisar_yolo.engine.grounding import (
     CanvasImages,
     Detections,
-    ExportedNetwork,
     KnownExpressions,
+    NetworkRunner,
     notes_of,
     text_features_for,
 )
@@ -181,16 +181,23 @@ class GroundingPredictor(DetectionPredictor):
     device: torch.device
 
     def __init__(
-        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+        self,
+        cfg: Any = DEFAULT_CFG,
+        overrides: dict[str, Any] | None = None,
+        _callbacks: dict[str, Any] | None = None,
+        choose: Callable[[Any], NetworkRunner | None] | None = None,
     ) -> None:
         super().__init__(cfg, overrides, _callbacks)
+        self.choose = choose  # from the arguments to what takes PyTorch's place, or None
         self.text_features: TextFeatureCache | KnownExpressions | None = None
         self.track_start: float | None = None  # confidence at which tracks start
         self.groups: list[tuple[list[int], Tensor, Tensor]] = []  # indices, images [B, 3, H, W], extents [B, 4]
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
-        """Use an exported network as it is; Ultralytics wraps the others."""
-        if not isinstance(model, ExportedNetwork):
+        """Use an exported network, or what takes PyTorch's place, as it is; Ultralytics wraps the others."""
+        if isinstance(model, GroundingModel) and self.choose is not None:
+            model = self.choose(self.args) or model
+        if not isinstance(model, NetworkRunner):
             precision = self.args.quantize
             self.args.quantize = None  # weights stay as they are: see `mixed`
             super().setup_model(model, verbose)
@@ -203,9 +210,9 @@ class GroundingPredictor(DetectionPredictor):
         self.device = torch.device("cpu")  # where exports take and leave their arrays
 
     @property
-    def network(self) -> GroundingModel | ExportedNetwork:
+    def network(self) -> GroundingModel | NetworkRunner:
         """The network inside ultralytics' backend."""
-        if isinstance(self.model, ExportedNetwork):
+        if isinstance(self.model, NetworkRunner):
             return self.model
         return self.model.backend.model if hasattr(self.model, "backend") else self.model.model
 

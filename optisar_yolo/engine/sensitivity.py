@@ -36,7 +36,7 @@ from ultralytics.utils.tal import make_anchors
 
 from optisar_yolo.data import ImageRecord, to_canvas, to_image
 from optisar_yolo.engine.calibrate import Calibration, ece, fit, roc_auc
-from optisar_yolo.engine.grounding import CanvasImages, ExportedNetwork, KnownExpressions, ground, outputs
+from optisar_yolo.engine.grounding import CanvasImages, KnownExpressions, NetworkRunner, ground, outputs
 from optisar_yolo.engine.metrics import RIGHT_IOU, is_hard, overlap
 from optisar_yolo.language import (
     BUILT_IN,
@@ -172,7 +172,7 @@ def margin(true: ProbeResult, false: ProbeResult) -> float:
 
 
 def run_probes(
-    model: GroundingModel | ExportedNetwork,
+    model: GroundingModel | NetworkRunner,
     encoded: Encoded | CanvasImages,
     rows: Tensor,
     texts: Tensor,
@@ -190,7 +190,7 @@ def run_probes(
     Returns:
         One result per expression. An exported model gives best boxes alone.
     """
-    if targets is None or isinstance(model, ExportedNetwork) or isinstance(encoded, CanvasImages):
+    if targets is None or not isinstance(model, GroundingModel) or isinstance(encoded, CanvasImages):
         boxes, confs = ground(model, encoded, rows, texts)
         return [ProbeResult(b, float(c)) for b, c in zip(_array(boxes[:, 0]), _array(confs[:, 0]), strict=True)]
     found: list[ProbeResult] = []
@@ -226,7 +226,7 @@ class SensitivityProbe:
 
     def __init__(
         self,
-        model: GroundingModel | ExportedNetwork,
+        model: GroundingModel | NetworkRunner,
         text_features: TextFeatureCache | KnownExpressions,
         names: Sequence[str],
         device: torch.device,

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,14 @@ from optisar_yolo.engine.calibrate import (
     match_calibration_of,
 )
 from optisar_yolo.engine.checkpoint import load_model
-from optisar_yolo.engine.grounding import CanvasImages, ExportedNetwork, KnownExpressions, ground, text_features_for
+from optisar_yolo.engine.grounding import (
+    CanvasImages,
+    ExportedNetwork,
+    KnownExpressions,
+    NetworkRunner,
+    ground,
+    text_features_for,
+)
 from optisar_yolo.engine.matches import MATCH_RULE, MatchProbe, flat_matches, match_table
 from optisar_yolo.engine.metrics import GroundingMetrics, expression_indices, overlap, score_image
 from optisar_yolo.engine.predictions import write_predictions
@@ -87,6 +95,7 @@ class GroundingValidator(BaseValidator):
         save_dir: Path | None = None,
         args: Any = None,
         _callbacks: dict[str, Any] | None = None,
+        choose: Callable[[Any], NetworkRunner | None] | None = None,
     ) -> None:
         given = args.get("conf") if isinstance(args, dict) else getattr(args, "conf", None)
         self.conf: float | None = given  # Ultralytics replaces None by a number of its own
@@ -95,6 +104,7 @@ class GroundingValidator(BaseValidator):
             self._made = missing_folders(folder)
             super().__init__(dataloader, folder, args, _callbacks)
         self.args.task = "detect"
+        self.choose = choose  # from the arguments to what takes PyTorch's place, or None
         self.metrics = GroundingMetrics(self.save_dir)
         self.config: DatasetConfig | None = None
         self.images: list[ImageRecord] = []
@@ -180,7 +190,7 @@ class GroundingValidator(BaseValidator):
                 seconds[stage] += s
         return True
 
-    def _prepare(self, trainer: Any, model: Any) -> GroundingModel | ExportedNetwork:
+    def _prepare(self, trainer: Any, model: Any) -> GroundingModel | NetworkRunner:
         """Set device, data and texts, and return the network in evaluation mode."""
         if trainer is not None:
             self.device = trainer.device
@@ -188,22 +198,26 @@ class GroundingValidator(BaseValidator):
         callbacks.add_integration_callbacks(self)
         if world_size() == 1 or self.device is None:  # a process of a parallel training keeps its device
             self.device = select_device(self.args.device, verbose=False)
-        if not isinstance(model, (GroundingModel, ExportedNetwork)):
+        if not isinstance(model, (GroundingModel, NetworkRunner)):
             model = load_model(model if model is not None else self.args.model)
-        if isinstance(model, ExportedNetwork):
-            net: GroundingModel | ExportedNetwork = model.to(self.device)
+        if isinstance(model, GroundingModel) and self.choose is not None:
+            model = self.choose(self.args) or model
+        if isinstance(model, NetworkRunner):
+            net: GroundingModel | NetworkRunner = model.to(self.device)
             self.device = torch.device("cpu")  # where exports take and return their arrays
         else:
             net = fused_copy(model.to(self.device))
         if self.config is None:
             self.config = load_dataset_config(self.args.data)
             self.images = load_split(self.config, self.args.split or "val", self.args.fraction or 1.0, self.args.seed)
+        if isinstance(net, NetworkRunner):
+            net.expect(len(self.images))
         self.metrics.modalities = tuple(self.config.modalities)
         if self.text_features is None:
             self.text_features = text_features_for(net, self.args.text_weights, self.config.root)
         return net
 
-    def _probe_of(self, net: GroundingModel | ExportedNetwork) -> SensitivityProbe | None:
+    def _probe_of(self, net: GroundingModel | NetworkRunner) -> SensitivityProbe | None:
         """Return what grounds reworded expressions, where they are wanted; None between the epochs of a training."""
         full = bool(getattr(self.args, "sensitivity", False))
         if self.training or not (full or self.fit):
@@ -211,14 +225,14 @@ class GroundingValidator(BaseValidator):
         assert self.config is not None and self.text_features is not None
         return SensitivityProbe(net, self.text_features, self.config.names, self.device, full, self.config.vocabulary)
 
-    def _source_probe(self, net: GroundingModel | ExportedNetwork) -> SensitivityProbe | None:
+    def _source_probe(self, net: GroundingModel | NetworkRunner) -> SensitivityProbe | None:
         """Return what grounds the reworded expressions of a source, where sensitivity is measured."""
         if self.probe is None or not self.probe.full:
             return None
         assert self.config is not None and self.text_features is not None
         return SensitivityProbe(net, self.text_features, self.config.names, self.device, True, self.config.vocabulary)
 
-    def _match_probe_of(self, net: GroundingModel | ExportedNetwork) -> MatchProbe | None:
+    def _match_probe_of(self, net: GroundingModel | NetworkRunner) -> MatchProbe | None:
         """Return what finds all boxes of each category, where they are wanted; None between the epochs of a training.
 
         Raises:
@@ -234,16 +248,16 @@ class GroundingValidator(BaseValidator):
         assert self.config is not None and self.text_features is not None
         return MatchProbe(net, self.text_features, self.config.names, self.device, self.config.vocabulary)
 
-    def _routing_of(self, net: GroundingModel | ExportedNetwork) -> Any:
+    def _routing_of(self, net: GroundingModel | NetworkRunner) -> Any:
         """Return what records the experts' use for the plots; None between the epochs of a training."""
-        if self.training or not self.args.plots or isinstance(net, ExportedNetwork):
+        if self.training or not self.args.plots or not isinstance(net, GroundingModel):
             return None
         from optisar_yolo.engine.routing import ExpertUseRecorder  # with matplotlib
 
         assert self.config is not None
         return ExpertUseRecorder(net, self.config.names)
 
-    def _calibrate(self, net: GroundingModel | ExportedNetwork) -> None:
+    def _calibrate(self, net: GroundingModel | NetworkRunner) -> None:
         """Calibrate the confidences, and add the figures of sensitivity."""
         assert self.config is not None
         self.calibration = calibration_of(net)
@@ -357,7 +371,7 @@ class GroundingValidator(BaseValidator):
 
     def _ground(
         self,
-        net: GroundingModel | ExportedNetwork,
+        net: GroundingModel | NetworkRunner,
         index: list[int],
         img: Tensor,
         extents: Tensor,

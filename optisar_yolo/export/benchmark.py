@@ -75,7 +75,15 @@ def chosen(args: Any) -> list[tuple[str, Namespace]]:
     """
     wanted = str(args.format or "").lower()
     eight = args.quantize == 8
-    options = {**vars(args), "quantize": None, "parts": False, "text": None, "text_graph": False, "nms": None}
+    options = {
+        **vars(args),
+        "quantize": None,
+        "parts": False,
+        "topk": 1,
+        "text": None,
+        "text_graph": False,
+        "nms": None,
+    }
     if wanted and wanted not in NAMES:
         check_format(Namespace(**{**options, "format": wanted}))
     formats = [f for f in NAMES if wanted in ("", f)]

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
@@ -34,7 +35,16 @@ from optisar_yolo.engine import (
     model_vocabulary,
     text_features_for,
 )
-from optisar_yolo.export.exported import ENCODER, FORMAT, INPUTS, OUTPUTS, QUERY, ExportedModel
+from optisar_yolo.export.exported import (
+    ENCODER,
+    FORMAT,
+    INPUTS,
+    OUTPUTS,
+    QUERY,
+    SEVERAL,
+    SEVERAL_FORMAT,
+    ExportedModel,
+)
 from optisar_yolo.export.graphs import (
     LOWEST_OPSET,
     OPSET,
@@ -53,7 +63,7 @@ from optisar_yolo.export.graphs import (
 )
 from optisar_yolo.export.quantise import quantiser
 from optisar_yolo.export.runtimes import OnnxGraph
-from optisar_yolo.nn import GroundingModel, fused_copy
+from optisar_yolo.nn import WINDOW_COST, GroundingModel, fused_copy
 from optisar_yolo.text import PocketEncoder, TextEncoder, TextFeatureCache
 from optisar_yolo.utils import naming, need, write_atomic
 from optisar_yolo.version import __version__
@@ -63,6 +73,8 @@ PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino"), "
 TEXT, TOKENIZER = "-text.onnx", "-tokenizer.json"  # endings of the text encoder's files
 TOLERANCE = 2e-3  # of a confidence's logit, between the export and PyTorch; rounding alone stays far below
 TEXT_TOLERANCE = 1e-5  # of an entry of a text feature; a feature has length 1
+BOX_TOLERANCE = 0.05  # pixels, likewise
+GAP = 1e-3  # relative difference of two confidences from which on rounding cannot exchange them
 SURE = (1e-9, 1 - 1e-4)  # confidences beyond are all the same: single precision has too few numbers near 1
 ROUNDING = 2e-7  # of a confidence: ONNX Runtime's sigmoid is off by up to 1.3e-7, which is much of a logit of -12
 
@@ -82,6 +94,7 @@ class ExportSettings:
         parts: Two graphs, one for images and one for expressions.
         texts: Fixed expressions.
         features: Their features [T, D].
+        topk: Boxes per expression; None makes their number an input of the graph.
         quantise: Turns OpenVINO's model of a graph into one of 8 bits; None keeps 32 bits.
     """
 
@@ -91,6 +104,7 @@ class ExportSettings:
     parts: bool = False
     texts: Sequence[str] = ()
     features: Tensor | None = None
+    topk: int | None = 1
     quantise: Callable[[Any, Exportable], Any] | None = None
 
 
@@ -115,7 +129,10 @@ def check_format(args: Any) -> str:
             f"writes up to {highest_opset()}; leave opset out ({OPSET}) or give a number between"
         )
     if args.nms:
-        raise ValueError("nms=True is not supported: an export gives one box per expression, so leave nms out")
+        raise ValueError(
+            "nms=True is not supported: an export gives the best box of an expression, or with topk= the best few; "
+            "leave nms out"
+        )
     if args.quantize == 8:
         if name != "openvino":
             raise ValueError(
@@ -159,8 +176,8 @@ def run_export(model: GroundingModel, args: Any, source: str | None) -> str:
     Args:
         model: The network.
         args: Ultralytics' configuration and ours. These have an effect: ``format``, ``imgsz``, ``opset``, ``quantize``,
-            ``data``, ``fraction``, ``parts``, ``text``, ``text_graph`` and ``text_weights``. ``simplify``, ``batch``,
-            ``dynamic`` and ``device`` have none: sizes and counts are always free.
+            ``data``, ``fraction``, ``parts``, ``text``, ``topk``, ``text_graph`` and ``text_weights``. ``simplify``,
+            ``batch``, ``dynamic`` and ``device`` have none: sizes and counts are always free.
         source: File that the network was loaded from.
 
     Returns:
@@ -170,7 +187,7 @@ def run_export(model: GroundingModel, args: Any, source: str | None) -> str:
         ValueError: An option that cannot be met.
     """
     format = check_format(args)
-    settings = ExportSettings(format, args.imgsz, args.opset, bool(args.parts))
+    settings = ExportSettings(format, args.imgsz, args.opset, bool(args.parts), topk=int(args.topk or 1))
     if args.text is not None:
         texts = list(dict.fromkeys(checked_expressions(args.text)))
         settings = replace(settings, texts=texts, features=text_features_for(model, args.text_weights)(texts))
@@ -215,17 +232,21 @@ def export(model: GroundingModel, path: str | Path, settings: ExportSettings) ->
     fused = fused_copy(plain)
     # Where every expression has its own maps, one anchor's box is cheaper than all. Elsewhere it depends on the number
     # of expressions, which a graph leaves open.
-    fused.head.windows = bool(fused.guided) and fused.head.reranker is None
+    fused.head.windows = bool(fused.guided) and fused.head.reranker is None and windows_pay(plain, settings)
     meta = metadata(plain, settings)
     if settings.parts:
         encoder = Encoder(fused).eval()
         pair = {"pair": uuid.uuid4().hex}
         graphs: list[tuple[str, Exportable, dict[str, Any]]] = [
             (ENCODER, encoder, {**meta, **pair, "part": "encoder", "outputs": encoder.outputs}),
-            (QUERY, Query(encoder).eval(), {**meta, **pair, "part": "query"}),
+            (QUERY, Query(encoder, settings.topk).eval(), {**meta, **pair, "part": "query"}),
         ]
     else:
-        net = WholeNetwork(fused) if settings.features is None else FixedExpressions(fused, settings.features)
+        net: Exportable
+        if settings.features is None:
+            net = WholeNetwork(fused, settings.topk)
+        else:
+            net = FixedExpressions(fused, settings.features, settings.topk or 1)
         graphs = [("", net.eval(), meta)]
     path.parent.mkdir(parents=True, exist_ok=True)
     stem = path.name.removesuffix(ending)
@@ -243,14 +264,27 @@ def export(model: GroundingModel, path: str | Path, settings: ExportSettings) ->
     return path.with_name(made[0].name)
 
 
+def windows_pay(model: GroundingModel, settings: ExportSettings) -> bool:
+    """Tell whether the boxes of the wanted cells alone are cheaper than those of all cells."""
+    if settings.topk in (1, None):  # of an open number, most runs want one box
+        return True
+    side = long_side_of(model, settings)
+    return settings.topk * WINDOW_COST < sum((side // int(stride)) ** 2 for stride in model.stride)
+
+
+def long_side_of(model: GroundingModel, settings: ExportSettings) -> int:
+    """Return the long side of images that an export suggests, a multiple of the stride."""
+    side = check_imgsz(settings.imgsz, stride=int(model.stride.max()), min_dim=1)
+    return side if isinstance(side, int) else max(side)
+
+
 def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
     """Return what a program has to know about an export."""
     stride = int(model.stride.max())
-    long_side = check_imgsz(settings.imgsz, stride=stride, min_dim=1)
     names = dict(enumerate(settings.texts)) or model.names
     wordings = getattr(model, "wordings", None)  # older checkpoints have none
     return {
-        "format": FORMAT,
+        "format": FORMAT if settings.topk == 1 else SEVERAL_FORMAT,
         "version": __version__,
         "names": {str(k): v for k, v in names.items()},
         "texts": list(settings.texts),
@@ -258,10 +292,11 @@ def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
         "text_fingerprint": model.text_fingerprint,
         "text_dim": model.text_dim,
         "guided": bool(model.guided),
-        "imgsz": long_side if isinstance(long_side, int) else max(long_side),
+        "imgsz": long_side_of(model, settings),
         "stride": stride,
         "inputs": INPUTS,
-        "outputs": OUTPUTS,
+        "outputs": OUTPUTS if settings.topk == 1 else SEVERAL,
+        **({} if settings.topk in (1, None) else {"topk": settings.topk}),
         **({"quantize": 8} if settings.quantise else {}),
         **({} if wordings is None else {"wordings": list(wordings)}),
         **({FACTS: facts} if (facts := facts_of(model)) else {}),
@@ -295,28 +330,34 @@ def compare(model: GroundingModel, written: ExportedModel, settings: ExportSetti
     Raises:
         ExportError: A confidence differs by more than rounding.
     """
-    worst = 0.0
+    worst = pixels = 0.0
     for b, t, height, width in ((1, 1, 7, 5), (3, 2, 4, 8)):
+        k = settings.topk or (1 if b == 1 else 12)
         given = example(b, t, height * written.stride, width * written.stride, model.text_dim)
         text = given["text"]
         if settings.features is not None:
             text = settings.features.expand(b, -1, -1)
             t = text.shape[1]
         with torch.inference_mode():
-            expected = best_per_expression(model, model.encode(given["images"], given["extent"]), text)[1]
+            around, expected = best_per_expression(model, model.encode(given["images"], given["extent"]), text, k)
             features = text.reshape(b * t, -1)
             if written.texts:
                 features = KnownExpressions(written.texts, written.path)(written.texts).repeat(b, 1)
             rows = torch.arange(b).repeat_interleave(t)
-            actual = written.ground(written.encode(given["images"], given["extent"]), rows, features)[1]
+            boxes, actual = written.ground(written.encode(given["images"], given["extent"]), rows, features, k)
         # on logits: the images are noise, on which the confidences of a trained network are next to 0
-        conf, other = (c.double().clamp(*SURE) for c in (expected.reshape(-1), actual[:, 0]))
+        conf, other = (c.double().clamp(*SURE) for c in (expected.reshape(actual.shape), actual))
         apart = (conf.logit() - other.logit()).abs()
         worst = max(worst, float((apart * ((conf - other).abs() > ROUNDING)).max()))
-    if settings.quantise is None and not worst <= TOLERANCE:
+        if k > 1:  # boxes in the same order, where that is certain
+            gap = (conf[:, 1:] - conf[:, :-1]).abs() / conf[:, 1:] > GAP
+            sure = F.pad(gap, (1, 0), value=True) & F.pad(gap, (0, 1), value=False)
+            pixels = max(pixels, float(((boxes - around.reshape(boxes.shape)).abs().amax(-1) * sure).max()))
+    if settings.quantise is None and not (worst <= TOLERANCE and pixels <= BOX_TOLERANCE):
         raise ExportError(
-            f"the exported graph gives other confidences than the network (logits differ by {worst:.2g}), so no file "
-            f"was written; try opset={OPSET} or another version of torch or of what runs the graph"
+            f"the exported graph gives other results than the network (logits of confidences differ by {worst:.2g}, "
+            f"boxes by {pixels:.2g} pixels), so no file was written; try opset={OPSET} or another version of torch or "
+            "of what runs the graph"
         )
     LOGGER.info(f"{written.format} graph against PyTorch: logits of confidences differ by at most {worst:.1g}")
 

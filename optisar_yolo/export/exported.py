@@ -12,6 +12,11 @@ images, their sizes and the number of expressions may change from run to run:
 * ``conf`` [B, T]: its raw confidence, 0..1. Where the metadata hold a ``calibration`` with a, b and threshold, the
   probability that the box is right is sigmoid(a * log(conf / (1 - conf)) + b); below the threshold no box is given.
 
+An export of K boxes per expression (``topk``) has ``boxes`` [B, T, K, 4] and ``conf`` [B, T, K] instead: the K cells
+with the highest scores, best first, each with its own confidence; fewer where a canvas has fewer cells. Several may be
+of one object: non-maximum suppression is left to the program. The graphs that :mod:`optisar_yolo.export.engines` makes
+for itself have K as an input ``topk``, a whole number.
+
 An export in two parts has a graph ``…-encoder`` from ``images`` and ``extent`` to the tensors that its metadata list,
 and a graph ``…-query`` from these, ``text`` and ``extent`` to ``boxes`` and ``conf``.
 """
@@ -19,11 +24,13 @@ and a graph ``…-query`` from these, ``text`` and ``extent`` to ``boxes`` and `
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from ultralytics.utils import LOGGER
 
 from optisar_yolo.engine import (
     CalibrationError,
@@ -36,7 +43,8 @@ from optisar_yolo.export.runtimes import Graph, open_graph
 from optisar_yolo.plugin import MARK, is_ours
 
 FORMAT = 2  # of the inputs, outputs and metadata; raised when a reader of the old one could not use a file
-READABLE = (1, 2)  # 1: only one graph with expressions as input
+SEVERAL_FORMAT = 3  # the same of files with several boxes per expression
+READABLE = (1, 2, 3)  # 1: only one graph with expressions as input
 TEXT_BATCH = 16  # expressions in one run through text-guided rows: bounds memory, does not change results
 SCORE_BATCH = 256  # expressions in one run of a network whose pyramid is without text
 EIGHT_BITS_SIDE = 96  # pixels: OpenVINO 2026.4 crashes in its 8-bit convolutions on maps of 2 x 2 and smaller
@@ -50,6 +58,11 @@ OUTPUTS = {
     "boxes": "best box of each expression [batch, texts, 4], x1, y1, x2, y2 in pixels of the canvas",
     "conf": "confidence of that box [batch, texts], 0..1",
 }
+SEVERAL = {  # outputs of a graph with several boxes per expression
+    "boxes": "best boxes of each expression [batch, texts, topk, 4], x1, y1, x2, y2 in pixels of the canvas",
+    "conf": "confidence of each box [batch, texts, topk], 0..1",
+}
+COUNT = {"topk": "boxes per expression, a whole number without axes"}  # input of a graph that leaves their number open
 
 
 class ExportedModel(ExportedNetwork):
@@ -61,6 +74,7 @@ class ExportedModel(ExportedNetwork):
     Args:
         path: What :func:`optisar_yolo.export.export.export` wrote: a file or, of OpenVINO, a folder; of an export in
             two parts either part, which opens both.
+        runtime: What runs an ONNX file of the graph cache: ``onnx`` or ``openvino``; by default what the name says.
 
     Attributes:
         names: Names of the classes: the fixed expressions, or ``{0: "object"}``, which expressions replace.
@@ -70,6 +84,7 @@ class ExportedModel(ExportedNetwork):
         text_dim: Width D of its features.
         imgsz: Long side of images that the export suggests; others work.
         stride: Height and width of canvases are multiples of it.
+        topk: Boxes per expression; None where their number is an input.
         version: Version of optisar-yolo that wrote the file.
         calibration: As a dictionary (see :class:`~optisar_yolo.engine.calibrate.Calibration`); None without one.
 
@@ -85,8 +100,8 @@ class ExportedModel(ExportedNetwork):
     format: str
     prefetch = True  # the next file is read meanwhile
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, runtime: str | None = None) -> None:
+        self.path, self._runtime = Path(path), runtime
         self.graph = self._open(self.path)
         self.meta = meta = read_metadata(self.graph.metadata, self.path)
         self.format = self.graph.format
@@ -108,6 +123,8 @@ class ExportedModel(ExportedNetwork):
         self.imgsz: int = meta["imgsz"]
         self.stride: int = meta["stride"]
         self.version: str = meta["version"]
+        self.topk: int | None = None if "topk" in (self.query or self.graph).inputs else int(meta.get("topk") or 1)
+        self._said_fewer = False
         self.batch = TEXT_BATCH if meta.get("guided", True) else SCORE_BATCH
         self.calibration: dict[str, Any] | None = None
         self.match_calibration: dict[str, Any] | None = None
@@ -125,7 +142,7 @@ class ExportedModel(ExportedNetwork):
             raise FileNotFoundError(f"{path}: no such file")
         if not is_ours(path):
             raise CheckpointError(f"{path}: damaged, or not an export of optisar-yolo; export the model again")
-        return open_graph(path)
+        return open_graph(path, self._runtime)
 
     def _part(self, name: str) -> Path:
         """Path of one of the two parts."""
@@ -174,33 +191,64 @@ class ExportedModel(ExportedNetwork):
             encoded: Images of :meth:`encode`.
             rows: [N] image of each expression.
             texts: [N, D] features of the expressions; [N, 1] indices of fixed ones.
-            k: Boxes per expression; an export gives 1.
+            k: Boxes per expression, at most as many as the export gives.
 
         Returns:
-            Boxes [N, 1, 4] xyxy on the canvas and confidences [N, 1].
+            Boxes [N, K, 4] xyxy on the canvas and confidences [N, K]; K is k, or fewer where the export gives fewer or
+            the canvas has fewer cells.
 
         Raises:
-            ValueError: `k` is more than 1.
+            ValueError: `k` is more than 1, and the export gives one box.
         """
-        if k != 1:
-            raise ValueError(f"{self.path}: an exported model gives one box per expression; use topk=1 or the .pt file")
-        boxes, conf = texts.new_zeros(len(rows), 1, 4), texts.new_zeros(len(rows), 1)
+        if self.topk == 1 < k:
+            raise ValueError(
+                f"{self.path}: this export gives one box per expression; use topk=1, the .pt file or an export with "
+                "topk=100"
+            )
+        if self.topk is not None and k > self.topk and not self._said_fewer:
+            self._said_fewer = True
+            LOGGER.warning(
+                f"{self.path}: gives {self.topk} boxes per expression, duplicates among them, where PyTorch compares "
+                f"{k}: objects may be missing; export with topk={k}"
+            )
+        found = [(mine, *self._run(encoded, part, text, k)) for mine, part, text in self._runs(rows, texts)]
+        most = found[0][1].shape[1] if found else k
+        boxes, conf = texts.new_zeros(len(rows), most, 4), texts.new_zeros(len(rows), most)
+        for mine, own_boxes, own_conf in found:
+            boxes[mine], conf[mine] = own_boxes, own_conf
+        return boxes, conf
+
+    def _runs(self, rows: Tensor, texts: Tensor) -> Iterator[tuple[Tensor, slice, Tensor]]:
+        """Yield what one run of the graph takes: numbers [n] of expressions, their images, and texts [b, n / b, D]."""
+        images, counts = torch.unique_consecutive(rows, return_counts=True)
+        each = int(counts[0]) if len(counts) else 0
+        several = self.topk is None and len(images) > 1 and 2 * each <= self.batch
+        if several and bool((counts == each).all()) and images.tolist() == list(range(len(images))):
+            step = self.batch // each  # images with all their expressions
+            for first in range(0, len(images), step):
+                part = slice(first, min(first + step, len(images)))
+                mine = torch.arange(part.start * each, part.stop * each)
+                yield mine, part, texts[mine].view(part.stop - part.start, each, -1)
+            return
         for row in rows.unique().tolist():
             mine = (rows == row).nonzero()[:, 0]
-            part = slice(row, row + 1)
-            if self.texts:
-                found = self.graph({"images": encoded.images[part], "extent": encoded.extent[part]})
-                index = texts[mine, 0].long()
-                boxes[mine, 0], conf[mine, 0] = found["boxes"][0, index], found["conf"][0, index]
-                continue
-            for few in mine.split(self.batch):
-                feed = {"text": texts[few][None], "extent": encoded.extent[part]}
-                if self.query is not None:
-                    found = self.query({**{name: v[part] for name, v in encoded.made.items()}, **feed})
-                else:
-                    found = self.graph({"images": encoded.images[part], **feed})
-                boxes[few, 0], conf[few, 0] = found["boxes"][0], found["conf"][0]
-        return boxes, conf
+            for few in (mine,) if self.texts else mine.split(self.batch):
+                yield few, slice(row, row + 1), texts[few][None]
+
+    def _run(self, encoded: CanvasImages, part: slice, text: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Run the graph: images [b] of `part` and their texts [b, t, D] to boxes [b * t, K, 4] and conf [b * t, K]."""
+        feed = {"text": text, "extent": encoded.extent[part], "topk": torch.tensor(k)}
+        if self.query is not None:
+            found = self.query({**{name: v[part] for name, v in encoded.made.items()}, **feed})
+        else:
+            found = self.graph({"images": encoded.images[part], **feed})
+        boxes, conf = found["boxes"], found["conf"]
+        if self.topk == 1:
+            boxes, conf = boxes[:, :, None], conf[:, :, None]
+        if self.texts:
+            index = text[0, :, 0].long()
+            boxes, conf = boxes[:, index], conf[:, index]
+        return boxes.flatten(0, 1)[:, :k], conf.flatten(0, 1)[:, :k]
 
 
 def read_metadata(properties: dict[str, str], path: str | Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What is exported: a network, or a part of it, as a module of tensors in and tensors out; and how it is written.
 
 Each expression has its own row in the text-guided neck, as in :meth:`~optisar_yolo.nn.model.GroundingModel.predict`, so
-that N expressions in one run give the same boxes as N runs. Only the best anchor of an expression is decoded, inside
-the graph. Nothing here compares a written graph with the network; :mod:`optisar_yolo.export.export` does.
+that N expressions in one run give the same boxes as N runs. Only the best anchors of an expression are decoded, inside
+the graph; duplicates among several are removed outside. Nothing here compares a written graph with the network;
+:mod:`optisar_yolo.export.export` does.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from optisar_yolo.export.exported import INPUTS, OUTPUTS
+from optisar_yolo.export.exported import COUNT, INPUTS, OUTPUTS, SEVERAL
 from optisar_yolo.export.runtimes import without_jit_advice
 from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.plugin import EXPORT_NOTE, MARK
 from optisar_yolo.utils import need
 
 LOWEST_OPSET = 13  # the first that repeats a tensor of any size (repeat_interleave)
+SAMPLED = 5  # boxes per expression in a trace where their number is an input
 OPSET = 17  # the first with LayerNormalization; any PyTorch that we support writes it
 FREE = {  # axes whose length may change from run to run; those of an encoder's maps are numbered by `Encoder`
     "images": {0: "batch", 2: "height", 3: "width"},
@@ -42,6 +44,7 @@ class Exportable(nn.Module):
 
     Args:
         model: The network, in evaluation mode.
+        topk: Boxes per expression; None makes their number an input.
 
     Attributes:
         inputs: Name and description of each input.
@@ -49,24 +52,35 @@ class Exportable(nn.Module):
         axes: Names of the free axes of each.
     """
 
-    def __init__(self, model: GroundingModel) -> None:
+    def __init__(self, model: GroundingModel, topk: int | None = 1) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.topk = model, topk
         self.inputs, self.outputs = dict(INPUTS), dict(OUTPUTS)
         self.axes: dict[str, dict[int, str]] = dict(FREE)
+        if topk != 1:
+            self.outputs = dict(SEVERAL)
+            self.axes |= {name: {**FREE[name], 2: "boxes_per_text"} for name in SEVERAL}
+        if topk is None:
+            self.inputs |= COUNT
 
     def example(self, b: int, t: int, height: int, width: int) -> tuple[Tensor, ...]:
         """Return inputs of b images and t expressions, the same in every call."""
         given = example(b, t, height, width, self.model.text_dim)
         return tuple(given[name] for name in self.inputs)
 
+    def best(self, encoded: Encoded, text: Tensor, count: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return boxes and confidences of text [B, T, D], as many as the graph gives or `count` says."""
+        return best_per_expression(self.model, encoded, text, self.topk if count is None else count)  # type: ignore[arg-type]
+
 
 class WholeNetwork(Exportable):
-    """Images and expressions in, one box and confidence per expression out."""
+    """Images and expressions in, one box and confidence per expression out, or several."""
 
-    def forward(self, images: Tensor, text: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
-        """Map images [B, 3, H, W], text [B, T, D] and extent [B, 4] to boxes [B, T, 4] and conf [B, T]."""
-        return best_per_expression(self.model, self.model.encode(images, extent), text)
+    def forward(
+        self, images: Tensor, text: Tensor, extent: Tensor, count: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Map images [B, 3, H, W], text [B, T, D] and extent [B, 4] to boxes and confidences."""
+        return self.best(self.model.encode(images, extent), text, count)
 
 
 class FixedExpressions(Exportable):
@@ -75,18 +89,18 @@ class FixedExpressions(Exportable):
     Args:
         model: The network, in evaluation mode.
         text: Features of the expressions [T, D].
+        topk: Boxes per expression.
     """
 
-    def __init__(self, model: GroundingModel, text: Tensor) -> None:
-        super().__init__(model)
+    def __init__(self, model: GroundingModel, text: Tensor, topk: int = 1) -> None:
+        super().__init__(model, topk)
         del self.inputs["text"]
         self.text: Tensor
         self.register_buffer("text", text[None].clone())
 
     def forward(self, images: Tensor, extent: Tensor) -> tuple[Tensor, Tensor]:
-        """Map images [B, 3, H, W] and extent [B, 4] to boxes [B, T, 4] and conf [B, T]."""
-        text = self.text.expand(images.shape[0], -1, -1)
-        return best_per_expression(self.model, self.model.encode(images, extent), text)
+        """Map images [B, 3, H, W] and extent [B, 4] to boxes and confidences."""
+        return self.best(self.model.encode(images, extent), self.text.expand(images.shape[0], -1, -1), None)
 
 
 class Encoder(Exportable):
@@ -119,21 +133,24 @@ class Query(Exportable):
 
     Args:
         encoder: The first.
+        topk: Boxes per expression; None makes their number an input.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__(encoder.model)
+    def __init__(self, encoder: Encoder, topk: int | None = 1) -> None:
+        super().__init__(encoder.model, topk)
         self.encoder = [encoder]  # in a list: not a part of this module
         self.inputs = {**encoder.outputs, **{name: INPUTS[name] for name in ("text", "extent")}}
-        self.axes = encoder.axes
+        if topk is None:
+            self.inputs |= COUNT
+        self.axes = {**encoder.axes, **{name: self.axes[name] for name in self.outputs}}
         with torch.inference_mode():
             self.encoded = needed(encoder.model.encode(*encoder.example(2, 1, 128, 96)), encoder.model.guided)
 
     def forward(self, *given: Tensor) -> tuple[Tensor, Tensor]:
-        """Map the encoder's tensors, text [B, T, D] and extent [B, 4] to boxes [B, T, 4] and conf [B, T]."""
+        """Map the encoder's tensors, text [B, T, D] and extent [B, 4] to boxes and confidences."""
         tensors = dict(zip(self.inputs, given, strict=True))
-        text = tensors.pop("text")
-        return best_per_expression(self.model, rebuild(self.encoded, tensors), text)
+        text, count = tensors.pop("text"), tensors.pop("topk", None)
+        return self.best(rebuild(self.encoded, tensors), text, count)
 
     def example(self, b: int, t: int, height: int, width: int) -> tuple[Tensor, ...]:
         """Return inputs as of the whole network, the images encoded."""
@@ -142,19 +159,34 @@ class Query(Exportable):
         with torch.inference_mode():
             made = encoder(given["images"], given["extent"])
         # cloned: a trace keeps its inputs, which tensors of the inference mode do not allow
-        return (*(v.clone() for v in made), given["text"], given["extent"])
+        return (*(v.clone() for v in made), *(v for k, v in given.items() if k != "images" and k in self.inputs))
 
 
-def best_per_expression(model: GroundingModel, encoded: Encoded, text: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the best box [B, T, 4] and confidence [B, T] of the expressions text [B, T, D] in B encoded images."""
+def best_per_expression(
+    model: GroundingModel, encoded: Encoded, text: Tensor, k: int | Tensor = 1
+) -> tuple[Tensor, Tensor]:
+    """Ground expressions in B encoded images.
+
+    Args:
+        model: The network.
+        encoded: The images.
+        text: Features of the expressions [B, T, D].
+        k: Boxes per expression.
+
+    Returns:
+        The best boxes [B, T, k, 4] and their confidences [B, T, k]; for the number 1 [B, T, 4] and [B, T].
+    """
     b, t, d = text.shape
+    one = isinstance(k, int) and k == 1
     if not model.guided:
-        boxes, conf = model.head.decode(model.match_all(encoded, text))
-        return boxes[:, :, 0], conf[:, :, 0]
+        boxes, conf = model.head.decode(model.match_all(encoded, text), k)
+        return (boxes[:, :, 0], conf[:, :, 0]) if one else (boxes, conf)
     # not `repeat_interleave`: a number of repeats that is known only at run time has no ONNX counterpart
     index = torch.arange(b, device=text.device)[:, None].expand(b, t).reshape(-1)
-    boxes, conf = model.head.decode(model.match(encoded.rows(index), text.reshape(-1, d)))
-    return boxes.reshape(b, t, 4), conf.reshape(b, t)
+    boxes, conf = model.head.decode(model.match(encoded.rows(index), text.reshape(-1, d)), k)
+    if one:
+        return boxes.reshape(b, t, 4), conf.reshape(b, t)
+    return boxes.reshape(b, t, -1, 4), conf.reshape(b, t, -1)
 
 
 def example(b: int, t: int, height: int, width: int, dim: int) -> dict[str, Tensor]:
@@ -162,7 +194,8 @@ def example(b: int, t: int, height: int, width: int, dim: int) -> dict[str, Tens
     generator = torch.Generator().manual_seed(0)
     text = F.normalize(torch.randn(b, t, dim, generator=generator), dim=-1)
     extent = torch.tensor([0.0, 0.125, 1.0, 0.875]).repeat(b, 1)
-    return {"images": torch.rand(b, 3, height, width, generator=generator), "text": text, "extent": extent}
+    images = torch.rand(b, 3, height, width, generator=generator)
+    return {"images": images, "text": text, "extent": extent, "topk": torch.tensor(SAMPLED)}
 
 
 def needed(encoded: Encoded, guided: object) -> Encoded:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -68,11 +69,14 @@ class OnnxGraph(Graph):
     """A graph in ONNX Runtime, on as many threads as PyTorch uses."""
 
     format = "onnx"
+    spinning = True  # threads wait for the next run without sleeping
 
     def __init__(self, path: Path) -> None:
         runtime = need("onnxruntime")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
+        if not self.spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.path = path
         self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.metadata = self.session.get_modelmeta().custom_metadata_map
@@ -101,17 +105,14 @@ class OpenVinoGraph(Graph):
 
     def __init__(self, path: Path) -> None:
         ov: Any = need("openvino")
-        self.path = path
-        meta = json.loads((path / EXPORT_NOTE).read_text(encoding="utf-8")).get(MARK)
+        self.path, self._lock = path, threading.Lock()
+        meta, file = self._content(path)
         self.metadata = {MARK: json.dumps(meta)}
-        files = sorted(path.glob("*.xml"))
-        if len(files) != 1 or not files[0].with_suffix(".bin").is_file():
-            raise CheckpointError(f"{path}: needs one .xml with its .bin beside it; export the model again")
         # On processors with bfloat16 units OpenVINO would round everything to 8 bits of mantissa, also the layers of an
         # 8-bit graph that stay in 32 bits: results must not depend on the machine.
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         try:
-            self.compiled = ov.Core().compile_model(str(files[0]), "CPU", options)
+            self.compiled = ov.Core().compile_model(str(file), "CPU", options)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise CheckpointError(f"{path}: damaged or incomplete ({reason}); export the model again") from error
@@ -120,8 +121,35 @@ class OpenVinoGraph(Graph):
         self.outputs = [next(n for n in v.names if n in meta["outputs"]) for v in self.compiled.outputs]
 
     def _run(self, feed: dict[str, Tensor]) -> list[Tensor]:
-        found = self.compiled({k: v.numpy() for k, v in feed.items()})
-        return [torch.from_numpy(found[i].copy()) for i in range(len(self.outputs))]  # their memory is used again
+        with self._lock:  # before OpenVINO 2025 a compiled model had one request, for one thread at a time
+            found = self.compiled({k: v.numpy() for k, v in feed.items()})
+            return [torch.from_numpy(found[i].copy()) for i in range(len(self.outputs))]  # their memory is used again
+
+    @staticmethod
+    def _content(path: Path) -> tuple[dict[str, Any], Path]:
+        """Return our metadata, and the file that OpenVINO reads.
+
+        Raises:
+            CheckpointError: A folder without its files.
+        """
+        files = sorted(path.glob("*.xml"))
+        if len(files) != 1 or not files[0].with_suffix(".bin").is_file():
+            raise CheckpointError(f"{path}: needs one .xml with its .bin beside it; export the model again")
+        return json.loads((path / EXPORT_NOTE).read_text(encoding="utf-8")).get(MARK), files[0]
+
+
+class SleepingOnnxGraph(OnnxGraph):
+    """A graph in ONNX Runtime beside PyTorch: threads that spin after a run would slow the other of the two."""
+
+    spinning = False
+
+
+class OnnxInOpenVino(OpenVinoGraph):
+    """An ONNX file in OpenVINO, with its metadata in a JSON file beside it."""
+
+    @staticmethod
+    def _content(path: Path) -> tuple[dict[str, Any], Path]:
+        return json.loads(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))[MARK]), path
 
 
 class TorchScriptGraph(Graph):
@@ -156,18 +184,28 @@ ENDINGS: dict[str, type[Graph]] = {
 """Endings of the names of exports, and the runtime of each."""
 
 
+CACHED: dict[str, type[Graph]] = {"onnx": SleepingOnnxGraph, "openvino": OnnxInOpenVino}
+"""What runs the ONNX files of the graph cache."""
+
+
 def is_export(path: str | Path) -> bool:
     """Tell by its name whether a file or folder is an export."""
     return str(path).lower().rstrip("/\\").endswith(tuple(ENDINGS))
 
 
-def open_graph(path: Path) -> Graph:
+def open_graph(path: Path, runtime: str | None = None) -> Graph:
     """Open a graph in the runtime of its kind.
+
+    Args:
+        path: The file or folder.
+        runtime: A key of `CACHED`, for a file of the graph cache.
 
     Raises:
         CheckpointError: Damaged, or no kind of export.
         MissingExtraError: The runtime is not installed.
     """
+    if runtime is not None:
+        return CACHED[runtime](path)
     for ending, kind in ENDINGS.items():
         if path.name.lower().endswith(ending):
             return kind(path)

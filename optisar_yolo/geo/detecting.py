@@ -17,6 +17,8 @@ from optisar_yolo.data import GREY, STRIDE
 from optisar_yolo.engine import (
     ATTRIBUTE,
     OVERLAP,
+    CanvasImages,
+    NetworkRunner,
     calibration_of,
     default_conf,
     ground,
@@ -24,6 +26,7 @@ from optisar_yolo.engine import (
     text_features_for,
 )
 from optisar_yolo.nn import Encoded, GroundingModel, fused_copy
+from optisar_yolo.utils import file_sha256, fingerprint
 
 if TYPE_CHECKING:
     from optisar_yolo.api import OptiSAR
@@ -65,16 +68,17 @@ class ExpressionDetector:
     Args:
         model: The model.
         device: Where it runs; by default where it is.
+        engine: What runs it on a CPU, as in :meth:`OptiSAR.predict`.
 
     Raises:
-        ValueError: An export, which returns one box per expression: of several ships in a tile it would find one.
+        ValueError: An export with one box per expression: of several ships in a tile it would find one.
     """
 
-    def __init__(self, model: OptiSAR, device: str | None = None) -> None:
-        if not isinstance(model.model, GroundingModel):
+    def __init__(self, model: OptiSAR, device: str | None = None, engine: str | None = None) -> None:
+        if not isinstance(model.model, GroundingModel) and getattr(model.model, "topk", 1) == 1:
             raise ValueError(
-                f"{model.ckpt_path}: an exported model finds one object per expression and tile, and a raster needs "
-                "all of them; use the .pt or .safetensors file"
+                f"{model.ckpt_path}: an exported model with one box finds one object per expression and tile, and a "
+                f"raster needs all of them; use the .pt or .safetensors file, or an export with topk={CANDIDATES}"
             )
         self.bank = text_features_for(model.model, model.overrides.get("text_weights"), None)
         self.key = _key(model.model)
@@ -83,11 +87,21 @@ class ExpressionDetector:
         self.conf = default_conf(model.model)
         if self.calibration is not None:
             self.conf = RARER * self.conf / (1 - self.conf + RARER * self.conf)
-        self.network = fused_copy(model.model)
-        if device:
-            self.network = self.network.to(select_device(device, verbose=False))
-        self.device = next(self.network.parameters()).device
+        chosen = model.engine_network(engine, device)
+        self.network: GroundingModel | NetworkRunner
+        if chosen is not None or not isinstance(model.model, GroundingModel):
+            self.network, self.device = chosen or model.model, torch.device("cpu")
+        else:
+            self.network = fused_copy(model.model)
+            if device:
+                self.network = self.network.to(select_device(device, verbose=False))
+            self.device = next(self.network.parameters()).device
         self._features: tuple[tuple[str, ...], Tensor] | None = None
+
+    def expect(self, tiles: int) -> None:
+        """Say how many tiles are ahead, so that a graph that pays is made from the start."""
+        if isinstance(self.network, NetworkRunner):
+            self.network.expect(tiles)
 
     @torch.inference_mode()
     def __call__(
@@ -106,14 +120,15 @@ class ExpressionDetector:
         # Clipped first: boxes that differ only outside the image are the same.
         return self._suppress(boxes.clamp(min=0).minimum(limit), conf, floor)
 
-    def _best(self, encoded: Encoded, texts: Tensor, b: int) -> tuple[Tensor, Tensor]:
+    def _best(self, encoded: Encoded | CanvasImages, texts: Tensor, b: int) -> tuple[Tensor, Tensor]:
         """Return boxes [B, T, k, 4] and calibrated confidences [B, T, k]."""
         t = len(texts)
-        if self.network.guided:  # a pyramid for each expression
+        if isinstance(self.network, NetworkRunner) or self.network.guided:  # a pyramid for each expression
             rows = torch.arange(b, device=texts.device).repeat_interleave(t)
             boxes, conf = ground(self.network, encoded, rows, texts.repeat(b, 1), CANDIDATES)
             boxes, conf = boxes.view(b, t, -1, 4), conf.view(b, t, -1)
         else:
+            assert isinstance(encoded, Encoded)
             boxes, conf = self.network.head.decode(
                 self.network.match_all(encoded, texts[None].expand(b, -1, -1)), CANDIDATES
             )
@@ -134,10 +149,13 @@ class ExpressionDetector:
         return [rows[image == i].numpy() for i in range(b)]
 
 
-def _key(network: GroundingModel) -> str:
-    """Return a hash of the weights, of the calibration and of the text encoder."""
+def _key(network: GroundingModel | NetworkRunner) -> str:
+    """Return a hash of the weights, of the calibration and of the text encoder; the engine changes no result."""
     about = [str(getattr(network, ATTRIBUTE, None)), network.text_model, network.text_fingerprint]
     digest = hashlib.sha256(repr(about).encode())
+    if isinstance(network, NetworkRunner):
+        files = [network.path] if network.path.is_file() else sorted(f for f in network.path.iterdir() if f.is_file())
+        return fingerprint(about, [file_sha256(file) for file in files])
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().float().cpu().numpy().tobytes())

@@ -9,15 +9,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo.utils import intersection_union
+from optisar_yolo.utils import BoxTree, intersection_union
 
 OVERLAP = 0.5  # IoU from which two boxes are one object; boxes of different tiles differ more than those of one
 INSIDE = 0.75  # share of the smaller box within the larger from which it is a part of it
 MARGIN = 2.0  # working pixels from a tile's border within which a box counts as cut
 ALONG = 0.5  # share that two parts of a cut object have in common along the cut
+FEWEST, MOST = 64, 4096  # boxes that are compared with their neighbours at once
+PAIRS = 1 << 20  # pairs at once from which on fewer boxes are taken
 LEFT, TOP, RIGHT, BOTTOM = 1, 2, 4, 8  # bits of `cut_sides`
 _FACING = ((RIGHT, LEFT, 0), (BOTTOM, TOP, 1))  # this side of one part lies in the other, cut on that side; axis
 
@@ -52,8 +56,9 @@ def merge(
     cut: NDArray[np.int64],
     home: NDArray[np.bool_],
     tile: NDArray[np.int64],
+    advance: Callable[[int], object] = int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Merge all boxes of the same object.
+    """Merge all boxes of the same object, in O(N log N) where few boxes overlap any one.
 
     Args:
         boxes: [N, 4] xyxy in pixels of the raster.
@@ -61,6 +66,7 @@ def merge(
         cut: [N] of :func:`cut_sides`.
         home: bool [N], True where the centre lies in the core of the tile.
         tile: [N] index of the tile that each was found in.
+        advance: Called with the number of boxes that were dealt with since the last call, N in all.
 
     Returns:
         Boxes [M, 4] and confidences [M], most confident first. An object keeps the box and the confidence of one of its
@@ -68,13 +74,19 @@ def merge(
     """
     boxes, conf = np.asarray(boxes, float).reshape(-1, 4), np.asarray(conf, float)
     whole, parts = np.flatnonzero(cut == 0), np.flatnonzero(cut)
-    whole = whole[suppress(boxes[whole], np.lexsort((-conf[whole], ~home[whole])))]
+    whole = whole[suppress(boxes[whole], np.lexsort((-conf[whole], ~home[whole])), advance)]
     hidden = np.zeros(len(parts), bool)
-    for i in whole:
-        inter, union = intersection_union(boxes[i], boxes[parts])
-        hidden |= (inter >= OVERLAP * union.clip(1e-12)) | (inter >= INSIDE * _areas(boxes[parts]))
+    tree = BoxTree(boxes[whole])
+    for chunk in (chunks := _Chunks(len(parts))):
+        i, j = tree.meeting(boxes[parts[chunk]])
+        chunks.met(len(i))
+        part, cover = boxes[parts[chunk]][i], boxes[whole][j]
+        inter, union = intersection_union(cover, part)
+        covered = (inter >= OVERLAP * union.clip(1e-12)) | (inter >= INSIDE * _areas(part))
+        hidden[chunk.start + i[covered]] = True
+    advance(int(hidden.sum()))
     parts = parts[~hidden]
-    joined, sure = join(boxes[parts], conf[parts], cut[parts], tile[parts])
+    joined, sure = join(boxes[parts], conf[parts], cut[parts], tile[parts], advance)
     objects, sure = np.concatenate([boxes[whole], joined]), np.concatenate([conf[whole], sure])
     last = suppress(objects, np.argsort(-sure, kind="stable"))  # most confident first
     return objects[last], sure[last]
@@ -92,34 +104,56 @@ def open_sides(objects: NDArray[np.float64], boxes: NDArray[np.float64], cut: ND
         [M] sums of `LEFT`, `TOP`, `RIGHT` and `BOTTOM`.
     """
     out = np.zeros(len(objects), np.int64)
-    for i, box in enumerate(objects):
-        if (boxes[cut == 0] == box).all(1).any():
-            continue
+    whole = set(map(tuple, boxes[cut == 0].tolist()))
+    asked = np.array([i for i, box in enumerate(objects.tolist()) if tuple(box) not in whole], np.intp)
+    boxes, cut = boxes[cut > 0], cut[cut > 0]
+    tree = BoxTree(boxes)
+    for chunk in (chunks := _Chunks(len(asked))):
+        i, j = tree.meeting(objects[asked[chunk]])
+        chunks.met(len(i))
+        i = asked[chunk][i]
+        near = _same(objects[i], boxes[j])
+        i, j = i[near], j[near]
         # A union has the very coordinates of its outermost parts.
-        near = _same(box, boxes)
         for side, column in ((LEFT, 0), (TOP, 1), (RIGHT, 2), (BOTTOM, 3)):
-            out[i] += side * bool((near & (cut & side > 0) & (boxes[:, column] == box[column])).any())
+            ends = (cut[j] & side > 0) & (boxes[j, column] == objects[i, column])
+            out[np.unique(i[ends])] += side
     return out
 
 
-def suppress(boxes: NDArray[np.float64], order: NDArray[np.intp]) -> NDArray[np.intp]:
+def suppress(
+    boxes: NDArray[np.float64], order: NDArray[np.intp], advance: Callable[[int], object] = int
+) -> NDArray[np.intp]:
     """Return the indices of boxes that remain after non-maximum suppression by `_same`.
 
     Args:
         boxes: [N, 4] xyxy.
         order: [N] indices, preferred ones first.
+        advance: As of :func:`merge`.
     """
-    kept: list[int] = []
-    left = order
-    while len(left):
-        first, left = int(left[0]), left[1:]
-        kept.append(first)
-        left = left[~_same(boxes[first], boxes[left])]
+    tree, alive, kept = BoxTree(boxes), np.ones(len(boxes), bool), []
+    # Where each box meets thousands of others, the first few suppress the rest before it is asked for.
+    for chunk in (chunks := _Chunks(len(order))):
+        asked = order[chunk][alive[order[chunk]]]
+        i, j = tree.meeting(boxes[asked])
+        chunks.met(len(i))
+        same = _same(boxes[asked[i]], boxes[j])
+        i, j = i[same], j[same]
+        ends = np.searchsorted(i, np.arange(len(asked) + 1))
+        for n, box in enumerate(asked.tolist()):
+            if alive[box]:
+                kept.append(box)
+                alive[j[ends[n] : ends[n + 1]]] = False  # itself too, which does not come again
+        advance(chunk.stop - chunk.start)
     return np.asarray(kept, np.intp)
 
 
 def join(
-    boxes: NDArray[np.float64], conf: NDArray[np.float64], cut: NDArray[np.int64], tile: NDArray[np.int64]
+    boxes: NDArray[np.float64],
+    conf: NDArray[np.float64],
+    cut: NDArray[np.int64],
+    tile: NDArray[np.int64],
+    advance: Callable[[int], object] = int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Join the parts of objects that every tile cuts.
 
@@ -132,6 +166,7 @@ def join(
         conf: [N] confidences.
         cut: [N] of :func:`cut_sides`.
         tile: [N] indices of their tiles.
+        advance: As of :func:`merge`.
 
     Returns:
         Boxes and confidences (the highest of the parts).
@@ -140,38 +175,64 @@ def join(
 
     def root(i: int) -> int:
         while parent[i] != i:
+            parent[i] = parent[parent[i]]
             i = parent[i]
         return i
 
-    for i in range(len(boxes)):
-        near = _touching(boxes[i], boxes)
-        same = _same(boxes[i], boxes)
-        for j in np.flatnonzero(near).tolist():
-            if same[j] or (tile[i] != tile[j] and any(_continues(boxes, cut, i, j, *f) for f in _FACING)):
-                parent[root(j)] = root(i)
+    tree = BoxTree(boxes)
+    for chunk in (chunks := _Chunks(len(boxes))):
+        i, j = tree.meeting(boxes[chunk])
+        chunks.met(len(i))
+        i += chunk.start
+        i, j = i[i != j], j[i != j]
+        belong = _same(boxes[i], boxes[j])
+        for facing in _FACING:
+            belong |= (tile[i] != tile[j]) & _continues(boxes, cut, i, j, *facing)
+        for one, other in zip(i[belong].tolist(), j[belong].tolist(), strict=True):
+            parent[root(other)] = root(one)
+        advance(chunk.stop - chunk.start)
     groups: dict[int, list[int]] = {}
-    for i in range(len(boxes)):
-        groups.setdefault(root(i), []).append(i)
+    for box in range(len(boxes)):
+        groups.setdefault(root(box), []).append(box)
     unions = [[*boxes[m, :2].min(0), *boxes[m, 2:].max(0)] for m in groups.values()]
     best = [conf[m].max() for m in groups.values()]
     return np.asarray(unions, float).reshape(-1, 4), np.asarray(best, float)
 
 
+class _Chunks:
+    """The parts of [0, count) that are compared at once: few boxes where each meets many, which bounds memory."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.size = count, FEWEST
+
+    def __iter__(self) -> Iterator[slice]:
+        start = 0
+        while start < self.count:
+            stop = min(start + self.size, self.count)
+            yield slice(start, stop)
+            start = stop
+
+    def met(self, pairs: int) -> None:
+        """Take more boxes next time, or fewer after many pairs."""
+        self.size = self.size // 4 + 1 if pairs > PAIRS else min(self.size * 2, MOST)
+
+
 def _continues(
-    boxes: NDArray[np.float64], cut: NDArray[np.int64], i: int, j: int, mine: int, other: int, axis: int
-) -> bool:
-    """Tell whether part j continues part i beyond the border that cuts i."""
-    if not (cut[i] & mine and cut[j] & other) or boxes[j, axis + 2] <= boxes[i, axis + 2]:
-        return False
+    boxes: NDArray[np.float64],
+    cut: NDArray[np.int64],
+    i: NDArray[np.intp],
+    j: NDArray[np.intp],
+    mine: int,
+    other: int,
+    axis: int,
+) -> NDArray[np.bool_]:
+    """Tell of pairs of parts that overlap or touch whether part j continues part i beyond the border that cuts i."""
     across = 1 - axis
-    low, high = max(boxes[i, across], boxes[j, across]), min(boxes[i, across + 2], boxes[j, across + 2])
-    shorter = min(boxes[i, across + 2] - boxes[i, across], boxes[j, across + 2] - boxes[j, across])
-    return bool(boxes[j, axis] <= boxes[i, axis + 2] and high - low >= ALONG * shorter)
-
-
-def _touching(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which boxes overlap one, or touch it."""
-    return np.all(np.maximum(box[:2], others[:, :2]) <= np.minimum(box[2:], others[:, 2:]), axis=1)
+    a, b = boxes[i], boxes[j]
+    shared = np.minimum(a[:, across + 2], b[:, across + 2]) - np.maximum(a[:, across], b[:, across])
+    shorter = np.minimum(a[:, across + 2] - a[:, across], b[:, across + 2] - b[:, across])
+    facing = (cut[i] & mine > 0) & (cut[j] & other > 0) & (b[:, axis + 2] > a[:, axis + 2])
+    return facing & (b[:, axis] <= a[:, axis + 2]) & (shared >= ALONG * shorter)
 
 
 def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -179,7 +240,7 @@ def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return (boxes[..., 2:] - boxes[..., :2]).prod(-1).clip(1e-12)
 
 
-def _same(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which boxes are of the same object as one: an IoU of `OVERLAP`, or `INSIDE` of the smaller in the larger."""
-    inter, union = intersection_union(box, others)
-    return (inter >= OVERLAP * union.clip(1e-12)) | (inter >= INSIDE * np.minimum(_areas(box), _areas(others)))
+def _same(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell of pairs whether they are one object: an IoU of `OVERLAP`, or `INSIDE` of the smaller in the larger."""
+    inter, union = intersection_union(first, second)
+    return (inter >= OVERLAP * union.clip(1e-12)) | (inter >= INSIDE * np.minimum(_areas(first), _areas(second)))

@@ -73,6 +73,9 @@ class RasterOptions:
         choices=("geojson", "gpkg", "fgb", "all"),
     )  # fmt: skip
     device: str | None = option(None, "name", "as in Ultralytics", example="cpu")
+    engine: str = option(
+        "auto", "name", "what runs the network on a CPU, as in predict", choices=("auto", "torch", "onnx", "openvino")
+    )
     project: str | None = option(None, "file", "folder of the runs; runs/scene by default")
     name: str | None = option(None, "name", "folder of the run; the name of the file by default")
     exist_ok: bool = option(False, "bool", "write into that folder even if it holds other results")

@@ -48,6 +48,8 @@ MOST_TILES = 1_000_000  # days on a GPU; a raster of 100,000 x 100,000 pixels ha
 LEAST_SIDE = 32  # the stride of the network
 PAD = 2 * MARGIN  # working pixels between a tile's border and the end of a box that the border must not cut
 SHIFTS = 2  # times that an object which ends at a border is looked for on a shifted tile: one per end
+SHOWN = 20  # shifted tiles from which on progress is shown
+MANY = 10_000  # candidates from which on merging shows its progress
 COLUMNS = 9  # of a candidate: x1, y1, x2, y2 in pixels of the raster, confidence, expression, cut sides, at home, tile
 
 
@@ -87,7 +89,7 @@ def ground_raster(
     if detector is None:
         if model is None:
             raise ValueError("ground_raster needs a model or a detector")
-        detector = ExpressionDetector(model, options.device)
+        detector = ExpressionDetector(model, options.device, options.engine)
     conf = detector.conf if options.conf is None else options.conf
     imgsz = options.imgsz or (640 if model is None else model.imgsz)
     chosen = find_source(source, options.asset, options.zoom, options.extent)
@@ -212,12 +214,24 @@ def _detect(
     floor: float,
     batch: int,
 ) -> int:
-    """Run the detector on all tiles that the journal lacks, while the next ones are read; return their number."""
+    """Run the detector on all tiles that the journal lacks; return their number.
+
+    The next tiles are read, and the boxes of the last ones stored, while the network is busy.
+    """
+
+    def found_in(
+        group: tuple[list[Tile], list[Tile], NDArray[np.uint8]],
+    ) -> tuple[list[Tile], list[Tile], list[NDArray[np.float32]]]:
+        tiles, shown, images = group
+        return tiles, shown, detector(images, cores, floor) if shown else []
+
     done = {index for entry in journal for index in entry["tiles"]}
     bar = TQDM(total=len(grid) - len(done), desc="scene", unit=" tiles", disable=len(done) == len(grid))
     groups = grid.groups(batch, done)
-    for tiles, shown, images in ordered_map(partial(_read, raster, grid, stretch), groups, ahead=AHEAD):
-        boxes = detector(images, cores, floor) if shown else []
+    if hasattr(detector, "expect"):
+        detector.expect(len(grid) - len(done))
+    read = ordered_map(partial(_read, raster, grid, stretch), groups, ahead=AHEAD)
+    for tiles, shown, boxes in ordered_map(found_in, read, ahead=1):
         found = [_candidates(b, t, grid, floor) for b, t in zip(boxes, shown, strict=True)]
         journal.add({"tiles": [t.index for t in tiles], "found": np.concatenate(found).tolist() if found else []})
         bar.update(len(tiles))
@@ -290,23 +304,24 @@ def _complete(
     scale = np.tile(grid.scale, 2)
     for _ in range(SHIFTS):
         candidates = _ordered(journal)
-        new = 0
-        for i, core in enumerate(cores):
+        shifted: list[tuple[int, Tile, NDArray[np.float64]]] = []
+        for i in range(len(cores)):
             boxes, _, ends = _merged(candidates, i, conf)
             for box, sides in zip(boxes[ends > 0], ends[ends > 0].tolist(), strict=True):
                 x, y = _around(box / scale, sides, grid)
-                if (i, x, y) in known:
-                    continue
-                known.add((i, x, y))
-                new += 1
-                tile = Tile(len(grid), x, y, *grid.size, (x, y, x + grid.size[0], y + grid.size[1]))
-                _, shown, images = _read(raster, grid, stretch, [tile])
-                rows = _candidates(detector(images, [core], floor)[0], tile, grid, floor) if shown else candidates[:0]
-                inter, _ = intersection_union(box, rows[:, :4])
-                rows = rows[inter >= INSIDE * (box[2:] - box[:2]).prod()]
-                rows[:, 5], rows[:, 7] = i, 0  # a whole box of the regular tiling comes first
-                journal.add({"tiles": [], "shifted": [i, x, y], "found": rows.tolist()})
-        if not new:
+                if (i, x, y) not in known:
+                    known.add((i, x, y))
+                    tile = Tile(len(grid), x, y, *grid.size, (x, y, x + grid.size[0], y + grid.size[1]))
+                    shifted.append((i, tile, box))
+        read = ordered_map(partial(_read, raster, grid, stretch), ([tile] for _, tile, _ in shifted), ahead=AHEAD)
+        bar = TQDM(read, desc="shifted", unit=" tiles", total=len(shifted), disable=len(shifted) < SHOWN)
+        for (i, tile, box), (_, shown, images) in zip(shifted, bar, strict=True):
+            rows = _candidates(detector(images, [cores[i]], floor)[0], tile, grid, floor) if shown else candidates[:0]
+            inter, _ = intersection_union(box, rows[:, :4])
+            rows = rows[inter >= INSIDE * (box[2:] - box[:2]).prod()]
+            rows[:, 5], rows[:, 7] = i, 0  # a whole box of the regular tiling comes first
+            journal.add({"tiles": [], "shifted": [i, tile.x, tile.y], "found": rows.tolist()})
+        if not shifted:
             break
     return _ordered(journal)
 
@@ -339,7 +354,8 @@ def _merged(
     """Merge the candidates of a core: boxes [M, 4], confidences [M], and the sides [M] on which they may go on."""
     mine = candidates[(candidates[:, 5] == core) & (candidates[:, 4] >= conf)]
     cut, home, tile = mine[:, 6].astype(int), mine[:, 7] > 0, mine[:, 8].astype(int)
-    boxes, confs = merge(mine[:, :4], mine[:, 4], cut, home, tile)
+    with TQDM(total=len(mine), desc="merging", unit=" boxes", disable=len(mine) < MANY) as bar:
+        boxes, confs = merge(mine[:, :4], mine[:, 4], cut, home, tile, bar.update)
     return boxes, confs, open_sides(boxes, mine[:, :4], cut)
 
 

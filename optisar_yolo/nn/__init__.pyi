@@ -1,4 +1,5 @@
 from .head import (
+    WINDOW_COST as WINDOW_COST,
     ContrastiveHead as ContrastiveHead,
     HeadFeatures as HeadFeatures,
 )

@@ -268,20 +268,26 @@ class GroundingDetect(Detect):
         bias = first.weight.flatten(1) @ embed.bias + first.bias
         return last(act(F.conv2d(f, weight[..., None, None], bias)))
 
-    def decode(self, preds: dict[str, Any], k: int = 1) -> tuple[Tensor, Tensor]:
+    def decode(self, preds: dict[str, Any], k: int | Tensor = 1) -> tuple[Tensor, Tensor]:
         """Return the best k anchors of each text over all levels.
 
         Args:
             preds: The head's output.
-            k: Anchors per text; only these are decoded.
+            k: Anchors per text; only these are decoded. In a trace a tensor without axes stays an input of the graph.
 
         Returns:
             Boxes [B, T, k, 4] as xyxy canvas pixels and confidences [B, T, k], best first.
         """
-        best, index = preds["scores"].topk(min(k, preds["scores"].shape[2]), dim=2)
-        b, t, k = index.shape
+        count = preds["scores"].shape[2]
+        if torch.jit.is_tracing() and not (isinstance(k, int) and k == 1):
+            # a comparison of Python numbers would be frozen, and a small canvas has fewer anchors
+            wanted: Any = torch.minimum(torch.as_tensor(k), torch.as_tensor(count))
+        else:
+            wanted = min(int(k), count)
+        best, index = preds["scores"].topk(wanted, dim=2)
+        b, t, found = index.shape
         boxes = self.boxes_at(preds, index.flatten(1))
-        return boxes.view(b, t, k, 4), best.float().sigmoid()
+        return boxes.view(b, t, found, 4), best.float().sigmoid()
 
     def bias_init(self) -> None:
         """Start boxes and scores as YOLO does: about 5 objects of nc classes in a 640 px image."""

@@ -89,6 +89,14 @@ _KEYS = (
     Option("text", "texts", None, "an expression or a list of them; in an export they become part of the graph"),
     Option("topk", "int", 1, "boxes per expression; all for every match", low=1, words=("all",)),
     Option("reason", "bool", True, "choose among the objects found (ordinals, plurals …); False: the network alone"),
+    Option(
+        "engine",
+        "name",
+        "auto",
+        "what runs the network on a CPU: torch, onnx (ONNX Runtime), openvino, or auto: the fastest of those "
+        "installed, once a graph of the weights is made",
+        choices=("auto", "torch", "onnx", "openvino"),
+    ),
     Option("parts", "bool", False, "write two graphs: one that encodes images, one that grounds expressions"),
     Option("text_graph", "bool", False, "write the text encoder too, as a graph with its tokenizer beside it"),
     Option("sensitivity", "bool", False, "measure the sensitivity to the expression, with adversarial expressions"),
@@ -102,10 +110,10 @@ OPTISAR_DEFAULTS: dict[str, Any] = {name: setting.default for name, setting in S
 """Key to default value."""
 
 _OF_MODES = {
-    "predict": ("text", "topk", "reason", "text_weights"),
-    "track": ("text", "topk", "reason", "text_weights"),
-    "val": ("sensitivity", "matches", "reason", "text_weights"),
-    "export": ("text", "parts", "text_graph", "text_weights"),
+    "predict": ("text", "topk", "reason", "engine", "text_weights"),
+    "track": ("text", "topk", "reason", "engine", "text_weights"),
+    "val": ("sensitivity", "matches", "reason", "engine", "text_weights"),
+    "export": ("text", "topk", "parts", "text_graph", "text_weights"),
     "benchmark": ("text_weights",),
 }
 

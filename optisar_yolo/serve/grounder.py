@@ -18,6 +18,7 @@ from optisar_yolo.engine import (
     CanvasImages,
     Detections,
     KnownExpressions,
+    NetworkRunner,
     calibration_of,
     canvas,
     default_conf,
@@ -25,7 +26,7 @@ from optisar_yolo.engine import (
     notes_of,
     plan_of,
 )
-from optisar_yolo.nn import Encoded, GroundingModel, HeadFeatures
+from optisar_yolo.nn import Encoded, HeadFeatures
 from optisar_yolo.serve.limits import Refusal
 from optisar_yolo.text import TextFeatureCache
 
@@ -163,6 +164,7 @@ class Grounder:
         model: Weights, an export, or an open model.
         imgsz: Long side of images in the network; that of training by default.
         remembered: Capacity of the cache of encoded images.
+        engine: As in :meth:`OptiSAR.predict`; by default PyTorch, which score maps need.
 
     Attributes:
         cache: The encoded images that were used last.
@@ -170,11 +172,13 @@ class Grounder:
         calibrated: Whether confidences are probabilities.
     """
 
-    def __init__(self, model: str | Path | OptiSAR, imgsz: int | None = None, remembered: int = 32) -> None:
+    def __init__(
+        self, model: str | Path | OptiSAR, imgsz: int | None = None, remembered: int = 32, engine: str = "torch"
+    ) -> None:
         opened = model if isinstance(model, OptiSAR) else OptiSAR(model)
         self.name = Path(str(opened.model_name)).name
         self.imgsz = int(imgsz or opened.imgsz)
-        first = opened.encode(np.zeros((64, 64, 3), np.uint8), self.imgsz)  # also warms it up
+        first = opened.encode(np.zeros((64, 64, 3), np.uint8), self.imgsz, engine)  # also warms it up
         self.network, self.bank, self.device = first.model, first.text_features, first.device
         self.cache: LRUCache[CachedImage] = LRUCache(remembered)
         self.conf = default_conf(self.network)
@@ -243,7 +247,8 @@ class Grounder:
                     out[image.key] = cached
         for group in (list(by_key.values()) for by_key in new.values()):
             # an export may be fixed to batches of one image
-            size = len(group) if isinstance(self.network, GroundingModel) else 1
+            alone = isinstance(self.network, NetworkRunner) and not self.network.batches
+            size = 1 if alone else len(group)
             for batch in (group[i : i + size] for i in range(0, len(group), size)):
                 x = torch.stack([image.pixels for image in batch]).to(self.device)
                 encoded = self.network.encode(x, torch.stack([image.extent for image in batch]).to(self.device))
@@ -286,7 +291,9 @@ class Grounder:
 
 def _copy_row(encoded: Encoded | CanvasImages, i: int) -> Encoded:
     """Copy one image out of a batch, so that the cached image does not keep the memory of the whole batch."""
-    assert isinstance(encoded, Encoded)
+    if isinstance(encoded, CanvasImages):
+        made = {name: v[i : i + 1].clone() for name, v in encoded.made.items()}
+        return CanvasImages(encoded.images[i : i + 1].clone(), encoded.extent[i : i + 1].clone(), made)
     copies: dict[int, Tensor] = {}
 
     def copy(x: Tensor) -> Tensor:

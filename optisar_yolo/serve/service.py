@@ -142,6 +142,7 @@ def create_app(
     limits: Limits | None = None,
     imgsz: int | None = None,
     label_studio: LabelStudio | None = None,
+    engine: str = "auto",
 ) -> FastAPI:
     """Make the service.
 
@@ -150,6 +151,7 @@ def create_app(
         limits: Limits of requests; the defaults of :class:`~optisar_yolo.serve.limits.Limits` where None.
         imgsz: Long side of images in the network; that of training by default.
         label_studio: Also be a backend of this Label Studio (:mod:`optisar_yolo.serve.labelstudio`).
+        engine: What runs the network on a CPU, as in :meth:`OptiSAR.predict`.
 
     Returns:
         The ASGI application; ``app.state`` has its ``grounder``, ``batcher`` and ``metrics``.
@@ -160,7 +162,7 @@ def create_app(
     """
     limits = limits or Limits()
     parse_rate(limits.rate)  # refused before the model is opened
-    grounder = model if isinstance(model, Grounder) else Grounder(model, imgsz, limits.remembered)
+    grounder = model if isinstance(model, Grounder) else Grounder(model, imgsz, limits.remembered, engine)
     metrics = ServiceMetrics()
     batcher = RequestBatcher(grounder.ground, limits, metrics.batch, lambda why: metrics.dropped.labels(why).inc())
     metrics.follow("optisar_waiting", "Requests in the queue", lambda: batcher.waiting)

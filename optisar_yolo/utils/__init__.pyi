@@ -1,4 +1,5 @@
 from .boxes import (
+    BoxTree as BoxTree,
     intersection_union as intersection_union,
     iou as iou,
 )

@@ -1,9 +1,13 @@
 """Merging: each object once, whichever tiles it lies in, and no two objects become one."""
 
+import time
+
 import numpy as np
 import pytest
+import slow_merging
 
-from optisar_yolo.geo.merging import cut_sides, merge
+from optisar_yolo.geo import merging
+from optisar_yolo.geo.merging import cut_sides, merge, open_sides
 from optisar_yolo.geo.tiling import Grid
 
 
@@ -89,3 +93,51 @@ def test_borders_of_the_raster_cut_nothing():
     whole = np.array([[0.0, 0, 320, 320]])
     assert cut_sides(whole, (0, 0, 320, 320), (320, 320), 2).tolist() == [0]
     assert cut_sides(whole, (0, 0, 320, 320), (640, 640), 2).tolist() == [4 + 8]
+
+
+def candidates(seed, count, side=4000.0, tile=320, spread=1.2):
+    """Random candidates of a tiling: clusters around objects of all sizes, cut where they end at a border."""
+    rng = np.random.default_rng(seed)
+    grid = Grid.of(int(side), int(side), tile, 0.25)
+    centre = rng.uniform(0, side, (max(count // 6, 1), 2))[rng.integers(0, max(count // 6, 1), count)]
+    size = np.exp(rng.normal(3.3, spread, (count, 2)))
+    centre += rng.normal(0, 0.15, (count, 2)) * size
+    boxes = np.round(np.column_stack([centre - size / 2, centre + size / 2]).clip(0, side), 1)
+    if count:
+        boxes[:: max(count // 9, 1)] = boxes[0]  # the very same box several times
+        boxes[1 :: max(count // 7, 1), 2] = boxes[1 :: max(count // 7, 1), 0]  # no width
+    tiles = [grid[int(i)] for i in rng.integers(0, len(grid), count)]
+    cut = np.array([rng.choice([0, 0, 0, 1, 2, 4, 8, 5, 12]) for _ in tiles], np.int64)
+    return boxes, np.round(rng.uniform(0.05, 1, count), 2), cut, rng.random(count) < 0.4, np.array(
+        [t.index for t in tiles], np.int64
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("count", "side"), [(0, 900), (1, 900), (7, 900), (60, 300), (400, 2500), (900, 700)])
+def test_the_same_as_comparing_every_box_with_every_other(seed, count, side, monkeypatch):
+    monkeypatch.setattr(merging, "FEWEST", 1 + seed)  # several chunks also here
+    monkeypatch.setattr(merging, "MOST", 64)
+    monkeypatch.setattr(merging, "PAIRS", 500)
+    given = candidates(seed, count, side)
+    found, expected = merge(*given), slow_merging.merge(*given)
+    assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1])
+    boxes, _, cut, _, _ = given
+    assert open_sides(found[0], boxes, cut).tolist() == slow_merging.open_sides(found[0], boxes, cut).tolist()
+
+
+def test_one_place_full_of_boxes_is_merged_too():
+    rng = np.random.default_rng(0)
+    boxes = np.concatenate([rng.uniform(0, 5, (3000, 2)), rng.uniform(95, 100, (3000, 2))], 1)
+    given = boxes, rng.random(3000), np.zeros(3000, int), rng.random(3000) < 0.5, np.arange(3000)
+    assert np.array_equal(merge(*given)[0], slow_merging.merge(*given)[0]) and len(merge(*given)[0]) == 1
+
+
+def test_twenty_thousand_candidates_take_no_minute():
+    given = candidates(1, 20_000, 20_000, 640, spread=0.6)
+    steps = []
+    start = time.process_time()
+    found, _ = merge(*given, steps.append)
+    open_sides(found, given[0], given[2])
+    assert time.process_time() - start < 15  # comparing all with all: 83 s
+    assert sum(steps) == 20_000 and len(steps) > 10  # progress
