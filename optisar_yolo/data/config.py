@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from ultralytics.utils import LOGGER, SETTINGS
 
 from optisar_yolo.language import BUILT_IN, Vocabulary, parse
 from optisar_yolo.plugin import find_packaged
-from optisar_yolo.utils import UnreadableFileError, read_yaml, short
+from optisar_yolo.utils import UnreadableFileError, read_json_file, read_yaml, short
 
 SPLITS = ("train", "val", "test")
 MODALITIES = ("optical", "sar")
@@ -408,7 +407,7 @@ def _names_of(content: Mapping[Any, Any], splits: Mapping[str, Path], where: str
     listed: dict[str, None] = {}
     for file in splits.values():
         try:
-            found = json.loads(file.read_text(encoding="utf-8-sig"))["categories"]
+            found = read_json_file(file)["categories"]
             entries = sorted((c["id"], " ".join(c["name"].split())) for c in found)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue  # what is wrong with the file is said where its annotations are read

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.data.config import DataError, DatasetConfig, ExpressionSource
+from optisar_yolo.data.config import DataError, DatasetConfig, ExpressionSource, find_file
 from optisar_yolo.data.images import read_image
-from optisar_yolo.data.records import ImageRecord, Skips, find_file, load_split, modality_by_name, read_json
+from optisar_yolo.data.records import ImageRecord, Skips, load_split, modality_by_name, read_json
 from optisar_yolo.language import clean
 
 
