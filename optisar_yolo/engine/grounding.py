@@ -27,7 +27,7 @@ from optisar_yolo.data import to_image
 from optisar_yolo.engine.calibrate import calibration_of
 from optisar_yolo.engine.checkpoint import model_vocabulary
 from optisar_yolo.engine.facts import facts_of, with_unmet_noun
-from optisar_yolo.language import ExpressionNotes, Query, read_notes, read_query
+from optisar_yolo.language import ExpressionNotes, ObjectQuery, read_notes, read_query
 from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.text import TextFeatureCache, load_text_encoder
 from optisar_yolo.visualize import GroundingResults
@@ -74,7 +74,7 @@ class Detections:
         conf: float,
         verbose: bool = True,
         notes: Mapping[str, ExpressionNotes] | None = None,
-        queries: Sequence[Query] = (),
+        queries: Sequence[ObjectQuery] = (),
     ) -> Results:
         """Return Ultralytics' results of the boxes with enough confidence; ``names[cls]`` is the expression of a box.
 

@@ -214,7 +214,7 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             predictor: Another predictor class.
             text: An expression or a list of them.
             conf: Confidence threshold; that of the model's calibration by default, 0.05 without one.
-            topk: Boxes per expression, or "all"; 1 by default. An expression of several objects needs none.
+            topk: Boxes per expression, or "all"; 1 by default. "All ships" needs none.
             imgsz: Long side of images in the network, pixels; that of training by default.
             iou: Overlap from which two boxes of an expression are duplicates.
             max_det: Boxes per image, the most confident ones.

@@ -36,7 +36,7 @@ from optisar_yolo.engine.grounding import (
     best_boxes,
     candidates,
 )
-from optisar_yolo.language import Found, Query, chosen, read_query, weigh
+from optisar_yolo.language import Found, ObjectQuery, chosen, read_query, weigh
 from optisar_yolo.nn import Encoded, GroundingModel
 
 ALL = "all"
@@ -61,7 +61,7 @@ class QueryPlan(NamedTuple):
     """
 
     texts: list[str]
-    queries: list[Query]
+    queries: list[ObjectQuery]
     searched: list[str]
 
 
@@ -77,10 +77,10 @@ def plan_of(
         several: An expression of several objects gets all of them; otherwise it has one box, that of the network alone.
     """
     if not reason or isinstance(model, ExportedNetwork):
-        return QueryPlan(list(texts), [Query(text, text) for text in texts], list(texts))
+        return QueryPlan(list(texts), [ObjectQuery(text, text) for text in texts], list(texts))
     words = model_vocabulary(model)
     queries = [read_query(text, words) for text in texts]
-    queries = [query if several or query.kind != "set" else Query(query.text, query.text) for query in queries]
+    queries = [query if several or query.kind != "set" else ObjectQuery(query.text, query.text) for query in queries]
     cores = [core for query in queries if query.reasoned for core in query.cores]
     return QueryPlan(list(texts), queries, [*texts, *(core for core in dict.fromkeys(cores) if core not in texts)])
 
@@ -200,13 +200,17 @@ def _taken(found: Found, index: np.ndarray, score: np.ndarray) -> Detections:
     return Detections(boxes, np.asarray(score, np.float32), np.zeros(len(boxes), np.int64))
 
 
-def _set(query: Query, found: dict[str, Found], size: tuple[int, int], conf: float, most: int | None) -> Detections:
+def _set(
+    query: ObjectQuery, found: dict[str, Found], size: tuple[int, int], conf: float, most: int | None
+) -> Detections:
     """Return the objects of an expression of several."""
     index, score = chosen(query, found, size, conf)
     return _taken(found[query.core], index[:most], score[:most])
 
 
-def _single(query: Query, network: Detections, found: dict[str, Found], size: tuple[int, int], most: int) -> Detections:
+def _single(
+    query: ObjectQuery, network: Detections, found: dict[str, Found], size: tuple[int, int], most: int
+) -> Detections:
     """Return the box of an expression of one object: that of the better witness of its kind."""
     sure = float(network.confidence.max(initial=0.0))
     found = {core: Found(own.boxes[own.conf >= LEAST], own.conf[own.conf >= LEAST]) for core, own in found.items()}

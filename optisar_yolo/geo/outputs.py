@@ -17,7 +17,7 @@ from optisar_yolo.geo.result import RasterResult, enlarged
 from optisar_yolo.geo.style import qml
 from optisar_yolo.geo.vectors import vector_file
 from optisar_yolo.geo.webmap import map_page
-from optisar_yolo.language import Query
+from optisar_yolo.language import ObjectQuery
 from optisar_yolo.utils import write_atomic
 from optisar_yolo.visualize import draw_predictions
 
@@ -72,7 +72,7 @@ def write(result: RasterResult, with_map: bool = True, vectors: Sequence[str] = 
     return [write_atomic(result.folder / name, content) for name, content in files.items()]
 
 
-def query_record(query: Query) -> dict[str, Any]:
+def query_record(query: ObjectQuery) -> dict[str, Any]:
     """Return a query for the record, under the names that programs read; "read" has all of it in one line."""
     return {
         "text": query.text, "core": query.core, "place": query.place, "extreme": query.superlative,

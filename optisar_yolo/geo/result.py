@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optisar_yolo.geo.georeference import Georeference
-from optisar_yolo.language import Query
+from optisar_yolo.language import ObjectQuery
 
 SMALLEST = 14.0  # pixels of the drawing: a ship of a few pixels would otherwise be a dot
 _RENAMED = {"questions": "queries", "picture": "image"}
@@ -36,7 +36,7 @@ class RasterResult:
 
     source: str
     size: tuple[int, int]
-    queries: list[Query]
+    queries: list[ObjectQuery]
     found: NDArray[np.float64]
     place: Georeference
     image: NDArray[np.uint8]

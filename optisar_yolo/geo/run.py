@@ -27,7 +27,7 @@ from optisar_yolo.geo.result import RasterResult
 from optisar_yolo.geo.sources import find_source
 from optisar_yolo.geo.stretch import Stretch, choose_stretch
 from optisar_yolo.geo.tiling import Grid, Tile
-from optisar_yolo.language import BUILT_IN, Found, Query, Vocabulary, order, parse, parse_raster_query
+from optisar_yolo.language import BUILT_IN, Found, ObjectQuery, Vocabulary, order, parse, parse_raster_query
 from optisar_yolo.utils import (
     Journal,
     fingerprint,
@@ -167,7 +167,7 @@ def _log_choices(
     place: Georeference,
     stretch: Stretch,
     grid: Grid,
-    queries: list[Query],
+    queries: list[ObjectQuery],
     vocabulary: Vocabulary,
 ) -> None:
     """Log what was chosen automatically, and how expressions were read where that is not obvious."""
@@ -360,7 +360,7 @@ def _merged(
 
 
 def _select(
-    queries: list[Query],
+    queries: list[ObjectQuery],
     cores: list[str],
     candidates: NDArray[np.float64],
     conf: float,

@@ -51,7 +51,7 @@ from .parser import (
 )
 from .query import (
     REASONED as REASONED,
-    Query as Query,
+    ObjectQuery as ObjectQuery,
     parse_raster_query as parse_raster_query,
     read_query as read_query,
 )

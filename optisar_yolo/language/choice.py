@@ -1,6 +1,6 @@
 """Choosing among the objects found for a category: which of them a query means.
 
-Objects are boxes with confidences, found with `Query.core` and, for a relation, with the cores of its references.
+Objects are boxes with confidences, found with `ObjectQuery.core` and, for a relation, with the cores of its references.
 
 * `order` takes every object for certain: it returns those that fit, in the order of the superlative. Rasters use it.
 * `weigh` heeds that an object may be a false one, or one too many: "the second leftmost ship" is object i with the
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from optisar_yolo.language.query import Query
+from optisar_yolo.language.query import ObjectQuery
 from optisar_yolo.language.query_words import BETWEEN, CENTRE_OF_IMAGE, FURTHEST, INSIDE, MIDDLE, NEAREST
 from optisar_yolo.language.verify import LabelledObjects
 from optisar_yolo.language.vocabulary import SIDE_OF
@@ -49,7 +49,7 @@ class Found(NamedTuple):
 Size = tuple[float, float]
 
 
-def order(query: Query, found: Mapping[str, Found], size: Size) -> NDArray[np.intp]:
+def order(query: ObjectQuery, found: Mapping[str, Found], size: Size) -> NDArray[np.intp]:
     """Order the objects that a query means, all taken for certain.
 
     Args:
@@ -77,7 +77,7 @@ def order(query: Query, found: Mapping[str, Found], size: Size) -> NDArray[np.in
     return left[query.ordinal - 1 :][: query.amount if query.kind == "set" else None]
 
 
-def weigh(query: Query, found: Mapping[str, Found], size: Size) -> NDArray[np.float64]:
+def weigh(query: ObjectQuery, found: Mapping[str, Found], size: Size) -> NDArray[np.float64]:
     """Return the probability [N] that each object of the core is the one that a query means.
 
     Args:
@@ -104,7 +104,7 @@ def weigh(query: Query, found: Mapping[str, Found], size: Size) -> NDArray[np.fl
 
 
 def chosen(
-    query: Query, found: Mapping[str, Found], size: Size, conf: float
+    query: ObjectQuery, found: Mapping[str, Found], size: Size, conf: float
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return the objects of a set, best first, and their confidences.
 
@@ -115,7 +115,7 @@ def chosen(
         conf: Confidence from which objects count where a superlative compares them.
 
     Returns:
-        Indices [M] of the objects that fit, at most `Query.amount`, and confidences [M]: those of the detections, less
+        Indices [M] of the objects that fit, at most its amount, and confidences [M]: those of the detections, less
         where place or relation fit partly.
     """
     boxes, own = _arrays(found[query.core])
@@ -168,7 +168,9 @@ def _middle(key: NDArray[np.float64], present: NDArray[np.float64]) -> NDArray[n
     return out
 
 
-def _fits(query: Query, boxes: NDArray[np.float64], found: Mapping[str, Found], size: Size) -> NDArray[np.float64]:
+def _fits(
+    query: ObjectQuery, boxes: NDArray[np.float64], found: Mapping[str, Found], size: Size
+) -> NDArray[np.float64]:
     """Return how well each object fits place and relation, 0..1 [N]."""
     fit = np.ones(len(boxes))
     if query.place is not None and len(boxes):
@@ -202,7 +204,7 @@ def _fits(query: Query, boxes: NDArray[np.float64], found: Mapping[str, Found], 
 
 
 def _key(
-    query: Query, boxes: NDArray[np.float64], found: Mapping[str, Found], size: Size
+    query: ObjectQuery, boxes: NDArray[np.float64], found: Mapping[str, Found], size: Size
 ) -> NDArray[np.float64] | None:
     """Return what the superlative compares [N], the smallest first; None without one."""
     if query.relation in (NEAREST, FURTHEST):
@@ -241,7 +243,7 @@ def _among(boxes: NDArray[np.float64], place: tuple[str | None, str | None], siz
 
 
 def _others(
-    reference: Query, found: Mapping[str, Found], size: Size
+    reference: ObjectQuery, found: Mapping[str, Found], size: Size
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the boxes of a reference and their probabilities, the most likely one included whatever it is."""
     boxes, conf = _arrays(found[reference.core])
@@ -255,7 +257,7 @@ def _others(
     return boxes[kept], weights[kept].clip(0, 1)
 
 
-def _certainty(reference: Query, found: Mapping[str, Found]) -> float:
+def _certainty(reference: ObjectQuery, found: Mapping[str, Found]) -> float:
     """Return the probability that the most likely object of a reference exists."""
     conf = found[reference.core].conf
     return float(likelihood(conf).max()) if len(conf) else 0.0
@@ -278,7 +280,7 @@ def _distance(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArra
     return np.where(same, np.inf, apart)
 
 
-def _closeness(query: Query, boxes: NDArray[np.float64], found: Mapping[str, Found]) -> NDArray[np.float64]:
+def _closeness(query: ObjectQuery, boxes: NDArray[np.float64], found: Mapping[str, Found]) -> NDArray[np.float64]:
     """Return how near each object is to the next reference [N], 1 for the nearest: of equals it is meant."""
     if not query.reference or not len(boxes):
         return np.ones(len(boxes))
@@ -290,7 +292,7 @@ def _closeness(query: Query, boxes: NDArray[np.float64], found: Mapping[str, Fou
     return np.where(np.isfinite(distance), finite.min() / np.maximum(distance, 1e-9), 0).clip(0, 1)
 
 
-def _between(query: Query, boxes: NDArray[np.float64], found: Mapping[str, Found]) -> NDArray[np.float64]:
+def _between(query: ObjectQuery, boxes: NDArray[np.float64], found: Mapping[str, Found]) -> NDArray[np.float64]:
     """Return how well objects lie between two references [N], the best over their pairs."""
     sets = [_arrays(found[reference.core]) for reference in query.reference]
     fit = np.zeros(len(boxes))

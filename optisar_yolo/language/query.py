@@ -1,6 +1,6 @@
 """Queries: which objects an expression means, read as a search for a category and a choice among what is found.
 
-"The second ship from the left" is a search for "a ship" (`Query.core`) and a choice, the second of these from the left.
+"The second ship from the left" is a search for "a ship" (its core) and a choice, the second of these from the left.
 `read_query` reads an expression in these steps, each of which takes its words out:
 
 1. A command, a lead-in and a question about a number ("how many ships are there") leave the objects that are meant.
@@ -85,7 +85,7 @@ REASONED = ("set", "ordinal", "superlative", "relation")
 
 
 @dataclass(frozen=True)
-class Query:
+class ObjectQuery:
     """An expression as it was read: what is searched for, and which of the objects found are meant.
 
     Attributes:
@@ -115,7 +115,7 @@ class Query:
     amount: int | None = 1
     group: int | None = None
     relation: str | None = None
-    reference: tuple[Query, ...] = ()
+    reference: tuple[ObjectQuery, ...] = ()
     counted: bool = False
 
     @property
@@ -155,7 +155,7 @@ class Query:
 
 
 @lru_cache(maxsize=1 << 14)
-def read_query(text: str, vocabulary: Vocabulary = BUILT_IN) -> Query:
+def read_query(text: str, vocabulary: Vocabulary = BUILT_IN) -> ObjectQuery:
     """Read an expression about an image.
 
     Args:
@@ -170,7 +170,7 @@ def read_query(text: str, vocabulary: Vocabulary = BUILT_IN) -> Query:
     """
     text = clean(text)
     if not read_notes(text).grounded or NEGATION.search(text):
-        return Query(text, text)
+        return ObjectQuery(text, text)
     return _Reading(text, vocabulary.including(FURTHER)).query()
 
 
@@ -190,14 +190,14 @@ class _Reading:
         self.failed = self.counted = self.complete = False
         self.half = False  # the place is a half of the image, which only a set is chosen by
 
-    def query(self) -> Query:
+    def query(self) -> ObjectQuery:
         """Read the expression."""
         self.counted = counted = self._lead()
         if has_compass(self.rest):
             try:
                 self.rest = without_compass(self.rest, {wind: side for side, wind in WIND.items()})
             except ValueError:
-                return Query(self.text, self.text)
+                return ObjectQuery(self.text, self.text)
             self.note = "north is taken as up"
         modality = self._of_image()
         relation, reference = self._relation()
@@ -208,7 +208,7 @@ class _Reading:
         core, complete = self._core(modality, amount)
         self.complete = complete and not self.failed
         if self.failed or not core or (relation in (NEAREST, FURTHEST, BETWEEN) and superlative and not counting):
-            return Query(self.text, self.text)
+            return ObjectQuery(self.text, self.text)
         if amount != 1:
             kind = "set"
         elif not complete:
@@ -218,10 +218,10 @@ class _Reading:
         else:
             kind = "relation" if relation else "place" if place else "category"
         if kind == "whole" or (kind == "set" and not complete and (relation or superlative)):
-            return Query(self.text, self.text)
+            return ObjectQuery(self.text, self.text)
         if counting and relation in (NEAREST, FURTHEST):
             superlative = None  # "the second closest to the harbor"
-        return Query(
+        return ObjectQuery(
             self.text, core, place, superlative, ordinal, self.note, kind, amount, group, relation, reference, counted
         )
 
@@ -257,7 +257,7 @@ class _Reading:
         self.rest = re.sub(r" +", " ", re.sub(rf" ?\b{OF_IMAGE}", "", self.rest, flags=re.IGNORECASE)).strip(" ,")
         return names or ""
 
-    def _relation(self) -> tuple[str | None, tuple[Query, ...]]:
+    def _relation(self) -> tuple[str | None, tuple[ObjectQuery, ...]]:
         """Take out a relation to another kind, with its reference."""
         matches = [
             (found, name) for name, p in RELATIONS for found in p.finditer(self.rest) if self._relates(found, name)
@@ -425,18 +425,20 @@ class _Reading:
         return self.hidden.restore(self.rest) if self.counted else self.text
 
 
-def _reference(text: str, vocabulary: Vocabulary) -> Query:
+def _reference(text: str, vocabulary: Vocabulary) -> ObjectQuery:
     """Read the words for the objects that a relation compares with."""
     text = text.strip(" ,")
     if not text:
-        return Query("-", "-")
+        return ObjectQuery("-", "-")
     text = re.sub(r"^another\b", "the", text)
     reading = _Reading(text, vocabulary)
     query = reading.query()
-    return query if reading.complete else Query(text, text)
+    return query if reading.complete else ObjectQuery(text, text)
 
 
-def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]], vocabulary: Vocabulary = BUILT_IN) -> Query:
+def parse_raster_query(
+    text: str, compass: Callable[[], Mapping[str, str]], vocabulary: Vocabulary = BUILT_IN
+) -> ObjectQuery:
     """Read an expression about a raster, which is searched in tiles.
 
     A tile holds neither its place in the raster nor the objects of other tiles. Places, superlatives, ordinals, sets
@@ -455,7 +457,7 @@ def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]], voca
     text = clean(text, REWRITTEN)
     asked = read_notes(text)
     if not asked.grounded:
-        return Query(text, text, note=f'"{text}": {asked.message(0)}')
+        return ObjectQuery(text, text, note=f'"{text}": {asked.message(0)}')
     hidden = vocabulary.hide(text)  # the "north pier" of a data set is a name
     whole = hidden.restore(without_compass(hidden.text, compass())) if has_compass(hidden.text) else text
     query = read_query(whole, vocabulary)
@@ -466,17 +468,17 @@ def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]], voca
     local = f'"{text}" is read within each tile of the raster'
     if parsed.relation:
         note = f"{local}, as it compares with another object" if parsed.place or parsed.superlative else ""
-        return Query(text, whole, note=note)
+        return ObjectQuery(text, whole, note=note)
     bare = strip_position(whole, superlatives=True, vocabulary=vocabulary)
     if bare is None:
-        return Query(text, whole, note=f"{local}: without its place nothing would be left to look for")
+        return ObjectQuery(text, whole, note=f"{local}: without its place nothing would be left to look for")
     superlative = parsed.superlative or _lone_side(vocabulary.hide(whole).text)
     if parsed.superlative in ("largest", "smallest"):
         bare = re.sub(r" +", " ", SUPERLATIVE.sub("", bare)).strip()
     # "a ship" for "the ship": all ships of a tile are candidates.
     bare = agree(re.sub(r"^(T|t)he ", lambda m: "A " if m[1] == "T" else "a ", bare))
     kind = "superlative" if superlative else "place" if parsed.place else "category"
-    return Query(text, bare, parsed.place, superlative, kind=kind)
+    return ObjectQuery(text, bare, parsed.place, superlative, kind=kind)
 
 
 def _lone_side(text: str) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from ultralytics.engine.results import Results
 
-from optisar_yolo.language import Query
+from optisar_yolo.language import ObjectQuery
 from optisar_yolo.utils import file_name_of
 from optisar_yolo.visualize.overlay import PALETTE as PALETTE, draw_predictions as draw_predictions
 from optisar_yolo.visualize.table import table_of, tidy_rows
@@ -21,11 +21,11 @@ class GroundingResults(Results):
 
     Attributes:
         notes: What a box cannot answer, such as a negation: expression -> message. Most expressions have none.
-        query: How each expression was read: expression -> `optisar_yolo.language.Query`, one line as a string.
+        query: How each expression was read: expression -> `optisar_yolo.language.ObjectQuery`, one line as a string.
     """
 
     notes: dict[str, str]
-    query: dict[str, Query]
+    query: dict[str, ObjectQuery]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
