@@ -16,6 +16,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, RANK
 
 from optisar_yolo.data import read_image
 from optisar_yolo.engine import (
+    MATCH_ATTRIBUTE,
     Calibration,
     CalibrationError,
     CheckpointError,
@@ -29,7 +30,7 @@ from optisar_yolo.engine import (
     PredictorPool,
     attach,
     best_boxes,
-    calibration_of,
+    calibrations,
     canvas,
     check_resumable,
     checked_expressions,
@@ -284,9 +285,11 @@ class OptiSAR(ModelModes, HubModel):
         if validator.calibration is None:
             raise CalibrationError(f"{data} {split}: {validator.problem}")
         attach(self.model, validator.calibration)
+        if validator.match_calibration is not None:
+            attach(self.model, validator.match_calibration, MATCH_ATTRIBUTE)
         self.predictor = None  # it holds a copy of the network without the calibration
         if save is not None:
-            store_calibration(self.ckpt_path, save, validator.calibration)
+            store_calibration(self.ckpt_path, save, validator.calibration, validator.match_calibration)
         return validator.calibration
 
     @property
@@ -327,7 +330,7 @@ class OptiSAR(ModelModes, HubModel):
         if isinstance(self.model, ExportedModel):
             return self.model
         tensors = [*self.model.parameters(), *self.model.buffers()]
-        state = (self.model, tensors[0].device, sum(t._version for t in tensors), calibration_of(self.model))
+        state = (self.model, tensors[0].device, sum(t._version for t in tensors), calibrations(self.model))
         if self._fused is None or self._fused[0] != state:
             self._fused = state, fused_copy(self.model)
         return self._fused[1]

@@ -18,7 +18,6 @@ from torchvision.ops import box_iou, nms
 
 from optisar_yolo.annotate.match import CaptionMatches
 from optisar_yolo.annotate.pool import Caption
-from optisar_yolo.data import MODALITIES, modality_of
 from optisar_yolo.language import BUILT_IN, LabelledObjects, parse, strip_position
 
 COMPARED = 30000  # matches of an image that are suppressed at most, as in Ultralytics
@@ -71,7 +70,7 @@ def group_boxes(found: CaptionMatches, iou: float) -> list[np.ndarray]:
 def category_of(caption: Caption, modality: str | None) -> str:
     """Return the category that a caption names, in an image of a modality."""
     for name in caption.categories:
-        if modality is None or modality_of(name) in (modality, None):
+        if modality is None or caption.vocabulary.modality_of(name) in (modality, None):
             return name
     query = parse(caption.text, caption.vocabulary)
     side, noun = modality or query.modality, query.category or UNNAMED
@@ -176,7 +175,11 @@ def _modality_of_most(captions: Sequence[Caption]) -> str | None:
     """Return the modality that most captions name; None where none does, or both are named equally often."""
     votes: Counter[str] = Counter()
     for caption in captions:
-        sides = {modality_of(c) for c in caption.categories} if caption.categories else {parse(caption.text).modality}
-        votes.update(side for side in sides if side in MODALITIES and len(sides) == 1)
+        sides = (
+            {caption.vocabulary.modality_of(c) for c in caption.categories}
+            if caption.categories
+            else {parse(caption.text, caption.vocabulary).modality}
+        )
+        votes.update(side for side in sides if side is not None and len(sides) == 1)
     ranked = votes.most_common()
     return ranked[0][0] if ranked and (len(ranked) == 1 or ranked[0][1] > ranked[1][1]) else None

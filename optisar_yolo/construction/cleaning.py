@@ -142,11 +142,12 @@ class Namer:
                     f"{sample.name}: source '{sample.source}' is not in the recipe; import with the recipe at hand"
                 )
             words[sample.source].update(i.category for i in sample.instances)
+        self._vocabulary = recipe.vocabulary
         self._unifiers = {source: self._unifier(source, found) for source, found in words.items()}
 
     def _unifier(self, source: str, words: set[str]) -> Unifier:
         names = {word: self.name(source, word) for word in words}
-        return Unifier({_bare(w): _bare(n) for w, n in names.items() if n is not None})
+        return Unifier({_bare(w): _bare(n) for w, n in names.items() if n is not None}, self._vocabulary)
 
     def name(self, source: str, word: str) -> str | None:
         """Return the dataset config's category for a source's word, None where the recipe has none for it."""

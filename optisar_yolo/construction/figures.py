@@ -20,7 +20,7 @@ from ultralytics.utils import LOGGER
 
 from optisar_yolo.data import MODALITIES, ImageRecord, modality_of
 from optisar_yolo.language import BUILT_IN, PLACE, RELATION, SUPERLATIVE, ParsedExpression, Vocabulary, parse
-from optisar_yolo.visualize import COLOURS
+from optisar_yolo.visualize import COLOURS, colour_of
 
 BINS = 40
 CLOUDS = ("attributes", "words", "categories", "directions")
@@ -55,13 +55,14 @@ def attributes_of(caption: str, vocabulary: Vocabulary = BUILT_IN) -> list[str]:
     These are its size ("tiny" counts as "small"), its modality, and the words that `parse` leaves over.
     """
     meaning = parse(caption, vocabulary)
-    modality = {"sar": "SAR", "optical": "optical"}.get(meaning.modality or "")
+    modality = vocabulary.modality_words[meaning.modality][0] if meaning.modality else None
     return [word for word in (meaning.size, modality, *meaning.rest) if word]
 
 
-def directions_of(caption: str) -> list[str]:
-    """Return the direction words of an expression: "upper left", "leftmost", "above"."""
+def directions_of(caption: str, vocabulary: Vocabulary = BUILT_IN) -> list[str]:
+    """Return the direction words of an expression: "upper left", "leftmost", "above"; none within a name."""
     found = []
+    caption = vocabulary.hide(caption).text
     for pattern in (SUPERLATIVE, RELATION, PLACE):
         for match in pattern.finditer(caption):
             groups = match.groupdict()
@@ -86,12 +87,13 @@ class ExpressionTally:
         width: Width of each expression's box in pixels.
         height: Its height.
         category: Its index into `names`.
-        modality: Its index into `MODALITIES`.
+        modality: Its index into `modalities`.
         length: Number of words of each expression.
         clouds: Words with their numbers, by the names in `CLOUDS`.
         splits: Images, objects and expressions of every split.
         images: Images by modality.
         vocabulary: The nouns of the data set, which are no attributes.
+        modalities: Its modalities.
     """
 
     names: tuple[str, ...]
@@ -104,6 +106,7 @@ class ExpressionTally:
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
     images: Counter[str] = field(default_factory=Counter)
     vocabulary: Vocabulary = BUILT_IN
+    modalities: tuple[str, ...] = MODALITIES
 
     def add(self, image: ImageRecord, split: str) -> None:
         """Count an image's expressions."""
@@ -117,11 +120,11 @@ class ExpressionTally:
                 self.width.append(float(box[2] - box[0]))
                 self.height.append(float(box[3] - box[1]))
                 self.category.append(int(category))
-                self.modality.append(MODALITIES.index(image.modality))
+                self.modality.append(self.modalities.index(image.modality))
                 self.length.append(min(len(caption.split()), 65535))
                 self.clouds["attributes"].update(attributes_of(caption, self.vocabulary))
                 self.clouds["words"].update(words_of(caption))
-                self.clouds["directions"].update(directions_of(caption))
+                self.clouds["directions"].update(directions_of(caption, self.vocabulary))
                 self.clouds["categories"][self.names[int(category)]] += 1
 
     def values(self, side: str) -> np.ndarray:
@@ -156,12 +159,12 @@ def _sizes(axes: Axes, tally: ExpressionTally, side: str, letter: str) -> None:
     modality = np.asarray(tally.modality)
     low, high = max(float(values.min()), 0.1), float(values.max())
     edges = np.geomspace(low, max(high, low * 1.01) * 1.0001, BINS + 1).tolist()
-    for number, name in enumerate(MODALITIES):
+    for number, name in enumerate(tally.modalities):
         chosen = values[modality == number]
         if len(chosen):
             weights = np.full(len(chosen), 100 / len(chosen))
             label = f"{_title(name)}, median {np.median(chosen):,.0f}"
-            axes.hist(chosen, edges, weights=weights, color=COLOURS[name], alpha=0.55, label=label)
+            axes.hist(chosen, edges, weights=weights, color=colour_of(name), alpha=0.55, label=label)
     axes.set_xscale("log")
     axes.legend(frameon=False, fontsize=9)
     _style(axes, f"({letter}) {side.capitalize()}", UNITS[side], "share of the modality's expressions (%)")
@@ -169,12 +172,12 @@ def _sizes(axes: Axes, tally: ExpressionTally, side: str, letter: str) -> None:
 
 def _share(axes: Axes, tally: ExpressionTally) -> None:
     """Draw the modalities' shares of the expressions."""
-    counts = {name: int((np.asarray(tally.modality) == i).sum()) for i, name in enumerate(MODALITIES)}
+    counts = {name: int((np.asarray(tally.modality) == i).sum()) for i, name in enumerate(tally.modalities)}
     present = {name: n for name, n in counts.items() if n}
     total = sum(present.values())
     axes.pie(
         list(present.values()),
-        colors=[COLOURS[name] for name in present],
+        colors=[colour_of(name) for name in present],
         labels=[f"{_title(name)}\n{n:,} ({n / total:.1%})" for name, n in present.items()],
         startangle=90,
         wedgeprops={"width": 0.45, "edgecolor": "white"},

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
-from optisar_yolo.language import NOUNS, agree, noun_of, parse, put
+from optisar_yolo.language import BUILT_IN, NOUNS, Vocabulary, agree, parse, put
 
 _GAP = r"[\s_/-]?"
 _KIND = r"(?:[\s_-]+(?:class|type))"
@@ -36,9 +36,13 @@ class Unifier:
         nouns: The source's category words to the nouns of their categories ("Nimitz" -> "ship"). A word stays in the
             captions if it is another spelling of the noun, adds only a size to it ("small vehicle"), or names another
             known thing ("dock").
+        vocabulary: The nouns of the data set; its categories and their synonyms are known things, too.
     """
 
-    def __init__(self, nouns: Mapping[str, str]) -> None:
+    def __init__(self, nouns: Mapping[str, str], vocabulary: Vocabulary = BUILT_IN) -> None:
+        self._vocabulary = vocabulary
+        listed = (n for noun in vocabulary.nouns for n in (noun, *vocabulary.synonyms.get(noun, ())))
+        self._known = _KNOWN | {fold(word): vocabulary.noun_of(word) for word in listed}
         self._fine: dict[str, str] = {}  # folded finer word -> noun
         self._heads: dict[str, str] = {}  # the same for last words of finer names: "carrier" of "aircraft carrier"
         for word, noun in nouns.items():
@@ -46,9 +50,9 @@ class Unifier:
             # Where "Other warship" is a class, a warship alone is one too.
             bare = words[1:] if words and words[0].lower() in ("other", "others") else words
             for name in (words, bare) if bare else ():
-                if _is_finer(" ".join(name), noun):
+                if _is_finer(" ".join(name), noun, vocabulary):
                     self._fine[fold(" ".join(name))] = noun
-            if len(bare) > 1 and _is_finer(bare[-1], noun):
+            if len(bare) > 1 and _is_finer(bare[-1], noun, vocabulary):
                 self._heads[fold(bare[-1])] = noun
 
     def rewrite(self, caption: str) -> str:
@@ -57,9 +61,9 @@ class Unifier:
         fine = {w: n for w, n in self._fine.items() if _stem(w) in folded}
         if not fine:
             return caption
-        targets = {noun_of(n): n for n in fine.values()}
+        targets = {self._vocabulary.noun_of(n): n for n in fine.values()}
         # All known nouns, so that the tank in "storage tank" is not taken for a word of its own.
-        plain = {w: targets.get(n, n) for w, n in _KNOWN.items() if _stem(w) in folded}
+        plain = {w: targets.get(n, n) for w, n in self._known.items() if _stem(w) in folded}
         plain |= {w: n for w, n in self._heads.items() if n in fine.values() and _stem(w) in folded}
         plain |= {fold(n): n for n in fine.values()}
         return _replace(caption, fine, {w: n for w, n in plain.items() if w not in fine})
@@ -70,15 +74,15 @@ def _stem(word: str) -> str:
     return word.removesuffix("y")
 
 
-def _is_finer(word: str, noun: str) -> bool:
+def _is_finer(word: str, noun: str, vocabulary: Vocabulary) -> bool:
     """Tell whether captions should have the noun instead of the word."""
     bare = fold(word)
     if len(bare) < SHORTEST or not any(c.isalpha() for c in bare) or bare in (fold(noun), fold(_plural(noun))):
         return False
-    known, parsed = noun_of(word), parse(word)
-    if known in NOUNS and known != noun_of(noun):
+    known, own, parsed = vocabulary.noun_of(word), vocabulary.noun_of(noun), parse(word, vocabulary)
+    if (known in NOUNS or known in vocabulary.nouns) and vocabulary.means(known, own) is False:
         return False
-    return not (parsed.category == noun_of(noun) and parsed.size and not parsed.rest)
+    return not (parsed.category == own and parsed.size and not parsed.rest)
 
 
 def _replace(caption: str, fine: Mapping[str, str], plain: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from ultralytics.utils import LOGGER, TQDM
 from optisar_yolo.construction.figures import ExpressionTally, distributions, word_figure
 from optisar_yolo.construction.steps import WorkFolder, unwritable, write_json
 from optisar_yolo.construction.validating import config_in
-from optisar_yolo.data import MODALITIES, DatasetConfig, load_dataset_config, load_split
+from optisar_yolo.data import DatasetConfig, load_dataset_config, load_split
 from optisar_yolo.visualize import save_figure
 
 SIDES = ("width", "height", "area")
@@ -52,7 +52,7 @@ def tally_of(config: DatasetConfig) -> ExpressionTally:
     Raises:
         DataError: A split cannot be read.
     """
-    tally = ExpressionTally(config.names, vocabulary=config.vocabulary)
+    tally = ExpressionTally(config.names, vocabulary=config.vocabulary, modalities=tuple(config.modalities))
     for split in config.splits:
         for image in TQDM(load_split(config, split), desc=f"stats {split}", unit=" images"):
             tally.add(image, split)
@@ -66,7 +66,7 @@ def stats(tally: ExpressionTally) -> dict[str, Any]:
     category = np.asarray(tally.category)
     length = np.asarray(tally.length, dtype=np.int64)
     sizes: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    for number, name in enumerate(MODALITIES):
+    for number, name in enumerate(tally.modalities):
         if (chosen := modality == number).any():
             sizes[name] = {side: summary(tally.values(side)[chosen]) for side in SIDES}
     area = tally.values("area")
@@ -80,7 +80,7 @@ def stats(tally: ExpressionTally) -> dict[str, Any]:
                 "expressions": int((modality == number).sum()),
                 "share": round(float((modality == number).mean()), 4),
             }
-            for number, name in enumerate(MODALITIES)
+            for number, name in enumerate(tally.modalities)
         },
         "sizes": sizes,
         "words": summary(length)

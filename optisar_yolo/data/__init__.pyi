@@ -3,6 +3,7 @@ from .config import (
     SPLITS as SPLITS,
     DataError as DataError,
     DatasetConfig as DatasetConfig,
+    ExpressionSource as ExpressionSource,
     dataset_names as dataset_names,
     dataset_vocabulary as dataset_vocabulary,
     load_dataset_config as load_dataset_config,
@@ -53,6 +54,10 @@ from .sampler import (
     GroundingLoader as GroundingLoader,
     choose_images as choose_images,
     modality_groups as modality_groups,
+)
+from .sources import (
+    SourceSplit as SourceSplit,
+    load_source as load_source,
 )
 from .tiff import (
     MAGIC as MAGIC,

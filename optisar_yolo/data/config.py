@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,32 @@ from optisar_yolo.plugin import find_packaged
 
 SPLITS = ("train", "val", "test")
 MODALITIES = ("optical", "sar")
-_KEYS = {"path", *SPLITS, "images", "labels", "names", "synonyms", "parents", "render", "download", "include"}
+_KEYS = {
+    "path", *SPLITS, "images", "labels", "names", "synonyms", "parents", "modalities", "render", "download", "include",
+    "expressions",
+}  # fmt: skip
 _IGNORED = {"nc", "channels"}  # keys of Ultralytics' dataset configs without meaning here
 
 
 class DataError(ValueError):
     """A data set that cannot be read; the message names the file, the record and the remedy."""
+
+
+@dataclass(frozen=True)
+class ExpressionSource:
+    """Further expression files of a dataset config (see :mod:`optisar_yolo.data.sources`), with all paths resolved.
+
+    Attributes:
+        name: How tables call it.
+        splits: Split name to annotation file (COCO JSON with captions).
+        absent: Split name to a list of expressions that are false of their images.
+        images: Split name to the folder of its images; empty: those of the data set.
+    """
+
+    name: str
+    splits: dict[str, Path]
+    absent: dict[str, Path]
+    images: dict[str, Path]
 
 
 @dataclass(frozen=True)
@@ -31,13 +52,15 @@ class DatasetConfig:
     Attributes:
         path: The YAML file; the working folder where the content was given as a mapping.
         root: The data set's folder.
-        names: Category names by index; a name begins with its modality ("optical airplane", "sar ship").
+        names: Category names by index; a name may begin with its modality ("optical airplane", "sar ship").
         splits: Split name to annotation file (COCO JSON).
         images: Split name to the folder of its images.
         labels: Split name to the folder of its YOLO label files; the folder may be absent.
         download: How to get the data set, shown when its folder does not exist; may be empty.
         include: Other dataset configs whose training images are added when a model is trained on this one.
         vocabulary: The nouns of the categories, with the config's synonyms and parents.
+        sources: Further expressions, which validation grounds apart.
+        modalities: Each modality to the one that it is augmented as: "sar" gets speckle, "optical" colour jitter.
     """
 
     path: Path
@@ -49,10 +72,15 @@ class DatasetConfig:
     download: str = ""
     include: tuple[str, ...] = ()
     vocabulary: Vocabulary = BUILT_IN
+    sources: tuple[ExpressionSource, ...] = ()
+    modalities: Mapping[str, str] = field(default_factory=lambda: {m: m for m in MODALITIES})
 
 
 def modality_of(name: str) -> str | None:
-    """Return the modality a category name begins with ("optical" or "sar"), or None."""
+    """Return the modality a category name begins with ("optical" or "sar"), or None.
+
+    For modalities that a dataset config declares see `Vocabulary.modality_of`.
+    """
     first = name.split(maxsplit=1)[0].lower() if name.strip() else ""
     return first if first in MODALITIES else None
 
@@ -82,15 +110,17 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
 
     if unknown := sorted(str(key) for key in content if key not in _KEYS | _IGNORED):
         LOGGER.warning(f"{where}: unknown key(s) {', '.join(unknown)} ignored; known keys: {', '.join(sorted(_KEYS))}")
-    names = _names(content.get("names"), where)
+    if content.get("names") is not None:
+        _names(content["names"], where)  # an error comes before anything is rendered
     files = {split: content[split] for split in SPLITS if content.get(split) is not None}
     if not files:
         raise DataError(f"{where}: none of the keys {', '.join(SPLITS)}; name at least one annotation file (COCO JSON)")
+    folders: dict[str, Path] = {}  # of images, where the config names them in the place of annotations
     if isinstance(content.get("path", ""), str):
-        files = {
-            split: _annotations_of(name, _root(content.get("path", ""), base), split, where)
-            for split, name in files.items()
-        }
+        root = _root(content.get("path", ""), base)
+        for split, given in files.items():
+            files[split], folder = _annotations_of(given, root, split, where)
+            folders |= {} if folder is None else {split: folder}
     texts = {key: content.get(key, "") for key in ("path", "images", "labels", "download")}
     for key, value in (texts | files).items():
         if not isinstance(value, str):
@@ -103,16 +133,22 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
     hint = content.get("download", "").strip()
     if not root.is_dir():
         raise DataError(f"{where}: the data set's folder {root} does not exist. {hint or 'Correct `path:` in it.'}")
+    names = _names_of(content, splits, where)
+    images = {s: _part(root / content.get("images", "images"), s, splits[s]) for s in splits}
+    words, alike = _modalities(content.get("modalities"), where)
+    labels = {s: _part(root / content.get("labels", "labels"), s, splits[s]) for s in splits}
     return DatasetConfig(
         path=file,
         root=root,
         names=names,
         splits=splits,
-        images={s: _part(root / content.get("images", "images"), s, splits[s]) for s in splits},
-        labels={s: _part(root / content.get("labels", "labels"), s, splits[s]) for s in splits},
+        images=images | ({} if "images" in content else folders),
+        labels=labels | {s: _beside_images(f) for s, f in folders.items() if "labels" not in content},
         download=hint,
         include=_include(content.get("include"), where),
-        vocabulary=vocabulary_of(names, content.get("synonyms"), content.get("parents"), where),
+        vocabulary=vocabulary_of(names, content.get("synonyms"), content.get("parents"), where, words),
+        sources=_sources(content.get("expressions"), root, alike, where),
+        modalities=alike,
     )
 
 
@@ -126,7 +162,8 @@ def dataset_names(data: str | Path) -> tuple[str, ...]:
         DataError: The file is not found, is no valid YAML, or names no categories.
     """
     file = _locate(data)
-    return _names(_read_yaml(file).get("names"), str(file))
+    content = _read_yaml(file)
+    return _names_of(content, _files_of(content, file), str(file))
 
 
 def dataset_vocabulary(data: str | Path) -> Vocabulary:
@@ -140,9 +177,16 @@ def dataset_vocabulary(data: str | Path) -> Vocabulary:
     """
     file = _locate(data)
     content = _read_yaml(file)
-    return vocabulary_of(
-        _names(content.get("names"), str(file)), content.get("synonyms"), content.get("parents"), str(file)
-    )
+    names = _names_of(content, _files_of(content, file), str(file))
+    words, _ = _modalities(content.get("modalities"), str(file))
+    return vocabulary_of(names, content.get("synonyms"), content.get("parents"), str(file), words)
+
+
+def _files_of(content: Mapping[Any, Any], file: Path) -> dict[str, Path]:
+    """Return the annotation files that a dataset config names, where they can be told."""
+    path = content.get("path", "")
+    root = _root(path, file.parent) if isinstance(path, str) else file.parent
+    return {split: root / content[split] for split in SPLITS if isinstance(content.get(split), str)}
 
 
 def _locate(data: str | Path) -> Path:
@@ -197,7 +241,13 @@ def _names(names: object, where: str) -> tuple[str, ...]:
     return cleaned
 
 
-def vocabulary_of(names: tuple[str, ...], synonyms: object, parents: object, where: str) -> Vocabulary:
+def vocabulary_of(
+    names: tuple[str, ...],
+    synonyms: object,
+    parents: object,
+    where: str,
+    modalities: Mapping[str, tuple[str, ...]] | None = None,
+) -> Vocabulary:
     """Check the values of `synonyms:` and `parents:` in a YAML file, and return the vocabulary of all.
 
     Args:
@@ -205,6 +255,7 @@ def vocabulary_of(names: tuple[str, ...], synonyms: object, parents: object, whe
         synonyms: Category to one word or a list of words; None for none.
         parents: Category to a word; None for none.
         where: How messages name the file.
+        modalities: Declared modalities and their words.
 
     Raises:
         DataError: Values of another kind, or that contradict each other.
@@ -220,7 +271,7 @@ def vocabulary_of(names: tuple[str, ...], synonyms: object, parents: object, whe
                 f"{where}: '{name}' has {words!r} as its synonyms or parent; give words, quoted where needed"
             )
     try:
-        vocabulary = Vocabulary.of(names, listed, above)
+        vocabulary = Vocabulary.of(names, listed, above, modalities)
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
     if unread := [n for n in names if parse(f"the {vocabulary.noun_of(n)}", vocabulary).category is None]:
@@ -231,6 +282,33 @@ def vocabulary_of(names: tuple[str, ...], synonyms: object, parents: object, whe
     return vocabulary
 
 
+def _modalities(given: object, where: str) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+    """Check the value of `modalities:`.
+
+    Returns:
+        Each declared modality with its words, the spoken one first; and all modalities, the built-in ones first, with
+        the built-in one that augmentation treats each as.
+    """
+    form = f"{where}: 'modalities' must map names to words, such as {{infrared: [infrared, thermal]}}"
+    if not isinstance(given, Mapping | None):
+        raise DataError(f"{form}; not {given!r}")
+    words, alike = {}, {m: m for m in MODALITIES}
+    for name, entry in (given or {}).items():
+        if not isinstance(name, str) or not name.strip() or name.lower() in ("all", *MODALITIES):
+            raise DataError(f"{form}; '{name}' is no name for a further one")
+        options = dict(entry) if isinstance(entry, Mapping) else {"words": entry}
+        if unknown := sorted(str(k) for k in options if k not in ("words", "like")):
+            raise DataError(f"{where}: modality '{name}' has the unknown key '{unknown[0]}'; known are words and like")
+        listed = [options["words"]] if isinstance(options.get("words"), str) else options.get("words") or []
+        if not isinstance(listed, list | tuple) or not all(isinstance(w, str) and w.strip() for w in listed):
+            raise DataError(f"{form}; '{name}' has {listed!r}")
+        if (like := options.get("like", "optical")) not in MODALITIES:
+            raise DataError(f"{where}: modality '{name}' is like '{like}'; choose optical or sar, for its augmentation")
+        key = " ".join(name.lower().split())
+        words[key], alike[key] = tuple(" ".join(w.split()) for w in listed), like
+    return words, alike
+
+
 def _include(configs: object, where: str) -> tuple[str, ...]:
     """Check the names of further dataset configs: one, or a list."""
     listed = [configs] if isinstance(configs, str) else configs or []
@@ -239,28 +317,100 @@ def _include(configs: object, where: str) -> tuple[str, ...]:
     return tuple(listed)
 
 
-def _annotations_of(given: Any, root: Path, split: str, where: str) -> Any:
-    """Return a split's annotation file, found beside the folder of images that an Ultralytics dataset config names.
+def _sources(given: object, root: Path, modalities: Mapping[str, str], where: str) -> tuple[ExpressionSource, ...]:
+    """Check the value of `expressions:`, and return its sources."""
+    if given is None:
+        return ()
+    form = f"{where}: 'expressions' must map names to files, such as {{natural: {{val: natural/val.json}}}}"
+    if not isinstance(given, Mapping) or not all(isinstance(v, Mapping) for v in given.values()):
+        raise DataError(f"{form}; not {given!r}")
+    sources: list[ExpressionSource] = []
+    for name, entry in given.items():
+        absent = entry.get("absent") or {}
+        if str(name) in ("all", *modalities):
+            raise DataError(f"{where}: 'expressions' holds '{name}', which is a row of every table; use another name")
+        if unknown := sorted(str(k) for k in entry if k not in (*SPLITS, "absent", "images")):
+            raise DataError(
+                f"{where}: '{unknown[0]}' of expressions '{name}' is none of train, val, test, absent, images"
+            )
+        if not isinstance(absent, Mapping) or not set(absent) <= set(SPLITS):
+            raise DataError(f"{where}: 'absent' of expressions '{name}' must map splits to files, not {absent!r}")
+        files = {split: entry[split] for split in SPLITS if entry.get(split) is not None}
+        texts = [*files.values(), *absent.values(), entry.get("images") or ""]
+        if not all(isinstance(text, str) for text in texts):
+            raise DataError(f"{form}; '{name}' holds {next(t for t in texts if not isinstance(t, str))!r}")
+        folder = entry.get("images")
+        splits = {split: (root / file).resolve() for split, file in files.items()}
+        named = {split: (root / file).resolve() for split, file in absent.items()}
+        images = {s: _part((root / folder).resolve(), s, f) for s, f in (named | splits).items()} if folder else {}
+        sources.append(ExpressionSource(str(name), splits, named, images))
+    return tuple(sources)
+
+
+def _annotations_of(given: Any, root: Path, split: str, where: str) -> tuple[Any, Path | None]:
+    """Find a split's annotation file where an Ultralytics dataset config names a folder of images.
+
+    Returns:
+        What the config names, or the file found, as a path from `root`; and the folder of images, if it names one.
 
     Raises:
-        DataError: There is none: such a data set has boxes and no expressions.
+        DataError: There is no such file: such a data set has boxes and no expressions.
     """
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        return given
+        return given, None
     if any(name.lower().endswith(".json") for name in names):
-        return given
+        return given, None
     if isinstance(given, str) and not ((root / given).is_dir() or given.lower().endswith(".txt")):
-        return given
-    for name in (f"{split}.json", f"annotations/{split}.json", f"annotations/instances_{split}.json"):
-        if (root / name).is_file():
-            LOGGER.warning(f"{where}: '{split}: {given}' holds images; reading the expressions of {root / name}")
-            return name
+        return given, None
+    folder = (root / given).resolve() if isinstance(given, str) and (root / given).is_dir() else None
+    stems = dict.fromkeys((split, *((folder.name,) if folder else ())))
+    places = [root / f"{kind}{stem}.json" for stem in stems for kind in ("", "annotations/", "annotations/instances_")]
+    if folder is not None:
+        places += [folder / "_annotations.coco.json", folder / "annotations.json", folder.with_suffix(".json")]
+        places += [folder.parent / name for name in (f"{split}.json", "_annotations.coco.json", "annotations.json")]
+    for file in places:
+        if file.is_file():
+            LOGGER.warning(f"{where}: '{split}: {given}' holds images; reading the expressions of {file}")
+            return str(file.relative_to(root) if file.is_relative_to(root) else file), folder
     raise DataError(
         f"{where}: '{split}: {given}' names images, as for a detector, and there is no {root / split}.json with their "
         "expressions. Name a COCO JSON with captions there; from boxes alone, 'optisar dataset import', 'clean', "
         "'describe', 'split' and 'write' make one (recipe own-boxes.yaml)"
     )
+
+
+def _beside_images(folder: Path) -> Path:
+    """Return the folder of label files that belongs to one of images, as Ultralytics finds it."""
+    parts = list(folder.parts)
+    if "images" in parts:
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    return Path(*parts)
+
+
+def _names_of(content: Mapping[Any, Any], splits: Mapping[str, Path], where: str) -> tuple[str, ...]:
+    """Return the category names: those of `names:`, else those that the annotation files list.
+
+    Raises:
+        DataError: There are none, or unusable ones.
+    """
+    if content.get("names") is not None:
+        return _names(content["names"], where)
+    listed: dict[str, None] = {}
+    for file in splits.values():
+        try:
+            found = json.loads(file.read_text(encoding="utf-8-sig"))["categories"]
+            entries = sorted((c["id"], " ".join(c["name"].split())) for c in found)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            continue  # what is wrong with the file is said where its annotations are read
+        listed |= dict.fromkeys(name for _, name in entries if name)
+    if not listed:
+        return _names(None, where)
+    LOGGER.warning(
+        f"{where}: no key 'names'; taking the {len(listed)} categories of the annotation files, in the order of their "
+        f"ids: {', '.join(listed)}"
+    )
+    return _names(list(listed), where)
 
 
 def _root(path: str, base: Path) -> Path:

@@ -16,7 +16,7 @@ A sample depends on (seed, epoch, index) alone, not on the number of workers or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +53,7 @@ class GroundingDataset(Dataset):
             exclusive; negatives, swap_kinds, guide.
         augmented: Augment the images (training).
         vocabulary: The nouns of the data set; those of `names` are added.
+        modalities: Each modality to the built-in one that it is augmented as; further ones of `images` are optical.
     """
 
     def __init__(
@@ -62,8 +63,11 @@ class GroundingDataset(Dataset):
         args: Any,
         augmented: bool = True,
         vocabulary: Vocabulary = BUILT_IN,
+        modalities: Mapping[str, str] | None = None,
     ) -> None:
         self.images, self.names, self.args, self.augmented = list(images), tuple(names), args, augmented
+        self.modalities = dict(modalities or {m: m for m in MODALITIES})
+        self.modalities |= {p.modality: "optical" for p in self.images if p.modality not in self.modalities}
         self.vocabulary = vocabulary.including(self.names)
         pool = [c for p in self.images for texts in p.captions for c in texts]
         self.prompts: Callable[..., PromptList]
@@ -95,7 +99,7 @@ class GroundingDataset(Dataset):
             [N, 4] xywh as shares of the canvas; cls [N], the column of each object in targets; targets [N, T], 1 the
             expression means the object, 0 it does not, -1 left out of the loss (a row without a 1 is an object that no
             expression means); texts (T expressions); guide (index of the expression that guides the neck, -1 for all);
-            modality (index in MODALITIES); im_file.
+            modality (index in `modalities`); im_file.
         """
         epoch, index = key
         a = self.args
@@ -122,7 +126,7 @@ class GroundingDataset(Dataset):
             "targets": torch.from_numpy(targets.astype(np.float32)),
             "texts": prompts.texts,
             "guide": self._guide(positives, len(prompts.texts), rng),
-            "modality": MODALITIES.index(image.modality),
+            "modality": list(self.modalities).index(image.modality),
             "im_file": str(self.images[index].path),
         }
 
@@ -176,11 +180,12 @@ class GroundingDataset(Dataset):
             image = augment.rotate(image, int(rng.integers(1, 4)), rng, a.rewrite)
         image = augment.mirror(image, rng.random() < a.fliplr, rng.random() < a.flipud, a.rewrite)
         img = augment.jitter_tone(image.img, a.hsv_v, rng)
-        if image.modality == "sar":
+        like = self.modalities[image.modality]
+        if like == "sar":
             img = augment.add_speckle(img, a.speckle, rng)
         elif not any(has_colour(c) for texts in image.captions for c in texts):
             img = augment.jitter_colour(img, a.hsv_h, a.hsv_s, rng)
-        return replace(image, img=augment.degrade(img, a.degrade, rng, haze=image.modality == "optical"))
+        return replace(image, img=augment.degrade(img, a.degrade, rng, haze=like == "optical"))
 
     def captions(self, image: AnnotatedImage, rng: np.random.Generator) -> list[list[str]]:
         """Return the captions of each object: its own or, for a share of the objects, ones derived from the boxes."""

@@ -40,7 +40,6 @@ from optisar_yolo.language import (
     agree,
     parse,
     reword,
-    spoken,
     swap,
     truths_of_variant,
 )
@@ -50,7 +49,6 @@ from optisar_yolo.utils import weights_of
 SAME_CATEGORY = 0.5  # share of global negatives that are of categories this image shows too
 _CATEGORY_FRAMES = ("A {}", "There is a {}", "{}")
 _OTHER_FRAMES = ("There is a {}", "Any {}", "A {}", "{}")  # in this order, where the drawn words are in use
-_MODALITY = re.compile(r"^(?:SAR|optical) ", re.IGNORECASE)
 _TRIES = 4  # draws from the pool per expression of the list, before made-up expressions fill it
 
 
@@ -110,6 +108,8 @@ class PromptSampler:
         self.kinds = {k: w for k, w in weights_of(kinds).items() if w}
         self.categories, self.exclusive = categories, exclusive
         self.vocabulary = vocabulary
+        self.seen_by = ("SAR", "optical", *(words[0] for words in vocabulary.modalities.values()))
+        self._seen_by = re.compile(rf"^(?:{'|'.join(map(re.escape, self.seen_by))}) ", re.IGNORECASE)
         self.pool = list(pool)
         self._by_noun: dict[str | None, list[str]] = defaultdict(list)
         for text in self.pool:
@@ -209,7 +209,7 @@ class PromptSampler:
         for name, members in objects.groups.items():
             wanted = not covered[members].all() or (self.categories and rng.random() < self.categories)
             if wanted and len(columns) + len(made) < self.total:
-                phrase = category_phrase(name)
+                phrase = category_phrase(name, self.vocabulary)
                 drawn = self._category(phrase, rng)
                 # A caption of an object, or another category without its modality, may have the same words; then the
                 # category gets another frame. Where all are in use, its objects go without.
@@ -223,7 +223,7 @@ class PromptSampler:
         """Word the expression of a category."""
         frame = _CATEGORY_FRAMES[int(rng.integers(len(_CATEGORY_FRAMES)))]
         if self.categories and rng.random() < 0.5:
-            name = _MODALITY.sub("", name)
+            name = self._seen_by.sub("", name)
         return agree(frame.format(name))
 
     def _absent_categories(self, objects: LabelledObjects, count: int, rng: np.random.Generator) -> list[str]:
@@ -234,7 +234,7 @@ class PromptSampler:
         if not self.categories:
             return []
         made = [
-            self._category(f"{('SAR', 'optical')[int(rng.integers(2))]} {self._nouns[i]}", rng)
+            self._category(f"{self.seen_by[int(rng.integers(len(self.seen_by)))]} {self._nouns[i]}", rng)
             for i in rng.permutation(len(self._nouns))
         ]
         return list(islice(filter(objects.false_of_all, made), count))
@@ -290,7 +290,7 @@ class PromptSampler:
             else:
                 yield self.pool[int(rng.integers(len(self.pool)))]
         known = dict.fromkeys((*NOUNS, *objects.vocabulary.nouns))
-        made = [f.format(f"{m} {noun}") for f in _CATEGORY_FRAMES for noun in known for m in ("SAR", "optical")]
+        made = [f.format(f"{m} {noun}") for f in _CATEGORY_FRAMES for noun in known for m in self.seen_by]
         yield from (agree(made[i]) for i in rng.permutation(len(made)))
 
     def _reword(self, texts: list[str], rng: np.random.Generator) -> list[str]:
@@ -305,8 +305,8 @@ class PromptSampler:
         return out
 
 
-def category_phrase(name: str) -> str:
+def category_phrase(name: str, vocabulary: Vocabulary = BUILT_IN) -> str:
     """Return a category name as expressions write it: "sar ship" is "SAR ship"."""
-    first = name.split(" ", 1)[0].lower()
-    words = {"sar": "SAR ", "optical": "optical "}.get(first, "") if " " in name else ""
-    return words + spoken(name)
+    modality = vocabulary.modality_of(name) if " " in name else None
+    word = f"{vocabulary.modality_words[modality][0]} " if modality else ""
+    return word + vocabulary.spoken(name)

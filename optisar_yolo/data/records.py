@@ -10,7 +10,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -18,7 +19,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from ultralytics.utils import LOGGER
 
-from optisar_yolo.data.config import DataError, DatasetConfig, modality_of
+from optisar_yolo.data.config import DataError, DatasetConfig
 from optisar_yolo.data.images import read_image
 from optisar_yolo.data.labels import Box, read_label_line
 from optisar_yolo.language import clean
@@ -60,7 +61,7 @@ class ImageRecord:
         path: The image file.
         width: Width in pixels.
         height: Height in pixels.
-        modality: "optical" or "sar".
+        modality: "optical", "sar" or one that the dataset config declares.
         boxes: float32 [N, 4], xyxy in pixels, inside the image, none of zero area.
         categories: int64 [N], index into the dataset config's names.
         captions: For each object its expressions; empty for an object without any.
@@ -340,7 +341,7 @@ def _image(
     """Build one image's record, or None where its file or modality is unusable."""
     name = entry["file_name"]
     folder = config.images[split]
-    path = _find_file(folder, name)
+    path = find_file(folder, name)
     if path is None or path.stat().st_size == 0:
         skips.add("image file missing" if path is None else "image file of zero bytes", str(path or folder / name))
         return None
@@ -348,16 +349,25 @@ def _image(
     if size is None:
         skips.add("image of unknown size (no width and height, file unreadable)", str(path))
         return None
-    modality = _modality(name, [category for _, _, category in notes], config)
+    stated = entry.get("modality")
+    modality = _stated(stated, config) or _modality(name, [category for _, _, category in notes], config)
+    if stated is not None and modality != _stated(stated, config):
+        undeclared = "image of a modality that the dataset config does not declare (modalities:)"
+        if config.vocabulary.modalities:
+            skips.add(undeclared, f"{name}, {stated!r}")
+            return None
+        skips.add(f"{undeclared}, judged by categories and file name", f"{name}, {stated!r}")
     if modality is None:
-        skips.add("image of unknown modality (neither category nor file name says optical or SAR)", name)
+        words = [*(m for m in config.modalities if m != "sar"), "SAR"]
+        known = f"{', '.join(words[:-1])} or {words[-1]}"
+        skips.add(f"image of unknown modality (neither category nor file name says {known})", name)
         return None
 
     noted = entry.get("unlisted")
     unlisted = [n for n in noted if isinstance(n, str)] if isinstance(noted, list) else []
     objects: list[_Object] = []
     for label, note, category in notes:
-        if modality_of(config.names[category]) not in (modality, None):
+        if config.vocabulary.modality_of(config.names[category]) not in (modality, None):
             skips.add(
                 "category of the other modality in an image", f"{label}, {config.names[category]} in {modality} {name}"
             )
@@ -375,7 +385,7 @@ def _image(
         elif caption is not None:
             same.captions.append(caption)
             same.kinds.append(note["kind"] if isinstance(note.get("kind"), str) else "")
-    labels = _find_file(config.labels[split], Path(name).with_suffix(".txt")) if split in config.labels else None
+    labels = find_file(config.labels[split], Path(name).with_suffix(".txt")) if split in config.labels else None
     for box, category in label_boxes(labels, size, len(config.names), skips) if labels else ():
         if not any(_same_objects(objects, box, category)):
             objects.append(_Object(box, category, SAME_BOX))
@@ -399,7 +409,7 @@ def _same_objects(objects: list[_Object], box: Box, category: int, limit: float 
     return (o for o, overlap in zip(alike, overlaps, strict=True) if overlap >= (limit or o.same))
 
 
-def _find_file(folder: Path, name: str | Path) -> Path | None:
+def find_file(folder: Path, name: str | Path) -> Path | None:
     """Find an image or label file in its split's folder, or beside that folder."""
     # os.path.isfile is False, where Path.is_file raises, for names no file system takes.
     return next((p for p in (folder / name, folder.parent / name) if os.path.isfile(p)), None)
@@ -417,17 +427,31 @@ def _size(entry: dict[str, Any], path: Path) -> tuple[int, int] | None:
     return found[1], found[0]
 
 
+def _stated(value: object, config: DatasetConfig) -> str | None:
+    """Return the modality that an image's record names by the key "modality", or None."""
+    name = " ".join(value.lower().split()) if isinstance(value, str) else ""
+    return name if name in config.modalities else None
+
+
 def _modality(name: str, categories: list[int], config: DatasetConfig) -> str | None:
     """Return the modality of most of an image's categories, else that of its file name's prefix."""
-    votes = [m for c in categories if (m := modality_of(config.names[c])) is not None]
-    if votes.count("sar") * 2 == len(votes):  # no votes, or a tie
-        return modality_by_name(name) or (votes[0] if votes else None)
-    return "sar" if votes.count("sar") * 2 > len(votes) else "optical"
+    votes = [m for c in categories if (m := config.vocabulary.modality_of(config.names[c])) is not None]
+    ranked = Counter(votes).most_common(2)
+    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):  # no votes, or a tie
+        return modality_by_name(name, config.modalities) or (votes[0] if votes else None)
+    return ranked[0][0]
 
 
-def modality_by_name(name: str | Path) -> str | None:
-    """Return the modality that an image's file name begins with (``opt_``, ``sar_``), or None."""
-    return {"opt_": "optical", "sar_": "sar"}.get(Path(name).name[:4].lower())
+def modality_by_name(name: str | Path, modalities: Iterable[str] = ()) -> str | None:
+    """Return the modality that an image's file name begins with (``opt_``, ``sar_``), or None.
+
+    Args:
+        name: The file name.
+        modalities: Further ones, whose names are prefixes themselves (``infrared_``).
+    """
+    file = Path(name).name.lower()
+    known = {"opt_": "optical", "sar_": "sar"} | {f"{m.replace(' ', '-')}_": m for m in modalities}
+    return next((m for prefix, m in known.items() if file.startswith(prefix)), None)
 
 
 def _caption(note: dict[str, Any], label: str, skips: Skips) -> str | None:
@@ -457,7 +481,7 @@ def _subset(images: list[ImageRecord], fraction: float, seed: int) -> list[Image
     if fraction == 1:
         return images
     kept: set[int] = set()
-    for modality in ("optical", "sar"):
+    for modality in {image.modality for image in images}:
         members = np.array([i for i, p in enumerate(images) if p.modality == modality], dtype=np.int64)
         count = math.ceil(fraction * len(members) - 1e-9)  # 0.07 * 100 is 7.000000000000001
         kept.update(np.random.default_rng(seed).permutation(members)[:count].tolist())

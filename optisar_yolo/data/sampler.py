@@ -123,12 +123,14 @@ class GroundingLoader(DataLoader):
 
 
 def by_modality(images: Sequence[ImageRecord]) -> dict[str, list[int]]:
-    """Return the indices of the optical and of the SAR images."""
-    return {m: [i for i, p in enumerate(images) if p.modality == m] for m in MODALITIES}
+    """Return the indices of the images of each modality that they have: optical, SAR, then others by name."""
+    present = {p.modality for p in images}
+    order = [m for m in MODALITIES if m in present] + sorted(present.difference(MODALITIES))
+    return {m: [i for i, p in enumerate(images) if p.modality == m] for m in order}
 
 
 def modality_groups(images: Sequence[ImageRecord]) -> list[list[int]]:
-    """Return the indices of the optical and of the SAR images as groups of an :class:`EpochSampler`.
+    """Return the indices of the images of each modality as groups of an :class:`EpochSampler`.
 
     Args:
         images: Of the training split.
@@ -137,15 +139,15 @@ def modality_groups(images: Sequence[ImageRecord]) -> list[list[int]]:
         One list per modality; no list, with a warning, where all images are of one modality.
     """
     groups = list(by_modality(images).values())
-    if all(groups):
+    if len(groups) > 1:
         return groups
     LOGGER.warning("balance=True: all training images are of one modality; they are shuffled as without it")
     return []
 
 
 def choose_images(images: Sequence[ImageRecord], count: int, seed: int) -> list[int]:
-    """Return the indices of some images, of both modalities in turn, in an order that depends on the seed."""
+    """Return the indices of some images, of all modalities in turn, in an order that depends on the seed."""
     rng = np.random.default_rng(seed)
     groups = [rng.permutation(group).tolist() for group in by_modality(images).values()]
-    longest = max(map(len, groups))
+    longest = max(map(len, groups), default=0)
     return [group[k] for k in range(longest) for group in groups if k < len(group)][:count]

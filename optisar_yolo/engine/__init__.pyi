@@ -1,11 +1,16 @@
 from .about import describe_model as describe_model
 from .calibrate import (
     ATTRIBUTE as ATTRIBUTE,
+    MATCH_ATTRIBUTE as MATCH_ATTRIBUTE,
     Calibration as Calibration,
     CalibrationError as CalibrationError,
     attach as attach,
+    attach_all as attach_all,
     calibration_of as calibration_of,
+    calibrations as calibrations,
     default_conf as default_conf,
+    default_match_conf as default_match_conf,
+    match_calibration_of as match_calibration_of,
 )
 from .checkpoint import (
     BUNDLED as BUNDLED,
@@ -13,6 +18,7 @@ from .checkpoint import (
     check_resumable as check_resumable,
     find_weights as find_weights,
     load_shared as load_shared,
+    model_vocabulary as model_vocabulary,
     readable as readable,
     save_shared as save_shared,
     store_calibration as store_calibration,
@@ -25,6 +31,7 @@ from .grounding import (
     ExportedNetwork as ExportedNetwork,
     KnownExpressions as KnownExpressions,
     best_boxes as best_boxes,
+    distinct_boxes as distinct_boxes,
     ground as ground,
     log_notes as log_notes,
     notes_of as notes_of,

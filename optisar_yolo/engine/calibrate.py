@@ -8,11 +8,15 @@ A network's raw score ranks boxes; it is not the probability that a box is right
 3. :func:`best_threshold` finds the threshold of the highest F1.
 
 The probability holds for the mix of true and false expressions that it was fitted on.
+
+A model has a second calibration for all boxes of an expression that means several objects ("all ships"; see
+:mod:`optisar_yolo.engine.matches`). Both have one form; the functions take the name of the attribute that holds it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ import numpy as np
 DEFAULT_CONF = 0.05  # confidence threshold of a model without calibration
 BINS = 15  # of equal width, for the calibration error (Guo et al., 2017)
 ATTRIBUTE = "calibration"  # attribute of a network, and key in the metadata of its files
+MATCH_ATTRIBUTE = "match_calibration"  # the same for all boxes of an expression that means several objects
 EPSILON = 1e-7  # a raw confidence of 0 or 1 is rounding: single precision has nothing between 1 - EPSILON / 2 and 1
 
 
@@ -95,19 +100,51 @@ class Calibration:
         )
 
 
-def calibration_of(model: Any) -> Calibration | None:
-    """Return a network's calibration, or None."""
-    return Calibration.from_dict(getattr(model, ATTRIBUTE, None), type(model).__name__)
+def calibration_of(model: Any, attribute: str = ATTRIBUTE) -> Calibration | None:
+    """Return a network's calibration, or None; with `MATCH_ATTRIBUTE` that of all boxes of an expression."""
+    return Calibration.from_dict(getattr(model, attribute, None), type(model).__name__)
 
 
-def attach(model: Any, calibration: Calibration | None) -> None:
+def match_calibration_of(model: Any) -> Calibration | None:
+    """Return the calibration of all boxes of an expression; that of best boxes where a network has no other."""
+    return calibration_of(model, MATCH_ATTRIBUTE) or calibration_of(model)
+
+
+def attach(model: Any, calibration: Calibration | None, attribute: str = ATTRIBUTE) -> None:
     """Set a network's calibration, as plain values that any version can unpickle; None removes it."""
-    setattr(model, ATTRIBUTE, None if calibration is None else calibration.to_dict())
+    setattr(model, attribute, None if calibration is None else calibration.to_dict())
+
+
+def calibrations(model: Any) -> dict[str, dict[str, Any]]:
+    """Return the calibrations of a network by attribute, for the metadata of its files."""
+    found = {name: calibration_of(model, name) for name in (ATTRIBUTE, MATCH_ATTRIBUTE)}
+    return {name: calibration.to_dict() for name, calibration in found.items() if calibration is not None}
+
+
+def attach_all(model: Any, meta: Mapping[str, Any], source: str | Path) -> None:
+    """Set the calibrations of a network from a file's metadata.
+
+    Args:
+        model: The network.
+        meta: The metadata.
+        source: The file, for messages.
+
+    Raises:
+        CalibrationError: One of them is unusable.
+    """
+    for name in (ATTRIBUTE, MATCH_ATTRIBUTE):
+        attach(model, Calibration.from_dict(meta.get(name), source), name)
 
 
 def default_conf(model: Any) -> float:
     """Return the confidence threshold of a model where the caller sets none."""
     calibration = calibration_of(model)
+    return DEFAULT_CONF if calibration is None else calibration.threshold
+
+
+def default_match_conf(model: Any) -> float:
+    """Return the confidence threshold of all boxes of an expression where the caller sets none."""
+    calibration = match_calibration_of(model)
     return DEFAULT_CONF if calibration is None else calibration.threshold
 
 
@@ -117,13 +154,14 @@ def logit(conf: np.ndarray) -> np.ndarray:
     return np.log(p) - np.log1p(-p)
 
 
-def fit(conf: np.ndarray, right: np.ndarray, true: np.ndarray, **about: Any) -> Calibration:
+def fit(conf: np.ndarray, right: np.ndarray, true: np.ndarray, wanted: int | None = None, **about: Any) -> Calibration:
     """Fit a calibration.
 
     Args:
         conf: [N] raw confidences of the best box of each expression.
         right: bool [N], the expression is true and the box is right.
         true: bool [N], the expression is true.
+        wanted: How many boxes there are to find, for F1; by default one for each true expression.
         **about: ``data``, ``split`` and ``imgsz``.
 
     Raises:
@@ -136,7 +174,7 @@ def fit(conf: np.ndarray, right: np.ndarray, true: np.ndarray, **about: Any) -> 
     if a <= 0:
         raise CalibrationError("right boxes are not more confident than wrong ones: no calibration can be fitted")
     after = Calibration(a, b, 0.0)(conf)
-    threshold, f1 = best_threshold(after, right, int(true.sum()))
+    threshold, f1 = best_threshold(after, right, int(true.sum()) if wanted is None else wanted)
     return Calibration(
         a,
         b,

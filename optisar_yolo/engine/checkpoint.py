@@ -25,8 +25,17 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import LOGGER, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
-from optisar_yolo.engine.calibrate import ATTRIBUTE, Calibration, CalibrationError, attach, calibration_of
+from optisar_yolo.engine.calibrate import (
+    ATTRIBUTE,
+    MATCH_ATTRIBUTE,
+    Calibration,
+    CalibrationError,
+    attach,
+    attach_all,
+    calibrations,
+)
 from optisar_yolo.hub import fetch_weights, is_hub_name
+from optisar_yolo.language import BUILT_IN, Vocabulary
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.plugin import MARK
 from optisar_yolo.utils import appearing, write_atomic
@@ -34,6 +43,7 @@ from optisar_yolo.version import __version__
 
 FORMAT = 2  # of shared files; raised when earlier versions cannot read them. 2: new names of the reranker's layers
 EXACT = "exact"  # key of a checkpoint's state in full precision
+UNTRAINED = "object"  # the one category of a network that was not trained
 BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 
 
@@ -92,6 +102,19 @@ def load_model(weights: str | Path) -> GroundingModel:
     return model
 
 
+def model_vocabulary(model: Any) -> Vocabulary:
+    """Return the nouns that a model was trained with: its categories with the synonyms and parents of its data set.
+
+    Args:
+        model: A network or an export. Older weights hold category names alone, older exports nothing.
+    """
+    stored = getattr(model, "nouns", None)
+    if isinstance(stored, Mapping):
+        return Vocabulary.from_dict(stored)
+    names = getattr(model, "names", {}) if isinstance(model, GroundingModel) else {}
+    return BUILT_IN.including(name for name in names.values() if name != UNTRAINED)
+
+
 def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | None = None) -> Path:
     """Write weights for sharing: half precision tensors, and the network description in the file's metadata.
 
@@ -113,7 +136,6 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
         k: v.half().contiguous() if v.is_floating_point() else v.contiguous() for k, v in model.state_dict().items()
     }
     args = model.args if isinstance(model.args, dict) else vars(model.args)
-    calibration = calibration_of(model)
     wordings = getattr(model, "wordings", None)  # older checkpoints have none
     meta = {
         "format": FORMAT,
@@ -123,8 +145,9 @@ def save_shared(model: GroundingModel, path: str | Path, info: dict[str, Any] | 
         "text_model": model.text_model,
         "text_fingerprint": model.text_fingerprint,
         "imgsz": args.get("imgsz", 640),
-        **({ATTRIBUTE: calibration.to_dict()} if calibration else {}),
+        **calibrations(model),
         **({} if wordings is None else {"wordings": list(wordings)}),
+        "nouns": model_vocabulary(model).to_dict(),
         **(info or {}),
     }
     return write_atomic(path, save(tensors, metadata={MARK: json.dumps(meta)}))
@@ -154,10 +177,11 @@ def load_shared(path: str | Path) -> GroundingModel:
     model.text_model, model.text_fingerprint = meta["text_model"], meta["text_fingerprint"]
     model.args = {"imgsz": meta["imgsz"], "task": "detect", "model": str(Path(path).name)}
     model.wordings = tuple(meta["wordings"]) if "wordings" in meta else None
+    model.nouns = meta["nouns"] if isinstance(meta.get("nouns"), dict) else None
     model.task = "detect"
     model.pt_path = str(path)
     try:
-        attach(model, Calibration.from_dict(meta.get(ATTRIBUTE), path))
+        attach_all(model, meta, path)
     except CalibrationError as error:
         raise CheckpointError(str(error)) from error
     return model.float().eval()
@@ -182,13 +206,16 @@ def _read_shared(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return meta, tensors
 
 
-def store_calibration(source: str | Path, target: str | Path, calibration: Calibration) -> Path:
+def store_calibration(
+    source: str | Path, target: str | Path, calibration: Calibration, matches: Calibration | None = None
+) -> Path:
     """Write a weights file anew with a calibration; its other content stays the same.
 
     Args:
         source: ``.pt`` or ``.safetensors``.
         target: File to write, of the same kind or ``.safetensors``. It may be the source itself.
-        calibration: The calibration.
+        calibration: The calibration of best boxes.
+        matches: The calibration of all boxes of an expression; None leaves what the source has.
 
     Returns:
         The target.
@@ -199,13 +226,15 @@ def store_calibration(source: str | Path, target: str | Path, calibration: Calib
         CheckpointError: A source that cannot be used.
     """
     source, target = find_weights(source), Path(target)
+    stored = {ATTRIBUTE: calibration} | ({} if matches is None else {MATCH_ATTRIBUTE: matches})
     if target.suffix == ".safetensors" == source.suffix:
         meta, tensors = _read_shared(source)
-        meta[ATTRIBUTE] = calibration.to_dict()
+        meta |= {name: value.to_dict() for name, value in stored.items()}
         return write_atomic(target, save(tensors, metadata={MARK: json.dumps(meta)}))
     if target.suffix == ".safetensors":
         model = load_model(source)
-        attach(model, calibration)
+        for name, value in stored.items():
+            attach(model, value, name)
         return save_shared(model, target)
     if (source.suffix, target.suffix) != (".pt", ".pt"):
         raise ValueError(f"cannot write {source.name} as {target.name}: give a file that ends in {source.suffix}")
@@ -213,7 +242,8 @@ def store_calibration(source: str | Path, target: str | Path, calibration: Calib
         checkpoint = torch.load(source, map_location="cpu", weights_only=False)
     for key in ("model", "ema"):
         if isinstance(checkpoint.get(key), GroundingModel):
-            attach(checkpoint[key], calibration)
+            for name, value in stored.items():
+                attach(checkpoint[key], value, name)
     with appearing(target, binary=True) as file:
         torch.save(checkpoint, file)
     return target

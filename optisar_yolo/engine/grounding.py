@@ -259,12 +259,21 @@ def best_boxes(
                 conf = calibration(conf).astype(np.float32)
             # Boxes are clipped before NMS: two that differ only outside the image are duplicates.
             xyxy = to_image(box, size, encoded.extent[i].cpu().numpy(), canvas)
-            keep = np.zeros(1, np.int64)
-            if topk > 1:
-                keep = nms(torch.from_numpy(xyxy), torch.from_numpy(conf), overlap)[:topk].numpy()
+            keep = distinct_boxes(xyxy, conf, overlap)[:topk] if topk > 1 else np.zeros(1, np.int64)
             kept.append((xyxy[keep], conf[keep], np.full(len(keep), j, np.int64)))
         found.append(Detections(*(np.concatenate(parts) for parts in zip(*kept, strict=True))))
     return found
+
+
+def distinct_boxes(boxes: np.ndarray, conf: np.ndarray, overlap: float = OVERLAP) -> np.ndarray:
+    """Return the indices of one expression's boxes without duplicates, best first.
+
+    Args:
+        boxes: [N, 4] xyxy, clipped to the image.
+        conf: [N] confidences.
+        overlap: IoU above which two boxes are duplicates.
+    """
+    return nms(torch.from_numpy(boxes), torch.from_numpy(conf), overlap).numpy()
 
 
 def notes_of(model: Any, texts: Sequence[str], topk: int = 1) -> dict[str, ExpressionNotes]:

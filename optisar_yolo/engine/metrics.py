@@ -12,20 +12,20 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from optisar_yolo.data import ImageRecord
+from optisar_yolo.data import MODALITIES, ImageRecord
 from optisar_yolo.utils import intersection_union, write_atomic
 from optisar_yolo.visualize import EvaluatedExpression
 
 RIGHT_IOU = 0.5  # IoU from which a box is right, where one threshold decides
 THRESHOLDS = (RIGHT_IOU, 0.6, 0.7, 0.8, 0.9)
 FIGURES = (*(f"Pr@{t}" for t in THRESHOLDS), "meanIoU", "cumIoU")
-GROUPS = ("all", "optical", "sar")
+GROUPS = ("all", *MODALITIES)  # of a data set that declares no further modalities
 TITLES = {"sar": "SAR"}
 _COLUMNS = ("iou", "inter", "union", "conf", "missing", "modality", "category", "hard", "kind")
 
@@ -67,18 +67,25 @@ class GroundingMetrics:
         save_dir: Folder of the validation run.
         extra: More figures for `results_dict`, by name, such as those of sensitivity.
         sections: More content for `to_json`, by name, such as "sensitivity" and "calibration".
+        tables: More tables, which `table` puts below its own.
+        modalities: The modalities, each of which is a group of expressions.
+        more_rows: More records for `to_csv`, with ``section``, ``group`` and figures, which may be others.
     """
 
-    def __init__(self, save_dir: str | Path | None = None) -> None:
+    def __init__(self, save_dir: str | Path | None = None, modalities: Iterable[str] = MODALITIES) -> None:
         """Start empty.
 
         Args:
             save_dir: Folder of the run, if any.
+            modalities: Those of the data set.
         """
+        self.modalities = tuple(modalities)
         self.save_dir = save_dir
         self.speed = {"preprocess": 0.0, "inference": 0.0, "loss": 0.0, "postprocess": 0.0}
         self.extra: dict[str, float] = {}
         self.sections: dict[str, Any] = {}
+        self.tables: list[str] = []
+        self.more_rows: list[dict[str, Any]] = []
         self._rows: dict[str, list[Any]] = {column: [] for column in _COLUMNS}
 
     def __len__(self) -> int:
@@ -89,7 +96,7 @@ class GroundingMetrics:
         """Remove all expressions."""
         for column in self._rows.values():
             column.clear()
-        self.extra, self.sections = {}, {}
+        self.extra, self.sections, self.tables, self.more_rows = {}, {}, [], []
 
     def update(
         self,
@@ -108,7 +115,7 @@ class GroundingMetrics:
             pred: Predicted boxes [N, 4], xyxy in pixels of the original image; None or a row of NaN is a missing box.
             target: True boxes [N, 4], likewise.
             size: Width and height of the original image, or [N, 2].
-            modality: "optical" or "sar", for all or for each expression.
+            modality: One of `modalities`, for all or for each expression.
             category: Category name, for all or for each.
             conf: Confidence of each predicted box; NaN or left out where there is none.
             hard: Whether another object of the category is in the image (see `is_hard`); None if not known.
@@ -118,7 +125,7 @@ class GroundingMetrics:
             IoU of each expression, float64 [N].
 
         Raises:
-            ValueError: Lengths differ, a true box has no area in its image, or a modality is neither of the two.
+            ValueError: Lengths differ, a true box has no area in its image, or a modality is none of `modalities`.
         """
         target = np.asarray(target, dtype=np.float64).reshape(-1, 4)
         n = len(target)
@@ -149,8 +156,9 @@ class GroundingMetrics:
         for column, entries in values.items():
             if len(entries) != n:
                 raise ValueError(f"{len(entries)} entries of '{column}' for {n} expressions")
-        if unknown := set(values["modality"]) - set(GROUPS[1:]):
-            raise ValueError(f"unknown modality '{unknown.pop()}'; expected 'optical' or 'sar'")
+        if unknown := set(values["modality"]) - set(self.modalities):
+            known = ", ".join(f"'{m}'" for m in self.modalities[:-1]) + f" or '{self.modalities[-1]}'"
+            raise ValueError(f"unknown modality '{unknown.pop()}'; expected {known}")
         for column, entries in values.items():
             self._rows[column].extend(entries)
         return inter / union
@@ -192,10 +200,14 @@ class GroundingMetrics:
         precise = {f"Pr@{t}": float((ious >= t).mean()) for t in THRESHOLDS}
         return precise | {"meanIoU": float(ious.mean()), "cumIoU": float(inter.sum() / union.sum())} | count
 
+    @property
+    def _groups(self) -> tuple[str, ...]:
+        return ("all", *self.modalities)
+
     def groups(self) -> dict[str, dict[str, float]]:
-        """Return the figures of all, optical and SAR images."""
+        """Return the figures of all images and of those of each modality."""
         modality = self.column("modality")
-        return {g: self.figures(None if g == "all" else modality == g) for g in GROUPS}
+        return {g: self.figures(None if g == "all" else modality == g) for g in self._groups}
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one record per group: optical, SAR, all; each hard and easy; each kind of expression; each category.
@@ -204,8 +216,8 @@ class GroundingMetrics:
         """
         groups = self.groups()
         modality, category, kind, difficulty = (self.column(c) for c in ("modality", "category", "kind", "hard"))
-        records = [("modality", TITLES.get(g, g), groups[g]) for g in ("optical", "sar", "all")]
-        for g in ("optical", "sar", "all"):
+        records = [("modality", TITLES.get(g, g), groups[g]) for g in (*self.modalities, "all")]
+        for g in (*self.modalities, "all"):
             inside = (modality == g) | (g == "all")
             for flag, word in ((True, "hard"), (False, "easy")):
                 if (mask := inside & (difficulty == flag)).any():
@@ -217,12 +229,12 @@ class GroundingMetrics:
     @property
     def keys(self) -> list[str]:
         """Names of the figures for callbacks and loggers."""
-        return [f"metrics/{name}({group})" for group in GROUPS for name in FIGURES]
+        return [f"metrics/{name}({group})" for group in self._groups for name in FIGURES]
 
     def mean_results(self) -> list[float]:
         """Return the figures in the order of `keys`."""
         groups = self.groups()
-        return [groups[group][name] for group in GROUPS for name in FIGURES]
+        return [groups[group][name] for group in self._groups for name in FIGURES]
 
     @property
     def fitness(self) -> float:
@@ -251,7 +263,7 @@ class GroundingMetrics:
             cells = ["-" if math.isnan(v := record[name]) else f"{100 * v:.2f}" for name in FIGURES]
             cells += [str(record["count"]), str(record["missing"])]
             lines.append(f"{record['group']:<{width}}" + "".join(f"{cell:>9}" for cell in cells))
-        return "\n".join(lines)
+        return "\n\n".join(["\n".join(lines), *self.tables])
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return all figures as JSON (0..1; null where there is none), and write it to a file if one is given."""
@@ -266,10 +278,11 @@ class GroundingMetrics:
         """Return all figures as CSV (0..1; empty where there is none), and write it to a file if one is given."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        columns = ("section", "group", *FIGURES, "count", "missing")
+        more = [name for record in self.more_rows for name in record]
+        columns = tuple(dict.fromkeys(("section", "group", *FIGURES, "count", "missing", *more)))
         writer.writerow(columns)
-        for record in _without_nan(self.rows()):
-            writer.writerow([record[c] for c in columns])
+        for record in _without_nan([*self.rows(), *self.more_rows]):
+            writer.writerow([record.get(c) for c in columns])
         if path is not None:
             write_atomic(path, out.getvalue())
         return out.getvalue()

@@ -15,7 +15,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ ENOUGH_PATCHES = 100  # a fair share in patches, below which an expert may be id
 COLLAPSED_TOP, COLLAPSED_ENTROPY = 0.9, 0.1
 CHANCE_EPOCHS, CHANCE_FACTOR = 3, 1.1
 CLOSED_GATE = 0.02
-EXPERT = re.compile(r"(?P<block>moe[^/]+)/expert(?P<expert>\d+)\((?P<modality>\w+)\)")
+EXPERT = re.compile(r"(?P<block>moe[^/]+)/expert(?P<expert>\d+)\((?P<modality>[^)]+)\)")
 GATE = re.compile(r"(?P<fusion>fusion[^/]+)/(?P<kind>alpha|beta)\d+")
 WATCHED_STEPS = 100  # of an epoch: enough for shares to a percent, at no measurable cost
 
@@ -48,10 +48,13 @@ class TrainingMonitor:
         path: Of the record, CSV.
         steps: Batches of an epoch.
         start: Epochs done before (a resumed run): their rows are kept, later ones dropped.
+        modalities: Those of the data set, in the order of their indices in a batch.
     """
 
-    def __init__(self, model: Any, path: str | Path, steps: int, start: int = 0) -> None:
-        self.model, self.path = model, Path(path)
+    def __init__(
+        self, model: Any, path: str | Path, steps: int, start: int = 0, modalities: Iterable[str] = MODALITIES
+    ) -> None:
+        self.model, self.path, self.modalities = model, Path(path), tuple(modalities)
         self.every = max(steps // WATCHED_STEPS, 1)
         self.rows = [row for row in read_record(self.path) if row["epoch"] <= start] if start else []
         self.warned: set[str] = set()
@@ -125,7 +128,7 @@ class TrainingMonitor:
             return
         expert = torch.arange(e, device=gates.device)
         top = gates.argmax(1, keepdim=True) == expert  # [N, E]
-        side = self.modality[:, None] == torch.arange(len(MODALITIES), device=gates.device)  # [B, M]
+        side = self.modality[:, None] == torch.arange(len(self.modalities), device=gates.device)  # [B, M]
         for kind, chosen in (("use", gates > 0), ("top", top)):
             of_image = chosen.view(b, n // b, e).sum(1)  # [B, E]
             self._add(f"{name}/{kind}", (side[:, :, None] * of_image[:, None]).sum(0))  # [M, E]
@@ -194,12 +197,11 @@ class TrainingMonitor:
             row[f"text_scale/{level}"] = float(head.logit_scale.detach().exp())
         return row
 
-    @staticmethod
-    def _routing_figures(name: str, block: MoEBlock, sums: dict[str, Tensor]) -> dict[str, float]:
+    def _routing_figures(self, name: str, block: MoEBlock, sums: dict[str, Tensor]) -> dict[str, float]:
         """Share of the patches that each expert is kept for, per modality; the busiest expert's share; entropy."""
         use, top, patches = sums[f"{name}/use"], sums[f"{name}/top"], sums[f"{name}/patches"]
         row = {f"{name}/patches": float(patches.sum()), f"{name}/top_k": float(block.gate.top_k)}
-        for m, modality in enumerate(MODALITIES):
+        for m, modality in enumerate(self.modalities):
             if patches[m]:
                 row |= {f"{name}/expert{i}({modality})": float(v) for i, v in enumerate(use[m] / patches[m])}
         first = top.sum(0) / top.sum()
@@ -224,7 +226,7 @@ def _start(trainer: Any) -> None:
     if RANK in {-1, 0} and getattr(trainer, "monitor", None) is None:
         path = trainer.save_dir / "monitor.csv"
         steps, start = len(trainer.train_loader), trainer.start_epoch
-        trainer.monitor = TrainingMonitor(unwrap_model(trainer.model), path, steps, start)
+        trainer.monitor = TrainingMonitor(unwrap_model(trainer.model), path, steps, start, trainer.config.modalities)
 
 
 def _end_epoch(trainer: Any) -> None:
@@ -303,6 +305,12 @@ def gates(row: Row) -> dict[str, dict[str, list[float]]]:
     return found
 
 
+def modalities_of(row: Row) -> list[str]:
+    """Return the modalities whose use of the experts a row holds, the built-in ones first."""
+    found = {m["modality"] for key in row if (m := EXPERT.fullmatch(key))}
+    return [m for m in MODALITIES if m in found] + sorted(found.difference(MODALITIES))
+
+
 def summary(row: Row) -> str:
     """One line of the log about an epoch."""
     parts = []
@@ -314,7 +322,8 @@ def summary(row: Row) -> str:
             + f", chance {100 * row['region/chance']:.0f} %"
         )
     for block in blocks_of(row):
-        shares = [f"{TITLES.get(m, m)} {min(u):.2f}-{max(u):.2f}" for m in MODALITIES if (u := uses(row, block, m))]
+        used = {TITLES.get(m, m): u for m in modalities_of(row) if (u := uses(row, block, m))}
+        shares = [f"{name} {min(u):.2f}-{max(u):.2f}" for name, u in used.items()]
         parts.append(
             f"{block} use/fair {', '.join(shares)}, busiest {100 * row[f'{block}/busiest']:.0f} %, "
             f"router entropy {row[f'{block}/router_entropy']:.2f}, balance {row[f'{block}/balance']:.2f}"
@@ -366,7 +375,7 @@ def _routing(row: Row, block: str, remedy: str) -> Iterator[tuple[str, str]]:
     if experts < 2 or k >= experts:
         return  # nothing to choose
     if patches * k / experts >= ENOUGH_PATCHES:
-        shares = [u for m in MODALITIES if (u := uses(row, block, m))]
+        shares = [u for m in modalities_of(row) if (u := uses(row, block, m))]
         for i in range(experts):
             if all(u[i] < DEAD_SHARE for u in shares):
                 yield (

@@ -12,9 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from optisar_yolo.data import MODALITIES
 from optisar_yolo.engine.metrics import TITLES
-from optisar_yolo.engine.monitor import Row, blocks_of, gates, read_record, uses
+from optisar_yolo.engine.monitor import Row, blocks_of, gates, modalities_of, read_record, uses
 from optisar_yolo.visualize import COLOURS, save_figure, style_axes
 
 HEAT_RANGE = 2.0  # in powers of two: the colours reach from a quarter of a fair share to four times of it
@@ -51,7 +50,8 @@ def monitor_plot(record: str | Path, path: str | Path) -> Path:
     if blocks_of(last):
         panels.append(_entropy)
     for block in blocks_of(last):
-        panels += [partial(_heat, block=block, modality=m) for m in MODALITIES if any(uses(r, block, m) for r in rows)]
+        used = [m for m in modalities_of(last) if any(uses(r, block, m) for r in rows)]
+        panels += [partial(_heat, block=block, modality=m) for m in used]
     lines = max(math.ceil(len(panels) / COLUMNS), 1)
     height = HEIGHT * lines
     figure = Figure(figsize=(WIDTH * COLUMNS, height))

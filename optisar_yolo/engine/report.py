@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,15 @@ from matplotlib.figure import Figure
 
 from optisar_yolo.engine.metrics import RIGHT_IOU, THRESHOLDS, TITLES, GroundingMetrics
 from optisar_yolo.utils import write_atomic
-from optisar_yolo.visualize import COLOURS, EvaluatedExpression, batch_sheet, draw_sheet, save_figure, style_axes
+from optisar_yolo.visualize import (
+    COLOURS,
+    EvaluatedExpression,
+    batch_sheet,
+    colour_of,
+    draw_sheet,
+    save_figure,
+    style_axes,
+)
 
 
 def write_report(
@@ -89,13 +98,13 @@ def iou_histogram(metrics: GroundingMetrics) -> Figure:
     axes = figure.add_subplot()
     ious, modality = metrics.column("iou").astype(float), metrics.column("modality")
     edges = np.linspace(0, 1, 21)
-    for name in ("optical", "sar"):
+    for name in metrics.modalities:
         own = ious[modality == name]
         if len(own):
             share = np.histogram(own, edges)[0] / len(own) * 100
             label = f"{TITLES.get(name, name)} (n = {len(own)}, mean {100 * own.mean():.1f} %)"
-            axes.stairs(share, edges, fill=True, alpha=0.25, color=COLOURS[name])
-            axes.stairs(share, edges, color=COLOURS[name], linewidth=1.8, label=label)
+            axes.stairs(share, edges, fill=True, alpha=0.25, color=colour_of(name))
+            axes.stairs(share, edges, color=colour_of(name), linewidth=1.8, label=label)
     axes.set(xlim=(0, 1), xlabel="IoU with the true box (no box: 0)", ylabel="share of expressions (%)")
     return _finish(axes, "IoU of the predicted boxes")
 
@@ -106,12 +115,14 @@ def precision_curve(metrics: GroundingMetrics) -> Figure:
     axes = figure.add_subplot()
     ious, modality = metrics.column("iou").astype(float), metrics.column("modality")
     grid = np.linspace(0.01, 1, 100)  # above 0: IoU >= 0 holds for every box
-    for name in ("optical", "sar", "all"):
+    for name in (*metrics.modalities, "all"):
         own = ious if name == "all" else ious[modality == name]
         if len(own):
             style, label = "--" if name == "all" else "-", TITLES.get(name, name)
-            axes.plot(grid, [100 * (own >= t).mean() for t in grid], style, color=COLOURS[name], lw=1.8, label=label)
-            axes.plot(THRESHOLDS, [100 * (own >= t).mean() for t in THRESHOLDS], "o", markersize=5, color=COLOURS[name])
+            axes.plot(grid, [100 * (own >= t).mean() for t in grid], style, color=colour_of(name), lw=1.8, label=label)
+            axes.plot(
+                THRESHOLDS, [100 * (own >= t).mean() for t in THRESHOLDS], "o", markersize=5, color=colour_of(name)
+            )
     axes.set(xlim=(0, 1), ylim=(0, 102), xlabel="IoU threshold t", ylabel="Pr@t (%)")
     return _finish(axes, "Share of expressions with IoU ≥ t")
 
@@ -142,6 +153,8 @@ def training_curves(record: str | Path, path: str | Path) -> Path:
     epochs = [row["epoch"] for row in rows]
     losses = [key for key in rows[0] if key.startswith("train/")]
     figures = ("meanIoU", "cumIoU", "Pr@0.5", "Pr@0.9")
+    named = re.compile(r"metrics/meanIoU\((.+)\)")
+    groups = [m[1] for key in rows[0] if (m := named.fullmatch(key)) and m[1] != "all"] + ["all"]
     columns = max(len(figures), min(len(losses), 6))
     lines = math.ceil(len(losses) / columns) + 1
     height = 2.8 * lines
@@ -158,11 +171,11 @@ def training_curves(record: str | Path, path: str | Path) -> Path:
         style_axes(axes, key)
     for axes, name in zip(grid[-1], figures, strict=False):
         axes.set_axis_on()
-        for group in ("optical", "sar", "all"):
+        for group in groups:
             values = [100 * row.get(f"metrics/{name}({group})", math.nan) for row in rows]
             if np.isfinite(values).any():
                 style = "--" if group == "all" else "-"
-                axes.plot(epochs, values, style, marker=marker, color=COLOURS[group], label=TITLES.get(group, group))
+                axes.plot(epochs, values, style, marker=marker, color=colour_of(group), label=TITLES.get(group, group))
         style_axes(axes, f"{name} (%)")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)

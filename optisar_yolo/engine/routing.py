@@ -183,9 +183,11 @@ class ExpertUse:
 
     def matrices(self) -> dict[str, ExpertMatrix]:
         """Return the matrix of each block; modalities in their order, then categories in that of the dataset config."""
-        order = [("modality", m) for m in MODALITIES] + [("category", name) for name in self.names]
         found = {}
         for block, sums in self.sums.items():
+            seen_by = {name for kind, name in sums if kind == "modality"}
+            order = [("modality", m) for m in (*MODALITIES, *sorted(seen_by.difference(MODALITIES)))]
+            order += [("category", name) for name in self.names]
             columns = [column for column in order if column in sums]
             weight, first = (np.stack([sums[c][i] / sums[c][0] for c in columns], 1) for i in (1, 2))
             found[block] = ExpertMatrix(columns, [sums[c][0] for c in columns], weight, first)

@@ -2,7 +2,8 @@
 
 1. :func:`probe_expressions` draws reworded expressions for each true one: one per kind of word (orientation, modality,
    size, …), seeded by image and caption, from those that boxes and caption prove false of the expression's object. An
-   expression that the boxes contradict gets none, because its rewording cannot be verified.
+   expression that the boxes contradict gets none, because its rewording cannot be verified. Another rank, another side
+   of a landmark and another shade are false by the wording itself (:mod:`optisar_yolo.language.exchanges`).
 2. :func:`run_probes` grounds true and reworded expressions and records the scores around the true box.
 3. :class:`SensitivityScores` computes three figures:
 
@@ -37,7 +38,17 @@ from optisar_yolo.data import ImageRecord, to_canvas, to_image
 from optisar_yolo.engine.calibrate import Calibration, ece, fit, roc_auc
 from optisar_yolo.engine.grounding import CanvasImages, ExportedNetwork, KnownExpressions, ground, outputs
 from optisar_yolo.engine.metrics import RIGHT_IOU, is_hard, overlap
-from optisar_yolo.language import BUILT_IN, KINDS, LabelledObjects, Vocabulary, flip, swap, truths_of_variant
+from optisar_yolo.language import (
+    BUILT_IN,
+    CONTRASTS,
+    KINDS,
+    LabelledObjects,
+    Vocabulary,
+    contrasts,
+    flip,
+    swap,
+    truths_of_variant,
+)
 from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.text import TextFeatureCache
 
@@ -126,8 +137,29 @@ def probe_expressions(
     if usable := [i for i, probe in enumerate(chosen) if probe.false_of_all]:
         i = usable[int(rng.integers(len(usable)))]
         chosen[i] = chosen[i]._replace(fit=True)
+    chosen += _contrasts(caption, index, objects, key, own)
     mirrored = (flip(caption, h, not h, objects.vocabulary) for h in (True, False))
     return chosen + [ProbeExpression(t, MIRROR) for t in mirrored if t is not None and t != caption]
+
+
+def _contrasts(
+    caption: str, index: int, objects: LabelledObjects, key: str, own: Sequence[str]
+) -> list[ProbeExpression]:
+    """Draw one variant per kind of those that the wording proves false, except where the boxes prove it true."""
+    if objects.truth(caption, index) is False:
+        return []
+    rng = np.random.default_rng(zlib.crc32(f"{key}/contrast".encode()))
+    chosen: list[ProbeExpression] = []
+    for kind in CONTRASTS:
+        texts = [v.text for v in contrasts(caption, objects.vocabulary) if v.kind == kind and v.text not in own]
+        texts = [t for t in texts if objects.truth(t, index) is not True]
+        if texts:
+            drawn = texts[int(rng.integers(len(texts)))]
+            others = [truth for i, truth in enumerate(objects.truths(drawn)) if i != index]
+            absent = all(truth is False for truth in others) and not objects.may_mean_unlisted(drawn)
+            # What has no box may be meant as well: only what the boxes judge of the others can be false of all.
+            chosen.append(ProbeExpression(drawn, kind, false_of_object=True, false_of_all=bool(others) and absent))
+    return chosen
 
 
 def margin(true: ProbeResult, false: ProbeResult) -> float:
@@ -360,7 +392,7 @@ class SensitivityScores:
             kind with a pair, and "all", with `FIGURES` (NaN where there is nothing to count) and the counts ``pairs``,
             ``pairs_hard`` and ``false``.
         """
-        kinds = [k for k in KINDS if any(p.kind == k for p in self.pairs)]
+        kinds = [k for k in (*KINDS, *CONTRASTS) if any(p.kind == k for p in self.pairs)]
         rows = [{"kind": k, **self._row([p for p in self.pairs if p.kind == k], threshold, calibration)} for k in kinds]
         rows.append({"kind": "all", **self._row(self.pairs, threshold, calibration)})
         wins = [_mean([_win(g) for g in gains]) for gains in self.mirrored.values()]

@@ -214,8 +214,8 @@ class GroundingTrainer(DetectionTrainer):
             other = load_dataset_config(name)
             if other.names != config.names or other.vocabulary is not config.vocabulary:
                 raise DataError(
-                    f"{config.path}: includes {other.path}, whose names, synonyms or parents differ; give both dataset "
-                    "configs the same"
+                    f"{config.path}: includes {other.path}, whose names, synonyms, parents or modalities differ; give "
+                    "both dataset configs the same"
                 )
             self.images["train"] += load_split(other, "train", self.args.fraction or 1.0, seed)
         if self.args.split not in config.splits:
@@ -244,6 +244,7 @@ class GroundingTrainer(DetectionTrainer):
         model.text_model, model.text_fingerprint = encoder.name, encoder.fingerprint
         captions = [c for image in self.images["train"] for texts in image.captions for c in texts]
         model.wordings = wordings(captions[:: len(captions) // WORDINGS_SAMPLE + 1])
+        model.nouns = self.config.vocabulary.to_dict()
         return model
 
     def setup_model(self) -> Any:
@@ -273,7 +274,11 @@ class GroundingTrainer(DetectionTrainer):
         """Return the dataset of a split."""
         if mode == "train":
             return GroundingDataset(
-                self.images["train"], self.config.names, self.args, vocabulary=self.config.vocabulary
+                self.images["train"],
+                self.config.names,
+                self.args,
+                vocabulary=self.config.vocabulary,
+                modalities=self.config.modalities,
             )
         return EvaluationDataset(self.images[img_path], self.args.imgsz)
 
@@ -338,6 +343,7 @@ class GroundingTrainer(DetectionTrainer):
         )
         validator.config, validator.images = self.config, self.images[self.args.split]
         validator.text_features = self.text_features
+        validator.metrics.modalities = tuple(self.config.modalities)
         return validator
 
     def label_loss_items(self, loss_items: dict[str, Tensor] | None = None, prefix: str = "train") -> Any:
@@ -402,7 +408,7 @@ class GroundingTrainer(DetectionTrainer):
         if self.metrics is None:  # only the first process has the figures
             return
         if self.validator.calibration is not None:
-            store_calibration(self.best, self.best, self.validator.calibration)
+            store_calibration(self.best, self.best, self.validator.calibration, self.validator.match_calibration)
         self.metrics.pop("fitness", None)
 
     def plot_metrics(self) -> None:

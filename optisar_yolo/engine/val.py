@@ -3,16 +3,21 @@
 1. ``_prepare`` opens network, data and text encoder.
 2. ``_ground`` encodes images of one canvas size once, grounds all their expressions, maps the boxes to the images and
    adds them to :class:`~optisar_yolo.engine.metrics.GroundingMetrics`. Where they are wanted, reworded expressions
-   (:class:`~optisar_yolo.engine.sensitivity.SensitivityProbe`) and the experts' use are recorded as well.
+   (:class:`~optisar_yolo.engine.sensitivity.SensitivityProbe`), all boxes of categories and the experts' use are
+   recorded as well.
 3. ``_gather`` merges the results of a parallel training's processes.
 4. ``_calibrate`` calibrates the confidences, with a calibration that it may fit itself.
-5. ``_save`` writes tables, predictions and plots.
+5. ``_add_matches`` and ``_add_sources`` add the figures of all boxes of each category
+   (:class:`~optisar_yolo.engine.matches.MatchProbe`) and of the expressions that the dataset config names beside its
+   splits (:class:`~optisar_yolo.engine.source_scores.SourceScores`).
+6. ``_save`` writes tables, predictions and plots.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +35,27 @@ from optisar_yolo.data import (
     GroundingLoader,
     ImageRecord,
     load_dataset_config,
+    load_source,
     load_split,
     to_image,
 )
-from optisar_yolo.engine.calibrate import ATTRIBUTE, DEFAULT_CONF, Calibration, CalibrationError, calibration_of
+from optisar_yolo.engine.calibrate import (
+    ATTRIBUTE,
+    DEFAULT_CONF,
+    MATCH_ATTRIBUTE,
+    Calibration,
+    CalibrationError,
+    calibration_of,
+    match_calibration_of,
+)
 from optisar_yolo.engine.checkpoint import load_model
-from optisar_yolo.engine.grounding import ExportedNetwork, KnownExpressions, ground, text_features_for
+from optisar_yolo.engine.grounding import CanvasImages, ExportedNetwork, KnownExpressions, ground, text_features_for
+from optisar_yolo.engine.matches import MATCH_RULE, MatchProbe, flat_matches, match_table
 from optisar_yolo.engine.metrics import GroundingMetrics, expression_indices, score_image
 from optisar_yolo.engine.predictions import write_predictions
 from optisar_yolo.engine.sensitivity import RULES, SensitivityProbe, flat, table
-from optisar_yolo.nn import GroundingModel, fused_copy, mixed
+from optisar_yolo.engine.source_scores import SourceScores, flat_sources, source_table
+from optisar_yolo.nn import Encoded, GroundingModel, fused_copy, mixed
 from optisar_yolo.text import TextFeatureCache
 from optisar_yolo.utils import gather_objects, process_rank, world_size
 from optisar_yolo.visualize import EvaluatedExpression
@@ -58,6 +74,7 @@ class GroundingValidator(BaseValidator):
         fit: Fit a calibration to the results and report with it, in the place of the model's own.
         calibration: The model's calibration or the fitted one; confidences in metrics and cases are calibrated with it.
         problem: Why no calibration could be fitted.
+        match_calibration: The fitted calibration of all boxes of an expression; None where none is or can be fitted.
     """
 
     def __init__(
@@ -80,7 +97,9 @@ class GroundingValidator(BaseValidator):
         self.fit = False
         self.calibration: Calibration | None = None
         self.problem = ""
+        self.match_calibration: Calibration | None = None
         self.probe: SensitivityProbe | None = None
+        self.matches: MatchProbe | None = None
         self.routing: Any = None  # records the experts' use, for plots
 
     @smart_inference_mode()
@@ -99,6 +118,7 @@ class GroundingValidator(BaseValidator):
         self.metrics.clear()
         self.cases.clear()
         self.probe, self.routing = self._probe_of(net), self._routing_of(net)
+        self.matches = self._match_probe_of(net)
         self.run_callbacks("on_val_start")
         seconds = dict.fromkeys(self.metrics.speed, 0.0)
         loader = self.dataloader if self.training else self._loader()
@@ -117,6 +137,8 @@ class GroundingValidator(BaseValidator):
         LOGGER.info(self.metrics.table() if self.training else self.metrics.table(SECTIONS))
         if not self.training:
             self._calibrate(net)
+            self._add_matches(net)
+            self._add_sources(net)
             self._save()
         self.run_callbacks("on_val_end")
         return dict(self.metrics.results_dict)
@@ -131,16 +153,19 @@ class GroundingValidator(BaseValidator):
             Whether this is the first process, which has the merged results.
         """
         scores, use = self.probe.scores if self.probe else None, self.routing.use if self.routing else None
-        parts = gather_objects((self.metrics, self.cases, scores, use, seconds))
+        matches = self.matches.scores if self.matches else None
+        parts = gather_objects((self.metrics, self.cases, scores, use, matches, seconds))
         if parts is None:
             return False
-        for metrics, cases, other_scores, other_use, spent in parts[1:]:
+        for metrics, cases, other_scores, other_use, other_matches, spent in parts[1:]:
             self.metrics.merge(metrics)
             self.cases += cases
             if scores is not None and other_scores is not None:
                 scores.merge(other_scores)
             if use is not None:
                 use.merge(other_use)
+            if matches is not None and other_matches is not None:
+                matches.merge(other_matches)
             for stage, s in spent.items():
                 seconds[stage] += s
         return True
@@ -163,6 +188,7 @@ class GroundingValidator(BaseValidator):
         if self.config is None:
             self.config = load_dataset_config(self.args.data)
             self.images = load_split(self.config, self.args.split or "val", self.args.fraction or 1.0, self.args.seed)
+        self.metrics.modalities = tuple(self.config.modalities)
         if self.text_features is None:
             self.text_features = text_features_for(net, self.args.text_weights, self.config.root)
         return net
@@ -174,6 +200,29 @@ class GroundingValidator(BaseValidator):
             return None
         assert self.config is not None and self.text_features is not None
         return SensitivityProbe(net, self.text_features, self.config.names, self.device, full, self.config.vocabulary)
+
+    def _source_probe(self, net: GroundingModel | ExportedNetwork) -> SensitivityProbe | None:
+        """Return what grounds the reworded expressions of a source, where sensitivity is measured."""
+        if self.probe is None or not self.probe.full:
+            return None
+        assert self.config is not None and self.text_features is not None
+        return SensitivityProbe(net, self.text_features, self.config.names, self.device, True, self.config.vocabulary)
+
+    def _match_probe_of(self, net: GroundingModel | ExportedNetwork) -> MatchProbe | None:
+        """Return what finds all boxes of each category, where they are wanted; None between the epochs of a training.
+
+        Raises:
+            ValueError: The export gives only the best box of fixed expressions.
+        """
+        wanted = bool(getattr(self.args, "matches", False))
+        if self.training or not (wanted or self.fit):
+            return None
+        if isinstance(net, ExportedNetwork):
+            raise ValueError(
+                f"matches=True: {net.path} gives one box per expression; validate the weights file instead"
+            )
+        assert self.config is not None and self.text_features is not None
+        return MatchProbe(net, self.text_features, self.config.names, self.device, self.config.vocabulary)
 
     def _routing_of(self, net: GroundingModel | ExportedNetwork) -> Any:
         """Return what records the experts' use for the plots; None between the epochs of a training."""
@@ -202,11 +251,93 @@ class GroundingValidator(BaseValidator):
             self.cases = [case._replace(conf=float(c)) for case, c in zip(self.cases, conf, strict=True)]
             self.metrics.sections[ATTRIBUTE] = self.calibration.to_dict()
         if self.probe is not None and self.probe.full:
-            default = DEFAULT_CONF if self.calibration is None else self.calibration.threshold
-            figures = self.probe.scores.figures(default if self.conf is None else self.conf, self.calibration)
+            figures = self.probe.scores.figures(self._threshold(self.calibration), self.calibration)
             self.metrics.sections["sensitivity"] = {"rules": RULES, **figures}
             self.metrics.extra |= flat(figures)
             LOGGER.info(table(figures))
+
+    def _threshold(self, calibration: Calibration | None) -> float:
+        """Return the confidence threshold: the user's, else that of a calibration, else the default."""
+        default = DEFAULT_CONF if calibration is None else calibration.threshold
+        return default if self.conf is None else self.conf
+
+    def _add_matches(self, net: GroundingModel | ExportedNetwork) -> None:
+        """Fit the calibration of all boxes where one is fitted, and add their figures where they are wanted."""
+        assert self.config is not None
+        self.match_calibration = None
+        if self.matches is None:
+            return
+        if self.fit:
+            about = {"data": self.config.path.name, "split": self.args.split or "val", "imgsz": int(self.args.imgsz)}
+            try:
+                self.match_calibration = self.matches.scores.fit(**about)
+                LOGGER.info(f"all boxes of an expression: {self.match_calibration}")
+            except CalibrationError as error:
+                LOGGER.info(f"all boxes of an expression: {error}")
+        if not getattr(self.args, "matches", False):
+            return
+        calibration = self.match_calibration or match_calibration_of(net)
+        figures = self.matches.scores.figures(self._threshold(calibration), calibration)
+        self.metrics.sections["matches"] = {"rule": MATCH_RULE, **figures}
+        if calibration is not None:
+            self.metrics.sections[MATCH_ATTRIBUTE] = calibration.to_dict()
+        self.metrics.extra |= flat_matches(figures)
+        self.metrics.more_rows += [{"section": "matches", **row} for row in figures["rows"]]
+        self.metrics.tables.append(match_table(figures))
+        LOGGER.info(self.metrics.tables[-1])
+
+    def _add_sources(self, net: GroundingModel | ExportedNetwork) -> None:
+        """Ground the expressions that the dataset config names beside its splits, and add their figures."""
+        assert self.config is not None
+        found: dict[str, dict[str, Any]] = {}
+        for source in self.config.sources:
+            split = load_source(self.config, source, self.args.split or "val")
+            if split is None or not split.images:
+                continue
+            scores, probe = SourceScores(split, self.config), self._source_probe(net)
+            dataset = EvaluationDataset(split.images, self.args.imgsz)
+            sampler = EpochSampler(len(dataset), 0, shuffle=False)
+            for groups in GroundingLoader(dataset, self.args.batch, sampler):
+                with mixed(self.args.quantize == 16, self.device):
+                    for index, img, extents in groups:
+                        encoded = net.encode(img.to(self.device).float() / 255, extents.to(self.device))
+                        canvas = (img.shape[2], img.shape[3])
+                        for row, i in enumerate(index):
+                            size = (split.images[i].width, split.images[i].height)
+                            extent = extents[row].numpy()
+                            reword = partial(_probe, probe, encoded, row, extent, canvas) if probe else None
+                            scores(i, partial(self._boxes, net, encoded, row, size, extent, canvas), reword)
+            threshold = self._threshold(self.calibration)
+            found[source.name] = scores.figures(threshold, self.calibration)
+            if probe is not None:
+                figures = probe.scores.figures(threshold, self.calibration)
+                found[source.name]["sensitivity"] = figures
+                LOGGER.info(f"sensitivity on the expressions '{source.name}':\n{table(figures)}")
+        if found:
+            self.metrics.sections["expressions"] = found
+            self.metrics.extra |= flat_sources(found)
+            self.metrics.more_rows += [
+                {"section": "expressions", **row} for figures in found.values() for row in figures["rows"]
+            ]
+            self.metrics.tables.append(source_table(found))
+            LOGGER.info(self.metrics.tables[-1])
+
+    def _boxes(
+        self,
+        net: GroundingModel | ExportedNetwork,
+        encoded: Encoded | CanvasImages,
+        row: int,
+        size: tuple[int, int],
+        extent: np.ndarray,
+        canvas: tuple[int, int],
+        texts: list[str],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the best boxes [N, 4] of N expressions in one encoded image, xyxy in it, and raw confidences [N]."""
+        assert self.text_features is not None
+        rows = torch.full((len(texts),), row, device=self.device)
+        found = ground(net, encoded, rows, self.text_features(texts).to(self.device))
+        boxes, conf = (best[:, 0].float().cpu().numpy() for best in found)
+        return to_image(boxes, size, extent, canvas), conf
 
     def _loader(self) -> GroundingLoader:
         dataset = EvaluationDataset(self.images, self.args.imgsz)
@@ -234,16 +365,18 @@ class GroundingValidator(BaseValidator):
         assert self.config is not None and self.text_features is not None
         images = [self.images[i] for i in index]
         pairs = [expression_indices(image) for image in images]
-        if not any(pairs):
+        if not any(pairs) and self.matches is None:
             return
         start = time.perf_counter()
         captions = [image.captions[obj][n] for image, own in zip(images, pairs, strict=True) for obj, n in own]
-        texts = self.text_features(captions).to(self.device)
+        texts = self.text_features(captions).to(self.device) if captions else None
         x = img.to(self.device).float() / 255
         ready = time.perf_counter()
         encoded = net.encode(x, extents.to(self.device))
-        rows = torch.tensor([row for row, own in enumerate(pairs) for _ in own], device=self.device)
-        boxes, conf = (best[:, 0].float().cpu().numpy() for best in ground(net, encoded, rows, texts))
+        boxes, conf = np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
+        if texts is not None:
+            rows = torch.tensor([row for row, own in enumerate(pairs) for _ in own], device=self.device)
+            boxes, conf = (best[:, 0].float().cpu().numpy() for best in ground(net, encoded, rows, texts))
         done = time.perf_counter()
         canvas = (img.shape[2], img.shape[3])
         slices: list[slice] = []
@@ -256,12 +389,14 @@ class GroundingValidator(BaseValidator):
         seconds["preprocess"] += ready - start
         seconds["inference"] += done - ready
         seconds["postprocess"] += time.perf_counter() - done
-        iou = np.array([case.iou for case in self.cases[-len(captions) :]])
+        iou = np.array([case.iou for case in self.cases[len(self.cases) - len(captions) :]])
         for row, (image, own, mine) in enumerate(zip(images, pairs, slices, strict=True)):  # not part of the speed
             if own and self.routing is not None:
                 self.routing.add(row, image, extents[row].numpy(), canvas)
             if own and self.probe is not None:
                 self.probe(encoded, row, image, own, conf[mine], iou[mine], extents[row].numpy(), canvas)
+            if self.matches is not None:
+                self.matches(encoded, row, image, extents[row].numpy(), canvas)
 
     def _save(self) -> None:
         """Write the figures and, where set, predictions and plots."""
@@ -281,3 +416,18 @@ class GroundingValidator(BaseValidator):
             self.metrics.to_csv(self.save_dir / "metrics.csv")
         speed = ", ".join(f"{v:.1f} ms {k}" for k, v in self.speed.items() if v)
         LOGGER.info(f"Speed: {speed} per image. Results saved to {colorstr('bold', self.save_dir)}")
+
+
+def _probe(
+    probe: SensitivityProbe,
+    encoded: Encoded | CanvasImages,
+    row: int,
+    extent: np.ndarray,
+    canvas: tuple[int, int],
+    image: ImageRecord,
+    pairs: list[tuple[int, int]],
+    conf: np.ndarray,
+    iou: np.ndarray,
+) -> None:
+    """Ground the reworded expressions of an image; the arguments in the order in which they become known."""
+    probe(encoded, row, image, pairs, conf, iou, extent, canvas)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,21 +77,22 @@ def view_samples(args: Any, count: int, epoch: int, save: str | Path, note: str 
     """
     config = load_dataset_config(args.data)
     images = load_split(config, args.split, args.fraction or 1.0, args.seed)
-    dataset = GroundingDataset(images, config.names, args, vocabulary=config.vocabulary)
+    dataset = GroundingDataset(images, config.names, args, vocabulary=config.vocabulary, modalities=config.modalities)
     samples = [dataset[epoch, i] for i in choose_images(images, count, args.seed)]
     title = f"{Path(str(args.data)).name}, {args.split}, seed {args.seed}, epoch {epoch}: {note}"
-    path = save_figure(view_sheet(samples, title), Path(save))
+    path = save_figure(view_sheet(samples, title, tuple(config.modalities)), Path(save))
     true = sum(int((s["targets"] == 1).any(0).sum()) for s in samples)
     LOGGER.info(f"{path}: {len(samples)} of {len(images)} images with {true} true expressions")
     return path
 
 
-def view_sheet(samples: list[dict[str, Any]], title: str) -> Figure:
+def view_sheet(samples: list[dict[str, Any]], title: str, modalities: Sequence[str] = MODALITIES) -> Figure:
     """Draw samples with their boxes and expressions.
 
     Args:
         samples: Items of a `GroundingDataset`, at least one.
         title: Heading.
+        modalities: Those of the data set.
 
     Returns:
         The figure, to be saved.
@@ -111,7 +112,7 @@ def view_sheet(samples: list[dict[str, Any]], title: str) -> Figure:
         words = figure.add_axes(((left + SIDE + 0.08) / width, bottom / height, LEGEND / width, SIDE / height))
         ink = colours(np.asarray(sample["targets"]))
         _image(axes, sample, ink)
-        _expressions(words, sample, ink)
+        _expressions(words, sample, ink, modalities[sample["modality"]])
     return figure
 
 
@@ -149,7 +150,7 @@ def _image(axes: Axes, sample: dict[str, Any], ink: list[str | None]) -> None:
         axes.text(*at, number, fontsize=7, color=colour, fontweight="bold", va="bottom", path_effects=halo)
 
 
-def _expressions(axes: Axes, sample: dict[str, Any], ink: list[str | None]) -> None:
+def _expressions(axes: Axes, sample: dict[str, Any], ink: list[str | None], modality: str) -> None:
     """List an image's expressions: true ones first, false ones in grey."""
     axes.set_axis_off()
     targets = np.asarray(sample["targets"])
@@ -163,7 +164,6 @@ def _expressions(axes: Axes, sample: dict[str, Any], ink: list[str | None]) -> N
         else:
             listed.append((1, text + tail, UNCERTAIN if uncertain else FALSE))
     listed.sort(key=lambda entry: entry[0])
-    modality = MODALITIES[sample["modality"]]
     y = 1.0
     axes.text(0, y, f"{Path(sample['im_file']).name}, {modality}", fontsize=8.5, va="top", parse_math=False)
     for order, text, colour in listed[:LINES]:

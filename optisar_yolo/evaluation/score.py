@@ -49,7 +49,7 @@ def score_predictions(
     images = load_split(config, split)
     skips = Skips()
     best = read_predictions(Path(predictions), Expressions(config, split, images), skips)
-    metrics, cases = GroundingMetrics(), list[EvaluatedExpression]()
+    metrics, cases = GroundingMetrics(modalities=config.modalities), list[EvaluatedExpression]()
     absent = 0
     for i, image in enumerate(images):
         if not (pairs := expression_indices(image)):

@@ -188,7 +188,7 @@ def ground_split(
     Returns:
         The figures, and a case per expression.
     """
-    metrics, cases = GroundingMetrics(), list[EvaluatedExpression]()
+    metrics, cases = GroundingMetrics(modalities=config.modalities), list[EvaluatedExpression]()
     for image in TQDM(images, desc="grounding", total=len(images)):
         if not (pairs := expression_indices(image)):
             continue

@@ -244,7 +244,8 @@ def routing_sheets(explainer: Explainer, data: str | Path, split: str, n: int, f
     """
     images = load_split(load_dataset_config(data), split)
     order = [images[i] for i in choose_images(images, len(images), seed=0)]
-    rows = [own[:n] for m in MODALITIES if (own := [p for p in order if p.modality == m])]
+    seen_by = dict.fromkeys((*MODALITIES, *(p.modality for p in order)))
+    rows = [own[:n] for m in seen_by if (own := [p for p in order if p.modality == m])]
     blocks = explainer.routes(read_image(rows[0][0].path))[1]
     return [save_figure(_sheet(explainer, rows, block), folder / f"routing_{block}.png") for block in blocks]
 

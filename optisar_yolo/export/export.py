@@ -25,11 +25,11 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_imgsz
 
 from optisar_yolo.engine import (
-    ATTRIBUTE,
     BUNDLED,
     KnownExpressions,
-    calibration_of,
+    calibrations,
     checked_expressions,
+    model_vocabulary,
     text_features_for,
 )
 from optisar_yolo.export.exported import ENCODER, FORMAT, INPUTS, OUTPUTS, QUERY, ExportedModel
@@ -244,7 +244,6 @@ def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
     """Return what a program has to know about an export."""
     stride = int(model.stride.max())
     long_side = check_imgsz(settings.imgsz, stride=stride, min_dim=1)
-    calibration = calibration_of(model)
     names = dict(enumerate(settings.texts)) or model.names
     wordings = getattr(model, "wordings", None)  # older checkpoints have none
     return {
@@ -262,7 +261,8 @@ def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
         "outputs": OUTPUTS,
         **({"quantize": 8} if settings.quantise else {}),
         **({} if wordings is None else {"wordings": list(wordings)}),
-        **({ATTRIBUTE: calibration.to_dict()} if calibration else {}),
+        "nouns": model_vocabulary(model).to_dict(),
+        **calibrations(model),
     }
 
 

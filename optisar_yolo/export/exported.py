@@ -26,13 +26,11 @@ import torch
 from torch import Tensor
 
 from optisar_yolo.engine import (
-    ATTRIBUTE,
-    Calibration,
     CalibrationError,
     CanvasImages,
     CheckpointError,
     ExportedNetwork,
-    attach,
+    attach_all,
 )
 from optisar_yolo.export.runtimes import Graph, open_graph
 from optisar_yolo.plugin import MARK, is_ours
@@ -105,13 +103,15 @@ class ExportedModel(ExportedNetwork):
         self.text_fingerprint: str = meta["text_fingerprint"]
         self.text_dim: int = meta["text_dim"]
         self.wordings: tuple[str, ...] | None = tuple(meta["wordings"]) if "wordings" in meta else None
+        self.nouns: dict[str, Any] | None = meta.get("nouns")
         self.imgsz: int = meta["imgsz"]
         self.stride: int = meta["stride"]
         self.version: str = meta["version"]
         self.batch = TEXT_BATCH if meta.get("guided", True) else SCORE_BATCH
         self.calibration: dict[str, Any] | None = None
+        self.match_calibration: dict[str, Any] | None = None
         try:
-            attach(self, Calibration.from_dict(meta.get(ATTRIBUTE), self.path))
+            attach_all(self, meta, self.path)
         except CalibrationError as error:
             raise CheckpointError(str(error)) from error
 

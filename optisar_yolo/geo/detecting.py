@@ -14,7 +14,15 @@ from torchvision.ops import batched_nms
 from ultralytics.utils.torch_utils import select_device
 
 from optisar_yolo.data import GREY, STRIDE
-from optisar_yolo.engine import ATTRIBUTE, OVERLAP, calibration_of, default_conf, ground, text_features_for
+from optisar_yolo.engine import (
+    ATTRIBUTE,
+    OVERLAP,
+    calibration_of,
+    default_conf,
+    ground,
+    model_vocabulary,
+    text_features_for,
+)
 from optisar_yolo.nn import Encoded, GroundingModel, fused_copy
 
 if TYPE_CHECKING:
@@ -70,6 +78,7 @@ class ExpressionDetector:
             )
         self.bank = text_features_for(model.model, model.overrides.get("text_weights"), None)
         self.key = _key(model.model)
+        self.vocabulary = model_vocabulary(model.model)
         self.calibration = calibration_of(model.model)
         self.conf = default_conf(model.model)
         if self.calibration is not None:

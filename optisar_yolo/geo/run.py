@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ultralytics.utils import LOGGER, TQDM
 from ultralytics.utils.files import increment_path
 
-from optisar_yolo.data import DataError
+from optisar_yolo.data import MODALITIES, DataError
 from optisar_yolo.engine import checked_expressions
 from optisar_yolo.geo.detecting import Detector, ExpressionDetector
 from optisar_yolo.geo.georeference import Georeference
@@ -27,7 +27,7 @@ from optisar_yolo.geo.result import RasterResult
 from optisar_yolo.geo.sources import find_source
 from optisar_yolo.geo.stretch import Stretch, choose_stretch
 from optisar_yolo.geo.tiling import Grid, Tile
-from optisar_yolo.language import RasterQuery, parse, parse_raster_query, select
+from optisar_yolo.language import BUILT_IN, RasterQuery, Vocabulary, parse, parse_raster_query, select
 from optisar_yolo.utils import (
     Journal,
     fingerprint,
@@ -99,11 +99,12 @@ def ground_raster(
                 f"{raster.source}: vector={options.vector} needs a georeference, and the file has none that can be "
                 "used; give crs= and transform="
             )
-        queries = [parse_raster_query(t, place.compass) for t in texts]
+        vocabulary = getattr(detector, "vocabulary", BUILT_IN)
+        queries = [parse_raster_query(t, place.compass, vocabulary) for t in texts]
         stretch, image = choose_stretch(raster, options)
         scale = options.gsd / place.metres if options.gsd else options.scale or 1.0
         grid = _grid(raster, imgsz, options, scale)
-        _log_choices(raster, place, stretch, grid, queries)
+        _log_choices(raster, place, stretch, grid, queries, vocabulary)
         cores = list(dict.fromkeys(q.core for q in queries))
         floor = min(conf, FLOOR)
         settings = {
@@ -159,7 +160,14 @@ def _grid(raster: Raster, imgsz: int, options: RasterOptions, scale: float) -> G
     return grid
 
 
-def _log_choices(raster: Raster, place: Georeference, stretch: Stretch, grid: Grid, queries: list[RasterQuery]) -> None:
+def _log_choices(
+    raster: Raster,
+    place: Georeference,
+    stretch: Stretch,
+    grid: Grid,
+    queries: list[RasterQuery],
+    vocabulary: Vocabulary,
+) -> None:
     """Log what was chosen automatically, and how expressions were read where that is not obvious."""
     LOGGER.info(f"{raster.source}: {raster.size[0]} x {raster.size[1]} pixels, {stretch.summary}")
     for note in raster.placement.notes:
@@ -174,8 +182,8 @@ def _log_choices(raster: Raster, place: Georeference, stretch: Stretch, grid: Gr
     for q in queries:
         if q.note:
             LOGGER.warning(q.note)
-        modality = parse(q.text).modality
-        if modality and modality != stretch.modality:
+        modality = parse(q.text, vocabulary).modality
+        if modality in MODALITIES and modality != stretch.modality:
             LOGGER.warning(f'"{q.text}" names {modality}, but the raster is taken for {stretch.modality} (modality=)')
 
 

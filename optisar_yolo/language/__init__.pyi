@@ -4,6 +4,10 @@ from .edit import (
     clean as clean,
     put as put,
 )
+from .exchanges import (
+    CONTRASTS as CONTRASTS,
+    contrasts as contrasts,
+)
 from .generate import (
     canonical as canonical,
     held_out_wording as held_out_wording,

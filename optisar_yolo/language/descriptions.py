@@ -6,7 +6,7 @@ import numpy as np
 
 from optisar_yolo.language.edit import agree
 from optisar_yolo.language.verify import BIG, SMALL, LabelledObjects
-from optisar_yolo.language.vocabulary import CELLS, MODALITIES, RELATIONS
+from optisar_yolo.language.vocabulary import CELLS, RELATIONS
 
 # The least lead of a superlative, as a share of the side and as a factor of area.
 SUPERLATIVE_LEAD, AREA_LEAD = 0.05, 1.35
@@ -33,7 +33,7 @@ def describe(objects: LabelledObjects, index: int, rng: np.random.Generator) -> 
     """
     name = objects.names[index]
     noun, others = objects.vocabulary.noun_of(name), objects.others(index)
-    modality = MODALITIES.get(name.split(" ", 1)[0].lower())
+    modality = objects.vocabulary.modality_words.get(objects.vocabulary.modality_of(name) or "")
 
     def thing(sized: bool = False) -> str:
         area = objects.areas[index]

@@ -7,6 +7,8 @@
    "small-vehicle"), else False.
 4. Names may hold words of place, size or colour ("small-vehicle"). `Vocabulary.hide` puts a placeholder in their place
    before an expression is parsed or rewritten, and `Hidden.restore` puts them back.
+5. A data set may declare modalities beside optical and SAR, with the words for them. A category name begins with its
+   modality, and an expression may name it by any of the words. These are hidden, too.
 
 `BUILT_IN` holds the built-in categories alone; it is the vocabulary of every data set without other names.
 """
@@ -14,7 +16,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -24,7 +26,6 @@ from optisar_yolo.language.vocabulary import (
     CENTRE_WORDS,
     COLOURS,
     FILLERS,
-    HIDDEN_NOUN,
     MODALITIES,
     NOUN,
     NOUN_OF,
@@ -33,6 +34,7 @@ from optisar_yolo.language.vocabulary import (
     SIZES,
 )
 
+_HIDDEN = re.compile(r"\b[ax][ɴᴍ](\d+)\b", re.IGNORECASE)
 _PREFIX = re.compile(r"^(?:optical|sar) ", re.IGNORECASE)
 # Words that say where, how large or what colour: alone they name no category.
 _GRAMMAR = FILLERS.union(
@@ -88,7 +90,7 @@ def spoken(name: str) -> str:
 
 
 class Hidden(NamedTuple):
-    """An expression with placeholders for the nouns that are not built in, and these nouns as they were written."""
+    """An expression with placeholders for nouns and modalities that are not built in, and these as written."""
 
     text: str
     nouns: tuple[str, ...] = ()
@@ -101,7 +103,7 @@ class Hidden(NamedTuple):
             word = self.nouns[number] if number < len(self.nouns) else found[0]
             return word[0].upper() + word[1:] if found[0][0].isupper() else word
 
-        return re.sub(HIDDEN_NOUN, noun, text, flags=re.IGNORECASE) if self.nouns else text
+        return _HIDDEN.sub(noun, text) if self.nouns else text
 
 
 class Vocabulary:
@@ -112,6 +114,7 @@ class Vocabulary:
             meaning with.
         synonyms: Noun to its declared synonyms.
         parents: Noun to the noun of the wider category that it is declared to be a kind of.
+        modalities: Declared modality to the words for it, the spoken one first.
     """
 
     def __init__(
@@ -119,8 +122,12 @@ class Vocabulary:
         nouns: tuple[str, ...] = (),
         synonyms: tuple[tuple[str, tuple[str, ...]], ...] = (),
         parents: tuple[tuple[str, str], ...] = (),
+        modalities: tuple[tuple[str, tuple[str, ...]], ...] = (),
     ) -> None:
         self.nouns, self.synonyms, self.parents = nouns, dict(synonyms), dict(parents)
+        self.modalities = dict(modalities)
+        self.modality_words = MODALITIES | self.modalities
+        self._seen_by = {_fold(word): name for name, words in modalities for word in (name, *words)}
         self._read: dict[str, str] = {}
         declared = [(word, noun) for noun, words in synonyms for word in words]
         own = [(noun, noun) for noun in nouns]
@@ -135,14 +142,16 @@ class Vocabulary:
         self._lines = {noun: self._line(noun) for noun in nouns}
         words = [w for w in self._read if not set(w.split()) <= _GRAMMAR and not NOUN.fullmatch(w)]
         spellings = sorted({*words, *(_fold(w) for w in NOUN_OF)}, key=len, reverse=True) if words else ()
-        patterns = (r"[ _-]".join(map(re.escape, w.split(" "))) for w in spellings)
-        self._hides = re.compile(rf"(?<![\w-])(?:{'|'.join(patterns)})(?!\w|-\w)", re.IGNORECASE) if words else None
+        hidden = [*spellings, *sorted(self._seen_by, key=len, reverse=True)]
+        patterns = (r"[ _-]".join(map(re.escape, w.split(" "))) for w in hidden)
+        self._hides = re.compile(rf"(?<![\w-])(?:{'|'.join(patterns)})(?!\w|-\w)", re.IGNORECASE) if hidden else None
 
     @staticmethod
     def of(
         names: Iterable[str],
         synonyms: Mapping[str, Sequence[str]] | None = None,
         parents: Mapping[str, str] | None = None,
+        modalities: Mapping[str, Sequence[str]] | None = None,
     ) -> Vocabulary:
         """Return the vocabulary of a data set.
 
@@ -150,14 +159,23 @@ class Vocabulary:
             names: Category names, with or without their modality.
             synonyms: Category to further words for it.
             parents: Category to the wider category that it is a kind of; the wider one need not be in `names`.
+            modalities: Further modality to the words for it; none: its name is the word.
 
         Raises:
-            ValueError: A synonym of two categories, a category that is its own parent over some steps, or a word that
-                can name nothing ("left").
+            ValueError: A synonym of two categories, a category that is its own parent over some steps, a word that
+                can name nothing ("left"), or a word for two modalities.
         """
-        nouns = {spoken(name) for name in names}
-        above = {spoken(child): spoken(parent) for child, parent in (parents or {}).items()}
-        words = {spoken(name): tuple(dict.fromkeys(map(spoken, more))) for name, more in (synonyms or {}).items()}
+        seen_by = {" ".join(m.lower().split()): tuple(words) or (m,) for m, words in (modalities or {}).items()}
+        _check_modalities(seen_by)
+        spellings: dict[str, str] = {}  # "Helipad", "small_vehicle": one spelling of each, that of `names` first
+
+        def noun_in(name: str) -> str:
+            noun = spoken(_bare(name, seen_by))
+            return spellings.setdefault(_fold(noun), noun)
+
+        nouns = {noun_in(name) for name in names}
+        above = {noun_in(child): noun_in(parent) for child, parent in (parents or {}).items()}
+        words = {noun_in(name): tuple(dict.fromkeys(map(spoken, more))) for name, more in (synonyms or {}).items()}
         for noun in above:
             if noun not in nouns | set(above.values()):
                 raise ValueError(f"'parents' names '{noun}', which is no category of 'names'; correct or remove it")
@@ -166,6 +184,8 @@ class Vocabulary:
                 line.append(above[line[-1]])
                 if line[-1] in line[:-1]:
                     raise ValueError(f"'parents' runs in a circle: {' -> '.join(line)}; remove one of them")
+        if taken := {_fold(w) for m, own in seen_by.items() for w in (m, *own)} & {_fold(n) for n in nouns}:
+            raise ValueError(f"'modalities': '{min(taken)}' is the name of a category, too; use another word")
         owners: dict[str, str] = {}
         for noun, more in words.items():
             if noun not in nouns | set(above.values()):
@@ -177,12 +197,37 @@ class Vocabulary:
                     if owners.setdefault(form, noun) != noun:
                         raise ValueError(f"'synonyms': '{word}' is claimed by '{owners[form]}' and '{noun}'; keep one")
         return _reduced(
-            frozenset(nouns | set(above.values())), tuple(sorted(words.items())), tuple(sorted(above.items()))
+            frozenset(nouns | set(above.values())),
+            tuple(sorted(words.items())),
+            tuple(sorted(above.items())),
+            tuple(seen_by.items()),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Unpickle to the one vocabulary of these nouns, also in another process."""
-        return _built, (self.nouns, tuple(self.synonyms.items()), tuple(self.parents.items()))
+        return _built, (
+            self.nouns,
+            tuple(self.synonyms.items()),
+            tuple(self.parents.items()),
+            tuple(self.modalities.items()),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for a file's metadata: ``nouns``, ``synonyms``, ``parents`` and ``modalities``."""
+        synonyms, modalities = ({k: list(v) for k, v in words.items()} for words in (self.synonyms, self.modalities))
+        return {
+            "nouns": list(self.nouns), "synonyms": synonyms, "parents": dict(self.parents), "modalities": modalities
+        }  # fmt: skip
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Vocabulary:
+        """Return the vocabulary of the result of `to_dict`; entries of later versions are ignored."""
+        synonyms, modalities = (
+            tuple((str(name), tuple(map(str, words))) for name, words in values.get(key, {}).items())
+            for key in ("synonyms", "modalities")
+        )
+        parents = tuple((str(noun), str(parent)) for noun, parent in values.get("parents", {}).items())
+        return _built(tuple(map(str, values.get("nouns", ()))), synonyms, parents, modalities)
 
     def including(self, names: Iterable[str]) -> Vocabulary:
         """Return the vocabulary with further category names; itself where they bring no new noun."""
@@ -198,8 +243,21 @@ class Vocabulary:
 
     def noun_of(self, name: str) -> str:
         """Return the noun of a category name: "optical harbour" and "port" give "harbor"; unknown names stay."""
-        noun = spoken(name)
+        noun = self.spoken(name)
         return self.read(noun) or noun
+
+    def spoken(self, name: str) -> str:
+        """Return the noun of a category name as the function `spoken` does, without a declared modality either."""
+        return spoken(_bare(name, self.modalities))
+
+    def modality_of(self, name: str) -> str | None:
+        """Return the modality that a category name begins with, or None."""
+        first = name.split(" ", 1)[0].lower()
+        return first if first in MODALITIES else _declared_in(name, self.modalities)
+
+    def read_modality(self, word: str) -> str | None:
+        """Return the declared modality that a word of an expression names, or None."""
+        return self._seen_by.get(_fold(word))
 
     def words(self, noun: str) -> tuple[str, ...]:
         """Return the words that a paraphrase may say for a noun of `parse`; empty where it is not to be paraphrased."""
@@ -224,7 +282,7 @@ class Vocabulary:
         return None if shared else False
 
     def hide(self, text: str) -> Hidden:
-        """Put placeholders in the place of the nouns that are not built in; a/an still agrees with them."""
+        """Put placeholders in the place of nouns and modalities that are not built in; a/an still agrees with them."""
         if self._hides is None:
             return Hidden(text)
         nouns: list[str] = []
@@ -233,7 +291,8 @@ class Vocabulary:
             if NOUN.fullmatch(found[0]):
                 return found[0]
             nouns.append(found[0])
-            return f"{'a' if takes_an(found[0]) else 'x'}ɴ{len(nouns) - 1}"
+            kind = "ᴍ" if self.read_modality(found[0]) else "ɴ"
+            return f"{'a' if takes_an(found[0]) else 'x'}{kind}{len(nouns) - 1}"
 
         hidden = self._hides.sub(placeholder, text)
         return Hidden(hidden, tuple(nouns))
@@ -273,24 +332,60 @@ class Vocabulary:
 
 @lru_cache(maxsize=4096)
 def _reduced(
-    nouns: frozenset[str], synonyms: tuple[tuple[str, tuple[str, ...]], ...], parents: tuple[tuple[str, str], ...]
+    nouns: frozenset[str],
+    synonyms: tuple[tuple[str, tuple[str, ...]], ...],
+    parents: tuple[tuple[str, str], ...],
+    modalities: tuple[tuple[str, tuple[str, ...]], ...],
 ) -> Vocabulary:
     """Return the one vocabulary of these nouns, without built-in nouns that would be read the same without it."""
     declared = {noun for noun, _ in synonyms} | {noun for pair in parents for noun in pair}
     claimed = {word for _, words in synonyms for word in words}
     shared = {NOUN_OF[n.lower()] for n in {*nouns, *claimed} if n not in NOUNS or n in claimed if n.lower() in NOUN_OF}
     kept = tuple(sorted(n for n in nouns if n not in NOUNS or n in shared | declared))
-    return _built(kept, synonyms, parents)
+    return _built(kept, synonyms, parents, modalities)
 
 
 @lru_cache(maxsize=4096)
 def _built(
-    nouns: tuple[str, ...], synonyms: tuple[tuple[str, tuple[str, ...]], ...], parents: tuple[tuple[str, str], ...]
+    nouns: tuple[str, ...],
+    synonyms: tuple[tuple[str, tuple[str, ...]], ...],
+    parents: tuple[tuple[str, str], ...],
+    modalities: tuple[tuple[str, tuple[str, ...]], ...],
 ) -> Vocabulary:
-    return Vocabulary(nouns, synonyms, parents)
+    return Vocabulary(nouns, synonyms, parents, modalities)
 
 
-BUILT_IN = _built((), (), ())
+BUILT_IN = _built((), (), (), ())
+
+
+def _bare(name: str, modalities: Collection[str]) -> str:
+    """Return a category name without a declared modality at its beginning."""
+    modality = _declared_in(name, modalities)
+    return name if modality is None else name.strip()[len(modality) :].lstrip(" _-")
+
+
+def _declared_in(name: str, modalities: Collection[str]) -> str | None:
+    """Return the declared modality that a category name begins with: of "infra" and "infra red" the longer one."""
+    if not modalities:
+        return None
+    folded = f"{_fold(name)} "
+    return max((m for m in modalities if folded.startswith(f"{_fold(m)} ")), key=len, default=None)
+
+
+def _check_modalities(modalities: Mapping[str, Sequence[str]]) -> None:
+    """Check the words of declared modalities.
+
+    Raises:
+        ValueError: A word that says something else, or that two modalities claim.
+    """
+    owners = {_fold(word): name for name, words in MODALITIES.items() for word in (name, *words)}
+    for name, words in modalities.items():
+        for word in {_fold(w) for w in (name, *words)}:
+            if word in owners:
+                raise ValueError(f"'modalities': '{word}' is claimed by '{owners[word]}' and '{name}'; keep one")
+            if set(word.split()) <= _GRAMMAR or NOUN.fullmatch(word):
+                raise ValueError(f"'modalities' of '{name}': '{word}' says something else; use another word")
+            owners[word] = name
 
 
 def noun_of(name: str) -> str:
@@ -300,5 +395,10 @@ def noun_of(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _including(vocabulary: Vocabulary, names: frozenset[str]) -> Vocabulary:
-    nouns = frozenset(vocabulary.nouns) | {spoken(name) for name in names}
-    return _reduced(nouns, tuple(sorted(vocabulary.synonyms.items())), tuple(sorted(vocabulary.parents.items())))
+    nouns = frozenset(vocabulary.nouns) | {vocabulary.spoken(name) for name in names}
+    return _reduced(
+        nouns,
+        tuple(sorted(vocabulary.synonyms.items())),
+        tuple(sorted(vocabulary.parents.items())),
+        tuple(vocabulary.modalities.items()),
+    )

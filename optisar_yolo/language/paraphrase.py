@@ -13,7 +13,6 @@ from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.parser import ParsedExpression, parse
 from optisar_yolo.language.vocabulary import (
     IMAGE_WORDS,
-    MODALITIES,
     RELATIONS,
     SIZES,
     SUPERLATIVES,
@@ -113,7 +112,7 @@ def reword(text: str, rng: np.random.Generator, vocabulary: Vocabulary = BUILT_I
         return text
     before, after = _where(query, rng)
     image = _pick(rng, (IMAGE_WORDS[0], *IMAGE_WORDS))
-    modality = MODALITIES.get(query.modality or "", ())
+    modality = vocabulary.modality_words.get(query.modality or "", ())
     if query.relation and query.reference:
         reference = _pick(rng, (query.reference, *vocabulary.words(query.reference)))
         after.append(f"{_pick(rng, RELATIONS[query.relation])} the {reference}")

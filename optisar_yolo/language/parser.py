@@ -14,6 +14,7 @@ from optisar_yolo.language.idioms import A_LITTLE, COMMAND, CONTINUES, NEGATION,
 from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.vocabulary import (
     FILLERS,
+    HIDDEN_MODALITY,
     MODALITY,
     NOUN,
     OF_IMAGE,
@@ -61,7 +62,7 @@ class ParsedExpression:
 
     Attributes:
         category: Noun of the target object, as `Vocabulary.read` gives it ("ship"); None without a known noun.
-        modality: "sar", "optical" or None.
+        modality: "sar", "optical", one that the vocabulary declares, or None.
         size: "big", "small" or None.
         place: (column, row), column left/middle/right/None and row top/middle/bottom/None; None without a place.
         superlative: left/right/top/bottom/largest/smallest, or None.
@@ -169,7 +170,7 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         noun = NOUN.search(tail)
         reference = vocabulary.read(hidden.restore(noun[1])) if noun else None
         # A reference with its own attributes ("the grey bridge in the middle") is more than a category: not modelled.
-        others = NOUN.sub(" ", re.sub(OF_IMAGE, " ", tail)).lower()
+        others = re.sub(HIDDEN_MODALITY, " ", NOUN.sub(" ", re.sub(OF_IMAGE, " ", tail)).lower())
         if reference is None or set(_WORD.findall(others)) - FILLERS - {"sar", "optical", "radar"}:
             offset = _offset(found) if reference else None
             landmark = hidden.restore(tail.strip()) if offset else None
@@ -186,7 +187,9 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         found = MODALITY.search(head)
         if not found:
             break
-        modality = "sar" if found["a"] or found["sar"] else "optical"
+        own = found["c"] or found["own"]
+        modality = "optical" if found["b"] or found["opt"] else "sar"
+        modality = vocabulary.read_modality(hidden.restore(own)) if own else modality
         head = f"{head[: found.start()]} {head[found.end() :]}"
     head = re.sub(r" +", " ", head).replace("the of the", "the")
     place = None

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from optisar_yolo.language.compass import has_compass, without_compass
 from optisar_yolo.language.edit import agree, clean
 from optisar_yolo.language.notes import read_notes
+from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.parser import parse, read_place
 from optisar_yolo.language.swaps import strip_position
 from optisar_yolo.language.transform import IDIOM
@@ -48,13 +49,16 @@ class RasterQuery:
     note: str = ""
 
 
-def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]]) -> RasterQuery:
+def parse_raster_query(
+    text: str, compass: Callable[[], Mapping[str, str]], vocabulary: Vocabulary = BUILT_IN
+) -> RasterQuery:
     """Parse an expression about a raster.
 
     Args:
         text: An English expression.
         compass: Returns the sides of the image where north, east, south and west are. It is called only when the
             expression has compass words.
+        vocabulary: The nouns that are read: those of the weights.
 
     Raises:
         ValueError: Not an expression, or compass words that have no meaning in this raster.
@@ -63,20 +67,21 @@ def parse_raster_query(text: str, compass: Callable[[], Mapping[str, str]]) -> R
     asked = read_notes(text)
     if not asked.grounded:
         return RasterQuery(text, text, note=f'"{text}": {asked.message(0)}')
-    core = without_compass(text, compass()) if has_compass(text) else text
+    hidden = vocabulary.hide(text)  # the "north pier" of a data set is a name
+    core = hidden.restore(without_compass(hidden.text, compass())) if has_compass(hidden.text) else text
     found = _ORDINAL.search(core)
     ordinal = ORDINALS[found["ordinal"].lower()] if found else 1
     if found:
         core = core[: found.start()] + found["superlative"] + core[found.end() :]
-    query = parse(core)
+    query = parse(core, vocabulary)
     local = f'"{text}" is read within each tile of the raster'
     if query.relation:
         note = f"{local}, as it compares with another object" if query.place or query.superlative else ""
         return RasterQuery(text, core, note=note)
-    bare = strip_position(core, superlatives=True)
+    bare = strip_position(core, superlatives=True, vocabulary=vocabulary)
     if bare is None:
         return RasterQuery(text, core, note=f"{local}: without its place nothing would be left to look for")
-    superlative = query.superlative or _lone_side(core)
+    superlative = query.superlative or _lone_side(vocabulary.hide(core).text)
     if query.superlative in ("largest", "smallest"):
         bare = re.sub(r" +", " ", SUPERLATIVE.sub("", bare)).strip()
     # "a ship" for "the ship": all ships of a tile are candidates.

@@ -23,6 +23,7 @@ from optisar_yolo.language.vocabulary import (
     CELLS,
     COLOUR,
     COLOURS,
+    HIDDEN_MODALITY,
     NOUN_WORDS,
     NUMBERS,
     OF_IMAGE,
@@ -63,6 +64,7 @@ _WORDS: dict[str, tuple[str, tuple[str, ...]]] = {
 _WORD = re.compile(
     r"\b(" + "|".join(sorted(_WORDS, key=len, reverse=True)) + r")\b(?!-| (?:smaller|bigger|larger)\b)", re.IGNORECASE
 )
+_SEEN_BY = re.compile(rf"\b(?:SAR|radar|optical|{HIDDEN_MODALITY})\b", re.IGNORECASE)
 _LOOKUP = {w.lower(): v for w, v in _WORDS.items()}
 _DIRECTION = re.compile(r"\b(?:left|right|top|bottom|upper|lower|middle|cent(?:er|re|ral))\b", re.IGNORECASE)
 _BEFORE_NOUN = re.compile(rf" {ATTRIBUTES}(?:{NOUN_WORDS})\b", re.IGNORECASE)
@@ -165,6 +167,11 @@ def _swaps(text: str, vocabulary: Vocabulary) -> tuple[Variant, ...]:
     taken: list[tuple[int, int]] = [m.span() for p in (IDIOM, _BOTH_SIDES, A_LITTLE) for m in p.finditer(text)]
     taken += [(m.start(), len(text)) for m in [NEGATION.search(text)] if m]  # "not on the right" may be true as well
     variants: list[Variant] = []
+    for found in [m for m in _SEEN_BY.finditer(text) if _free(m, taken)] if vocabulary.modalities else ():
+        own = parse(hidden.restore(found[0]), vocabulary).modality
+        others = [words[0] for name, words in vocabulary.modality_words.items() if name != own]
+        variants += [Variant(put(text, *found.span(), word), "modality") for word in others]
+        taken.append(found.span())
     rules = ((SUPERLATIVE, _of_superlative), (RELATION, _of_relation), (PLACE, _of_place), (_WORD, _of_word))
     for pattern, replacements in rules:
         for found in [m for m in pattern.finditer(text) if _free(m, taken)]:
@@ -269,7 +276,7 @@ def _without(text: str, start: int, end: int) -> str:
     behind = re.match(rf" ?{OF_IMAGE}", text[end:], re.IGNORECASE)
     if behind:
         # "of the SAR image" says more than the place
-        modality = re.search(r"\b(?:SAR|radar|optical)\b", behind[0], re.IGNORECASE)
+        modality = _SEEN_BY.search(behind[0])
         kept = f" in the {behind[0].lstrip().split(' ', 2)[2]}" if modality else ""
         text = text[:end] + kept + text[end + behind.end() :]
     following = re.match(r" ([\w-]+)", text[end:])

@@ -104,9 +104,7 @@ class LabelledObjects:
     @cached_property
     def _nouns(self) -> dict[str, tuple[str, str | None]]:
         """Category name -> (noun, modality)."""
-        prefix = {n: n.split(" ", 1)[0].lower() for n in self.groups}
-        noun = self.vocabulary.noun_of
-        return {n: (noun(n), prefix[n] if prefix[n] in ("sar", "optical") else None) for n in self.groups}
+        return {n: (self.vocabulary.noun_of(n), self.vocabulary.modality_of(n)) for n in self.groups}
 
     def others(self, index: int) -> list[int]:
         """Return the other objects that the noun of an object's category may mean: a boat is compared with ships."""

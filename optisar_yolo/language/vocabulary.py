@@ -70,17 +70,20 @@ CATEGORIES: dict[str, Noun] = {
 # Canonical noun -> synonyms, of the nouns that the parser reads.
 NOUNS: dict[str, tuple[str, ...]] = {name: noun.synonyms for name, noun in CATEGORIES.items() if noun.parsed}
 NOUN_OF = {n.lower(): noun for noun, others in NOUNS.items() for n in (noun, *others)}
-HIDDEN_NOUN = r"\b[ax]ɴ(\d+)\b"  # stands for a noun that is not built in while an expression is read (see `nouns`)
-NOUN_WORDS = "|".join([*(re.escape(n) for n in sorted(NOUN_OF, key=len, reverse=True)), r"[ax]ɴ\d+"])
+# They stand for a noun, and a word of a modality, that are not built in while an expression is read (see `nouns`).
+HIDDEN_NOUN = r"[ax]ɴ\d+"
+HIDDEN_MODALITY = r"[ax]ᴍ\d+"
+_SEEN_BY = rf"(?:SAR|radar|optical|{HIDDEN_MODALITY})"
+NOUN_WORDS = "|".join([*(re.escape(n) for n in sorted(NOUN_OF, key=len, reverse=True)), HIDDEN_NOUN])
 NOUN = re.compile(rf"\b({NOUN_WORDS})(?:s|es)?\b", re.IGNORECASE)
-ATTRIBUTES = r"(?:(?:SAR|radar|optical|big|large|huge|small|tiny) )*"  # what may stand between a side and a noun
+ATTRIBUTES = rf"(?:(?:{_SEEN_BY}|big|large|huge|small|tiny) )*"  # what may stand between a side and a noun
 
 # Words for the whole image, as in "the top of the image".
 IMAGE_WORDS = ("image", "picture", "scene", "photo")
 IMAGE = rf"(?:{'|'.join(IMAGE_WORDS)}|photograph|view|frame)"
-OF_IMAGE = rf"(?:of|in) (?:the|this) (?:(?:SAR|radar|optical|aerial|satellite) )?{IMAGE}"
+OF_IMAGE = rf"(?:of|in) (?:the|this) (?:(?:{_SEEN_BY}|aerial|satellite) )?{IMAGE}"
 # "on the left of the bridge": a relation, unless it goes on with the image itself.
-NOT_IMAGE = rf"(?! (?:(?:the|this) )?(?:(?:SAR|radar|optical|aerial|satellite) )?{IMAGE}\b)"
+NOT_IMAGE = rf"(?! (?:(?:the|this) )?(?:(?:{_SEEN_BY}|aerial|satellite) )?{IMAGE}\b)"
 
 SIDES = ("left", "right", "top", "bottom")
 # Every word that names a side of the image, and the side.
@@ -193,7 +196,9 @@ COLOUR = re.compile(
 
 MODALITIES: dict[str, tuple[str, ...]] = {"sar": ("SAR", "radar"), "optical": ("optical",)}
 MODALITY = re.compile(
-    rf"\b(?:in the (?:(?P<a>SAR|radar)|(?P<b>optical)) {IMAGE}|(?P<sar>SAR|radar)|(?P<opt>optical))\b", re.IGNORECASE
+    rf"\b(?:in the (?:(?P<a>SAR|radar)|(?P<b>optical)|(?P<c>{HIDDEN_MODALITY})) {IMAGE}"
+    rf"|(?P<sar>SAR|radar)|(?P<opt>optical)|(?P<own>{HIDDEN_MODALITY}))\b",
+    re.IGNORECASE,
 )
 
 # Words that claim nothing.

@@ -93,6 +93,7 @@ class GroundingModel(DetectionModel):
         self.text_model = ""  # name and fingerprint of the encoder the model was trained with
         self.text_fingerprint = ""
         self.wordings: tuple[str, ...] | None = None  # kinds of expressions in training, see `language.notes`
+        self.nouns: dict[str, Any] | None = None  # of the training's data set, see `Vocabulary.to_dict`
         self.head.inplace = True
         self.guided: list[int] = [i for i, m in enumerate(self.model) if isinstance(m, TGDFSSA)]
         self.eval()

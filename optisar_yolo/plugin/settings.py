@@ -75,6 +75,7 @@ _KEYS = (
     Option("parts", "bool", False, "write two graphs: one that encodes images, one that grounds expressions"),
     Option("text_graph", "bool", False, "write the text encoder too, as a graph with its tokenizer beside it"),
     Option("sensitivity", "bool", False, "measure the sensitivity to the expression, with adversarial expressions"),
+    Option("matches", "bool", False, "measure all boxes of each category of an image ('a ship') against all labels"),
 )
 
 SETTINGS: dict[str, Option] = {key.name: key for key in _KEYS}
@@ -86,7 +87,7 @@ OPTISAR_DEFAULTS: dict[str, Any] = {name: setting.default for name, setting in S
 _OF_MODES = {
     "predict": ("text", "topk", "text_weights"),
     "track": ("text", "topk", "text_weights"),
-    "val": ("sensitivity", "text_weights"),
+    "val": ("sensitivity", "matches", "text_weights"),
     "export": ("text", "parts", "text_graph", "text_weights"),
     "benchmark": ("text_weights",),
 }

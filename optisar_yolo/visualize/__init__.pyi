@@ -8,6 +8,7 @@ from .figures import (
     PANEL_WIDTH as PANEL_WIDTH,
     add_box as add_box,
     add_colour_bar as add_colour_bar,
+    colour_of as colour_of,
     draw_box as draw_box,
     draw_image as draw_image,
     draw_lines_above as draw_lines_above,

@@ -10,6 +10,7 @@ import math
 import textwrap
 import unicodedata
 import warnings
+import zlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,14 @@ from ultralytics.utils import LOGGER
 from optisar_yolo.utils import write_atomic
 
 COLOURS = {"optical": "#1f77b4", "sar": "#d95f02", "all": "#333333"}
+_FURTHER = ("#2ca02c", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf")  # of modalities that a data set declares
+
+
+def colour_of(group: str) -> str:
+    """Return the colour of a modality or of "all"; a declared modality has the same one in every figure."""
+    return COLOURS.get(group) or _FURTHER[zlib.crc32(group.encode()) % len(_FURTHER)]
+
+
 PANEL_WIDTH, TALLEST = 2.6, 3.2  # inches: of a panel, and the most that a tall image may take
 PANEL_GAP = 0.15  # inches between panels without colour bars
 HEADING, BOLD = 12, 1.15  # points of a figure's title, and how much wider bold letters are

@@ -14,11 +14,13 @@ from optisar_yolo.annotate.choose import (
     TAKEN,
     UNNAMED,
     Annotation,
+    _modality_of_most,
     category_of,
     choose_annotations,
 )
 from optisar_yolo.annotate.match import CaptionMatches
 from optisar_yolo.annotate.pool import Caption
+from optisar_yolo.language.nouns import Vocabulary
 
 SIZE = (300, 300)
 UPPER_LEFT, LOWER_RIGHT = (10.0, 10.0, 50.0, 50.0), (240.0, 240.0, 290.0, 290.0)
@@ -88,6 +90,16 @@ def test_the_modality_is_the_images():
     assert [a.category for a in choose(*vote, (UPPER_LEFT, "A ship", 0.5))[0]] == [
         "optical airplane", "optical harbor", "optical ship",
     ]  # fmt: skip
+
+
+def test_words_of_a_category_name_no_modality():
+    own = Vocabulary.of(["optical radar station", "infrared ship"], modalities={"infrared": ("thermal",)})
+    assert _modality_of_most([Caption("the radar station", (), own)]) is None
+    assert _modality_of_most([Caption("the radar station")]) == "sar"  # a word alone is a modality
+    assert _modality_of_most([Caption("the thermal ship", (), own)]) == "infrared"
+    assert _modality_of_most([Caption("the ship", ("infrared ship",), own)]) == "infrared"
+    both = Caption("the ship", ("infrared ship", "optical radar station"), own)
+    assert category_of(both, "optical") == "optical radar station" and category_of(both, "infrared") == "infrared ship"
 
 
 def test_categories_of_the_pool_are_used():

@@ -16,6 +16,7 @@ from optisar_yolo.construction.samples import Sample, SampleFile
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.data.config import DataError
 from optisar_yolo.data.records import Skips
+from optisar_yolo.language.nouns import Vocabulary
 from optisar_yolo.utils.boxes import iou
 from optisar_yolo.utils.options import UsageError
 
@@ -252,3 +253,17 @@ def test_the_command_writes_what_the_function_gives(tmp_path: Path) -> None:
     assert done == list(clean(samples, Report(), recipe()))
     with pytest.raises(UsageError, match="must be one of flag, drop, keep"):
         run("clean", work, ambiguous="maybe")
+
+
+def test_finer_words_are_those_of_the_data_sets_own_nouns() -> None:
+    names = ("optical helipad", "optical airport", "optical small-vehicle")
+    own = Vocabulary.of(names, {"helipad": ["landing pad"]})
+    # another category's name stays: relations name it
+    assert Unifier({"helipad": "airport", "JFK": "airport"}, own).rewrite("JFK left of the helipad").endswith("helipad")
+    # a size beside the noun stays
+    assert Unifier({"small helipad": "helipad"}, own).rewrite("The small helipad") == "The small helipad"
+    # a declared synonym beside a finer word is not doubled
+    assert Unifier({"Alpha": "helipad"}, own).rewrite("The Alpha landing pad") == "The helipad"
+    # the same without the data set's nouns, so that the test means something
+    assert Unifier({"Alpha": "helipad"}).rewrite("The Alpha landing pad") == "The helipad landing pad"
+    assert Unifier({"small helipad": "helipad"}).rewrite("The small helipad") == "The helipad"

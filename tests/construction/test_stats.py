@@ -18,6 +18,7 @@ from optisar_yolo.construction.samples import Instance, Sample, SampleFile, writ
 from optisar_yolo.construction.statistics import stats, table, tally_of
 from optisar_yolo.construction.steps import Report
 from optisar_yolo.data.config import DataError, load_dataset_config
+from optisar_yolo.language.nouns import Vocabulary
 from optisar_yolo.language.parser import parse
 from optisar_yolo.language.verify import LabelledObjects
 from optisar_yolo.utils import UsageError
@@ -66,6 +67,13 @@ def test_the_numbers_are_those_of_the_set(built: Path) -> None:
 def test_words_are_sorted_by_what_they_say(caption: str, attributes: list[str], directions: list[str]) -> None:
     assert attributes_of(caption) == attributes
     assert directions_of(caption) == directions
+
+
+def test_words_within_a_category_say_no_direction_and_no_attribute() -> None:
+    words = Vocabulary.of(["optical left-turn lane", "infrared ship"], modalities={"infrared": ("thermal",)})
+    assert directions_of("The left-turn lane on the right side", words) == ["right"]
+    assert directions_of("The left-turn lane on the right side") != ["right"]
+    assert attributes_of("The thermal ship", words) == ["thermal"] and attributes_of("The left-turn lane", words) == []
 
 
 def test_words_that_say_nothing_are_left_out() -> None:

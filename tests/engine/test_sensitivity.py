@@ -328,3 +328,34 @@ def test_answers_without_a_right_one_are_refused_by_name(tiny: Path, tmp_path: P
     with pytest.raises(ValueError, match=r"tiny\.yaml test: 0 of .* boxes are right"):
         untrained.calibrate(tiny, "test", imgsz=64, project=str(tmp_path))
     assert calibration_of(untrained.model) is None
+
+
+def test_another_rank_side_and_shade_are_further_rows() -> None:
+    ships = scene()
+    for text, kind in (
+        ("the second ship from the left", "ordinal"),
+        ("the ship to the left of the old pier", "landmark"),
+        ("the dark ship on the left", "shade"),
+    ):
+        found = [q for q in probe_expressions(text, 0, ships, "key") if q.kind == kind]
+        assert len(found) == 1 and found[0].false_of_object and not found[0].fit, text
+        assert ships.truth(found[0].text, 0) is not True
+    # a caption of the image is true, and so is what the boxes prove
+    own = ["the first ship from the left", "the third ship from the left"]
+    assert not [
+        q for q in probe_expressions("the second ship from the left", 0, ships, "key", own) if q.kind == "ordinal"
+    ]
+    scores = SensitivityScores()
+    first = scores.add(np.array([0.5]), np.array([True]), np.array([True]))
+    scores.pair(first, "landmark", 0.4, math.nan, False)
+    assert [row["kind"] for row in scores.figures(0.5)["rows"]] == ["landmark", "all"]
+
+
+def test_contrasts_leave_the_other_draws_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from optisar_yolo.engine import sensitivity
+
+    text = "The second SAR ship from the left in the upper left corner of the image"
+    with_them = probe_expressions(text, 0, scene(), "key")
+    monkeypatch.setattr(sensitivity, "_contrasts", lambda *_: [])
+    without = probe_expressions(text, 0, scene(), "key")
+    assert without and [q for q in with_them if q.kind != "ordinal"] == without != with_them
