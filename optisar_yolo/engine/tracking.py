@@ -18,8 +18,6 @@ from optisar_yolo.engine.calibrate import default_conf
 from optisar_yolo.utils import need
 
 TRACKER = "botsort.yaml"  # tracktrack.yaml, the default of newer versions of Ultralytics, needs raw boxes
-    "botsort.yaml"  # the default of newer versions of Ultralytics, tracktrack.yaml, needs the raw boxes of a detector
-)
 START = "track_start"  # confidence at which tracks start, on its way from `OptiSAR.track` to the predictor
 
 
