@@ -17,6 +17,7 @@ from ultralytics.trackers.basetrack import BaseTrack
 from optisar_yolo.engine.calibrate import default_conf
 from optisar_yolo.utils import need
 
+TRACKER = "botsort.yaml"  # tracktrack.yaml, the default of newer versions of Ultralytics, needs raw boxes
 START = "track_start"  # confidence at which tracks start, on its way from `OptiSAR.track` to the predictor
 
 
@@ -112,4 +113,7 @@ def tracking_settings(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         MissingExtraError: The extra ``track`` is not installed; Ultralytics would install it unasked.
     """
     need("lap")
-    return {**given, **({START: default_conf(model)} if given.get("conf") is None else {})}
+    settings = {"tracker": TRACKER, **given}
+    if settings.get("conf") is None:
+        settings[START] = default_conf(model)
+    return settings

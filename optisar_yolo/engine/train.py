@@ -133,13 +133,6 @@ class GroundingTrainer(DetectionTrainer):
         for event, callback in {"on_train_epoch_start": _set_epoch, **monitor.CALLBACKS}.items():
             self.add_callback(event, callback)
 
-    def run_callbacks(self, event: str) -> None:
-        """Run the callbacks, but for TensorBoard's picture of the network, which needs expressions too."""
-        if event == "on_train_start":
-            kept = [c for c in self.callbacks[event] if not getattr(c, "__module__", "").endswith(".tensorboard")]
-            self.callbacks[event] = kept
-        super().run_callbacks(event)
-
     def check_resume(self, overrides: dict[str, Any]) -> None:
         """Find the run to resume, and claim a run folder that exists before anything in it is written anew."""
         super().check_resume(overrides)
