@@ -66,8 +66,7 @@ class ImageRecord:
         captions: For each object its expressions; empty for an object without any.
         kinds: As `captions`: each expression's kind ("position", "relation", ...), "" where it has none.
         unlisted: Category names of objects that the image shows and that have no usable box, "" for an unknown one.
-        sets: Expressions of several objects ("the two ships on the left"), each a caption of all its objects. A caption
-            that several objects have by mistake ("a ship") is none.
+        sets: Captions that several objects have and that mean several ("the two ships on the left", not "a ship").
     """
 
     path: Path
@@ -80,10 +79,6 @@ class ImageRecord:
     kinds: tuple[tuple[str, ...], ...] = ()
     unlisted: tuple[str, ...] = ()
     sets: frozenset[str] = frozenset()
-
-    def members(self, caption: str) -> list[int]:
-        """Return the objects that have a caption."""
-        return [i for i, texts in enumerate(self.captions) if caption in texts]
 
 
 @dataclass
@@ -397,6 +392,7 @@ def _image(
     for box, category in label_boxes(labels, size, len(config.names), skips) if labels else ():
         if not any(_same_objects(objects, box, category)):
             objects.append(_Object(box, category, SAME_BOX))
+    said = Counter(text for o in objects for text in o.captions)
     return ImageRecord(
         path=path,
         width=size[0],
@@ -407,11 +403,7 @@ def _image(
         captions=tuple(tuple(o.captions) for o in objects),
         kinds=tuple(tuple(o.kinds) for o in objects),
         unlisted=tuple(unlisted),
-        sets=frozenset(
-            text
-            for text, count in Counter(text for o in objects for text in o.captions).items()
-            if count > 1 and parse(text, config.vocabulary).number is not None
-        ),
+        sets=frozenset(t for t, n in said.items() if n > 1 and parse(t, config.vocabulary).number is not None),
     )
 
 

@@ -297,7 +297,7 @@ def expression_indices(image: ImageRecord) -> list[tuple[int, int]]:
         (obj, n)
         for obj, captions in enumerate(image.captions)
         for n, text in enumerate(captions)
-        if text not in image.sets or image.members(text)[0] == obj
+        if text not in image.sets or _members(image, text)[0] == obj
     ]
 
 
@@ -341,12 +341,17 @@ def score_image(
     ]
 
 
+def _members(image: ImageRecord, text: str) -> list[int]:
+    """Return the objects that have a caption."""
+    return [i for i, texts in enumerate(image.captions) if text in texts]
+
+
 def _member(image: ImageRecord, obj: int, n: int, box: np.ndarray) -> tuple[int, int]:
     """Return an expression's object and number; of a set, the object that a box overlaps most."""
     text = image.captions[obj][n]
     if text not in image.sets or np.isnan(box).any():
         return obj, n
-    members = image.members(text)
+    members = _members(image, text)
     obj = members[int(np.argmax(iou(image.boxes[members], box)))]
     return obj, image.captions[obj].index(text)
 
