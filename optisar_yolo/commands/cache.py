@@ -69,6 +69,7 @@ def _make(cache: Any, values: dict[str, Any]) -> None:
 
     from optisar_yolo.api import OptiSAR
     from optisar_yolo.export import PACKAGE, ExportError, installed, key_of, make_graph, needs_torch, try_engines
+    from optisar_yolo.nn import GroundingModel
     from optisar_yolo.utils import locked, need
 
     if not installed():
@@ -79,7 +80,7 @@ def _make(cache: Any, values: dict[str, Any]) -> None:
     if values["threads"]:
         torch.set_num_threads(values["threads"])
     opened = OptiSAR(values["model"])
-    if not isinstance(opened.model, torch.nn.Module):
+    if not isinstance(opened.model, GroundingModel):
         raise ValueError(f"{values['model']}: an export is a graph already; give the weights that it was made from")
     if reason := needs_torch(opened.model):
         raise ValueError(f"{values['model']}: no graph can be made: {reason}")

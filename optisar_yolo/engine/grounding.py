@@ -293,7 +293,7 @@ def distinct_boxes(boxes: np.ndarray, conf: np.ndarray, overlap: float = OVERLAP
 
 
 def candidates(
-    model: GroundingModel | ExportedNetwork,
+    model: GroundingModel | NetworkRunner,
     encoded: Encoded | CanvasImages,
     texts: Tensor,
     canvas: tuple[int, int],

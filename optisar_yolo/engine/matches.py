@@ -29,8 +29,8 @@ from optisar_yolo.engine.calibrate import Calibration, CalibrationError, fit
 from optisar_yolo.engine.grounding import (
     CANDIDATES,
     CanvasImages,
-    ExportedNetwork,
     KnownExpressions,
+    NetworkRunner,
     distinct_boxes,
     ground,
 )
@@ -138,7 +138,7 @@ class MatchProbe:
 
     def __init__(
         self,
-        model: GroundingModel | ExportedNetwork,
+        model: GroundingModel | NetworkRunner,
         text_features: TextFeatureCache | KnownExpressions,
         names: Sequence[str],
         device: torch.device,

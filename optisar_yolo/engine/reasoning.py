@@ -33,6 +33,7 @@ from optisar_yolo.engine.grounding import (
     CanvasImages,
     Detections,
     ExportedNetwork,
+    NetworkRunner,
     best_boxes,
     candidates,
 )
@@ -66,7 +67,7 @@ class QueryPlan(NamedTuple):
 
 
 def plan_of(
-    model: GroundingModel | ExportedNetwork, texts: Sequence[str], reason: bool = True, several: bool = True
+    model: GroundingModel | NetworkRunner, texts: Sequence[str], reason: bool = True, several: bool = True
 ) -> QueryPlan:
     """Read expressions.
 
@@ -86,7 +87,7 @@ def plan_of(
 
 
 def match(
-    model: GroundingModel | ExportedNetwork,
+    model: GroundingModel | NetworkRunner,
     encoded: Encoded | CanvasImages,
     plan: QueryPlan,
     features: Tensor,
@@ -146,8 +147,8 @@ def match(
 
 
 def reconsider(
-    model: GroundingModel,
-    encoded: Encoded,
+    model: GroundingModel | NetworkRunner,
+    encoded: Encoded | CanvasImages,
     texts: Sequence[str],
     network: tuple[np.ndarray, np.ndarray],
     features: Callable[[Sequence[str]], Tensor],

@@ -285,7 +285,7 @@ class GroundingValidator(BaseValidator):
         default = DEFAULT_CONF if calibration is None else calibration.threshold
         return default if self.conf is None else self.conf
 
-    def _add_matches(self, net: GroundingModel | ExportedNetwork) -> None:
+    def _add_matches(self, net: GroundingModel | NetworkRunner) -> None:
         """Fit the calibration of all boxes where one is fitted, and add their figures where they are wanted."""
         assert self.config is not None
         self.match_calibration = None
@@ -310,7 +310,7 @@ class GroundingValidator(BaseValidator):
         self.metrics.tables.append(match_table(figures))
         LOGGER.info(self.metrics.tables[-1])
 
-    def _add_sources(self, net: GroundingModel | ExportedNetwork) -> None:
+    def _add_sources(self, net: GroundingModel | NetworkRunner) -> None:
         """Ground the expressions that the dataset config names beside its splits, and add their figures."""
         assert self.config is not None
         found: dict[str, dict[str, Any]] = {}
@@ -348,7 +348,7 @@ class GroundingValidator(BaseValidator):
 
     def _boxes(
         self,
-        net: GroundingModel | ExportedNetwork,
+        net: GroundingModel | NetworkRunner,
         encoded: Encoded | CanvasImages,
         row: int,
         size: tuple[int, int],
@@ -430,7 +430,7 @@ class GroundingValidator(BaseValidator):
 
     def _reason(
         self,
-        net: GroundingModel | ExportedNetwork,
+        net: GroundingModel | NetworkRunner,
         encoded: Any,
         row: int,
         texts: list[str],

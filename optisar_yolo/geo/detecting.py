@@ -92,10 +92,10 @@ class ExpressionDetector:
         if chosen is not None or not isinstance(model.model, GroundingModel):
             self.network, self.device = chosen or model.model, torch.device("cpu")
         else:
-            self.network = fused_copy(model.model)
+            network = fused_copy(model.model)
             if device:
-                self.network = self.network.to(select_device(device, verbose=False))
-            self.device = next(self.network.parameters()).device
+                network = network.to(select_device(device, verbose=False))
+            self.network, self.device = network, next(network.parameters()).device
         self._features: tuple[tuple[str, ...], Tensor] | None = None
 
     def expect(self, tiles: int) -> None:

@@ -289,7 +289,7 @@ class Grounder:
         return f"only the first {encoder.max_tokens} of {tokens} tokens were read"
 
 
-def _copy_row(encoded: Encoded | CanvasImages, i: int) -> Encoded:
+def _copy_row(encoded: Encoded | CanvasImages, i: int) -> Encoded | CanvasImages:
     """Copy one image out of a batch, so that the cached image does not keep the memory of the whole batch."""
     if isinstance(encoded, CanvasImages):
         made = {name: v[i : i + 1].clone() for name, v in encoded.made.items()}
