@@ -51,6 +51,8 @@ from optisar_yolo.engine import (
     plan_of,
     readable,
     save_shared,
+    shrink_note,
+    side_for,
     store_calibration,
     text_features_for,
     tracking_settings,
@@ -279,6 +281,7 @@ class OptiSAR(ModelModes, HubModel):
         with self._predictors.lock:
             self._predictors.choose()
             start = kwargs.pop("track_start", None)
+            fits_size = kwargs.get("imgsz") is None
             engine = {"engine": "auto", **self.overrides, **kwargs}["engine"]
             if self.predictor is not None and getattr(self.predictor.args, "engine", engine) != engine:
                 self.predictor = None  # it keeps its network
@@ -286,7 +289,7 @@ class OptiSAR(ModelModes, HubModel):
             if not isinstance(found, Generator):
                 return found, None
             used = self.predictor
-            used.track_start = start
+            used.track_start, used.fits_size = start, fits_size
             used.stream = stream  # Ultralytics warns of long lists of results
             if isinstance(used, GroundingPredictor):
                 used.text_features = self._features_of(used.args.text_weights)
@@ -399,22 +402,29 @@ class OptiSAR(ModelModes, HubModel):
 
         Args:
             source: File, array (BGR) or PIL image.
-            imgsz: Long side in the network; that of training by default.
+            imgsz: Long side in the network; chosen by the image by default (:mod:`optisar_yolo.engine.sizes`).
             engine: As in :meth:`predict`; ``auto`` by default.
 
         Returns:
             The encoded image. An export of one graph encodes it anew in each call of ``ground``.
         """
         image = read_image(source)
+        path = str(source)[:200] if isinstance(source, (str, Path)) else "image0.jpg"
+        if note := shrink_note((image.shape[0], image.shape[1]), imgsz or self.side_for(image)):
+            LOGGER.warning(f"{path}: {note}")
         with self._predictors.lock:
             network, text_features = self._for_inference(engine), self._features_of(self.overrides.get("text_weights"))
         return EncodedImage(
             network,
             text_features,
             image,
-            int(imgsz or self.imgsz),
-            str(source)[:200] if isinstance(source, (str, Path)) else "image0.jpg",
+            self.side_for(image) if imgsz is None else int(imgsz),
+            path,
         )
+
+    def side_for(self, image: np.ndarray) -> int:
+        """Return the long side in the network of an image uint8 [h, w, 3] where ``imgsz`` is not set."""
+        return side_for(self.model, (image.shape[0], image.shape[1]), self.imgsz)
 
     def _features_of(self, weights: Any) -> TextFeatureCache | KnownExpressions:
         """Return the one cache of text features of all calls; another for another encoder. The lock is held."""

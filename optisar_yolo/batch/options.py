@@ -28,7 +28,9 @@ class BatchOptions:
         None, "float", "confidence threshold; the calibrated one by default", low=0, high=1, example="0.5"
     )
     topk: int = option(1, "int", "boxes per expression", low=1)
-    imgsz: int | None = option(None, "int", "long side of images; that of training by default", low=32, example="640")
+    imgsz: int | None = option(
+        None, "int", "long side of images; chosen by the image by default", low=32, example="640"
+    )
     device: str | None = option(None, "name", "as in Ultralytics; GPUs where there are any", example="cpu")
     engine: str = option(
         "auto", "name", "what runs the network on a CPU, as in predict", choices=("auto", "torch", "onnx", "openvino")

@@ -242,7 +242,7 @@ def _run_settings(grounder: Grounder, model: str, options: BatchOptions) -> dict
         "text": getattr(getattr(grounder.bank, "encoder", None), "fingerprint", ""),
         "conf": round(grounder.conf if options.conf is None else options.conf, 6),
         "topk": options.topk,
-        "imgsz": grounder.imgsz,
+        "imgsz": grounder.imgsz or "by image",
     }
 
 

@@ -44,7 +44,7 @@ class WorkerSettings:
         out: Folder of results.
         conf: Confidence threshold.
         topk: Boxes per expression.
-        imgsz: Long side of images in the network.
+        imgsz: Long side of images in the network; None: chosen by the image.
         batch: Images held at once.
         cpus: Threads of PyTorch.
         gpu: Run on the GPU that Ray assigns to the worker.
@@ -57,7 +57,7 @@ class WorkerSettings:
     out: str
     conf: float
     topk: int
-    imgsz: int
+    imgsz: int | None
     batch: int
     cpus: int = 1
     gpu: bool = False
@@ -127,7 +127,7 @@ class Worker:
             except DataError as error:
                 out += [{"row": row.number, "answered": False, "error": str(error), "rank": 1} for row in rows]
                 continue
-            ready.append((PreparedImage.of(rows[0].image, image, self.settings.imgsz), rows))
+            ready.append((self.grounder.prepare(rows[0].image, image), rows))
         most = max((len(rows) for _, rows in ready), default=0)
         for start in range(0, most, EXPRESSIONS):  # encoded images stay in the cache from one round to the next
             out += self._round([(p, rows[start : start + EXPRESSIONS]) for p, rows in ready if len(rows) > start])

@@ -30,7 +30,7 @@ COMMAND = Command(
         Option("host", "name", "127.0.0.1", "address to listen on", example="0.0.0.0"),
         Option("port", "int", 8000, "port to listen on", low=0, high=65535),
         Option("model", "file", BUNDLED_MODEL, "weights or an export"),
-        Option("imgsz", "int", None, "long side of images in the network; that of training by default", low=32),
+        Option("imgsz", "int", None, "long side of images in the network; chosen by the image by default", low=32),
         Option("label_studio", "name", None, "be a backend of this Label Studio too", example="http://localhost:8080"),
         Option("label_files", "file", None, "folder of Label Studio's local files, where it is on this machine"),
         ENGINE,

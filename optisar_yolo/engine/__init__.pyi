@@ -81,6 +81,10 @@ from .routing import (
     Routing as Routing,
     RoutingRecorder as RoutingRecorder,
 )
+from .sizes import (
+    shrink_note as shrink_note,
+    side_for as side_for,
+)
 from .start import (
     FINE_TUNING as FINE_TUNING,
     TUNE_SPACE as TUNE_SPACE,

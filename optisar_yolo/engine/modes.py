@@ -215,7 +215,8 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             text: An expression or a list of them.
             conf: Confidence threshold; that of the model's calibration by default, 0.05 without one.
             topk: Boxes per expression, or "all"; 1 by default. "All ships" needs none.
-            imgsz: Long side of images in the network, pixels; that of training by default.
+            imgsz: Long side of images in the network, pixels; chosen by the image by default: that of training, and
+                more for images that it would shrink more than twice.
             iou: Overlap from which two boxes of an expression are duplicates.
             max_det: Boxes per image, the most confident ones.
             classes: Indices of expressions whose boxes are wanted.

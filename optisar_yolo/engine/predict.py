@@ -38,6 +38,7 @@ from optisar_yolo.engine.grounding import (
     text_features_for,
 )
 from optisar_yolo.engine.reasoning import ALL, QueryPlan, match, plan_of
+from optisar_yolo.engine.sizes import shrink_note, side_for
 from optisar_yolo.engine.tracking import split_trackers
 from optisar_yolo.language import clean
 from optisar_yolo.nn import Encoded, GroundingModel, mixed
@@ -191,6 +192,8 @@ class GroundingPredictor(DetectionPredictor):
         self.choose = choose  # from the arguments to what takes PyTorch's place, or None
         self.text_features: TextFeatureCache | KnownExpressions | None = None
         self.track_start: float | None = None  # confidence at which tracks start
+        self.shrink_said = False
+        self.fits_size = False  # each image at a side of its own, as the caller set none
         self.groups: list[tuple[list[int], Tensor, Tensor]] = []  # indices, images [B, 3, H, W], extents [B, 4]
 
     def setup_model(self, model: Any, verbose: bool = True) -> None:
@@ -219,6 +222,7 @@ class GroundingPredictor(DetectionPredictor):
     def setup_source(self, source: Any, stride: int | None = None) -> None:
         """Open the source; Ultralytics' own reader keeps only the high byte of 16-bit images."""
         check_predict_keys(self.args)
+        self.shrink_said = False
         source, names = read_sources(source)
         super().setup_source(source, stride)
         if names:
@@ -244,10 +248,20 @@ class GroundingPredictor(DetectionPredictor):
             self.groups = [(list(range(len(im))), im.to(self.device).float(), extent.to(self.device))]
         else:
             side = max(self.imgsz) if isinstance(self.imgsz, (list, tuple)) else self.imgsz
-            placed = [(i, *canvas(read_image(p), side)) for i, p in enumerate(im)]
+            images = [read_image(p) for p in im]
+            placed = [(i, *canvas(image, self._side(image, side, i))) for i, image in enumerate(images)]
             groups = EvaluationDataset.collate(placed)
             self.groups = [(index, x.to(self.device), extent.to(self.device)) for index, x, extent in groups]
         return self.groups[0][1]  # Ultralytics reads its size for the log
+
+    def _side(self, image: np.ndarray, side: int, i: int) -> int:
+        """Return the long side of an image in the network, and say where it is much smaller than the image."""
+        size = (image.shape[0], image.shape[1])
+        side = side_for(self.network, size, side) if self.fits_size else side
+        if (note := shrink_note(size, side)) and not self.shrink_said:
+            self.shrink_said = True
+            LOGGER.warning(f"{self.batch[0][i]}: {note}; this is said of the first such image alone")
+        return side
 
     def inference(
         self, im: Tensor, *args: Any, **kwargs: Any

@@ -39,6 +39,7 @@ from optisar_yolo.engine import (
     NetworkRunner,
     attach_all,
     calibrations,
+    facts_of,
     ground,
     model_vocabulary,
 )
@@ -234,7 +235,7 @@ class EngineNetwork(NetworkRunner):
         self.text_model, self.text_fingerprint, self.text_dim = (
             model.text_model, model.text_fingerprint, model.text_dim
         )  # fmt: skip
-        self.wordings = getattr(model, "wordings", None)
+        self.wordings, self.facts = getattr(model, "wordings", None), facts_of(model)
         attach_all(self, calibrations(model), weights or "model")
         self.nouns = model_vocabulary(model).to_dict()
         self.path, self.engine, self.imgsz = Path(weights or "model"), engine, imgsz

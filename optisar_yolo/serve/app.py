@@ -13,14 +13,13 @@ from typing import Any, TypeVar, cast
 import gradio as gr
 import numpy as np
 
-from optisar_yolo.engine import facts_lines
+from optisar_yolo.engine import facts_lines, shrink_note
 from optisar_yolo.serve.grounder import (
     CachedImage,
     ExpressionResult,
     Grounder,
     GroundingRequest,
     LRUCache,
-    PreparedImage,
 )
 from optisar_yolo.serve.limits import Limits, Refusal, check_expressions
 from optisar_yolo.serve.outputs import (
@@ -97,6 +96,12 @@ class ModelChoice:
             return grounder
 
 
+def _shrunk(image: CachedImage) -> str:
+    """Return what to say about an image that the network sees much smaller."""
+    note = shrink_note(image.size, max(image.canvas))
+    return f" – {note}" if note else ""
+
+
 class AppHandlers:
     """Functions behind the elements of the page.
 
@@ -127,7 +132,7 @@ class AppHandlers:
             image = read_upload(data, self.limits)
             view = shrink(image)
             self.views.put(key, view)
-            cached = cached or grounder.encode(PreparedImage.of(key, image, grounder.imgsz))
+            cached = cached or grounder.encode(grounder.prepare(key, image))
         return cached, view, known
 
     def show_upload(self, path: str | None, name: str) -> tuple[str | None, str]:
@@ -138,6 +143,7 @@ class AppHandlers:
         image, view, _ = self.load(path, self.models.get(name))
         spent = (time.perf_counter() - started) * 1000
         status = f"{image.size[0]} x {image.size[1]} pixels, read and encoded in {spent:.0f} ms; type expressions"
+        status += _shrunk(image)
         return str(write_png(self.folder.new() / "image.png", view)), status
 
     # The names of the parameters are those of the endpoint /ground: programs may use them as keywords.
@@ -156,7 +162,7 @@ class AppHandlers:
         files = write_results(folder, draw_results(view, image.size, results), results, about)
         found = sum(bool(result.boxes) for result in results)
         state = "image already encoded" if known else "image encoded"
-        status = f"{found} of {len(results)} found; {state}, grounded in {spent:.0f} ms"
+        status = f"{found} of {len(results)} found; {state}, grounded in {spent:.0f} ms{_shrunk(image)}"
         maps = self._draw_maps(grounder, image, view, results, folder)
         return str(files[0]), status, page_rows(results), maps, [str(f) for f in files]
 

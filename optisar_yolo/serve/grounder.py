@@ -25,6 +25,7 @@ from optisar_yolo.engine import (
     match,
     notes_of,
     plan_of,
+    side_for,
 )
 from optisar_yolo.nn import Encoded, HeadFeatures
 from optisar_yolo.serve.limits import Refusal
@@ -162,7 +163,7 @@ class Grounder:
 
     Args:
         model: Weights, an export, or an open model.
-        imgsz: Long side of images in the network; that of training by default.
+        imgsz: Long side of images in the network; chosen by the image by default.
         remembered: Capacity of the cache of encoded images.
         engine: As in :meth:`OptiSAR.predict`; by default PyTorch, which score maps need.
 
@@ -177,8 +178,8 @@ class Grounder:
     ) -> None:
         opened = model if isinstance(model, OptiSAR) else OptiSAR(model)
         self.name = Path(str(opened.model_name)).name
-        self.imgsz = int(imgsz or opened.imgsz)
-        first = opened.encode(np.zeros((64, 64, 3), np.uint8), self.imgsz, engine)  # also warms it up
+        self.imgsz, self.trained = imgsz, opened.imgsz
+        first = opened.encode(np.zeros((64, 64, 3), np.uint8), imgsz, engine)  # also warms it up
         self.network, self.bank, self.device = first.model, first.text_features, first.device
         self.cache: LRUCache[CachedImage] = LRUCache(remembered)
         self.conf = default_conf(self.network)
@@ -222,6 +223,11 @@ class Grounder:
                 for i in members:
                     out[i] = [self._result(t, next(own), found, results) for t in requests[i].texts]
             return out
+
+    def prepare(self, key: str, image: np.ndarray) -> PreparedImage:
+        """Fit an image uint8 [h, w, 3] BGR on its canvas."""
+        size = (image.shape[0], image.shape[1])
+        return PreparedImage.of(key, image, self.imgsz or side_for(self.network, size, self.trained))
 
     def encode(self, image: PreparedImage) -> CachedImage:
         """Encode an image, or return it from the cache."""

@@ -260,7 +260,7 @@ def _prepare(file: BinaryIO, grounder: Grounder, limits: Limits) -> PreparedImag
     """Read and decode an image, or return it from the cache."""
     data = file.read()
     key = image_key(data)
-    return grounder.cache.get(key) or PreparedImage.of(key, read_upload(data, limits), grounder.imgsz)
+    return grounder.cache.get(key) or grounder.prepare(key, read_upload(data, limits))
 
 
 async def _wait(request: Request, future: Future[T], until: float, limits: Limits) -> T:
