@@ -16,7 +16,6 @@ from .checkpoint import (
     BUNDLED as BUNDLED,
     CheckpointError as CheckpointError,
     check_finite as check_finite,
-    check_resumable as check_resumable,
     find_weights as find_weights,
     load_model as load_model,
     load_shared as load_shared,
@@ -26,6 +25,7 @@ from .checkpoint import (
     store_calibration as store_calibration,
     store_facts as store_facts,
 )
+from .encoded import EncodedImage as EncodedImage
 from .facts import (
     FACTS as FACTS,
     facts_lines as facts_lines,
@@ -77,6 +77,7 @@ from .reasoning import (
     plan_of as plan_of,
 )
 from .report import write_report as write_report
+from .resume import check_resumable as check_resumable
 from .routing import (
     Routing as Routing,
     RoutingRecorder as RoutingRecorder,

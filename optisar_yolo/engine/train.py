@@ -42,14 +42,16 @@ from optisar_yolo.data import (
 from optisar_yolo.engine import monitor
 from optisar_yolo.engine.before import FolderLock, check_given, check_start
 from optisar_yolo.engine.checkpoint import (
+    store_calibration,
+    store_facts,
+)
+from optisar_yolo.engine.facts import facts_of, facts_of_training, figures_of_rows
+from optisar_yolo.engine.resume import (
     add_exact_state,
     all_epochs_done,
     restore_exact_state,
-    store_calibration,
-    store_facts,
     strip_checkpoint,
 )
-from optisar_yolo.engine.facts import facts_of, facts_of_training, figures_of_rows
 from optisar_yolo.engine.start import (
     START,
     is_trained,

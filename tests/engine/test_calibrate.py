@@ -136,7 +136,7 @@ def test_files_carry_it(shared: Path, tmp_path: Path) -> None:
 
 
 def test_a_finished_checkpoint_keeps_it(tmp_path: Path) -> None:
-    from optisar_yolo.engine.checkpoint import strip_checkpoint
+    from optisar_yolo.engine.resume import strip_checkpoint
 
     model = network()
     attach(model, KNOWN)
