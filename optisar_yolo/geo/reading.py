@@ -32,7 +32,7 @@ from optisar_yolo.data import (
     say_once,
 )
 from optisar_yolo.geo.placing import Placement
-from optisar_yolo.geo.sources import Source
+from optisar_yolo.geo.sources import RasterSource
 from optisar_yolo.utils import need
 
 CACHE = 256 << 20  # bytes of decoded blocks: several rows of tiles of a raster 20,000 pixels wide
@@ -66,14 +66,16 @@ class Raster:
 
     def __init__(
         self,
-        source: str | Path | Source,
+        source: str | Path | RasterSource,
         nodata: float | None = None,
         crs: str | None = None,
         transform: Sequence[float] | None = None,
         extent: Sequence[float] | None = None,
     ) -> None:
         self.rasterio: Any = need("rasterio")
-        name, self.source = (source.name, source.label) if isinstance(source, Source) else (str(source), str(source))
+        name, self.source = (
+            (source.name, source.label) if isinstance(source, RasterSource) else (str(source), str(source))
+        )
         self.nodata = nodata
         path = Path(name)
         is_name = _NAME.match(name) is not None and not _is_file(path)

@@ -28,7 +28,7 @@ _RASTERS = ("image/", "application/x-hdf", "application/netcdf", "application/x-
 
 
 @dataclass(frozen=True)
-class Source:
+class RasterSource:
     """A raster to open.
 
     Attributes:
@@ -50,7 +50,7 @@ class Source:
 
 def find_source(
     source: str | Path, asset: str | None = None, zoom: int | None = None, extent: Sequence[float] | None = None
-) -> Source:
+) -> RasterSource:
     """Return the raster that a user means.
 
     Args:
@@ -75,14 +75,14 @@ def find_source(
         return _stac(name, asset)
     if name.upper().startswith("WMTS:") and extent is None:
         raise ValueError(f"{name}: a tile server covers the world; give extent=west,south,east,north in degrees")
-    return Source(name, name, Path(name).stem, name.upper().startswith("WMTS:"))
+    return RasterSource(name, name, Path(name).stem, name.upper().startswith("WMTS:"))
 
 
 def _is_tiles(name: str) -> bool:
     return name.startswith(_WEB) and {"{z}", "{x}"} <= set(_PLACES.findall(name))
 
 
-def _tiles(name: str, zoom: int | None, extent: Sequence[float] | None) -> Source:
+def _tiles(name: str, zoom: int | None, extent: Sequence[float] | None) -> RasterSource:
     """Return a tile server as a raster of GDAL's WMS driver."""
     known = {"{z}", "{x}", "{y}", "{-y}"}
     others = sorted(set(_PLACES.findall(name)) - known)
@@ -110,7 +110,7 @@ def _tiles(name: str, zoom: int | None, extent: Sequence[float] | None) -> Sourc
         "<ZeroBlockHttpCodes>204,404</ZeroBlockHttpCodes></GDAL_WMS>"
     )
     host = re.sub(r"^https?://(?:[^/@]*@)?", "", name).split("/")[0]
-    return Source(description, f"{name} at zoom {zoom}", f"{host}-z{zoom}", True)
+    return RasterSource(description, f"{name} at zoom {zoom}", f"{host}-z{zoom}", True)
 
 
 def _is_stac(name: str) -> bool:
@@ -128,7 +128,7 @@ def _is_stac(name: str) -> bool:
         return False
 
 
-def _stac(name: str, asset: str | None) -> Source:
+def _stac(name: str, asset: str | None) -> RasterSource:
     """Return an asset of a STAC item.
 
     Raises:
@@ -157,4 +157,4 @@ def _stac(name: str, asset: str | None) -> Source:
         from urllib.request import url2pathname
 
         address = url2pathname(address.removeprefix("file://"))
-    return Source(address, address, f"{item.id}-{asset}")
+    return RasterSource(address, address, f"{item.id}-{asset}")
