@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.model import Model
@@ -407,21 +406,13 @@ class OptiSAR(ModelModes, HubModel):
         """
         image = read_image(source)
         path = str(source)[:200] if isinstance(source, (str, Path)) else "image0.jpg"
-        if note := shrink_note((image.shape[0], image.shape[1]), imgsz or self.side_for(image)):
+        size = image.shape[0], image.shape[1]
+        side = side_for(self.model, size, self.imgsz) if imgsz is None else int(imgsz)
+        if note := shrink_note(size, side):
             LOGGER.warning(f"{path}: {note}")
         with self._predictors.lock:
             network, text_features = self._for_inference(engine), self._features_of(self.overrides.get("text_weights"))
-        return EncodedImage(
-            network,
-            text_features,
-            image,
-            self.side_for(image) if imgsz is None else int(imgsz),
-            path,
-        )
-
-    def side_for(self, image: np.ndarray) -> int:
-        """Return the long side in the network of an image uint8 [h, w, 3] where ``imgsz`` is not set."""
-        return side_for(self.model, (image.shape[0], image.shape[1]), self.imgsz)
+        return EncodedImage(network, text_features, image, side, path)
 
     def _features_of(self, weights: Any) -> TextFeatureCache | KnownExpressions:
         """Return the one cache of text features of all calls; another for another encoder. The lock is held."""
