@@ -75,6 +75,7 @@ from .reasoning import (
     QueryPlan as QueryPlan,
     match as match,
     plan_of as plan_of,
+    thresholds as thresholds,
 )
 from .report import write_report as write_report
 from .resume import check_resumable as check_resumable

@@ -10,7 +10,7 @@ import torch
 from optisar_yolo.engine.calibrate import default_conf
 from optisar_yolo.engine.grounding import KnownExpressions, NetworkRunner, log_notes, notes_of
 from optisar_yolo.engine.predict import canvas, checked_expressions
-from optisar_yolo.engine.reasoning import match, plan_of
+from optisar_yolo.engine.reasoning import match, plan_of, thresholds
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.plugin import SETTINGS
 from optisar_yolo.text import TextFeatureCache
@@ -72,4 +72,5 @@ class EncodedImage:
         with torch.inference_mode():
             features = self.text_features(plan.searched).to(self.device)
             found = match(self.model, self.encoded, plan, features, self.canvas, [size], topk, conf=conf)[0]
-        return found.results(self.image, self.path, texts, conf, notes=notes, queries=plan.queries)
+        least = thresholds(self.model, plan, topk, conf)
+        return found.results(self.image, self.path, texts, conf, notes=notes, queries=plan.queries, thresholds=least)

@@ -75,6 +75,7 @@ class Detections:
         verbose: bool = True,
         notes: Mapping[str, ExpressionNotes] | None = None,
         queries: Sequence[ObjectQuery] = (),
+        thresholds: np.ndarray | None = None,
     ) -> Results:
         """Return Ultralytics' results of the boxes with enough confidence; ``names[cls]`` is the expression of a box.
 
@@ -88,18 +89,22 @@ class Detections:
                 box, unless the threshold is 0. ``result.notes`` holds the message of each.
             queries: How the expressions were read: ``result.query``. Of a set the number found is in ``result.notes``
                 where it was asked for, or is not the number that the expression names.
+            thresholds: Confidence threshold of each expression, where they differ.
         """
         notes = notes or {}
+        least = np.full(len(texts), conf) if thresholds is None else thresholds
         silent = [j for j, text in enumerate(texts) if text in notes and not notes[text].grounded and conf > 0]
         if verbose:
             for j, text in enumerate(texts):
                 if j in silent:
                     continue
-                if (best := self.of(j).confidence.max(initial=0.0)) < conf:
+                if (best := self.of(j).confidence.max(initial=0.0)) < least[j]:
                     LOGGER.info(
-                        f'nothing found for "{text}" in {path}: best confidence {best:.3f}, below conf={conf:.3g}'
+                        f'nothing found for "{text}" in {path}: best confidence {best:.3f}, below conf={least[j]:.3g}'
                     )
-        boxes = torch.from_numpy(self[(self.confidence >= conf) & ~np.isin(self.expression, silent)].data())
+        boxes = torch.from_numpy(
+            self[(self.confidence >= least[self.expression]) & ~np.isin(self.expression, silent)].data()
+        )
         result = GroundingResults(image, path=path, names=dict(enumerate(texts)), boxes=boxes)
         result.notes = {text: notes[text].message(conf) for text in texts if text in notes}
         result.query = {query.text: query for query in queries}

@@ -37,7 +37,7 @@ from optisar_yolo.engine.grounding import (
     notes_of,
     text_features_for,
 )
-from optisar_yolo.engine.reasoning import ALL, QueryPlan, match, plan_of
+from optisar_yolo.engine.reasoning import ALL, QueryPlan, match, plan_of, thresholds
 from optisar_yolo.engine.sizes import shrink_note, side_for
 from optisar_yolo.engine.tracking import split_trackers
 from optisar_yolo.language import clean
@@ -311,8 +311,9 @@ class GroundingPredictor(DetectionPredictor):
                     )
             found.update(zip(index, boxes, strict=True))
         notes = notes_of(self.network, texts, topk, self._reasons)
+        least = thresholds(self.network, plan, topk, self.args.conf)
         return [
-            found[i].results(image, path, texts, self.args.conf, self.args.verbose, notes, plan.queries)
+            found[i].results(image, path, texts, self.args.conf, self.args.verbose, notes, plan.queries, least)
             for i, (image, path) in enumerate(zip(orig_imgs, self.batch[0], strict=True))
         ]
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from optisar_yolo.engine.calibrate import default_conf
+from optisar_yolo.engine.calibrate import calibration_of, default_conf, default_match_conf, match_calibration_of
 from optisar_yolo.engine.checkpoint import model_vocabulary
 from optisar_yolo.engine.grounding import (
     OVERLAP,
@@ -86,6 +86,28 @@ def plan_of(
     return QueryPlan(list(texts), queries, [*texts, *(core for core in dict.fromkeys(cores) if core not in texts)])
 
 
+def thresholds(
+    model: GroundingModel | NetworkRunner, plan: QueryPlan, topk: int | str = 1, conf: float | None = None
+) -> np.ndarray:
+    """Return the confidence threshold of each expression, float [T].
+
+    All objects of an expression have a calibration and a threshold of their own
+    (:func:`~optisar_yolo.engine.calibrate.match_calibration_of`). A threshold that the caller sets holds for all.
+
+    Args:
+        model: The network.
+        plan: The expressions.
+        topk: Boxes per expression; "all" for every match.
+        conf: The caller's threshold; that of the model, or None, stands for the model's thresholds.
+    """
+    own = default_conf(model)
+    conf = own if conf is None else conf
+    least = np.full(len(plan.texts), conf)
+    if conf == own:
+        least[[query.kind == "set" or topk == ALL for query in plan.queries]] = default_match_conf(model)
+    return least
+
+
 def match(
     model: GroundingModel | NetworkRunner,
     encoded: Encoded | CanvasImages,
@@ -117,23 +139,24 @@ def match(
     most = SEARCHED if topk == ALL else int(topk)
     t = len(plan.texts)
     if not any(query.reasoned for query in plan.queries):
-        if topk == ALL and isinstance(model, ExportedNetwork):
-            topk = most  # the export refuses it
-        return best_boxes(model, encoded, features[:t], canvas, sizes, most, overlap)
-    conf = default_conf(model) if conf is None else conf
+        boxes = best_boxes(model, encoded, features[:t], canvas, sizes, most, overlap)
+        return [_recalibrated(found, model) for found in boxes] if topk == ALL else boxes
+    least = thresholds(model, plan, topk, conf)
     index = {text: n for n, text in enumerate(plan.searched)}
     plain = [j for j, query in enumerate(plan.queries) if not query.reasoned]
     wide = list(dict.fromkeys(core for query in plan.queries if query.reasoned for core in query.cores))
     judged = [j for j, query in enumerate(plan.queries) if query.reasoned and query.kind != "set"]
     alone = [*plain, *judged]
     own = best_boxes(model, encoded, features[alone], canvas, sizes, most, overlap) if alone else []
+    own = [_recalibrated(found, model) for found in own] if topk == ALL else own
     search = candidates(model, encoded, features[[index[core] for core in wide]], canvas, sizes, SEARCHED)
     out = []
     for i, size in enumerate(sizes):
         found = {core: _without_duplicates(*search[i][n], overlap) for n, core in enumerate(wide)}
+        every = {core: Found(one.boxes, among_all(one.conf, model)) for core, one in found.items()}
         network = {j: own[i].of(n) for n, j in enumerate(alone)}
         parts = [
-            _set(query, found, size, conf, most if topk != 1 else None)
+            _set(query, every, size, least[j], most if topk != 1 else None)
             if query.kind == "set"
             else network[j]
             if not query.reasoned
@@ -144,6 +167,18 @@ def match(
             part.expression[:] = j
         out.append(Detections(*(np.concatenate(v) for v in zip(*map(_columns, parts), strict=True))))
     return out
+
+
+def among_all(conf: np.ndarray, model: GroundingModel | NetworkRunner) -> np.ndarray:
+    """Turn confidences of best boxes into those of all boxes of an expression."""
+    best, every = calibration_of(model), match_calibration_of(model)
+    if best is None or every is None or best == every:
+        return conf
+    return every(best.raw(conf)).astype(np.float32)
+
+
+def _recalibrated(found: Detections, model: GroundingModel | NetworkRunner) -> Detections:
+    return Detections(found.boxes, among_all(found.confidence, model), found.expression)
 
 
 def reconsider(

@@ -26,6 +26,7 @@ from optisar_yolo.engine import (
     notes_of,
     plan_of,
     side_for,
+    thresholds,
 )
 from optisar_yolo.nn import Encoded, HeadFeatures
 from optisar_yolo.serve.limits import Refusal
@@ -218,7 +219,8 @@ class Grounder:
                     0
                 ]
                 notes = notes_of(self.network, plan.texts, topk, several)
-                results = found.results(_NO_PIXELS, "", plan.texts, conf, False, notes, plan.queries)
+                least = thresholds(self.network, plan, topk, conf)
+                results = found.results(_NO_PIXELS, "", plan.texts, conf, False, notes, plan.queries, least)
                 own = iter(range(len(plan.texts)))
                 for i in members:
                     out[i] = [self._result(t, next(own), found, results) for t in requests[i].texts]

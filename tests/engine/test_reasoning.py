@@ -13,6 +13,7 @@ from tiny_net import settle
 from optisar_yolo import OptiSAR
 from optisar_yolo.data import load_dataset_config, load_split
 from optisar_yolo.engine import Detections, GroundingValidator, reasoning
+from optisar_yolo.engine.calibrate import MATCH_ATTRIBUTE, Calibration, attach
 from optisar_yolo.language import Found, read_query, weigh
 from optisar_yolo.plugin import config_keys
 from optisar_yolo.utils import SettingError
@@ -54,6 +55,29 @@ def test_a_set_is_all_that_its_category_finds(model, image):
     stricter = ground(model, image, SET, conf=float(every[1, 4]) - 1e-4)[0]
     assert stricter.count == {SET: 2}
     assert len(rows(ground(model, image, SET, topk=3)[0])) == 3
+
+
+def test_a_set_has_the_calibration_and_the_threshold_of_all_boxes(model, image):
+    attach(model.model, calibrated(1.0, 0.0, 0.4))
+    attach(model.model, calibrated(2.0, 0.5, 0.6), MATCH_ATTRIBUTE)
+    model.predictor = None
+    try:
+        assert len(model.predict(image, text=PLAIN)[0].boxes) <= 1
+        raw = rows(ground(model, image, "a ship", topk=40)[0])[:, 4]
+        every = calibrated(2.0, 0.5, 0.6)(raw)
+        for found in (model.predict(image, text=SET)[0], model.predict(image, text="a ship", topk="all")[0],
+                      model.encode(image).ground(SET)):  # fmt: skip
+            np.testing.assert_allclose(rows(found)[:, 4], every[every >= 0.6], atol=2e-3)
+        alone = model.predict(image, text=SET, conf=0.2)[0]  # a threshold that is given holds as it is
+        assert len(rows(alone)) == (every >= 0.2).sum() > (every >= 0.6).sum()
+    finally:
+        attach(model.model, None)
+        attach(model.model, None, MATCH_ATTRIBUTE)
+        model.predictor = None
+
+
+def calibrated(a: float, b: float, threshold: float) -> Calibration:
+    return Calibration(a=a, b=b, threshold=threshold)
 
 
 def test_a_number_bounds_a_set_and_a_shortage_is_said(model, image):
