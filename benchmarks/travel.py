@@ -133,14 +133,16 @@ def figures(overlaps: list[float]) -> dict[str, float]:
     }
 
 
-def measure(model: OptiSAR, asked: list[Asked], imgsz: int | None, threshold: float) -> dict[str, Any]:
+def measure(
+    model: OptiSAR, asked: list[Asked], imgsz: int | None, threshold: float, reason: bool = True
+) -> dict[str, Any]:
     """Ask for all expressions of a source at one size of the network."""
     groups: dict[str, list[float]] = defaultdict(list)
     answered: list[bool] = []
-    size = {} if imgsz is None else {"imgsz": imgsz}
+    how: dict[str, Any] = {"reason": reason} | ({} if imgsz is None else {"imgsz": imgsz})
     for file, expressions in asked:
         texts = list(dict.fromkeys(t for t, *_ in expressions))
-        result = model.predict(str(file), text=texts, conf=0.0, verbose=False, save=False, **size)[0]
+        result = model.predict(str(file), text=texts, conf=0.0, verbose=False, engine="torch", **how)[0]
         boxes, column = result.boxes.xyxy.cpu().numpy(), result.boxes.cls.int().tolist()
         conf = result.boxes.conf.tolist()
         for text, box, group in expressions:
@@ -164,6 +166,7 @@ def main() -> None:
     parser.add_argument("--model", default=BUNDLED_MODEL)
     parser.add_argument("--sizes", type=int, nargs="*", default=[320, 448, 640, 1024])
     parser.add_argument("--auto", action="store_true", help="also with the size that predict chooses by itself")
+    parser.add_argument("--alone", action="store_true", help="the network alone, without a choice among what is found")
     parser.add_argument("--sources", nargs="*", help="only these sources")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--data", type=Path, default=HERE.parent.parent / "shared" / "data")
@@ -183,7 +186,7 @@ def main() -> None:
             continue
         record[name] = {}
         for size in [*args.sizes, *([None] if args.auto else [])]:
-            found = record[name][str(size or "auto")] = measure(model, asked, size, threshold)
+            found = record[name][str(size or "auto")] = measure(model, asked, size, threshold, not args.alone)
             rest = "  ".join(f"{k} {v['meanIoU']}" for k, v in found.items() if k not in ("all", "absent"))
             absent = f"  absent answered {found['absent']['answered %']} %" if "absent" in found else ""
             whole = found["all"]
