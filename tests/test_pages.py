@@ -50,7 +50,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_most_blocks_run_and_the_others_say_why() -> None:
     every = [b for page in PAGES if page.name not in SHOWN for b in blocks_of(page) if b.language not in UNRUN]
     marked = [b for b in every if b.reason is not None]
-    assert len(every) > 50 and len(marked) < len(every) / 5
+    assert len(every) > 50 and len(marked) < len(every) / 4
     assert all(len(b.reason.split()) > 3 for b in marked), [b.place for b in marked]
 
 

@@ -190,7 +190,7 @@ def run_probes(
     Returns:
         One result per expression. An exported model gives best boxes alone.
     """
-    if targets is None or not isinstance(model, GroundingModel) or isinstance(encoded, CanvasImages):
+    if targets is None or isinstance(model, NetworkRunner) or isinstance(encoded, CanvasImages):
         boxes, confs = ground(model, encoded, rows, texts)
         return [ProbeResult(b, float(c)) for b, c in zip(_array(boxes[:, 0]), _array(confs[:, 0]), strict=True)]
     found: list[ProbeResult] = []

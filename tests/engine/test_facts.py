@@ -149,7 +149,7 @@ def test_a_noun_that_the_weights_never_met_is_noted(tmp_path: Path, log: pytest.
     assert len(model.predict(image, text=texts[:1], conf=0, imgsz=64)[0].boxes) == 1  # the box is as usual
     assert set(model.encode(image, 64).ground(texts).notes) == {texts[0]}
     both = notes_of(model.model, ["all white hedgehogs"])["all white hedgehogs"]
-    assert {"quantifier", "colour", "noun"} <= set(both.kinds)
+    assert {"quantifier", "noun"} <= set(both.kinds)
     model.model.facts = None
     assert notes_of(model.model, texts) == {}  # nothing is said where the weights do not tell
 

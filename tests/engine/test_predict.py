@@ -439,6 +439,8 @@ def test_an_encoded_image_notes_the_same(model, image):
 
 def test_weights_know_the_wordings_of_their_training(image, tmp_path):
     model = OptiSAR("optisar++n-pocket.safetensors")
+    assert "colour" in model.model.wordings  # of the free expressions in their training
+    model.model.wordings = ()
     assert "colour" in model.encode(image).ground("the white ship").notes["the white ship"]
     model.model.wordings = ("colour", "negation")
     shared = OptiSAR(model.save_shared(tmp_path / "known.safetensors"))

@@ -200,7 +200,7 @@ def test_example_without_pytorch(files, image, tmp_path):
         ({"quantize": 8}, "format=openvino alone"),
         ({"int8": True, "format": "openvino"}, "int8 needs data="),
         ({"text": ["a ship"], "parts": True}, "leave one out"),
-        ({"nms": True}, "one box per expression"),
+        ({"nms": True}, "the best box of an expression"),
     ],
 )
 def test_refusals(files, options, words):

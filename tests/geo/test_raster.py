@@ -165,7 +165,9 @@ def test_a_batch_gives_the_boxes_of_single_tiles_and_of_predict():
     for i, image in enumerate(images):
         (alone,) = detector(batch[i : i + 1], texts, 0.05)
         assert np.abs(alone - together[i]).max(initial=0) < 1e-2
-        plain = model.predict(image, text=texts, topk=50, conf=0.05, imgsz=256, verbose=False)[0].boxes.data.numpy()
+        plain = model.predict(image, text=texts, topk=50, conf=0.05, imgsz=256, reason=False, verbose=False)[
+            0
+        ].boxes.data.numpy()
         order = np.lexsort((-together[i][:, 4], together[i][:, 5]))
         assert len(plain) and plain == pytest.approx(together[i][order][: len(plain)], abs=0.05)
 

@@ -62,8 +62,8 @@ def test_weights_are_published_and_opened_again(hub, tmp_path):
         "scale n",
         "320 pixels",
         "sar transmission tower",
-        "optsar-real.yaml val: 381 true",
-        "threshold 0.539",
+        "val-of-three-sources.yaml val: 636 true",
+        "threshold 0.599",
     ):
         assert fact in card.text
     assert 'OptiSAR.from_pretrained("user/ships")' in card.text
