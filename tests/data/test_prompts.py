@@ -154,7 +154,9 @@ def test_no_negative_may_be_true_of_any_object(seed: int, n: int, share: float) 
     for i, (text, kind) in enumerate(zip(prompts.texts, prompts.kinds, strict=True)):
         if kind in ("swap", "other"):
             assert [v is True for v in objects.truths(text)] == (prompts.targets[:, i] == 1).tolist(), text
-            assert None not in objects.truths(text) and (kind == "swap" or not prompts.targets[:, i].any()), text
+            # a share of the rewordings is beyond the parser on purpose: the expression they were made of was read
+            assert share or None not in objects.truths(text), text
+            assert kind == "swap" or not prompts.targets[:, i].any(), text
         elif kind == "positive":
             assert (prompts.targets[:, i] == 1).any()
 
