@@ -15,7 +15,6 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import REPOSITORY
 from lively_net import lively
 from ultralytics import YOLO
 
@@ -26,6 +25,8 @@ from optisar_yolo.export import export, exported as runtime
 from optisar_yolo.nn.model import GroundingModel
 from optisar_yolo.plugin import identify
 from optisar_yolo.text import load_text_encoder
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 TEXTS = ["The SAR ship in the upper left corner of the image", "the airplane at the bottom", "the small ship"]
 

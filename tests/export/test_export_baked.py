@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
 from lively_net import lively
 
 from optisar_yolo import OptiSAR
@@ -21,6 +20,8 @@ from optisar_yolo.export.exported import ExportedModel
 from optisar_yolo.export.runtimes import OnnxGraph
 from optisar_yolo.text import load_text_encoder
 from optisar_yolo.text.encoder import TextEncoder
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
 
