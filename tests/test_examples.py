@@ -185,7 +185,10 @@ def test_notebook_gives_what_it_shows(tmp_path: Path) -> None:
     shows = 0
     for old, new in zip(stored.cells, fresh.cells, strict=True):
         before, after = shown(old), shown(new)
-        assert same_words(before[0], after[0]), after[0]
+        said = re.sub(
+            r".*\(engine=auto\)\n", "", after[0]
+        )  # said where this machine has a graph of the weights already
+        assert same_words(before[0], said), after[0]
         assert before[1] == after[1]
         shows += sum("image/jpeg" in kinds for kinds in before[1])
     assert shows >= 4
