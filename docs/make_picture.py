@@ -1,4 +1,4 @@
-"""Makes answers.png, the picture of the README, from what the bundled weights find: ``python docs/make_picture.py``.
+"""Makes answers.png, the figure of the README, from what the bundled weights find: ``python docs/make_picture.py``.
 
 Three panels: a rendered optical image, a rendered SAR image, and a small georeferenced raster of six rendered images.
 """
@@ -20,7 +20,7 @@ from optisar_yolo.synthetic import render_image
 from optisar_yolo.utils import BUNDLED_MODEL
 from optisar_yolo.visualize import draw_predictions
 
-PICTURE = Path(__file__).parent / "answers.png"
+FIGURE = Path(__file__).parent / "answers.png"
 HEIGHT, GAP = 420, 14  # pixels
 OPTICAL = [
     "the airplane closest to the top of the image",
@@ -67,10 +67,10 @@ def beside(panels: list[Image.Image]) -> Image.Image:
 
 
 def main() -> None:
-    """Write the picture."""
+    """Write the figure."""
     model = OptiSAR(BUNDLED_MODEL)
-    beside([grounded(model, 0, OPTICAL), grounded(model, 9, SAR), raster(model, RASTER)]).save(PICTURE)
-    print(PICTURE)
+    beside([grounded(model, 0, OPTICAL), grounded(model, 9, SAR), raster(model, RASTER)]).save(FIGURE)
+    print(FIGURE)
 
 
 if __name__ == "__main__":

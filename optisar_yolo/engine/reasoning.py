@@ -22,9 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from optisar_yolo.engine.calibrate import calibration_of, default_conf, default_match_conf, match_calibration_of
 from optisar_yolo.engine.checkpoint import model_vocabulary
@@ -36,6 +34,7 @@ from optisar_yolo.engine.grounding import (
     NetworkRunner,
     best_boxes,
     candidates,
+    distinct_boxes,
 )
 from optisar_yolo.language import Found, ObjectQuery, chosen, read_query, weigh
 from optisar_yolo.nn import Encoded, GroundingModel
@@ -226,7 +225,7 @@ def _columns(found: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _without_duplicates(boxes: np.ndarray, conf: np.ndarray, overlap: float) -> Found:
     """Suppress overlapping boxes."""
-    kept = nms(torch.from_numpy(boxes), torch.from_numpy(conf), overlap).numpy()
+    kept = distinct_boxes(boxes, conf, overlap)
     return Found(boxes[kept], conf[kept])
 
 
