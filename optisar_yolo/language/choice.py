@@ -4,8 +4,9 @@ Objects are boxes with confidences, found with `ObjectQuery.core` and, for a rel
 
 * `order` takes every object for certain: it returns those that fit, in the order of the superlative. Rasters use it.
 * `weigh` takes into account that an object may be a false one, or one too many: "the second leftmost ship" is object i
-  with the probability that i is a ship and that exactly one of the objects further left is a ship. With p_j the probability that
-  object j is one, that is p_i P(sum of the ones before i = 1), a Poisson binomial distribution. Images use it.
+  with the probability that i is a ship and that exactly one of the objects further left is a ship. With p_j the
+  probability that object j is one, that is p_i P(sum of the ones before i = 1), a Poisson binomial distribution. Images
+  use it.
 * `chosen` returns the objects of a set: all that fit above a threshold, or so many of them.
 
 The three share `_fits` (place and relation) and `_key` (what the superlative compares).

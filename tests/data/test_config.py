@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from make_tiny import NAMES
 from ultralytics.utils import SETTINGS
 
 from optisar_yolo.data.config import DataError, load_dataset_config
@@ -18,14 +17,6 @@ def test_packaged_config_by_bare_name_from_any_folder(tmp_path: Path, monkeypatc
     for name in ("optsar.yaml", "optsar"):
         with pytest.raises(DataError, match="(?s)OptSAR-RSVG does not exist.*project page.*datasets_dir"):
             load_dataset_config(name)
-
-
-def test_file_in_working_folder_comes_before_packaged(
-    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    copy.rename(copy.with_name("optsar.yaml"))
-    monkeypatch.chdir(copy.parent)
-    assert load_dataset_config("optsar.yaml").names == NAMES
 
 
 def test_unknown_card_lists_the_packaged_ones() -> None:

@@ -473,3 +473,11 @@ def test_a_caption_of_several_objects_is_a_set_where_it_says_so(copy: Path) -> N
         edit(copy, share(said))
         (image,) = [i for i in load_split(load_dataset_config(copy), "train") if any(i.captions)]
         assert [said in texts for texts in image.captions[:2]] == [True, True] and (said in image.sets) == expected
+
+
+def test_file_in_working_folder_comes_before_packaged(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy.rename(copy.with_name("optsar.yaml"))
+    monkeypatch.chdir(copy.parent)
+    assert load_dataset_config("optsar.yaml").names == NAMES
