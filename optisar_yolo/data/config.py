@@ -21,6 +21,7 @@ _KEYS = {
     "path", *SPLITS, "images", "labels", "names", "synonyms", "parents", "modalities", "render", "download", "include",
     "expressions", "licence",
 }  # fmt: skip
+MOST_NAMES, LONGEST_NAME = 30_000, 200  # LVIS has 1,203 categories, ImageNet-21k 21,841 of at most 150 characters
 _IGNORED = {"nc", "channels"}  # keys of Ultralytics' dataset configs without meaning here
 
 
@@ -241,6 +242,11 @@ def _names(names: object, where: str) -> tuple[str, ...]:
         )
     if bad := [n for n in names if not isinstance(n, str) or not n.strip()]:
         raise DataError(f"{where}: 'names' holds {short(bad[0])}, which is no name; quote it if YAML misreads it")
+    if len(names) > MOST_NAMES or any(len(n) > LONGEST_NAME for n in names):
+        raise DataError(
+            f"{where}: 'names' lists {len(names):,} names, the longest of {max(map(len, names)):,} characters; at most "
+            f"{MOST_NAMES:,} of {LONGEST_NAME} are read: are they the names of categories?"
+        )
     cleaned = tuple(" ".join(n.split()) for n in names)
     if twice := [n for i, n in enumerate(cleaned) if n in cleaned[:i]]:
         raise DataError(f"{where}: 'names' lists '{twice[0]}' twice; every category needs a name of its own")

@@ -37,10 +37,12 @@ from optisar_yolo.data.images import read_image
 from optisar_yolo.data.prompts import PromptList, PromptSampler
 from optisar_yolo.data.records import ImageRecord
 from optisar_yolo.data.sampler import by_modality
+from optisar_yolo.data.tiff import say_once
 from optisar_yolo.data.unchecked import UncheckedSampler
 from optisar_yolo.language import BUILT_IN, MODALITY_WORD, Vocabulary, describe, has_colour, parse
 
 MODALITY_SAMPLE = 1000  # captions of which the share that names the modality is taken
+SHAPE = 0.02  # difference of width to height that rounding to whole pixels makes in images of 50 and more
 CACHE_LIMIT = 4 * 2**30  # bytes of decoded images that one process keeps
 
 
@@ -137,7 +139,7 @@ class GroundingDataset(Dataset):
         """Read an image, BGR [h, w, 3], its long side reduced to imgsz; small sets stay in memory."""
         if index in self.cache:
             return self.cache[index]
-        img = read_image(self.images[index].path)
+        img = read_recorded(self.images[index])
         r = self.args.imgsz / max(img.shape[:2])
         if r < 1:
             h, w = (max(round(s * r), 1) for s in img.shape[:2])
@@ -242,7 +244,7 @@ class EvaluationDataset(Dataset):
     def __getitem__(self, index: int | tuple[int, int]) -> tuple[int, Tensor, Tensor]:
         """Return image number, canvas uint8 [3, H, W] RGB and extent [4]; an epoch before the index is ignored."""
         index = index if isinstance(index, int) else index[1]
-        canvas, extent = letterbox(read_image(self.images[index].path), self.imgsz)
+        canvas, extent = letterbox(read_recorded(self.images[index]), self.imgsz)
         return index, _to_tensor(canvas), torch.from_numpy(extent)
 
     @staticmethod
@@ -254,6 +256,20 @@ class EvaluationDataset(Dataset):
         return [
             ([s[0] for s in g], torch.stack([s[1] for s in g]), torch.stack([s[2] for s in g])) for g in groups.values()
         ]
+
+
+def read_recorded(record: ImageRecord) -> NDArray[np.uint8]:
+    """Read the image of a record, [H, W, 3] BGR; one of another shape than its annotation says is named once."""
+    img = read_image(record.path)
+    h, w = img.shape[:2]
+    one, other = w * record.height, h * record.width
+    if abs(one - other) > SHAPE * max(one, other):
+        say_once(
+            "images of another shape than their annotations say; boxes are stretched by it, and are wrong where the "
+            "image was turned or cut",
+            f"{record.path} is {w} x {h}, and not {record.width:.6g} x {record.height:.6g}",
+        )
+    return img
 
 
 def modality_word(images: Sequence[ImageRecord], vocabulary: Vocabulary) -> float:

@@ -205,7 +205,7 @@ def label_boxes(file: Path, size: tuple[int, int], categories: int, skips: Skips
     Yields:
         A box in pixels, xyxy and inside the image, and its category.
     """
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         record = f"{file.name} line {number}"

@@ -71,3 +71,9 @@ def test_keys_without_meaning_are_named_once(model, image, log, key):
 def test_embed_is_refused(model, image):
     with pytest.raises(ValueError, match="encode"):
         ground(model, image, embed=[3])
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, True])
+def test_batches_that_are_none_are_refused(batch: float, model: OptiSAR) -> None:
+    with pytest.raises(ValueError, match="batch sizes are not found by trying"):
+        model.predict(np.zeros((32, 32, 3), np.uint8), text="the ship", batch=batch)
