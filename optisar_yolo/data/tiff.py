@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,35 @@ POLARISATIONS = ("VV", "VH", "HH", "HV")
 _ORIENTATION = 274  # TIFF tag: which corner of the image the first pixel is
 
 
-def read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+@dataclass(frozen=True)
+class TiffImage:
+    """What was read of a TIFF file.
+
+    Attributes:
+        values: [bands, h, w] of the file's own type, turned by the file's orientation.
+        valid: bool [h, w], True where the file has data; None where it declares nothing about that.
+        bands: The numbers of the bands that are in `values`; those of a colour table are red, green and blue.
+        about: What the file says of its bands: `count`, `dtypes`, `bands`, `colours`, `polarisations`, `palette`.
+    """
+
+    values: NDArray[Any]
+    valid: NDArray[np.bool_] | None
+    bands: list[int]
+    about: dict[str, Any]
+
+
+def read_tiff(
+    source: Path | bytes, name: str, choose: Callable[[dict[str, Any]], Sequence[int]] | None = None
+) -> TiffImage:
     """Read the image of a TIFF file.
 
     Args:
         source: The file's path, or its content.
         name: Its name in messages.
-
-    Returns:
-        Values of the file's own type, [H, W, 1] or [H, W, 3] BGR, turned by the file's orientation; and bool [H, W],
-        True where the file has data, or None where it declares nothing about that.
+        choose: Returns the bands to read, of what the file says of its bands; by default all.
 
     Raises:
-        DataError: No TIFF, damaged, too large, complex, without data, or of more than 4 bands without names of colours.
+        DataError: No TIFF, damaged, too large, complex, or without data.
         MissingExtraError: rasterio is not installed.
     """
     with open_tiff(source, name) as data:
@@ -55,31 +72,40 @@ def read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[Any], NDArray[np
         pages = len(data.subdatasets)
         if pages > 1:
             say_once("TIFF files of several images: only the first is read", f"{name} has {pages}")
-        bands, named = image_bands(data), colour_bands(data)
-        if palette(data) is not None:
-            bands = [1]
-        elif all(c in named for c in ("red", "green", "blue")):
-            bands = [named[c] for c in ("red", "green", "blue")]
-        elif len(bands) == 2:
-            say_once("TIFF files of two bands: the first is shown as grey", f"{name}: {band_name(data, bands[0])}")
-            bands = bands[:1]
-        elif len(bands) > 4:
-            raise DataError(
-                f"{name}: TIFF of {len(bands)} bands of {data.dtypes[0]} that do not name red, green and blue; write "
-                "three of them to a file (gdal_translate -b 4 -b 3 -b 2 in.tif out.tif), or use 'optisar scene' with "
-                "bands=4,3,2"
-            )
+        about = about_bands(data)
+        bands = list(dict.fromkeys(about["bands"] if choose is None else choose(about)))
+        if about["palette"] is not None:
+            values = as_shown(data, data.read([1]))[[b - 1 for b in bands]]
         else:
-            bands = bands[: 3 if len(bands) >= 3 else 1]
-        values = as_shown(data, data.read(bands))
+            values = as_shown(data, data.read(bands))
         valid = data.dataset_mask() > 0 if is_masked(data) else None
-        if valid is not None and "alpha" in named and (values.dtype == np.uint8 or not valid.any()):
+        if valid is not None and "alpha" in colour_bands(data) and (values.dtype == np.uint8 or not valid.any()):
             valid = None  # as in a PNG, transparency hides nothing; of deeper files it says what the stretch is for
         if valid is not None and not valid.any():
             raise DataError(f"{name}: no valid pixel in the image: all of it is nodata or masked")
-    pixels = np.ascontiguousarray(values[::-1].transpose(1, 2, 0))
     turn = orientation(source)
-    return _turned(pixels, turn), None if valid is None else _turned(valid, turn)
+    values = _turned(values.transpose(1, 2, 0), turn).transpose(2, 0, 1)
+    return TiffImage(values, None if valid is None else _turned(valid, turn), bands, about)
+
+
+def about_bands(data: Any) -> dict[str, Any]:
+    """Return what an open dataset says of its bands; those of a colour table are red, green and blue."""
+    if (table := palette(data)) is not None:
+        colours = {"red": 1, "green": 2, "blue": 3}
+        return {
+            "count": 3, "dtypes": ("uint8",) * 3, "bands": [1, 2, 3], "colours": colours, "polarisations": [],
+            "palette": table,
+        }  # fmt: skip
+    return {
+        "count": int(data.count), "dtypes": tuple(data.dtypes), "bands": image_bands(data),
+        "colours": colour_bands(data), "polarisations": polarisations(data), "palette": None,
+    }  # fmt: skip
+
+
+def polarisations(data: Any) -> list[str]:
+    """Return those among `POLARISATIONS` that the descriptions of a dataset's bands name."""
+    names = " ".join(str(d) for d in data.descriptions if d).upper()
+    return [p for p in POLARISATIONS if p in names]
 
 
 def check_bomb(width: int, height: int, pixel: int, stored: int, name: str) -> None:
@@ -177,12 +203,6 @@ def image_bands(data: Any) -> list[int]:
     """Return the numbers of the bands that hold an image, from 1: all but alpha."""
     alpha = colour_bands(data).get("alpha")
     return [i for i in range(1, data.count + 1) if i != alpha]
-
-
-def band_name(data: Any, band: int) -> str:
-    """Return a band's number, with its description where it has one."""
-    description = data.descriptions[band - 1]
-    return f"band {band}" + (f" ({description})" if description else "")
 
 
 def is_masked(data: Any) -> bool:

@@ -27,7 +27,7 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import select_device
 
-from optisar_yolo.data import DataError, EvaluationDataset, letterbox, read_image
+from optisar_yolo.data import DataError, EvaluationDataset, ImageRendering, letterbox, read_image
 from optisar_yolo.engine.augment import grounded_views
 from optisar_yolo.engine.grounding import (
     CanvasImages,
@@ -124,7 +124,12 @@ class ImageFiles(LoadImagesAndVideos):
     """Ultralytics' loader of files, but images are read as in training, at any depth and channel count.
 
     A file that cannot be read is skipped with a warning. It is an error where none of the files can be read.
+
+    Attributes:
+        rendering: Bands and stretch.
     """
+
+    rendering = ImageRendering()
 
     def __next__(self) -> tuple[list[str], list[np.ndarray], list[str]]:
         """Read the next batch: paths, images uint8 [h, w, 3] BGR and log lines.
@@ -140,7 +145,7 @@ class ImageFiles(LoadImagesAndVideos):
             path = self.files[self.count]
             self.count += 1
             try:
-                images.append(read_image(path))
+                images.append(read_image(path, self.rendering))
             except DataError as error:
                 self.unread = getattr(self, "unread", 0) + 1
                 if self.unread == self.nf:
@@ -152,11 +157,12 @@ class ImageFiles(LoadImagesAndVideos):
         return (paths, images, lines) if images else super().__next__()  # videos, or the end
 
 
-def read_sources(source: Any) -> tuple[Any, list[str]]:
+def read_sources(source: Any, rendering: ImageRendering) -> tuple[Any, list[str]]:
     """Read images that are given as arrays or in a list, and leave other sources to Ultralytics.
 
     Args:
         source: As given to ``predict``.
+        rendering: Bands and stretch.
 
     Returns:
         A list of images uint8 [h, w, 3] BGR and their names, or the source itself and no names.
@@ -170,7 +176,8 @@ def read_sources(source: Any) -> tuple[Any, list[str]]:
     images, names = [], []
     for i, item in enumerate([source] if single else source):
         is_file = isinstance(item, (str, Path)) and "://" not in str(item)
-        images.append(read_image(item) if is_file or isinstance(item, (np.ndarray, Image.Image)) else item)
+        own = is_file or isinstance(item, (np.ndarray, Image.Image))
+        images.append(read_image(item, rendering) if own else item)
         names.append(str(item) if isinstance(item, (str, Path)) else getattr(item, "filename", "") or f"image{i}.jpg")
     return images, names
 
@@ -223,12 +230,16 @@ class GroundingPredictor(DetectionPredictor):
         """Open the source; Ultralytics' own reader keeps only the high byte of 16-bit images."""
         check_predict_keys(self.args)
         self.shrink_said = False
-        source, names = read_sources(source)
+        rendering = ImageRendering(getattr(self.args, "bands", None), getattr(self.args, "stretch", "auto"))
+        source, names = read_sources(source, rendering)
         super().setup_source(source, stride)
         if names:
             self.dataset.paths = names
         elif type(self.dataset) is LoadImagesAndVideos:
             self.dataset.__class__ = ImageFiles
+            self.dataset.rendering = rendering
+        elif rendering != ImageRendering():
+            LOGGER.warning("'bands=' and 'stretch=' have no effect: they are for files of images and for arrays")
 
     def run_callbacks(self, event: str) -> None:
         """Run the callbacks; of Ultralytics' trackers each expression gets its own."""

@@ -64,7 +64,7 @@ def checked(words: Sequence[str]) -> list[str]:
             raise UsageError(f"{key}={value}: numbers have a decimal point here: {key}={value.replace(',', '.')}")
         if equals and key in numbers and value.lower() in ("true", "false"):
             raise UsageError(f"{key}={value}: a number is expected, such as {key}=0.5")
-        if equals and key in SETTINGS and SETTINGS[key].kind == "bool":
+        if equals and key in SETTINGS and SETTINGS[key].kind in ("bool", "ints"):
             out.append(f"{key}={SETTINGS[key].parse(value)}")
             continue
         if _is_text(word):

@@ -124,6 +124,8 @@ class Option:
             value = int(value)
         if self.kind in ("ints", "floats") and isinstance(value, (list, tuple)):
             value = tuple(value)
+        elif self.kind in ("ints", "floats") and isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = (value,)
         if not self._fits(value):
             raise SettingError(f"'{self.name}={value}' is not valid: {self.accepted()}, for example {self.sample()}")
         return value
