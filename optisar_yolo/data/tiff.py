@@ -25,7 +25,8 @@ from optisar_yolo.utils import need
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # first bytes of a file; the last two are BigTIFF
 MOST_PIXELS = 1 << 30  # OpenCV's limit for other formats
 BOMB_BYTES, BOMB_RATIO = 1 << 28, 200  # of 2,428 images of public data sets, the one packed most has a ratio of 103
-HUGE = 1e30  # no sensor's value; the least and the largest float are ±3.4e38
+HUGE = 1e15  # no sensor's value; the least and the largest float are ±3.4e38
+COMMON = 0.01  # share of the pixels from which 0 or 65535 can be what fills them, and not a dark or saturated target
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 _ORIENTATION = 274  # TIFF tag: which corner of the image the first pixel is
 
@@ -291,7 +292,8 @@ def undeclared_fill(values: NDArray[Any], valid: NDArray[np.bool_]) -> float | N
     """Find a value that fills pixels without data although the file does not declare it.
 
     It is the lowest or the highest value, a usual fill value (or beyond `HUGE`), and further from the nearest other
-    value than half of the range between the others' percentiles 1 and 99.
+    value than half of the range between the others' percentiles 1 and 99. Of 0 and of the highest number of unsigned
+    types, which also occur as values, a share of `COMMON` is needed.
 
     Args:
         values: [bands, h, w] of any real type.
@@ -300,29 +302,36 @@ def undeclared_fill(values: NDArray[Any], valid: NDArray[np.bool_]) -> float | N
     Returns:
         The value; None where there is none.
     """
-    if values.dtype.kind not in "if":
+    kind = values.dtype.kind
+    if kind not in "uif" or values.dtype.itemsize == 1:
         return None
-    if values.dtype.kind == "f":
+    if kind == "f":
         valid = valid & np.isfinite(values).all(0)
     known = values[:, valid]
     if not known.size:
         return None
     for extreme in (known.min(), known.max()):
         fill = float(extreme)
-        if not (abs(fill) >= HUGE or round(fill, 1) in _FILLS):
+        also_value = fill == 0 or (kind == "u" and extreme == np.iinfo(values.dtype).max)
+        named = kind != "u" and (
+            any(abs(fill - f) <= 1e-6 * abs(f) for f in _FILLS) or (kind == "f" and abs(fill) >= HUGE)
+        )
+        if not (named or also_value) or (also_value and (known == extreme).mean() < COMMON):
             continue
         rest = known[known != extreme].astype(np.float64)
-        rest = rest[np.abs(rest) < HUGE]
+        rest = rest[np.abs(rest) < HUGE] if kind == "f" else rest
         if not rest.size:
             return None
         low, high = np.percentile(rest, (1, 99))
+        if also_value and high <= low:  # two values alone, such as a mask
+            continue
         if min(abs(fill - rest.min()), abs(fill - rest.max())) > (high - low) / 2:
             return fill
     return None
 
 
 # What GDAL, ESA's, NASA's and Esri's tools write where there are no data
-_FILLS = frozenset((-9999.0, -99999.0, -999.0, -9999.9, -32768.0, -32767.0, -3000.0, -1e10, -1e20, 1e20, -2147483648.0))
+_FILLS = (-9999.0, -99999.0, -999.0, -9999.9, -32768.0, -32767.0, -3000.0, -1e10, -1e20, 1e20, -2147483648.0)
 
 
 def say_once(rule: str, example: str = "") -> None:

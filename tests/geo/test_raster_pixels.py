@@ -58,7 +58,7 @@ def test_automatic_choices_are_reported(tmp_path, bands, profile, modality, pres
     if preset == "none":
         assert (image == bands.transpose(1, 2, 0)).all()
     else:  # ships are the brightest pixels of SAR, which are not clipped
-        grey = bool((image[..., 0] == image[..., 1]).all())
+        grey = modality == "sar" or len(set(shown)) == 1
         assert (0.01 < (image == 0).mean() < 0.05) if grey else (0 < (image == 0).mean() < 0.1)
         assert (0 < (image == 255).mean() < 0.005) if grey else (0 < (image == 255).mean() < 0.1)
         assert len(made.record()["limits"]) == 3
