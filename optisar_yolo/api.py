@@ -408,9 +408,9 @@ class OptiSAR(ModelModes, HubModel):
         Returns:
             The encoded image. An export of one graph encodes it anew in each call of ``ground``.
         """
-        image = read_image(source, ImageRendering(SETTINGS["bands"].check(bands), SETTINGS["stretch"].check(stretch)))
-        path = str(source)[:200] if isinstance(source, (str, Path)) else "image0.jpg"
-        size = image.shape[0], image.shape[1]
+        given = SETTINGS["bands"].check(bands), SETTINGS["stretch"].check(stretch), self.model.channels
+        image = read_image(source, ImageRendering(*given))
+        path, size = str(source)[:200] if isinstance(source, (str, Path)) else "image0.jpg", image.shape[:2]
         side = side_for(self.model, size, self.imgsz) if imgsz is None else int(imgsz)
         if note := shrink_note(size, side):
             LOGGER.warning(f"{path}: {note}")

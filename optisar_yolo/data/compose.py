@@ -57,7 +57,7 @@ def mosaic(
         raise ValueError(f"a mosaic needs four images of one modality, got {[image.modality for image in images]}")
     x, y = (round(imgsz * (SPLIT[0] + rng.random() * (SPLIT[1] - SPLIT[0]))) for _ in range(2))
     quarters = ((0, 0, x, y), (x, 0, imgsz, y), (0, y, x, imgsz), (x, y, imgsz, imgsz))
-    canvas = np.empty((imgsz, imgsz, 3), np.uint8)
+    canvas = np.empty((imgsz, imgsz, images[0].img.shape[2]), np.uint8)
     tiles = []
     for image, (left, top, right, bottom) in zip(images, quarters, strict=True):
         tile = _fill(image, right - left, bottom - top, rng)

@@ -37,6 +37,7 @@ from optisar_yolo.data.images import read_image
 from optisar_yolo.data.prompts import PromptList, PromptSampler
 from optisar_yolo.data.records import ImageRecord
 from optisar_yolo.data.sampler import by_modality
+from optisar_yolo.data.stretch import ImageRendering
 from optisar_yolo.data.tiff import say_once
 from optisar_yolo.data.unchecked import UncheckedSampler
 from optisar_yolo.language import BUILT_IN, MODALITY_WORD, Vocabulary, describe, has_colour, parse
@@ -186,6 +187,8 @@ class GroundingDataset(Dataset):
             image = augment.rotate(image, int(rng.integers(1, 4)), rng, a.rewrite)
         image = augment.mirror(image, rng.random() < a.fliplr, rng.random() < a.flipud, a.rewrite)
         img = augment.jitter_tone(image.img, a.hsv_v, rng)
+        if img.shape[2] != 3:  # colours, haze and JPEG are of three bands
+            return replace(image, img=img)
         like = self.modalities[image.modality]
         if like == "sar":
             img = augment.add_speckle(img, a.speckle, rng)
@@ -260,7 +263,7 @@ class EvaluationDataset(Dataset):
 
 def read_recorded(record: ImageRecord) -> NDArray[np.uint8]:
     """Read the image of a record, [H, W, 3] BGR; one of another shape than its annotation says is named once."""
-    img = read_image(record.path)
+    img = read_image(record.path, ImageRendering(channels=record.channels))
     h, w = img.shape[:2]
     one, other = w * record.height, h * record.width
     if abs(one - other) > SHAPE * max(one, other):
@@ -286,5 +289,6 @@ def modality_word(images: Sequence[ImageRecord], vocabulary: Vocabulary) -> floa
 
 
 def _to_tensor(canvas: NDArray[np.uint8]) -> Tensor:
-    """Turn [H, W, 3] BGR into [3, H, W] RGB."""
-    return torch.from_numpy(np.ascontiguousarray(canvas[..., ::-1].transpose(2, 0, 1)))
+    """Turn [H, W, 3] BGR into [3, H, W] RGB; other numbers of bands keep their order."""
+    canvas = canvas[..., ::-1] if canvas.shape[2] == 3 else canvas
+    return torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1)))

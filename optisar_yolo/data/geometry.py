@@ -54,7 +54,7 @@ def draw_on_canvas(
     if (h, w) == (ch, cw):
         out = img
     else:
-        out = np.full((ch, cw, 3), GREY, np.uint8)
+        out = np.full((ch, cw, img.shape[2]), GREY, np.uint8)
         out[top : top + h, left : left + w] = img
     return out, np.array([left / cw, top / ch, (left + w) / cw, (top + h) / ch], np.float32)
 

@@ -76,6 +76,13 @@ def checked_expressions(text: Any) -> list[str]:
     return [clean(t) for t in texts]
 
 
+def as_colours(image: np.ndarray) -> np.ndarray:
+    """Return the first bands of an image [h, w, C] as BGR to draw on; one of three bands as it is."""
+    if image.shape[2] == 3:
+        return image
+    return np.ascontiguousarray(image[..., [2, 1, 0]] if image.shape[2] > 3 else image[..., [0, 0, 0]])
+
+
 def canvas(image: np.ndarray, imgsz: int) -> tuple[Tensor, Tensor]:
     """Fit an image on its smallest canvas, which does not depend on other images.
 
@@ -87,7 +94,7 @@ def canvas(image: np.ndarray, imgsz: int) -> tuple[Tensor, Tensor]:
         Image [3, H, W] RGB in 0..1 and extent [4].
     """
     placed, extent = letterbox(image, imgsz)
-    rgb = np.ascontiguousarray(placed[..., ::-1].transpose(2, 0, 1))
+    rgb = np.ascontiguousarray((placed[..., ::-1] if placed.shape[2] == 3 else placed).transpose(2, 0, 1))
     return torch.from_numpy(rgb).float() / 255, torch.from_numpy(extent)
 
 
@@ -230,7 +237,8 @@ class GroundingPredictor(DetectionPredictor):
         """Open the source; Ultralytics' own reader keeps only the high byte of 16-bit images."""
         check_predict_keys(self.args)
         self.shrink_said = False
-        rendering = ImageRendering(getattr(self.args, "bands", None), getattr(self.args, "stretch", "auto"))
+        bands = self.network.channels
+        rendering = ImageRendering(getattr(self.args, "bands", None), getattr(self.args, "stretch", "auto"), bands)
         source, names = read_sources(source, rendering)
         super().setup_source(source, stride)
         if names:
@@ -238,7 +246,7 @@ class GroundingPredictor(DetectionPredictor):
         elif type(self.dataset) is LoadImagesAndVideos:
             self.dataset.__class__ = ImageFiles
             self.dataset.rendering = rendering
-        elif rendering != ImageRendering():
+        elif rendering != ImageRendering(channels=bands):
             LOGGER.warning("'bands=' and 'stretch=' have no effect: they are for files of images and for arrays")
 
     def run_callbacks(self, event: str) -> None:
@@ -259,7 +267,8 @@ class GroundingPredictor(DetectionPredictor):
             self.groups = [(list(range(len(im))), im.to(self.device).float(), extent.to(self.device))]
         else:
             side = max(self.imgsz) if isinstance(self.imgsz, (list, tuple)) else self.imgsz
-            images = [read_image(p) for p in im]
+            bands = self.network.channels
+            images = [read_image(p) if bands == 3 else read_image(p, ImageRendering(channels=bands)) for p in im]
             placed = [(i, *canvas(image, self._side(image, side, i))) for i, image in enumerate(images)]
             groups = EvaluationDataset.collate(placed)
             self.groups = [(index, x.to(self.device), extent.to(self.device)) for index, x, extent in groups]
@@ -325,7 +334,7 @@ class GroundingPredictor(DetectionPredictor):
         least = thresholds(self.network, plan, topk, self.args.conf)
         return [
             found[i].results(image, path, texts, self.args.conf, self.args.verbose, notes, plan.queries, least)
-            for i, (image, path) in enumerate(zip(orig_imgs, self.batch[0], strict=True))
+            for i, (image, path) in enumerate(zip(map(as_colours, orig_imgs), self.batch[0], strict=True))
         ]
 
     def _wanted(self, boxes: Any) -> Any:

@@ -12,7 +12,7 @@ from optisar_yolo.geo.reading import Raster
 __all__ = ["DB_RANGE", "Stretch", "choose_stretch"]
 
 
-def choose_stretch(raster: Raster, options: RasterOptions) -> tuple[Stretch, NDArray[np.uint8]]:
+def choose_stretch(raster: Raster, options: RasterOptions, channels: int = 3) -> tuple[Stretch, NDArray[np.uint8]]:
     """Choose bands and stretch of a raster: as the options say, or automatically.
 
     A value that is found to mean no data becomes `raster.nodata`.
@@ -20,15 +20,16 @@ def choose_stretch(raster: Raster, options: RasterOptions) -> tuple[Stretch, NDA
     Args:
         raster: The raster.
         options: What the user says about bands, modality, stretch, percentiles and limits.
+        channels: Bands that the network takes.
 
     Returns:
-        The stretch, and the whole raster decimated, uint8 [h, w, 3] RGB.
+        The stretch, and the whole raster decimated, uint8 [h, w, 3] RGB; of other than 3 channels, its first bands.
 
     Raises:
         DataError: No data in the raster.
         ValueError: A band that the raster does not have.
     """
-    rgb, note = choose_bands(raster, options.bands)
+    rgb, note = choose_bands(raster, options.bands, channels)
     distinct = list(dict.fromkeys(rgb))
     values, valid = raster.decimated(distinct, SIDE)
     if not valid.any():
@@ -38,4 +39,5 @@ def choose_stretch(raster: Raster, options: RasterOptions) -> tuple[Stretch, NDA
         raster.nodata = fill
     stretch = choose(raster, options, rgb, note + fill_note, values, valid)
     small, _ = stretch(values[[distinct.index(b) for b in stretch.read]], valid)
+    small = small[:3] if len(small) > 2 else small[:1]
     return stretch, np.ascontiguousarray(np.repeat(small, 3 // len(small), 0).transpose(1, 2, 0))
