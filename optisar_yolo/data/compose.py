@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from optisar_yolo.data.annotated import AnnotatedImage, revalidate_captions
 from optisar_yolo.data.augment import cut_window, mirror, rotate
-from optisar_yolo.data.geometry import free_of_boxes
+from optisar_yolo.data.geometry import free_of_boxes, resized
 
 # Mosaic
 SPLIT = (0.35, 0.65)  # where the quarters meet, as shares of the sides
@@ -86,7 +86,7 @@ def _fill(image: AnnotatedImage, width: int, height: int, rng: np.random.Generat
     drawn_w, drawn_h = max(round(w * scale), width), max(round(h * scale), height)
     left, top = int(rng.integers(drawn_w - width + 1)), int(rng.integers(drawn_h - height + 1))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    drawn = cv2.resize(image.img, (drawn_w, drawn_h), interpolation=method)
+    drawn = resized(image.img, (drawn_w, drawn_h), method)
     return cut_window(replace(image, img=drawn), (left, top, left + width, top + height))
 
 
@@ -207,9 +207,9 @@ def _cut_out(donor: AnnotatedImage, rng: np.random.Generator) -> AnnotatedImage 
     factor = rng.uniform(*SIZES)
     width, height = (max(round(s * factor), 1) for s in patch.size)
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    drawn = cv2.resize(np.ascontiguousarray(patch.img), (width, height), interpolation=method)
-    resized = patch.boxes * np.tile([width / patch.size[0], height / patch.size[1]], 2)
-    return replace(patch, img=drawn, boxes=resized, size=(width, height))
+    drawn = resized(np.ascontiguousarray(patch.img), (width, height), method)
+    boxes = patch.boxes * np.tile([width / patch.size[0], height / patch.size[1]], 2)
+    return replace(patch, img=drawn, boxes=boxes, size=(width, height))
 
 
 def _free_place(

@@ -32,7 +32,7 @@ from optisar_yolo.data import augment
 from optisar_yolo.data.annotated import AnnotatedImage, mask_uncertain_targets, with_sets
 from optisar_yolo.data.compose import background, copy_paste, mosaic
 from optisar_yolo.data.config import MODALITIES
-from optisar_yolo.data.geometry import draw_on_canvas, letterbox, to_canvas
+from optisar_yolo.data.geometry import draw_on_canvas, letterbox, resized, to_canvas
 from optisar_yolo.data.images import read_image
 from optisar_yolo.data.prompts import PromptList, PromptSampler
 from optisar_yolo.data.records import ImageRecord
@@ -144,7 +144,7 @@ class GroundingDataset(Dataset):
         r = self.args.imgsz / max(img.shape[:2])
         if r < 1:
             h, w = (max(round(s * r), 1) for s in img.shape[:2])
-            img = cv2.resize(img, (w, h), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+            img = resized(img, (w, h), cv2.INTER_AREA)
         if self.cached + img.nbytes <= CACHE_LIMIT:
             self.cache[index] = img
             self.cached += img.nbytes

@@ -41,7 +41,7 @@ class RasterOptions:
     modality: str = option("auto", "name", "modality of the raster", choices=("auto", "optical", "sar"))
     stretch: str = option("auto", "name", "how values become 8 bits", choices=("auto", *STRETCHES))
     percentiles: tuple[float, float] | None = option(
-        None, "floats", "percentiles to stretch between; 0.5,99.5 by default, of SAR and grey rasters 2,99.99", low=0,
+        None, "floats", "percentiles to stretch between; 0.5,99.9 by default, of SAR and grey rasters 2,99.99", low=0,
         high=100, counts=(2,), example="1,99.9",
     )  # fmt: skip
     limits: tuple[float, float] | None = option(
