@@ -271,4 +271,5 @@ def modality_word(images: Sequence[ImageRecord], vocabulary: Vocabulary) -> floa
 
 def _to_tensor(canvas: NDArray[np.uint8]) -> Tensor:
     """Turn [H, W, 3] BGR into [3, H, W] RGB."""
-    return torch.from_numpy(np.ascontiguousarray(canvas[..., ::-1].transpose(2, 0, 1)))
+    blue, green, red = cv2.split(canvas)  # several times faster than a copy of the transposed array
+    return torch.from_numpy(np.stack((red, green, blue)))
