@@ -62,14 +62,17 @@ class TextFeatureCache:
             name = f"texts-{encoder.fingerprint[:12]}.features"
             folders = [Path(directory), Path(USER_CONFIG_DIR) / "optisar-texts"]
             self._files = [BlockFile(folder / name, encoder.width) for folder in folders]
+        self._converted: list[str] = []  # of files of the former form: written with the next that are new
         for file in self._files:
             self._open(file)
+        for file in self._files:
+            self._open_former(file.path)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the lock, which cannot be copied, and the matrix's empty rows; a copy gets its own lock."""
         with self._lock:
             kept = self._vectors[: len(self._rows)].copy()
-            lists = {k: list(v) for k, v in (("_unsaved", self._unsaved), ("_files", self._files))}
+            lists = {k: list(self.__dict__[k]) for k in ("_unsaved", "_converted", "_files")}
             return {**self.__dict__, "_rows": dict(self._rows), "_vectors": kept, **lists, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -126,13 +129,13 @@ class TextFeatureCache:
                 try:
                     with locked(file.path.with_suffix(".lock")):
                         written = self._take_over(file)  # of two processes that save at once, by the other one
-                        new = [t for t in self._unsaved if t not in written]
+                        new = [t for t in (*self._converted, *self._unsaved) if t not in written]
                         for start in range(0, max(len(new), 1), LARGEST):
                             texts = new[start : start + LARGEST]
                             vectors = self._vectors[[self._rows[t] for t in texts]]
                             sound = np.isfinite(vectors).all(1)  # of a run that went wrong, nothing is kept
                             file.append([t for t, ok in zip(texts, sound, strict=True) if ok], vectors[sound])
-                    self._unsaved = []
+                    self._unsaved, self._converted = [], []
                 except OSError as e:
                     self._files.pop(0)
                     rest = (
@@ -187,8 +190,7 @@ class TextFeatureCache:
         return set(texts)
 
     def _open(self, file: BlockFile) -> None:
-        """Read a file, or that of the former form where there is no other; say where one is damaged."""
-        former = file.path.with_suffix(".safetensors")
+        """Read a file; say where it is damaged."""
         if file.path.exists():
             try:
                 with locked(file.path.with_suffix(".lock")):  # not while another process appends
@@ -197,9 +199,13 @@ class TextFeatureCache:
                 LOGGER.warning(
                     f"{file.path}: text cache cannot be read ({e.strerror or e}); its texts are encoded anew"
                 )
-        elif former.exists():
+
+    def _open_former(self, path: Path) -> None:
+        """Read a file of the former form where there is no new one."""
+        former = path.with_suffix(".safetensors")
+        if not path.exists() and former.exists():
             texts, vectors = _read_former(former, self.encoder.width)
-            self._unsaved += [t for t in texts if t not in self._rows]  # the next save writes them in the new form
+            self._converted += [t for t in texts if t not in self._rows]
             self._add(texts, vectors)
 
 

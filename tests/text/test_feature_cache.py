@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from optisar_yolo.text import cache as cache_module
+from optisar_yolo.text.blocks import BlockFile
 from optisar_yolo.text.cache import TextFeatureCache
 from optisar_yolo.text.encoder import TextEncoder, TextError
 
@@ -167,6 +168,8 @@ def test_files_of_the_former_form_are_read(tmp_path, warned):
     before = path.read_bytes()
     cache = TextFeatureCache(Fake(), tmp_path)
     assert torch.equal(cache(texts), Fake().encode(texts)) and cache.encoder.encoded == []
+    cache.precompute(texts)
+    assert not cache.path.exists(), "nothing new, nothing written"
     cache.precompute(["a dam"])
     again = TextFeatureCache(Fake(), tmp_path)
     assert len(again) == 3 and again.encoder.encoded == [] and path.read_bytes() == before and not warned
@@ -174,6 +177,24 @@ def test_files_of_the_former_form_are_read(tmp_path, warned):
     assert len(TextFeatureCache(Fake(), tmp_path)) == 3 and not warned, "the new file is there"
     again.path.unlink()
     assert len(TextFeatureCache(Fake(), tmp_path)) == 0 and "damaged text cache" in warned[0]
+
+
+def test_a_former_file_in_a_folder_that_cannot_be_written_is_copied_once(tmp_path, monkeypatch, warned):
+    (tmp_path / "set").mkdir()
+    former(tmp_path / "set", ["a ship"], Fake().encode(["a ship"]))
+    whole = BlockFile.append
+
+    def append(self, texts, vectors):
+        if self.path.parent.name == "set":
+            raise PermissionError(13, "Permission denied", str(self.path))
+        whole(self, texts, vectors)
+
+    monkeypatch.setattr(BlockFile, "append", append)
+    for texts in (["a ship"], ["a dam"], ["a dam", "a ship"], ["a crane"]):
+        TextFeatureCache(Fake(), tmp_path / "set").precompute(texts)
+    file = TextFeatureCache(Fake(), tmp_path / "home" / "optisar-texts")._files[0]
+    assert sorted(BlockFile(file.path, 8).read()[0]) == ["a crane", "a dam", "a ship"]
+    assert len(warned) == 2, "only where something is to be saved"
 
 
 def test_new_texts_in_and_outside_of_inference_mode(tmp_path):
