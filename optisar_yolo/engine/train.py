@@ -41,10 +41,7 @@ from optisar_yolo.data import (
 )
 from optisar_yolo.engine import monitor
 from optisar_yolo.engine.before import FolderLock, check_given, check_start
-from optisar_yolo.engine.checkpoint import (
-    store_calibration,
-    store_facts,
-)
+from optisar_yolo.engine.checkpoint import store_calibration, store_facts
 from optisar_yolo.engine.facts import facts_of, facts_of_training, figures_of_rows
 from optisar_yolo.engine.resume import (
     add_exact_state,
@@ -88,6 +85,7 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "scale": 0.3,  # shrinks the whole image, so that positions in it stay true
     "translate": 0.0,
     "erasing": 0.0,
+    "cache": "auto",  # small data sets stay in memory; False keeps nothing, ram and disk are Ultralytics'
 }
 
 if LOCAL_RANK != -1:  # a process of a parallel training rebuilds the trainer from this module and needs our keys
