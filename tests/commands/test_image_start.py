@@ -28,7 +28,10 @@ def test_the_service_starts_with_the_graph_of_the_image(tmp_path: Path) -> None:
         subprocess.run(["/bin/sh", SCRIPT, "port=8000", "model=my weights.pt"], env=where, check=True, timeout=60)
     time.sleep(0.5)
     called = (tmp_path / "called").read_text().splitlines()
-    assert sorted(called) == ["cache make model=my weights.pt background=True"] * 2 + ["serve port=8000 model=my weights.pt"] * 2
+    assert (
+        sorted(called)
+        == ["cache make model=my weights.pt background=True"] * 2 + ["serve port=8000 model=my weights.pt"] * 2
+    )
     kept = config / "Ultralytics" / "optisar-engines"
     assert [p.relative_to(kept).as_posix() for p in kept.rglob("*.json")] == ["abc/entry.json"]
 
