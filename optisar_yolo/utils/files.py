@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 PART = ".part"
+_WRITERS = ("PytorchStreamWriter", "unexpected pos", "iostream error")  # of torch's writer and of C++ (OpenVINO)
 LONGEST_NAME = 100
 """Bytes of a name made of text: file systems take 255, and endings and numbers are added."""
 _UNSAFE = frozenset('/\\:*?"<>|')
@@ -75,7 +76,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[IO[bytes] | None]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Make the errors of writing a file name it: those of a full disk do not, and torch hides them.
+    """Make the errors of writing a file name it: those of a full disk do not, and torch and OpenVINO hide them.
 
     Raises:
         OSError: As in the block.
@@ -86,8 +87,8 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    except RuntimeError as error:  # torch's writer, whose own message says nothing of the disk
-        if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+    except RuntimeError as error:  # of a writer whose own message says nothing of the disk
+        if not any(words in str(error) for words in _WRITERS):
             raise
         cause = next((e for e in (error.__cause__, error.__context__) if isinstance(e, OSError)), None)
         raise OSError(
