@@ -56,7 +56,7 @@ def main(values: dict[str, Any]) -> None:
         need(package)
     import uvicorn
 
-    from optisar_yolo.serve import LabelStudio, create_app, uvicorn_settings
+    from optisar_yolo.serve import LabelStudio, allow_connections, create_app, uvicorn_settings
 
     exit_on_sigterm()
     try:
@@ -67,6 +67,7 @@ def main(values: dict[str, Any]) -> None:
         app = create_app(values["model"], limits, values["imgsz"], link, values["engine"])
     except SettingError as error:
         raise UsageError(str(error)) from error
+    allow_connections(limits)
     uvicorn.run(
         app,
         host=values["host"],
