@@ -13,7 +13,6 @@ from optisar_yolo.utils import (
     Option,
     SettingError,
     UsageError,
-    exit_on_sigterm,
     need,
     options_of,
 )
@@ -58,7 +57,6 @@ def main(values: dict[str, Any]) -> None:
 
     from optisar_yolo.serve import LabelStudio, allow_connections, create_app, uvicorn_settings
 
-    exit_on_sigterm()
     try:
         limits = Limits(**{o.name: values[o.name] for o in LIMITS})
         link = LabelStudio(values["label_studio"], values["label_files"]) if values["label_studio"] else None

@@ -23,7 +23,7 @@ from typing import Any
 
 from optisar_yolo.plugin import settings, words as words_of_command
 from optisar_yolo.plugin.identify import is_ours
-from optisar_yolo.utils import UsageError, read_yaml
+from optisar_yolo.utils import UsageError, exit_on_sigterm, read_yaml
 
 __all__ = ["TOUCHES", "config_keys", "is_ours", "keep_keys", "keys_active", "model_of", "with_packaged_cfg"]
 
@@ -124,6 +124,8 @@ def touch_cfg(module: Any) -> None:
             if not isinstance(error, UsageError) or Path(sys.argv[0]).stem not in ("yolo", "ultralytics"):
                 raise
             sys.exit(f"yolo: {error}")
+        if Path(sys.argv[0]).stem in ("yolo", "ultralytics"):  # the process is this command
+            exit_on_sigterm()
         words = [word.lstrip("-") for word in args]
         if {"export", "mode=export"} & set(words) and not any(word.startswith("format=") for word in words):
             args.append("format=onnx")  # stock's default is a format that holds images alone
