@@ -78,11 +78,11 @@ def test_full_disk(tmp_path: Path, image: Path, tiny: Path, verb: str) -> None:
     before = files(data)
     words = words_of(verb, tmp_path, image, out, data / tiny.name)
     got = command(tmp_path, *words, file_size=2000, seconds=300)
-    line = refused(got, "File too large", status=(1,), grown=3000)
+    line = refused(got, str(tmp_path), "File too large", status=(1,), grown=3000)
     assert "raise it or write elsewhere" in line
     assert not parts(tmp_path), parts(tmp_path)
     there = {p.name for p in tmp_path.iterdir() if not p.name.startswith(".child")}
-    assert there <= {"data", "out", "port.png", "w.safetensors"}, there
+    assert there <= {"data", "out", "runs", "port.png", "w.safetensors"}, there
     after = files(data)
     assert after | before == after, "every file that was there is as it was"
 
