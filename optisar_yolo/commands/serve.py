@@ -13,7 +13,6 @@ from optisar_yolo.utils import (
     Option,
     SettingError,
     UsageError,
-    exit_on_sigterm,
     need,
     options_of,
 )
@@ -56,9 +55,8 @@ def main(values: dict[str, Any]) -> None:
         need(package)
     import uvicorn
 
-    from optisar_yolo.serve import LabelStudio, create_app, uvicorn_settings
+    from optisar_yolo.serve import LabelStudio, allow_connections, create_app, uvicorn_settings
 
-    exit_on_sigterm()
     try:
         limits = Limits(**{o.name: values[o.name] for o in LIMITS})
         link = LabelStudio(values["label_studio"], values["label_files"]) if values["label_studio"] else None
@@ -67,6 +65,7 @@ def main(values: dict[str, Any]) -> None:
         app = create_app(values["model"], limits, values["imgsz"], link, values["engine"])
     except SettingError as error:
         raise UsageError(str(error)) from error
+    allow_connections(limits)
     uvicorn.run(
         app,
         host=values["host"],
