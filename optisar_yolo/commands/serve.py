@@ -13,6 +13,7 @@ from optisar_yolo.utils import (
     Option,
     SettingError,
     UsageError,
+    check_address,
     exit_on_sigterm,
     need,
     options_of,
@@ -50,7 +51,7 @@ def main(values: dict[str, Any]) -> None:
         UsageError: A rate that cannot be read.
         MissingExtraError: The packages of the extra ``serve`` are not installed.
         FileNotFoundError: No such weights.
-        ValueError: Weights that cannot be used.
+        ValueError: Weights that cannot be used, or an address that is taken.
     """
     for package in PACKAGES:
         need(package)
@@ -58,6 +59,7 @@ def main(values: dict[str, Any]) -> None:
 
     from optisar_yolo.serve import LabelStudio, create_app, uvicorn_settings
 
+    check_address(values["host"], values["port"])
     exit_on_sigterm()
     try:
         limits = Limits(**{o.name: values[o.name] for o in LIMITS})
