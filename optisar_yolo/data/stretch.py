@@ -28,16 +28,16 @@ from numpy.typing import NDArray
 from optisar_yolo.data.config import DataError
 from optisar_yolo.data.tiff import undeclared_fill
 
-# Deep images made of val images (benchmarks/results/image-stretch.json): of optical ones Pr@0.5 is 77 % with these, 76 %
-# with 0.5 to 99.5, 72 % with 2 to 98.
+# Deep images made of val images (benchmarks/results/image-stretch.json): of optical ones Pr@0.5 is 77 % with these,
+# 76 % with 0.5 to 99.5, 72 % with 2 to 98.
 PERCENTILES = (0.5, 99.9)
 # Ships in SAR are the brightest pixels. Of 34 in three rasters of calm sea in dB 14 are found with 2 to 98, 28 with 2
 # to 99.9 and 31 with these (benchmarks/results/sar-stretch.json); of images as amplitude Pr@0.5 is 68, 95 and 95 %.
 # All grey images get them: half of the SAR images do not look like SAR.
 GREY_PERCENTILES = (2.0, 99.99)
 # The median of the values above 0, as a share of the linear stretch, below which SAR is shown in dB. By the same record
-# SAR images as amplitude have 0.008 (5th percentile) to 0.22 (95th) and Pr@0.5 of 95 % linear, 84 % in dB; as power whose
-# dB are the images' greys 0.0017 (median), 0.011 (95th) and 76 % linear, 95 % in dB.
+# SAR images as amplitude have 0.008 (5th percentile) to 0.22 (95th) and Pr@0.5 of 95 % linear, 84 % in dB; as power
+# whose dB are the images' greys 0.0017 (median), 0.011 (95th) and 76 % linear, 95 % in dB.
 DARK = 0.005
 DB_RANGE = (-25.0, 0.0)  # sigma nought: calm water to bright targets
 SIDE = 1600  # long side of the decimated values, pixels: 2.5 million samples
