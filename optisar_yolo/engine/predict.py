@@ -133,7 +133,7 @@ class ImageFiles(LoadImagesAndVideos):
     A file that cannot be read is skipped with a warning. It is an error where none of the files can be read.
 
     Attributes:
-        rendering: Bands and stretch.
+        rendering: Bands and stretch; chosen by the files by default.
     """
 
     rendering = ImageRendering()
@@ -164,7 +164,7 @@ class ImageFiles(LoadImagesAndVideos):
         return (paths, images, lines) if images else super().__next__()  # videos, or the end
 
 
-def read_sources(source: Any, rendering: ImageRendering) -> tuple[Any, list[str]]:
+def read_sources(source: Any, rendering: ImageRendering | None = None) -> tuple[Any, list[str]]:
     """Read images that are given as arrays or in a list, and leave other sources to Ultralytics.
 
     Args:
@@ -177,6 +177,7 @@ def read_sources(source: Any, rendering: ImageRendering) -> tuple[Any, list[str]
     Raises:
         DataError: One of them is not an image.
     """
+    rendering = rendering or ImageRendering()
     single = isinstance(source, (np.ndarray, Image.Image))
     if not single and not isinstance(source, (list, tuple)):
         return source, []

@@ -157,10 +157,10 @@ def test_file(model, image, tmp_path, kind):
 def test_files_are_read_while_the_network_works(model, image, tmp_path, monkeypatch):
     readers = set()
 
-    def read(source):
+    def read(source, *how):
         if isinstance(source, str):  # not the arrays of `preprocess`
             readers.add(threading.current_thread())
-        return read_image(source)
+        return read_image(source, *how)
 
     monkeypatch.setattr(predict, "read_image", read)
     for name in ("a.png", "b.png"):
