@@ -29,6 +29,7 @@ from optisar_yolo.utils import (
     HELP_WORDS,
     Command,
     UsageError,
+    exit_on_sigterm,
     nearest,
     option_lines,
     plain,
@@ -80,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 1 the input cannot be used, 2 the command line is wrong, 130 interrupted.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # a process of our own, in which nobody else handles signals
+        exit_on_sigterm()
     if not args or args[0].lower() in HELP_WORDS:
         print(help_page() if len(args) < 2 else help_of(args[1:]))
         return 0

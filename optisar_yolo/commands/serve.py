@@ -14,7 +14,6 @@ from optisar_yolo.utils import (
     SettingError,
     UsageError,
     check_address,
-    exit_on_sigterm,
     need,
     options_of,
 )
@@ -57,10 +56,9 @@ def main(values: dict[str, Any]) -> None:
         need(package)
     import uvicorn
 
-    from optisar_yolo.serve import LabelStudio, create_app, uvicorn_settings
+    from optisar_yolo.serve import LabelStudio, allow_connections, create_app, uvicorn_settings
 
     check_address(values["host"], values["port"])
-    exit_on_sigterm()
     try:
         limits = Limits(**{o.name: values[o.name] for o in LIMITS})
         link = LabelStudio(values["label_studio"], values["label_files"]) if values["label_studio"] else None
@@ -69,6 +67,7 @@ def main(values: dict[str, Any]) -> None:
         app = create_app(values["model"], limits, values["imgsz"], link, values["engine"])
     except SettingError as error:
         raise UsageError(str(error)) from error
+    allow_connections(limits)
     uvicorn.run(
         app,
         host=values["host"],

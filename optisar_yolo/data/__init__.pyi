@@ -22,6 +22,7 @@ from .geometry import (
     to_canvas as to_canvas,
     to_image as to_image,
 )
+from .image_cache import check_mode as check_mode
 from .images import (
     decode_image as decode_image,
     read_image as read_image,

@@ -81,6 +81,7 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "scale": 0.3,  # shrinks the whole image, so that positions in it stay true
     "translate": 0.0,
     "erasing": 0.0,
+    "cache": "auto",  # small data sets stay in memory; False keeps nothing, ram and disk are Ultralytics'
 }
 
 if LOCAL_RANK != -1:  # a process of a parallel training rebuilds the trainer from this module and needs our keys

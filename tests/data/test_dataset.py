@@ -201,13 +201,12 @@ def test_batch_tells_whose_objects_are_whose(samples):
 def test_images_are_read_once_and_small(config, images, monkeypatch):
     read = []
     monkeypatch.setattr(module, "read_image", lambda path: read.append(path) or read_image(path))
-    data = GroundingDataset(images, config.names, settings_of())
+    data = GroundingDataset(images, config.names, settings_of(cache="auto"))
     before = data.load(0).copy()
     _ = data[0, 0], data[1, 0]
     assert len(read) == 1 and np.array_equal(data.load(0), before)  # and augmentation leaves the cached one alone
     assert before.shape == (43, 64, 3)
-    monkeypatch.setattr(module, "CACHE_LIMIT", 0)
-    data = GroundingDataset(images, config.names, settings_of())
+    data = GroundingDataset(images, config.names, settings_of(cache=False))
     data.load(0), data.load(0)
     assert len(read) == 3
 
