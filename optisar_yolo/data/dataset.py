@@ -137,7 +137,7 @@ class GroundingDataset(Dataset):
 
         def decode() -> NDArray[np.uint8]:
             img = read_image(self.images[index].path)
-            h, w = reduced(*img.shape[:2], self.args.imgsz)
+            h, w = reduced(img.shape[0], img.shape[1], self.args.imgsz)
             # A longer side is reduced; `resize` to the same size would be a copy.
             small = img if (h, w) == img.shape[:2] else cv2.resize(img, (w, h), interpolation=cv2.INTER_AREA)
             return small  # type: ignore[return-value]
