@@ -100,9 +100,13 @@ def _touch(module: "ModuleType") -> None:
     except Exception as error:  # whatever is wrong with us, stock Ultralytics works on
         import warnings
 
-        warnings.warn(
+        message = (
             f"optisar-yolo is not active in this process, it does not fit '{module.__name__}': "
-            f"{type(error).__name__}: {error}. Install a supported version: pip install 'ultralytics>=8.4.140,<8.5'",
-            RuntimeWarning,
-            stacklevel=2,
+            f"{type(error).__name__}: {error}. Install a supported version: pip install 'ultralytics>=8.4.140,<8.5'; "
+            "where it is installed, install optisar-yolo again"
         )
+        try:
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        except RuntimeWarning:  # with -W error, a warning would break the import as well
+            if sys.stderr is not None:
+                sys.stderr.write(f"RuntimeWarning: {message}\n")

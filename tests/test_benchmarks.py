@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,8 +23,11 @@ import ours  # noqa: E402
 import peers  # noqa: E402
 import scaling  # noqa: E402
 import speed_tables  # noqa: E402
+import threads  # noqa: E402
 import timing  # noqa: E402
 from timing import Taken  # noqa: E402
+
+from optisar_yolo import OptiSAR  # noqa: E402
 
 
 def test_contestants_are_called_in_turn():
@@ -205,3 +210,50 @@ def test_a_scene_of_painted_objects_is_answered_rightly(optsar_real: Path, tmp_p
     for counted in kinds.values():
         assert counted["questions"] == counted["right"] == counted["covers the centre on the ground"] > 0
     assert all(kind["there"] == kind["found"] and not kind["false"] for kind in cell["objects"].values())
+
+
+@pytest.mark.parametrize("way", threads.WAYS)
+def test_threads_get_their_own_results(way: str):
+    model, images = OptiSAR("optisar++n-pocket.safetensors"), threads.rendered(2, 64)
+    assert threads.mixed(model, way, "torch", 64, 8, 2, images) | {"seconds": 0} == {
+        "calls": 16, "mixed": 0, "seconds": 0
+    }  # fmt: skip
+
+
+def test_results_of_other_calls_are_told_apart():
+    model, images = OptiSAR("optisar++n-pocket.safetensors"), threads.rendered(2, 64)
+    expected = [threads.caller(model, "predict", "torch", 64, 0, images)(n) for n in range(2)]
+    assert threads.same(expected[0], expected[0]) and not threads.same(expected[0], expected[1])
+
+
+def test_stock_models_and_streams_beside_ours():
+    model, images = OptiSAR("optisar++n-pocket.safetensors"), threads.rendered(2, 64)
+    found = threads.leaks(model, 64, 10, images[0])
+    assert found["stock_calls"] > 0 and not found["keys_in_configuration"] + found["keys_accepted"]
+    assert threads.nested(model, 64, 6, images) == {"calls": 6, "mixed": 0, "waits": False}
+
+
+def test_held_connections_are_opened_again():
+    service_load = pytest.importorskip("service_load")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with service_load.Held(server.getsockname(), "127.0.0.1", 3, b"GET") as held:
+            assert held.alive == 3
+            for _ in range(3):
+                server.accept()[0].close()
+            until = time.monotonic() + 20
+            while held.again < 3:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            assert held.alive == 3
+    assert service_load.read(FakeSocket(b"HTTP/1.1 503 X\r\ncontent-type: text/plain\r\n\r\nbusy")) == ("503", "busy")
+    assert service_load.read(FakeSocket(b"")) == ("none", {})
+
+
+class FakeSocket:
+    """A connection that says something and ends."""
+
+    def __init__(self, said: bytes) -> None:
+        self.said = [said, b""]
+
+    def recv(self, _: int) -> bytes:
+        return self.said.pop(0)

@@ -1,7 +1,8 @@
 """Grounding of tables of images and expressions into Parquet files, with workers of Ray Data (``optisar batch``).
 
 `manifest` reads the table and cuts it into parts, `worker` grounds a part, `storage` holds paths, URIs and the folder
-of results, and `run.run_batch` starts the workers and checks that every row has a result.
+of results, and `run.run_batch` starts the workers and checks that every row has a result. `watch` ends what a killed
+run leaves.
 """
 
 from typing import Any

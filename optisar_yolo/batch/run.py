@@ -12,7 +12,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from optisar_yolo.batch.manifest import IMAGES, cut, pack, read_manifest
 from optisar_yolo.batch.options import BatchError, BatchOptions
 from optisar_yolo.batch.rasters import DEGREES, RasterWorker
 from optisar_yolo.batch.storage import BatchFolder, is_uri, parent
+from optisar_yolo.batch.watch import watched
 from optisar_yolo.batch.worker import Worker, WorkerSettings, open_grounder
 from optisar_yolo.engine import KnownExpressions, find_weights
 from optisar_yolo.export import is_export
@@ -352,23 +353,25 @@ def session(options: BatchOptions, workers: int, size: int) -> Iterator[Share]:
     cpus = options.cpus or (max(1, cores() // workers) if local else 1)
     if local:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # or Ray's core logs on every start
-    if ours:
-        own: dict[str, object] = {"num_cpus": workers * cpus, "num_gpus": gpus, "object_store_memory": STORE + 2 * size}
-        _start(options.address or "local", own | {"include_dashboard": False} if local else {})
-    try:
-        resources = ray.cluster_resources()
-        if not local:
-            gpus = 0 if options.device == "cpu" else int(resources.get("GPU", 0))
-        share = Share(cpus, min(1.0, gpus / workers))
-        if resources.get("CPU", 0) < cpus:
-            raise BatchError(f"a worker of {cpus} CPUs finds only {resources.get('CPU', 0):g}; give a smaller cpus=")
-        if options.device not in (None, "cpu") and not gpus:
-            raise BatchError(f"device={options.device}: the Ray cluster has no GPU; give device=cpu")
-        with _quiet():
-            yield share
-    finally:
+    with watched() if local else nullcontext("") as folder:
         if ours:
-            ray.shutdown()
+            own = {"num_cpus": workers * cpus, "num_gpus": gpus, "object_store_memory": STORE + 2 * size}
+            here: dict[str, object] = own | {"include_dashboard": False, "_temp_dir": folder}
+            _start(options.address or "local", here if local else {})
+        try:
+            resources = ray.cluster_resources()
+            if not local:
+                gpus = 0 if options.device == "cpu" else int(resources.get("GPU", 0))
+            share = Share(cpus, min(1.0, gpus / workers))
+            if (there := resources.get("CPU", 0)) < cpus:
+                raise BatchError(f"a worker of {cpus} CPUs finds only {there:g}; give a smaller cpus=")
+            if options.device not in (None, "cpu") and not gpus:
+                raise BatchError(f"device={options.device}: the Ray cluster has no GPU; give device=cpu")
+            with _quiet():
+                yield share
+        finally:
+            if ours:
+                ray.shutdown()
 
 
 def _start(address: str, settings: dict[str, object]) -> None:

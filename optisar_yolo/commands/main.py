@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import os
 import re
 import sys
@@ -28,6 +29,7 @@ from optisar_yolo.utils import (
     HELP_WORDS,
     Command,
     UsageError,
+    exit_on_sigterm,
     nearest,
     option_lines,
     plain,
@@ -79,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 1 the input cannot be used, 2 the command line is wrong, 130 interrupted.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # a process of our own, in which nobody else handles signals
+        exit_on_sigterm()
     if not args or args[0].lower() in HELP_WORDS:
         print(help_page() if len(args) < 2 else help_of(args[1:]))
         return 0
@@ -259,10 +263,16 @@ def _check_weights(model: str, words: Sequence[str]) -> None:
     find_weights(model)
 
 
+def _concerns_us(record: logging.LogRecord) -> bool:
+    """Tell whether a line of the log is other than Ultralytics' pointer to pages that know nothing of expressions."""
+    return "https://docs.ultralytics.com/modes" not in record.getMessage()
+
+
 def _run_stock(words: list[str]) -> int:
     """Hand a command line in the grammar of ``yolo`` to Ultralytics."""
     boot.install(force=True)
     from ultralytics import cfg
+    from ultralytics.utils import LOGGER
 
     from optisar_yolo.plugin import merged, model_of, with_packaged_cfg
 
@@ -291,6 +301,7 @@ def _run_stock(words: list[str]) -> int:
     before = [(held, list(held)) for held in (sys.argv, cfg.ARGV)]
     sys.argv[:] = cfg.ARGV[:] = ["optisar-yolo", *args]
     stock_help, cfg.CLI_HELP_MSG = cfg.CLI_HELP_MSG, ""  # it explains `yolo`
+    LOGGER.addFilter(_concerns_us)
     try:
         cfg.entrypoint()
     except SyntaxError as error:  # what Ultralytics raises for arguments that it does not know
@@ -303,4 +314,5 @@ def _run_stock(words: list[str]) -> int:
         for held, content in before:
             held[:] = content
         cfg.CLI_HELP_MSG = stock_help
+        LOGGER.removeFilter(_concerns_us)
     return 0

@@ -13,7 +13,7 @@ from optisar_yolo.utils import (
     Option,
     SettingError,
     UsageError,
-    exit_on_sigterm,
+    check_address,
     need,
     options_of,
 )
@@ -50,15 +50,15 @@ def main(values: dict[str, Any]) -> None:
         UsageError: A rate that cannot be read.
         MissingExtraError: The packages of the extra ``serve`` are not installed.
         FileNotFoundError: No such weights.
-        ValueError: Weights that cannot be used.
+        ValueError: Weights that cannot be used, or an address that is taken.
     """
     for package in PACKAGES:
         need(package)
     import uvicorn
 
-    from optisar_yolo.serve import LabelStudio, create_app, uvicorn_settings
+    from optisar_yolo.serve import LabelStudio, allow_connections, create_app, uvicorn_settings
 
-    exit_on_sigterm()
+    check_address(values["host"], values["port"])
     try:
         limits = Limits(**{o.name: values[o.name] for o in LIMITS})
         link = LabelStudio(values["label_studio"], values["label_files"]) if values["label_studio"] else None
@@ -67,6 +67,7 @@ def main(values: dict[str, Any]) -> None:
         app = create_app(values["model"], limits, values["imgsz"], link, values["engine"])
     except SettingError as error:
         raise UsageError(str(error)) from error
+    allow_connections(limits)
     uvicorn.run(
         app,
         host=values["host"],

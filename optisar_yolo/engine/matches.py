@@ -259,10 +259,12 @@ class MatchScores:
         """Fit a calibration to all boxes, those of absent categories included, and a threshold of the highest F1.
 
         Raises:
-            CalibrationError: None can be fitted.
+            CalibrationError: None can be fitted, or not to the boxes of one expression.
         """
         if not self.results:
             raise CalibrationError("no expression means several objects: no calibration of all boxes can be fitted")
+        if len(self.results) < 2:
+            raise CalibrationError("one expression alone means several objects: no calibration can be fitted")
         self.compare()
         conf = np.concatenate([r.conf[~r.ignored] for r in self.results])
         right = np.concatenate([r.right[~r.ignored] for r in self.results])

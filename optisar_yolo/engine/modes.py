@@ -18,7 +18,7 @@ import torch
 from ultralytics.engine.model import Model
 
 from optisar_yolo.engine.metrics import GroundingMetrics
-from optisar_yolo.utils import results_folder
+from optisar_yolo.utils import naming, results_folder
 from optisar_yolo.visualize import GroundingResults
 
 Device: TypeAlias = str | int | Sequence[int] | torch.device
@@ -109,7 +109,9 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             patience=patience, fraction=fraction, amp=amp, resume=resume, text_model=text_model, project=project,
             name=name, exist_ok=exist_ok,
         )  # fmt: skip
-        return self._train(trainer, self._here(given | kwargs))
+        here = self._here(given | kwargs)
+        with naming(Path(here["project"]), disk=True):  # some files are Ultralytics' own
+            return self._train(trainer, here)
 
     def val(
         self,
@@ -157,7 +159,9 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             data=data, split=split, imgsz=imgsz, batch=batch, device=device, fraction=fraction,
             sensitivity=sensitivity, plots=plots, save_json=save_json, project=project, name=name, exist_ok=exist_ok,
         )  # fmt: skip
-        return self._val(validator, self._here(given | kwargs))
+        here = self._here(given | kwargs)
+        with naming(Path(here["project"]), disk=True):
+            return self._val(validator, here)
 
     # fmt: off
     @overload

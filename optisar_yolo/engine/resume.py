@@ -2,10 +2,12 @@
 
 A checkpoint of a running training holds its state in full precision, so that a resumed run equals an unbroken one
 (:func:`add_exact_state`, :func:`restore_exact_state`). :func:`strip_checkpoint` drops it after the training.
+Ultralytics writes an epoch's row of results.csv before its checkpoint: :func:`keep_rows` drops rows that come again.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from ultralytics.utils import LOGGER, colorstr
+from ultralytics.utils import LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
 from optisar_yolo.engine.checkpoint import CheckpointError, read_checkpoint
-from optisar_yolo.utils import appearing
+from optisar_yolo.utils import appearing, write_atomic
 
 EXACT = "exact"  # key of a checkpoint's state in full precision
 
@@ -45,6 +47,8 @@ def add_exact_state(trainer: Any, source: Path, target: Path) -> None:
 
 def restore_exact_state(trainer: Any, checkpoint: dict[str, Any]) -> None:
     """Restore the state of :func:`add_exact_state`; a checkpoint without it gives a warning."""
+    if RANK in {-1, 0}:
+        keep_rows(Path(trainer.csv), int(checkpoint["epoch"]) + 1)
     exact = checkpoint.get(EXACT)
     if exact is None:
         LOGGER.warning(
@@ -59,6 +63,29 @@ def restore_exact_state(trainer: Any, checkpoint: dict[str, Any]) -> None:
     torch.set_rng_state(exact["rng"]["torch"])
     np.random.set_state(exact["rng"]["numpy"])
     random.setstate(exact["rng"]["python"])
+
+
+def keep_rows(path: Path, epochs: int) -> None:
+    """Drop the rows of a run's table that a resumed run will write again, and a row that was cut off.
+
+    Args:
+        path: The table; need not exist.
+        epochs: Epochs that are done.
+    """
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = lines[:1] + [line for line in lines[1:] if _epoch_of(line) <= epochs]
+    if kept != lines:
+        write_atomic(path, "".join(kept))
+
+
+def _epoch_of(line: str) -> float:
+    """Return the epoch of a row; infinity where its number is damaged."""
+    try:
+        return float(line.split(",", 1)[0])
+    except ValueError:
+        return math.inf
 
 
 def check_resumable(checkpoint: Mapping[str, Any] | None, path: str | Path | None) -> None:

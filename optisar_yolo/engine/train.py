@@ -43,12 +43,8 @@ from optisar_yolo.engine import monitor
 from optisar_yolo.engine.before import FolderLock, check_given, check_start
 from optisar_yolo.engine.checkpoint import store_calibration, store_facts
 from optisar_yolo.engine.facts import facts_of, facts_of_training, figures_of_rows
-from optisar_yolo.engine.resume import (
-    add_exact_state,
-    all_epochs_done,
-    restore_exact_state,
-    strip_checkpoint,
-)
+from optisar_yolo.engine.loggers import suit_loggers
+from optisar_yolo.engine.resume import add_exact_state, all_epochs_done, restore_exact_state, strip_checkpoint
 from optisar_yolo.engine.start import (
     START,
     is_trained,
@@ -130,6 +126,7 @@ class GroundingTrainer(DetectionTrainer):
             self._release()
             self._discard()
             raise
+        suit_loggers(self.callbacks)
         for event, callback in {"on_train_epoch_start": _set_epoch, **monitor.CALLBACKS}.items():
             self.add_callback(event, callback)
 
@@ -404,6 +401,11 @@ class GroundingTrainer(DetectionTrainer):
         if prefix == "val":
             return [] if loss_items is None else {}
         return super().label_loss_items(loss_items, prefix)
+
+    def progress_string(self) -> str:
+        """Return the heading of an epoch's figures; with "_loss", names of more than ten letters run together."""
+        names = ("Epoch", "GPU_mem", *(n.removesuffix("_loss") for n in self.loss_names), "Instances", "Size")
+        return "\n" + "".join(f"{name:>11}" for name in names)
 
     def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
         """Save augmented images with their expressions and boxes."""

@@ -294,13 +294,16 @@ class GroundingValidator(BaseValidator):
         if self.fit:
             about = {"data": self.config.path.name, "split": self.args.split or "val", "imgsz": int(self.args.imgsz)}
             try:
+                if self.calibration is None:  # a model has it beside that of best boxes, never alone
+                    raise CalibrationError(self.problem)
                 self.match_calibration = self.matches.scores.fit(**about)
                 LOGGER.info(f"all boxes of an expression: {self.match_calibration}")
             except CalibrationError as error:
-                LOGGER.info(f"all boxes of an expression: {error}")
+                LOGGER.warning(f"all boxes of an expression: {error}")
         if not getattr(self.args, "matches", False):
             return
-        calibration = self.match_calibration or match_calibration_of(net)
+        refused = self.fit and self.calibration is None
+        calibration = self.match_calibration or (None if refused else match_calibration_of(net))
         figures = self.matches.scores.figures(self._threshold(calibration), calibration)
         self.metrics.sections["matches"] = {"rule": MATCH_RULE, **figures}
         if calibration is not None:

@@ -329,7 +329,9 @@ def write_torchscript(net: Exportable, path: Path, meta: dict[str, Any]) -> None
     with without_jit_advice(), _without_false_alarms():
         # without PyTorch's own check: `export` compares on other sizes than these
         traced = torch.jit.trace(net, _sample(net), check_trace=False)
-        torch.jit.save(traced, str(path), _extra_files={EXPORT_NOTE: note})
+        buffer = io.BytesIO()  # torch ends the process where it cannot write a file to its end
+        torch.jit.save(traced, buffer, _extra_files={EXPORT_NOTE: note})
+    path.write_bytes(buffer.getvalue())
 
 
 def write_openvino(model: Any, folder: Path, meta: dict[str, Any]) -> None:

@@ -54,6 +54,14 @@ def is_ours(model: object) -> bool:
     """
     if not isinstance(model, (str, Path)) or not str(model).strip():
         return False
+    try:
+        return _judge(model)
+    except Exception:  # an encrypted archive, a name that is too long: nothing that we can open
+        return False
+
+
+def _judge(model: str | Path) -> bool:
+    """Judge a name or file; an error of any kind where it cannot be read."""
     path = Path(str(model).strip())
     if str(model).strip().startswith(HUB):
         return True  # Ultralytics reads none of them
@@ -62,11 +70,8 @@ def is_ours(model: object) -> bool:
     test = _CONTENT.get(path.suffix.lower())
     if test is None:
         return not path.suffix and path.name.lower().startswith(MARK) and not path.exists()
-    try:
-        if path.is_file():
-            return test(path)
-    except OSError:
-        return False
+    if path.is_file():
+        return test(path)
     return "://" not in str(model) and path.name.lower().startswith(MARK)
 
 

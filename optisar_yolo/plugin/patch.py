@@ -23,7 +23,7 @@ from typing import Any
 
 from optisar_yolo.plugin import settings, words as words_of_command
 from optisar_yolo.plugin.identify import is_ours
-from optisar_yolo.utils import UnreadableFileError, UsageError, read_yaml
+from optisar_yolo.utils import UsageError, exit_on_sigterm, read_yaml
 
 __all__ = ["TOUCHES", "config_keys", "is_ours", "keep_keys", "keys_active", "model_of", "with_packaged_cfg"]
 
@@ -118,12 +118,14 @@ def touch_cfg(module: Any) -> None:
             if not _names_ours(args):
                 return stock_entrypoint(debug)
             args = words_of_command.checked(args)
-        except UsageError as error:
-            if not _names_ours(argv[1:]):
+        except Exception as error:
+            if not _names_ours(argv[1:]):  # whatever is wrong with us, stock commands work on
                 return stock_entrypoint(debug)
-            if Path(sys.argv[0]).stem not in ("yolo", "ultralytics"):
+            if not isinstance(error, UsageError) or Path(sys.argv[0]).stem not in ("yolo", "ultralytics"):
                 raise
             sys.exit(f"yolo: {error}")
+        if Path(sys.argv[0]).stem in ("yolo", "ultralytics"):  # the process is this command
+            exit_on_sigterm()
         words = [word.lstrip("-") for word in args]
         if {"export", "mode=export"} & set(words) and not any(word.startswith("format=") for word in words):
             args.append("format=onnx")  # stock's default is a format that holds images alone
@@ -163,7 +165,7 @@ def _names_ours(words: Sequence[str]) -> bool:
     """Tell whether a command names a model of ours; not where ``cfg=`` cannot be read, which Ultralytics reports."""
     try:
         return is_ours(model_of(words))
-    except UnreadableFileError:
+    except Exception:  # it decides about stock commands too, which no fault of ours may break
         return False
 
 

@@ -11,5 +11,8 @@ from .grounder import (
 )
 from .labelstudio import LabelStudio as LabelStudio
 from .limits import Limits as Limits
-from .protocol import uvicorn_settings as uvicorn_settings
+from .protocol import (
+    allow_connections as allow_connections,
+    uvicorn_settings as uvicorn_settings,
+)
 from .service import create_app as create_app

@@ -3,7 +3,7 @@
 The settings are those of uvicorn where it has them (:func:`uvicorn_settings`). :class:`LimitedProtocol` adds what it
 lacks:
 
-1. A connection beyond those of its address is refused (429).
+1. A connection beyond those of its address is refused (429), and one beyond those of all addresses (503).
 2. Headers that are larger than ``max_header_kib`` are refused while they arrive (431).
 3. A client that has sent a part of its headers after ``header_seconds`` is told so (408). One that has sent nothing, or
    goes on sending a body that was refused, is disconnected.
@@ -19,11 +19,13 @@ from http import HTTPStatus
 from typing import Any
 
 import h11
+from ultralytics.utils import LOGGER
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from optisar_yolo.serve.limits import Limits, Refusal
 from optisar_yolo.serve.middleware import headers_too_large
 
+FILES = 256  # open files beside the connections: the weights, uploads, libraries
 LINGER = 1  # seconds in which what a client still sends is discarded, so that it reads the refusal before a reset
 
 
@@ -47,10 +49,14 @@ class LimitedProtocol(H11Protocol):
         super().connection_made(transport)
         self._address = self.client[0] if self.client else "unknown"
         self.connected[self._address] += 1
-        most = self.limits.connections
+        most, all_together = self.limits.connections, self.limits.max_connections
+        refusal = None
         if self.connected[self._address] > most:
-            error = f"more than {most} connections of one address"
-            self._refuse(Refusal(429, error, "use fewer connections", retry=1))
+            refusal = Refusal(429, f"more than {most} connections of one address", "use fewer connections", retry=1)
+        elif sum(self.connected.values()) > all_together:  # uvicorn counts those whose request has arrived
+            refusal = Refusal(503, f"more than {all_together} connections", "try again later", retry=1)
+        if refusal is not None:
+            self._refuse(refusal)
             self.transport.close()
             return
         self._timer = self.loop.call_later(self.limits.header_seconds, self._late)
@@ -84,7 +90,7 @@ class LimitedProtocol(H11Protocol):
         if hint == 431:
             self._refuse(headers_too_large(self.limits))
         else:
-            self._refuse(Refusal(400, "the request is no valid HTTP", "/openapi.json describes the request"))
+            self._refuse(Refusal(400, "the request is no valid HTTP", "/docs describes the request"))
 
     def shutdown(self) -> None:
         """End the connection when the service ends, after the response."""
@@ -126,6 +132,29 @@ class LimitedProtocol(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def allow_connections(limits: Limits) -> None:
+    """Let this process have as many open files as the limits have connections, where the system allows it.
+
+    Without it, the usual limit of 1,024 open files stops the service from accepting any connection, health checks
+    included.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.max_connections + FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    if most < wanted:
+        LOGGER.warning(
+            f"max_connections={limits.max_connections} needs {wanted} open files, and the system allows {hard} "
+            f"(ulimit -n): set max_connections={max(hard - FILES, 1)} or raise it"
+        )
 
 
 def uvicorn_settings(limits: Limits) -> dict[str, Any]:

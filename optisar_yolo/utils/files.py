@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 PART = ".part"
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+_WRITERS = ("PytorchStreamWriter", "unexpected pos", "iostream error")  # of torch's writer and of C++ (OpenVINO)
 LONGEST_NAME = 100
 """Bytes of a name made of text: file systems take 255, and endings and numbers are added."""
 _UNSAFE = frozenset('/\\:*?"<>|')
@@ -74,8 +76,12 @@ def locked(path: Path, wait: bool = True) -> Iterator[IO[bytes] | None]:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Make the errors of writing a file name it: those of a full disk do not, and torch hides them.
+def naming(path: Path, disk: bool = False) -> Iterator[None]:
+    """Make the errors of writing a file name it: those of a full disk do not, and torch and OpenVINO hide them.
+
+    Args:
+        path: The file, or the folder of the files.
+        disk: Name it only where the disk is full or cannot be written: other things happen in the block.
 
     Raises:
         OSError: As in the block.
@@ -83,11 +89,11 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno is not None:
+        if error.filename is None and error.errno is not None and (not disk or error.errno in _DISK):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-    except RuntimeError as error:  # torch's writer, whose own message says nothing of the disk
-        if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+    except RuntimeError as error:  # of a writer whose own message says nothing of the disk
+        if not any(words in str(error) for words in _WRITERS):
             raise
         cause = next((e for e in (error.__cause__, error.__context__) if isinstance(e, OSError)), None)
         raise OSError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -10,11 +11,14 @@ import threading
 def exit_on_sigterm() -> None:
     """Let SIGTERM end this process as ``sys.exit`` does: temporary folders are removed, which the default leaves.
 
-    Signals can be handled in the main thread only; in another one this does nothing.
+    Signals can be handled in the main thread only; in another one this does nothing. Forked children end as ever.
     """
+    own = os.getpid()
 
     def leave(number: int, _: object) -> None:
         signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+        if os.getpid() != own:
+            os.kill(os.getpid(), number)
         sys.exit(128 + number)
 
     if threading.current_thread() is threading.main_thread():

@@ -34,6 +34,7 @@ from optisar_yolo.engine.matches import (
     match_expressions,
     match_table,
 )
+from optisar_yolo.engine.sensitivity import SensitivityScores
 from optisar_yolo.export.exported import ExportedModel
 from optisar_yolo.language.nouns import Vocabulary
 
@@ -158,6 +159,16 @@ def test_the_calibration_counts_every_box() -> None:
         MatchScores().fit()
 
 
+def test_the_boxes_of_one_expression_are_too_few() -> None:
+    alone = MatchScores()
+    alone.add(
+        MatchExpression("a ship", CATEGORY, "optical ship", np.ones(2, np.int8)),
+        "optical", BOXES[:2], np.concatenate([BOXES[:1], BOXES[2:]]), np.array([0.9, 0.1]),
+    )  # fmt: skip
+    with pytest.raises(CalibrationError, match="one expression alone"):
+        alone.fit()
+
+
 KNOWN, MATCHES = Calibration(2.0, -1.0, 0.4, "tiny.yaml"), Calibration(1.5, 0.5, 0.3, "tiny.yaml")
 
 
@@ -202,6 +213,29 @@ def test_validation_measures_it(tmp_path: Path) -> None:
     assert "AP50-95" in metrics.table() and "matches,SAR" in metrics.to_csv()
     assert json.loads(metrics.to_json())["matches"]["rule"]
     assert metrics.figures() == plain.figures()  # nothing else changes
+
+
+def test_no_calibration_of_all_boxes_where_best_boxes_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> Calibration:
+        raise CalibrationError("1 of 1 boxes are right: no calibration can be fitted")
+
+    monkeypatch.setattr(SensitivityScores, "fit", refuse)
+    monkeypatch.setattr(MatchScores, "fit", lambda *_, **__: MATCHES)
+    torch.manual_seed(0)
+    model = OptiSAR("optisar++n.yaml")
+    attach(model.model, KNOWN)  # an earlier one is not taken for that of this split either
+    args = {"split": "test", "imgsz": 64, "project": str(tmp_path), "plots": False, "device": "cpu", "matches": True}
+    with pytest.raises(CalibrationError, match="1 of 1 boxes are right"):
+        model.calibrate(make(tmp_path / "tiny"), **args)
+    said = [r.getMessage().removeprefix("WARNING ⚠️ ") for r in log.records]
+    assert [line for line in said if "boxes are right" in line] == [
+        "1 of 1 boxes are right: no calibration can be fitted",
+        "all boxes of an expression: 1 of 1 boxes are right: no calibration can be fitted",
+    ]
+    assert not {"calibration", MATCH_ATTRIBUTE} & set(model.metrics.sections)
+    assert match_calibration_of(model.model) == KNOWN
 
 
 def test_an_image_without_expressions_counts(tmp_path: Path) -> None:

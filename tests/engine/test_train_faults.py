@@ -16,6 +16,7 @@ import torch
 from optisar_yolo import OptiSAR
 from optisar_yolo.commands.main import main
 from optisar_yolo.engine.checkpoint import CheckpointError, load_model
+from optisar_yolo.engine.resume import keep_rows
 from optisar_yolo.engine.train import FolderLock
 
 QUICK: dict[str, Any] = {
@@ -94,6 +95,25 @@ def test_a_run_killed_within_its_final_validation_can_still_be_resumed(
     with pytest.raises(KeyboardInterrupt):
         OptiSAR(str(last)).train(resume=True)
     assert torch.load(last, map_location="cpu", weights_only=False)["optimizer"] is not None
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        ("1,0.5\n2,0.4\n", "1,0.5\n2,0.4\n"),
+        ("1,0.5\n2,0.4\n3,0.3\n", "1,0.5\n2,0.4\n"),  # killed between the row and the checkpoint of its epoch
+        ("1,0.5\n2,0.4\n3", "1,0.5\n2,0.4\n"),  # within the row
+        ("1,0.5\n2,0.4\n\n", "1,0.5\n2,0.4\n"),
+        ("", ""),
+    ],
+)
+def test_the_table_of_a_resumed_run_has_one_row_per_epoch(tmp_path: Path, rows: str, kept: str) -> None:
+    table = tmp_path / "results.csv"
+    keep_rows(table, 2)
+    assert not table.exists()
+    table.write_text("epoch,time\n" + rows)
+    keep_rows(table, 2)
+    assert table.read_text() == "epoch,time\n" + kept
 
 
 def test_two_trainings_in_one_folder(tiny: Path, tmp_path: Path) -> None:

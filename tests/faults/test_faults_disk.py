@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import shutil
 from pathlib import Path
@@ -56,11 +57,15 @@ def words_of(verb: str, folder: Path, image: Path, out: Path, tiny: Path) -> lis
         "train": [*TRAIN, f"data={tiny}", *own],
         "scene": ["scene", f"source={image}", "text=the ship", "imgsz=64", "map=False", *own],
         "calibrate": ["calibrate", f"data={tiny}", "imgsz=64", "device=cpu", f"save={out}/new.safetensors"],
-        "export": ["export", "format=torchscript", "imgsz=64", "model=" + str(folder / "w.safetensors")],
+        **{
+            f"export {kind}": ["export", f"format={kind}", "imgsz=64", f"model={folder}/w.safetensors"]
+            for kind in ("torchscript", "onnx", "openvino")
+        },
     }[verb]
 
 
-VERBS = ["predict", "predict txt", "val", "train", "scene", "calibrate", "export"]
+EXPORTS = ["export torchscript", "export onnx", "export openvino"]
+VERBS = ["predict", "predict txt", "val", "train", "scene", "calibrate", *EXPORTS]
 
 
 @pytest.mark.fault(FULL, "files that cannot grow beyond 2,000 bytes, in predict, val, train, scene, calibrate, export")
@@ -70,18 +75,20 @@ def test_full_disk(tmp_path: Path, image: Path, tiny: Path, verb: str) -> None:
     shutil.copytree(tiny.parent, data)
     shutil.copy(REPOSITORY / "optisar_yolo/weights/optisar++n-pocket.safetensors", tmp_path / "w.safetensors")
     out = tmp_path / "out"
-    before = files(data) | files(tmp_path, "port.png") if verb == "export" else files(data)
+    before = files(data)
     words = words_of(verb, tmp_path, image, out, data / tiny.name)
     got = command(tmp_path, *words, file_size=2000, seconds=300)
-    line = refused(got, "File too large", status=(1,), grown=3000)
+    line = refused(got, str(tmp_path), "File too large", status=(1,), grown=3000)
     assert "raise it or write elsewhere" in line
     assert not parts(tmp_path), parts(tmp_path)
+    there = {p.name for p in tmp_path.iterdir() if not p.name.startswith(".child")}
+    assert there <= {"data", "out", "runs", "port.png", "w.safetensors"}, there
     after = files(data)
-    assert {k: v for k, v in after.items() if k in before} == {k: v for k, v in before.items() if k in after}
+    assert after | before == after, "every file that was there is as it was"
 
 
 @pytest.mark.fault(FULL, "a file where the folder of results should be")
-@pytest.mark.parametrize("verb", [v for v in VERBS if v != "export"])
+@pytest.mark.parametrize("verb", [v for v in VERBS if v not in EXPORTS])
 def test_no_folder(tmp_path: Path, image: Path, tiny: Path, verb: str) -> None:
     (tmp_path / "out").write_text("mine")
     got = command(tmp_path, *words_of(verb, tmp_path, image, tmp_path / "out", tiny), seconds=300)
@@ -95,14 +102,19 @@ def killed(folder: Path, words: list[str], there: Path, pattern: str, count: int
 
 
 @pytest.mark.fault(KILLED, "kill -9 in a training, which is resumed")
-@pytest.mark.parametrize("after", ["weights/last.pt", "results.csv"])
+@pytest.mark.parametrize("after", ["the first last.pt", "the second row of results.csv"])
 def test_killed_training(tmp_path: Path, tiny: Path, after: str) -> None:
     data = tmp_path / "data"
     shutil.copytree(tiny.parent, data)
     words = [*TRAIN, f"data={data / tiny.name}", f"project={tmp_path}"]
     whole = command(tmp_path, *words, "name=whole", seconds=400)
     assert whole.status == 0, whole.err[-1500:]
-    got = killed(tmp_path, [*words, "name=cut"], tmp_path / "cut", after)
+    table = tmp_path / "cut/results.csv"
+    there = {
+        "the first last.pt": lambda: (tmp_path / "cut/weights/last.pt").exists(),
+        "the second row of results.csv": lambda: table.exists() and len(table.read_text().splitlines()) > 2,
+    }[after]
+    got = command(tmp_path, *words, "name=cut", seconds=400, kill=there)
     if got.status == 0:
         pytest.skip("it had ended before")
     assert got.status == -9
@@ -114,6 +126,10 @@ def test_killed_training(tmp_path: Path, tiny: Path, after: str) -> None:
         torch.load(tmp_path / n / "weights/last.pt", weights_only=False)["model"].state_dict() for n in ("whole", "cut")
     ]
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    rows = [list(csv.DictReader((tmp_path / n / "results.csv").open())) for n in ("whole", "cut")]
+    assert [{k: v for k, v in row.items() if k != "time"} for row in rows[0]] == [
+        {k: v for k, v in row.items() if k != "time"} for row in rows[1]
+    ], "each epoch has one row"
 
 
 @pytest.mark.fault(KILLED, "kill -9 in a raster, in a rendering of a data set")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -103,6 +104,17 @@ def test_unfitting_ultralytics_is_left_alone_with_a_warning(tmp_path):
     )
     env = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
     assert run_python(code, PYTHONPATH=env).split() == ["1", "1", "True"]
+
+
+def test_a_warning_that_is_an_error_breaks_no_import(tmp_path):
+    """Python's ``-W error`` raises what we warn of."""
+    code = (
+        "import sys, optisar_yolo.boot\n"
+        "sys.modules['optisar_yolo.plugin'] = None\n"
+        "from ultralytics import YOLO\n"
+        "print(YOLO.__name__)"
+    )
+    assert run_python(code, "-W", "error::RuntimeWarning") == "YOLO"
 
 
 @pytest.mark.parametrize("fault", ["RuntimeError", "ValueError", "SyntaxError", "ImportError"])
@@ -286,6 +298,31 @@ def test_damaged_files_are_left_to_ultralytics(tmp_path, suffix):
         file = tmp_path / f"optisar.{suffix}"
         file.write_bytes(content)
         assert not identify.is_ours(file)
+
+
+def test_names_and_files_that_nothing_can_open_are_left_to_ultralytics(tmp_path, monkeypatch):
+    for name in ("optisar" * 1000, "weights\0.pt", "optisar/" * 2000 + "x.onnx", "\udcff.yaml"):
+        assert not identify.is_ours(name)
+    locked = tmp_path / "encrypted.pt"
+    with zipfile.ZipFile(locked, "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80")
+    data = bytearray(locked.read_bytes())
+    data[6] |= 1  # the flag of encryption, in the entry and in the list of entries
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    locked.write_bytes(data)
+    deep = tmp_path / "deep.safetensors"
+    header = b"[" * 200_000
+    deep.write_bytes(len(header).to_bytes(8, "little") + header)
+    assert not identify.is_ours(locked) and not identify.is_ours(deep)
+
+    def fail(*_):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(plugin.words_of_command, "merged", fail)
+    monkeypatch.setattr(ultralytics_cfg, "ARGV", ["yolo", "version"])
+    ultralytics_cfg.entrypoint()
+    with pytest.raises(RuntimeError, match="ours"):
+        ultralytics_cfg.entrypoint("yolo predict model=optisar++n.yaml")
 
 
 # YOLO(...) and yolo

@@ -23,7 +23,7 @@ pytest.importorskip("limits")
 uvicorn = pytest.importorskip("uvicorn")
 
 from optisar_yolo.serve.limits import Limits  # noqa: E402
-from optisar_yolo.serve.protocol import uvicorn_settings  # noqa: E402
+from optisar_yolo.serve.protocol import allow_connections, uvicorn_settings  # noqa: E402
 from optisar_yolo.serve.service import create_app  # noqa: E402
 
 OTHER = "127.0.0.2"  # another client address of this machine
@@ -205,8 +205,26 @@ def test_connections_of_one_address():
 
 
 def test_all_connections_together():
-    with serving(max_connections=5, header_seconds=30) as address, connections(address, 5):
-        assert get(address, source=OTHER)[0] == 503
+    with serving(max_connections=5, header_seconds=30) as address, connections(address, 5) as opened:
+        answer = get(address, source=OTHER)
+        assert is_fault(answer, 503, "more than 5 connections") and "retry-after: 1" in answer[1]
+        with connections(address, 1, source=OTHER) as (silent,):  # one that sends nothing is not kept either
+            assert read(silent)[0] == 503 and closed(silent, 5)
+        opened[0].close()
+        until = time.monotonic() + 10
+        while get(address, source=OTHER)[0] != 200:
+            assert time.monotonic() < until, "a place of a closed connection is free again"
+
+
+@pytest.mark.parametrize(("soft", "hard", "set_to"), [(1024, 4096, 1256), (1024, 1100, 1100), (4096, 4096, None)])
+def test_open_files_suffice_for_the_connections(monkeypatch, log, soft, hard, set_to):
+    resource = pytest.importorskip("resource")
+    made = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: made.append(limits))
+    allow_connections(Limits())
+    assert made == ([] if set_to is None else [(set_to, hard)])
+    assert ("set max_connections=844 or raise it" in log.text) == (hard == 1100)
 
 
 def test_slow_uploads_of_one_address_leave_places_for_others():

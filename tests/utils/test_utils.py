@@ -128,6 +128,12 @@ def test_errors_of_writing_name_the_file(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
     with pytest.raises(OSError, match=r"last\.pt"), naming(tmp_path / "last.pt"):
         raise RuntimeError("[enforce fail] . PytorchStreamWriter failed writing file data/1: file write failed")
+    with pytest.raises(OSError, match=r"No space .*model\.bin"), naming(tmp_path / "model.bin"):
+        raise RuntimeError("basic_ios::clear: iostream error")  # as OpenVINO says it
+    with pytest.raises(OSError, match=r"too large.*runs"), naming(tmp_path / "runs", disk=True):
+        raise OSError(27, "File too large")
+    with pytest.raises(OSError, match=r"refused$"), naming(tmp_path / "runs", disk=True):
+        raise OSError(111, "Connection refused")  # of a source in the network: no file of ours
     assert not list(tmp_path.iterdir())
 
 
