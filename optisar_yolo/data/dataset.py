@@ -140,7 +140,7 @@ class GroundingDataset(Dataset):
 
         def decode() -> NDArray[np.uint8]:
             img = read_recorded(self.images[index])
-            h, w = reduced(*img.shape[:2], self.args.imgsz)
+            h, w = reduced(img.shape[0], img.shape[1], self.args.imgsz)
             # A longer side is reduced; a copy of the same size would take time.
             return img if (h, w) == img.shape[:2] else resized(img, (w, h), cv2.INTER_AREA)
 
