@@ -106,8 +106,8 @@ class BlockFile:
             rows = matrix[len(texts) : len(texts) + count]
             file.seek(start + HEADER.size)
             raw = file.read(length)
-            file.readinto(memoryview(rows).cast("B") if count else bytearray())  # type: ignore[attr-defined]
-            if zlib.crc32(rows, zlib.crc32(raw)) != check or len(own := json.loads(raw)) != count:
+            file.readinto(rows.data.cast("B") if count else bytearray())  # type: ignore[attr-defined]
+            if zlib.crc32(rows.data, zlib.crc32(raw)) != check or len(own := json.loads(raw)) != count:
                 problem = f"the block at byte {start:,} was changed"
                 break
             texts += own
@@ -122,8 +122,8 @@ def _block(texts: Sequence[str], vectors: NDArray[np.float32]) -> tuple[bytes | 
     """Return the parts of a block, in their order."""
     raw = json.dumps(list(texts), ensure_ascii=False).encode()
     rows = np.ascontiguousarray(vectors, dtype="<f4")
-    check = zlib.crc32(rows, zlib.crc32(raw))
-    return HEADER.pack(MAGIC, len(texts), rows.shape[1], len(raw), check), raw, memoryview(rows).cast("B")
+    check = zlib.crc32(rows.data, zlib.crc32(raw))
+    return HEADER.pack(MAGIC, len(texts), rows.shape[1], len(raw), check), raw, rows.data.cast("B")
 
 
 def _write(file: IO[bytes], data: bytes | memoryview) -> None:

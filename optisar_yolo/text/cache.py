@@ -133,8 +133,8 @@ class TextFeatureCache:
                         for start in range(0, max(len(new), 1), LARGEST):
                             texts = new[start : start + LARGEST]
                             vectors = self._vectors[[self._rows[t] for t in texts]]
-                            sound = np.isfinite(vectors).all(1)  # of a run that went wrong, nothing is kept
-                            file.append([t for t, ok in zip(texts, sound, strict=True) if ok], vectors[sound])
+                            sound = np.asarray(np.isfinite(vectors).all(1))  # of a run that went wrong, nothing is kept
+                            file.append([t for t, ok in zip(texts, sound.tolist(), strict=True) if ok], vectors[sound])
                     self._unsaved, self._converted = [], []
                 except OSError as e:
                     self._files.pop(0)
