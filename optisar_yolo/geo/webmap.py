@@ -45,7 +45,8 @@ def map_page(result: RasterResult) -> str:
         active_scroll="wheel_zoom",
         sizing_mode="stretch_width",
     )
-    code = "const h = Math.round(plot.inner_width * ratio); if (Math.abs(h - plot.frame_height) > 1) plot.frame_height = h"
+    code = "const h = Math.round(plot.inner_width * ratio); if (Math.abs(h - plot.frame_height) > 1) "
+    code += "plot.frame_height = h"
     follow = CustomJS(args={"plot": plot, "ratio": frame[1] / frame[0]}, code=code)  # pixels stay square at any width
     plot.js_on_change("inner_width", follow)
     plot.xgrid.visible = plot.ygrid.visible = False
