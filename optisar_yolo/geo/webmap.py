@@ -12,6 +12,7 @@ from optisar_yolo.utils import need
 from optisar_yolo.visualize import PALETTE
 
 SIDE, SHORTEST = 900, 200  # pixels of the plot's frame: its long side, and its short one at least
+MARGIN = 110  # pixels beside the frame: axis and toolbar
 HALO = 5  # width of the dark line behind each box
 
 
@@ -23,7 +24,7 @@ def map_page(result: RasterResult) -> str:
     """
     need("bokeh")
     from bokeh.embed import file_html
-    from bokeh.models import ColumnDataSource, HoverTool, Range1d
+    from bokeh.models import ColumnDataSource, CustomJS, HoverTool, Range1d
     from bokeh.plotting import figure
     from bokeh.resources import INLINE
 
@@ -31,18 +32,23 @@ def map_page(result: RasterResult) -> str:
     on_ground = result.place.upright if result.place else False
     corner, labels = _axes(result, on_ground)
     (left, right), (bottom, top) = sorted((corner[0], corner[2])), sorted((corner[1], corner[3]))
+    frame = [max(round(SIDE * side / max(width, height)), SHORTEST) for side in (width, height)]
     plot: Any = figure(
         title=Path(result.source).name,
-        frame_width=max(round(SIDE * width / max(width, height)), SHORTEST),
-        frame_height=max(round(SIDE * height / max(width, height)), SHORTEST),
+        frame_height=frame[1],
+        max_width=frame[0] + MARGIN,
         x_range=Range1d(start=left, end=right),
         y_range=Range1d(start=bottom, end=top),
         x_axis_label=labels[0],
         y_axis_label=labels[1],
         tools="pan,wheel_zoom,box_zoom,reset,save",
         active_scroll="wheel_zoom",
-        sizing_mode="fixed",
+        sizing_mode="stretch_width",
     )
+    code = "const h = Math.round(plot.inner_width * ratio); if (Math.abs(h - plot.frame_height) > 1) "
+    code += "plot.frame_height = h"
+    follow = CustomJS(args={"plot": plot, "ratio": frame[1] / frame[0]}, code=code)  # pixels stay square at any width
+    plot.js_on_change("inner_width", follow)
     plot.xgrid.visible = plot.ygrid.visible = False
     for axis in (plot.xaxis, plot.yaxis):
         axis.formatter.use_scientific = False
@@ -65,7 +71,7 @@ def map_page(result: RasterResult) -> str:
     plot.add_tools(HoverTool(renderers=hover, tooltips=tips))
     plot.legend.click_policy = "hide"
     plot.legend.background_fill_alpha = 0.85
-    plot.add_layout(plot.legend[0], "right")
+    plot.add_layout(plot.legend[0], "below")
     return str(file_html(plot, INLINE, title=Path(result.source).name))
 
 

@@ -160,3 +160,12 @@ def test_the_map_works_offline(tmp_path, name, page):
     page.wait_for_selector(".bk-Figure, .bk-Canvas", state="attached")
     page.wait_for_function("() => Bokeh.documents.length && Bokeh.documents[0].is_idle")
     assert not problems and [u for u in requests if not u.startswith(("file:", "data:", "blob:"))] == []
+    for width in (1280, 400):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function(
+            """() => {
+              const plot = Bokeh.documents[0].roots()[0], [x, y] = [plot.x_range, plot.y_range];
+              const square = (plot.inner_width / plot.inner_height) / ((x.end - x.start) / (y.end - y.start));
+              return document.documentElement.scrollWidth <= innerWidth && Math.abs(square - 1) < 0.02;
+            }"""
+        )
