@@ -37,6 +37,7 @@ from optisar_yolo.utils import (
 from optisar_yolo.version import __version__
 
 _WEIGHTS = (".pt", ".safetensors", ".onnx", ".torchscript")
+_EXPORTS = (".onnx", ".torchscript", ".engine", ".mlpackage", ".pb", ".tflite")
 _WRONG_TYPE = re.compile(r"'\w+=.*' is of invalid type|'\w+' must be", re.DOTALL)
 TRACEBACK = "OPTISAR_TRACEBACK"
 """Environment variable: any value shows the whole traceback of an error, for a report."""
@@ -306,10 +307,20 @@ def _run_stock(words: list[str]) -> int:
         cfg.entrypoint()
     except SyntaxError as error:  # what Ultralytics raises for arguments that it does not know
         raise UsageError(plain(error)) from error
-    except TypeError as error:  # what it raises for a value of another type
-        if not _WRONG_TYPE.match(plain(error)):
+    except Exception as error:
+        if isinstance(error, TypeError) and _WRONG_TYPE.match(plain(error)):  # a value of another type
+            raise UsageError(plain(error)) from error
+        named = Path(str(model_of(args) or ""))
+        if not named.exists() or is_ours(named) or not (named.is_dir() or named.suffix in _EXPORTS):
             raise
-        raise UsageError(plain(error)) from error
+        # Damaged, or of a program that nobody knows: each runtime has errors of its own for that.
+        if isinstance(error, UsageError | OSError) or (isinstance(error, ValueError) and str(named) in str(error)):
+            raise
+        reason = next(iter(plain(error).strip().splitlines()), "") or type(error).__name__
+        raise ValueError(
+            f"{named}: no OptiSAR model, and it cannot be run as a model of Ultralytics ({reason}); copy it again or "
+            "export it again"
+        ) from error
     finally:
         for held, content in before:
             held[:] = content

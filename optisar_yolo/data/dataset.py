@@ -32,16 +32,19 @@ from optisar_yolo.data import augment
 from optisar_yolo.data.annotated import AnnotatedImage, mask_uncertain_targets, with_sets
 from optisar_yolo.data.compose import background, copy_paste, mosaic
 from optisar_yolo.data.config import MODALITIES
-from optisar_yolo.data.geometry import draw_on_canvas, letterbox, to_canvas
+from optisar_yolo.data.geometry import draw_on_canvas, letterbox, resized, to_canvas
 from optisar_yolo.data.image_cache import ImageCache, reduced
 from optisar_yolo.data.images import read_image
 from optisar_yolo.data.prompts import PromptList, PromptSampler
 from optisar_yolo.data.records import ImageRecord
 from optisar_yolo.data.sampler import by_modality
+from optisar_yolo.data.stretch import ImageRendering
+from optisar_yolo.data.tiff import say_once
 from optisar_yolo.data.unchecked import UncheckedSampler
 from optisar_yolo.language import BUILT_IN, MODALITY_WORD, Vocabulary, describe, has_colour, parse
 
 MODALITY_SAMPLE = 1000  # captions of which the share that names the modality is taken
+SHAPE = 0.02  # difference of width to height that rounding to whole pixels makes in images of 50 and more
 
 
 class GroundingDataset(Dataset):
@@ -136,11 +139,10 @@ class GroundingDataset(Dataset):
         """Return an image, BGR [h, w, 3], its long side reduced to imgsz; kept as ``cache`` says."""
 
         def decode() -> NDArray[np.uint8]:
-            img = read_image(self.images[index].path)
+            img = read_recorded(self.images[index])
             h, w = reduced(img.shape[0], img.shape[1], self.args.imgsz)
-            # A longer side is reduced; `resize` to the same size would be a copy.
-            small = img if (h, w) == img.shape[:2] else cv2.resize(img, (w, h), interpolation=cv2.INTER_AREA)
-            return small  # type: ignore[return-value]
+            # A longer side is reduced; a copy of the same size would take time.
+            return img if (h, w) == img.shape[:2] else resized(img, (w, h), cv2.INTER_AREA)
 
         return self.cache.read(index, decode)
 
@@ -181,6 +183,8 @@ class GroundingDataset(Dataset):
             image = augment.rotate(image, int(rng.integers(1, 4)), rng, a.rewrite)
         image = augment.mirror(image, rng.random() < a.fliplr, rng.random() < a.flipud, a.rewrite)
         img = augment.jitter_tone(image.img, a.hsv_v, rng)
+        if img.shape[2] != 3:  # colours, haze and JPEG are of three bands
+            return replace(image, img=img)
         like = self.modalities[image.modality]
         if like == "sar":
             img = augment.add_speckle(img, a.speckle, rng)
@@ -239,7 +243,7 @@ class EvaluationDataset(Dataset):
     def __getitem__(self, index: int | tuple[int, int]) -> tuple[int, Tensor, Tensor]:
         """Return image number, canvas uint8 [3, H, W] RGB and extent [4]; an epoch before the index is ignored."""
         index = index if isinstance(index, int) else index[1]
-        canvas, extent = letterbox(read_image(self.images[index].path), self.imgsz)
+        canvas, extent = letterbox(read_recorded(self.images[index]), self.imgsz)
         return index, _to_tensor(canvas), torch.from_numpy(extent)
 
     @staticmethod
@@ -251,6 +255,20 @@ class EvaluationDataset(Dataset):
         return [
             ([s[0] for s in g], torch.stack([s[1] for s in g]), torch.stack([s[2] for s in g])) for g in groups.values()
         ]
+
+
+def read_recorded(record: ImageRecord) -> NDArray[np.uint8]:
+    """Read the image of a record, [H, W, 3] BGR; one of another shape than its annotation says is named once."""
+    img = read_image(record.path, ImageRendering(channels=record.channels))
+    h, w = img.shape[:2]
+    one, other = w * record.height, h * record.width
+    if abs(one - other) > SHAPE * max(one, other):
+        say_once(
+            "images of another shape than their annotations say; boxes are stretched by it, and are wrong where the "
+            "image was turned or cut",
+            f"{record.path} is {w} x {h}, and not {record.width:.6g} x {record.height:.6g}",
+        )
+    return img
 
 
 def modality_word(images: Sequence[ImageRecord], vocabulary: Vocabulary) -> float:
@@ -267,6 +285,6 @@ def modality_word(images: Sequence[ImageRecord], vocabulary: Vocabulary) -> floa
 
 
 def _to_tensor(canvas: NDArray[np.uint8]) -> Tensor:
-    """Turn [H, W, 3] BGR into [3, H, W] RGB."""
-    blue, green, red = cv2.split(canvas)  # several times faster than a copy of the transposed array
-    return torch.from_numpy(np.stack((red, green, blue)))
+    """Turn [H, W, 3] BGR into [3, H, W] RGB; other numbers of bands keep their order."""
+    bands = cv2.split(canvas)  # several times faster than a copy of the transposed array
+    return torch.from_numpy(np.stack(bands[::-1] if len(bands) == 3 else bands))

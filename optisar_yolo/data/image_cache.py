@@ -57,9 +57,10 @@ class ImageCache:
             self._paths = [image.path.with_name(f"{image.path.name}.{imgsz}.npy") for image in images]
             if not _fits_disk(images, imgsz):
                 self.mode, self._paths = None, []
-        self._bound, self._shapes = 0, np.zeros((0, 2), np.int64)
+        self._bands = images[0].channels if images else 3
+        self._bound, self._shapes = 0, np.zeros((0, 3), np.int64)
         if self.mode in ("ram", "auto"):
-            self._shapes = np.array([reduced(i.height, i.width, imgsz) for i in images], np.int64).reshape(-1, 2)
+            self._shapes = np.array([_shape(i, imgsz) for i in images], np.int64).reshape(-1, 3)
             self._bound = self._memory()
         self._reserve(self._bound)
 
@@ -90,16 +91,16 @@ class ImageCache:
             kept = self._kept[index]
         if not kept:
             img = decode()
-            if img.shape[:2] != tuple(self._shapes[index]):
+            if img.shape != tuple(self._shapes[index]):
                 return img  # the record's size is not the file's
             self._pixels[start:stop] = img.reshape(-1)
             with self._lock:
                 self._kept[index] = 1
-        return self._pixels[start:stop].reshape(*self._shapes[index], 3)
+        return self._pixels[start:stop].reshape(self._shapes[index])
 
     def _reserve(self, bound: int) -> None:
         """Reserve memory for as many images as the bound allows; the system gives it when it is first written to."""
-        sizes = self._shapes.prod(1) * 3
+        sizes = self._shapes.prod(1)
         self._count = int(np.searchsorted(np.cumsum(sizes), bound, side="right"))  # the first images are kept
         self._offsets = np.concatenate(([0], np.cumsum(sizes[: self._count]))).tolist()
         if self._count:
@@ -111,7 +112,7 @@ class ImageCache:
 
     def _memory(self) -> int:
         """Return the bytes that may be kept, and say where not all images fit."""
-        wanted = int((self._shapes.prod(1) * 3).sum())
+        wanted = int(self._shapes.prod(1).sum())
         free = int(_free_memory() / SPARE) // max(world_size(), 1)
         bound = free if self.mode == "ram" else min(AUTO // max(world_size(), 1), free)
         if self.mode == "ram" and wanted > free:
@@ -127,7 +128,7 @@ class ImageCache:
         try:
             if path.stat().st_mtime >= original.stat().st_mtime:
                 img = np.load(path, allow_pickle=False)
-                if img.dtype == np.uint8 and img.ndim == 3 and img.shape[2] == 3:
+                if img.dtype == np.uint8 and img.ndim == 3 and img.shape[2] == self._bands:
                     return img
         except (OSError, ValueError, EOFError):
             pass  # not there yet, or not whole
@@ -162,12 +163,17 @@ def reduced(height: int, width: int, imgsz: int) -> tuple[int, int]:
     return (max(round(height * r), 1), max(round(width * r), 1)) if r < 1 else (height, width)
 
 
+def _shape(image: ImageRecord, imgsz: int) -> tuple[int, int, int]:
+    """Return height, width and bands of an image as it is kept."""
+    return (*reduced(image.height, image.width, imgsz), image.channels)
+
+
 def _fits_disk(images: Sequence[ImageRecord], imgsz: int) -> bool:
     """Tell whether decoded images fit on the disk beside their files; say where they do not."""
     if not images:
         return False
     folder = images[0].path.parent
-    wanted = sum(3 * h * w for h, w in (reduced(i.height, i.width, imgsz) for i in images))
+    wanted = sum(h * w * bands for h, w, bands in (_shape(i, imgsz) for i in images))
     free, writable = shutil.disk_usage(folder).free, os.access(folder, os.W_OK)
     if not writable or wanted * SPARE > free:
         why = (

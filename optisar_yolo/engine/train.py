@@ -215,7 +215,7 @@ class GroundingTrainer(DetectionTrainer):
                 f"{', '.join(config.splits)}"
             )
         self.images[self.args.split] = load_split(config, self.args.split)
-        return {"names": dict(enumerate(config.names)), "nc": len(config.names), "channels": 3} | {
+        return {"names": dict(enumerate(config.names)), "nc": len(config.names), "channels": config.channels} | {
             s: s for s in config.splits
         }
 
@@ -229,7 +229,8 @@ class GroundingTrainer(DetectionTrainer):
         if isinstance(cfg, str) and cfg.endswith(".safetensors"):
             opened: Any = open_start(cfg)
             source, cfg = source or (None if self.args.pretrained is False else opened), opened.yaml
-        model = GroundingModel(cfg, verbose=verbose and RANK == -1, text_dim=encoder.width)
+        channels = self.data["channels"]
+        model = GroundingModel(cfg, channels, verbose=verbose and RANK == -1, text_dim=encoder.width)
         model.text_model, model.text_fingerprint = encoder.name, encoder.fingerprint
         before: dict[str, Any] = {}
         if source is not None:

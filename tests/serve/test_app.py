@@ -74,7 +74,9 @@ def test_the_handlers_ground_draw_and_write(handlers, image):
     assert nothing[2][0][1] == "nothing found" and nothing[2][0][3] == "" and "0 of 1" in nothing[1]
 
 
-def test_a_slider_that_was_not_moved_means_the_thresholds_of_the_model(handlers, tmp_path):
+def test_a_slider_that_was_not_moved_means_the_thresholds_of_the_model(handlers, tmp_path, monkeypatch):
+    asked, real = [], grounder().ground
+    monkeypatch.setattr(grounder(), "ground", lambda requests: asked.extend(requests) or real(requests))
     path = tmp_path / "port.png"
     path.write_bytes(encoded(9))
     shown = handlers.choose_model(BUNDLED_MODEL)[0].value
@@ -85,6 +87,8 @@ def test_a_slider_that_was_not_moved_means_the_thresholds_of_the_model(handlers,
     assert len(own[0].boxes) > 2 and f"2 of 2 found ({len(own[0].boxes) + 1} boxes)" in both[1]
     higher = handlers.ground(str(path), "all ships", min(own[0].boxes[1].conf, 0.99), BUNDLED_MODEL, 1)
     assert len(higher[2]) == 2, "a slider that was moved holds for all"
+    moved = asked[2].conf
+    assert [r.conf for r in asked] == [None, None, moved] and moved > shown
 
 
 def test_all_matches_of_an_expression_that_is_no_plural(handlers, tmp_path):

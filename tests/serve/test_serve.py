@@ -186,6 +186,7 @@ def test_it_describes_itself():
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("served", [60], indirect=True)
 def test_the_page_of_the_service_needs_no_network(served, page, tmp_path):
     _, (host, port) = served
     url, requested, noise = f"http://{host}:{port}", [], []
@@ -212,10 +213,10 @@ def test_the_page_of_the_service_needs_no_network(served, page, tmp_path):
 
 
 @pytest.fixture
-def served():
+def served(request):
     """The service behind a real socket, its model busy."""
     uvicorn = pytest.importorskip("uvicorn")
-    app = create_app(grounder(), Limits(rate="none", seconds=4, batch=1))
+    app = create_app(grounder(), Limits(rate="none", seconds=getattr(request, "param", 4), batch=1))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
