@@ -203,7 +203,7 @@ def test_batch_tells_whose_objects_are_whose(samples):
 
 def test_images_are_read_once_and_small(config, images, monkeypatch):
     read = []
-    monkeypatch.setattr(module, "read_image", lambda path: read.append(path) or read_image(path))
+    monkeypatch.setattr(module, "read_image", lambda path, *how: read.append(path) or read_image(path, *how))
     data = GroundingDataset(images, config.names, settings_of(cache="auto"))
     before = data.load(0).copy()
     _ = data[0, 0], data[1, 0]
