@@ -46,6 +46,7 @@ def mirror(image: AnnotatedImage, horizontal: bool, vertical: bool, rewrite: boo
         return image
     boxes, captions = image.boxes.copy(), image.captions
     img = cv2.flip(image.img, -1 if horizontal and vertical else int(horizontal))  # 0: the rows change places
+    img = img.reshape(image.img.shape)  # OpenCV drops the axis of a single band
     if horizontal:
         boxes[:, [0, 2]] = image.size[0] - boxes[:, [2, 0]]
     if vertical:
@@ -187,7 +188,7 @@ def jitter_tone(img: NDArray[np.uint8], amount: float, rng: np.random.Generator)
     gain, gamma, shift = (1 + (rng.random(3) * 2 - 1) * amount * (0.5, 0.5, 0.25)).tolist()
     x = np.linspace(0, 1, 256, dtype=np.float32) ** gamma
     table = (np.clip((x - 0.5) * gain + 0.5 * shift, 0, 1) * 255).astype(np.uint8)
-    return cv2.LUT(img, table)  # type: ignore[return-value]
+    return cv2.LUT(img, table).reshape(img.shape)  # type: ignore[return-value]
 
 
 def jitter_colour(img: NDArray[np.uint8], hue: float, saturation: float, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -212,7 +212,7 @@ class Explainer:
         k = min(head.reranker.candidates, preds["scores"].shape[2]) if head.reranker is not None else 0
         # The reranker leaves anchors that are no candidates below all candidates, so the best k are the candidates.
         best, index = preds["scores"][0].topk(max(k, 1), dim=1)  # [1, k]
-        boxes = head.boxes_at(preds, index)[0].float().cpu().numpy()
+        boxes = head.decode(preds, max(k, 1))[0][0, 0].float().cpu().numpy()  # as predict answers: [k, 4]
         boxes = to_image(boxes, frame.size, frame.extent, frame.canvas)
         scores = best[0].float().sigmoid().cpu().numpy()
         calibration = calibration_of(self.net)

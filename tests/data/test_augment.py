@@ -417,6 +417,11 @@ def test_the_fast_forms_of_pixels_are_those_of_plain_arrays():
     for horizontal, vertical in ((True, False), (False, True), (True, True)):
         plain = img[:: -1 if vertical else 1, :: -1 if horizontal else 1]
         assert np.array_equal(augment.mirror(image, horizontal, vertical).img, plain)
+        for bands in (1, 2, 5):
+            some = rng.integers(0, 256, (37, 53, bands), dtype=np.uint8)
+            plain = some[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+            assert np.array_equal(augment.mirror(replace(image, img=some), horizontal, vertical).img, plain)
+            assert augment.jitter_tone(some, 0.4, rng).shape == some.shape
     gain, gamma, shift = (1 + (np.random.default_rng(3).random(3) * 2 - 1) * 0.4 * (0.5, 0.5, 0.25)).tolist()
     x = np.linspace(0, 1, 256, dtype=np.float32) ** gamma
     table = (np.clip((x - 0.5) * gain + 0.5 * shift, 0, 1) * 255).astype(np.uint8)

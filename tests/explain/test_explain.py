@@ -60,9 +60,10 @@ def test_boxes_are_those_of_predict(name, image, request):
         assert best.conf == best.score == pytest.approx(conf, abs=1e-4) and best.found
 
 
-def test_a_large_image_has_the_size_of_predict(late, monkeypatch):
-    monkeypatch.setattr(late.model, "facts", {"sizes": [32, 192]}, raising=False)
-    monkeypatch.setitem(late.overrides, "imgsz", 64)
+def test_a_large_image_has_the_size_of_predict():
+    late = spread("optisar++n-late.yaml")
+    late.model.facts = {"sizes": [32, 192]}
+    late.overrides["imgsz"] = 64
     rng = np.random.default_rng(2)
     large = cv2.resize(rng.integers(0, 256, (9, 9, 3), np.uint8), (300, 200), interpolation=cv2.INTER_CUBIC)
     (explanation,) = explain(late, large, TEXTS, conf=0.0)
