@@ -1,6 +1,7 @@
 """Rasters in every engine of the CPU, and merging of many candidates.
 
     python benchmarks/raster_engines.py [--side 2000] [--repeats 2] [--merge 20000 50000]
+    python benchmarks/raster_engines.py --side 10000 --threads 2 --engines onnx torch --record raster-large.json
 
 writes benchmarks/results/raster-engines.json:
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-RECORD = Path(__file__).parent / "results" / "raster-engines.json"
+RESULTS = Path(__file__).parent / "results"
 TEXT = "the ship"
 ENGINES = ("loop", "torch", "onnx", "openvino")
 
@@ -117,13 +119,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--merge", type=int, nargs="*", default=[20_000, 50_000])
     parser.add_argument("--engines", nargs="*", default=list(ENGINES))
+    parser.add_argument("--record", default="raster-engines.json", help="file in benchmarks/results")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--raster", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         print("RESULT " + json.dumps(one(args.one, args.raster, args.batch, args.threads)))
         return
-    record: dict[str, Any] = {"settings": {k: v for k, v in vars(args).items() if k not in ("one", "raster")}}
+    settings = {k: v for k, v in vars(args).items() if k not in ("one", "raster")}
+    record: dict[str, Any] = {"settings": settings, "load": os.getloadavg()}
     runs: dict[str, list[dict[str, Any]]] = {engine: [] for engine in args.engines}
     with tempfile.TemporaryDirectory() as folder:
         raster = Path(folder) / "raster.tif"
@@ -147,7 +151,7 @@ def main() -> None:
             for engine, b in boxes.items() if engine not in ("torch", "loop") and b.shape == reference.shape
         }  # fmt: skip
     record["merging"] = [merging(count) for count in args.merge]
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    (RESULTS / args.record).write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
 
 

@@ -15,7 +15,7 @@ from ultralytics.engine.results import Results
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, RANK, YAML
 from ultralytics.utils.checks import check_yaml
 
-from optisar_yolo.data import read_image
+from optisar_yolo.data import ImageRendering, read_image
 from optisar_yolo.engine import (
     FINE_TUNING,
     MATCH_ATTRIBUTE,
@@ -57,7 +57,7 @@ from optisar_yolo.engine import (
 from optisar_yolo.export import EngineNetwork, ExportedModel, can_leave_torch, is_export, run_benchmark, run_export
 from optisar_yolo.hub import HubModel
 from optisar_yolo.nn import GroundingModel, fused_copy
-from optisar_yolo.plugin import OPTISAR_DEFAULTS, config_keys
+from optisar_yolo.plugin import OPTISAR_DEFAULTS, SETTINGS, config_keys
 from optisar_yolo.text import TextFeatureCache
 from optisar_yolo.utils import BUNDLED_MODEL
 
@@ -393,20 +393,24 @@ class OptiSAR(ModelModes, HubModel):
         """Long side of images in the network, pixels: that of training, or Ultralytics' default."""
         return int(self.overrides.get("imgsz") or 640)
 
-    def encode(self, source: Any, imgsz: int | None = None, engine: str | None = None) -> EncodedImage:
+    def encode(
+        self, source: Any, imgsz: int | None = None, engine: str | None = None, bands: Any = None, stretch: str = "auto"
+    ) -> EncodedImage:
         """Encode an image once, to ground many expressions in it.
 
         Args:
             source: File, array (BGR) or PIL image.
             imgsz: Long side in the network; chosen by the image by default (:mod:`optisar_yolo.engine.sizes`).
             engine: As in :meth:`predict`; ``auto`` by default.
+            bands: As in :meth:`predict`.
+            stretch: Likewise.
 
         Returns:
             The encoded image. An export of one graph encodes it anew in each call of ``ground``.
         """
-        image = read_image(source)
-        path = str(source)[:200] if isinstance(source, (str, Path)) else "image0.jpg"
-        size = image.shape[0], image.shape[1]
+        given = SETTINGS["bands"].check(bands), SETTINGS["stretch"].check(stretch), self.model.channels
+        image = read_image(source, ImageRendering(*given))
+        path, size = str(source)[:200] if isinstance(source, (str, Path)) else "image0.jpg", image.shape[:2]
         side = side_for(self.model, size, self.imgsz) if imgsz is None else int(imgsz)
         if note := shrink_note(size, side):
             LOGGER.warning(f"{path}: {note}")

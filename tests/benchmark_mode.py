@@ -24,7 +24,11 @@ def test_all_formats_give_the_same_figures(
     model: OptiSAR, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    said: list[str] = []
+    monkeypatch.setattr(benchmark.LOGGER, "info", said.append)
     table = model.benchmark(data=str(tiny), imgsz=64)
+    (line,) = (text for text in said if text.startswith("engine=auto: "))
+    assert all(f"{name} " in line for name in ("PyTorch", "ONNX Runtime", "OpenVINO")) and line.count(" ms") == 3
     assert table["Format"].to_list() == ["PyTorch", "TorchScript", "ONNX", "OpenVINO"]
     assert set(table["Status❔"]) == {"✅"}
     assert len(set(table[benchmark.METRIC])) == 1 and float(table[benchmark.METRIC][0]) > 0

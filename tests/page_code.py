@@ -121,6 +121,19 @@ def workshop(folder: Path) -> Path:
     return folder
 
 
+def random_sam(folder: Path) -> None:
+    """Write mobile_sam.pt, weights of Ultralytics' MobileSAM before training; it scores its masks about 1."""
+    import torch
+    from ultralytics.models.sam.build import build_mobile_sam
+
+    torch.manual_seed(0)
+    net = build_mobile_sam()
+    last = net.mask_decoder.iou_prediction_head.layers[-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.ones_(last.bias)
+    torch.save(net.state_dict(), folder / "mobile_sam.pt")
+
+
 def _predictions(folder: Path) -> None:
     """Write predictions.json, boxes of the test split in the form that `optisar score` reads."""
     test = json.loads((folder / "my-set" / "test.json").read_text(encoding="utf-8"))

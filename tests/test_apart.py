@@ -12,7 +12,7 @@ import pytest
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("file", "count", "package"),
-    [("ray_batch.py", 6, "ray"), ("benchmark_mode.py", 4, "openvino")],
+    [("ray_batch.py", 6, "ray"), ("ray_cluster.py", 1, "moto.server"), ("benchmark_mode.py", 4, "openvino")],
 )
 def test_apart(file: str, count: int, package: str) -> None:
     pytest.importorskip(package)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_code import ROOT, TRAINING, Block, PageRun, blocks_of, workshop
+from page_code import ROOT, TRAINING, Block, PageRun, blocks_of, random_sam, workshop
 
 from optisar_yolo import OptiSAR
 
@@ -71,6 +71,8 @@ def test_code_of_a_page_runs(page: Path, prepared: Path, tmp_path: Path, monkeyp
         file.write_text(file.read_text().replace(str(prepared), str(folder)))
     if page.name == "datasets.md":
         shutil.rmtree(folder / "my-set")  # the page builds it
+    if page.name == "masks.md":
+        random_sam(folder)
     monkeypatch.chdir(folder)
     _quick_training(monkeypatch)
     with PageRun(folder, apart=page.name in APART) as run:

@@ -175,12 +175,13 @@ def _check_unique(ids: Sequence[str], source: str, what: str, remedy: str) -> No
             raise BatchError(f"{source}: row {row} {what} (row {first[key]}, '{key}'); {remedy}")
 
 
-def cut(table: pa.Table, workers: int) -> list[pa.Table]:
+def cut(table: pa.Table, workers: int, most: int = IMAGES) -> list[pa.Table]:
     """Cut a manifest into parts.
 
     Args:
         table: At least one row.
         workers: Workers that share them.
+        most: Images of a part.
 
     Returns:
         Tables whose rows are ordered by image, images in the order in which they first occur; every image is in
@@ -189,7 +190,7 @@ def cut(table: pa.Table, workers: int) -> list[pa.Table]:
     groups: dict[str, list[int]] = {}
     for row, image in enumerate(table["image"].to_pylist()):
         groups.setdefault(image, []).append(row)
-    limit = min(max(1, len(groups) // (workers * PARTS)), IMAGES)
+    limit = min(max(1, len(groups) // (workers * PARTS)), most)
     return [table.take(rows).combine_chunks() for rows in _packed(list(groups.values()), limit)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from optisar_yolo.utils import check_options, option
+from optisar_yolo.utils import SettingError, check_options, option
 
 
 class BatchError(ValueError):
@@ -28,6 +28,12 @@ class BatchOptions:
         None, "float", "confidence threshold; the calibrated one by default", low=0, high=1, example="0.5"
     )
     topk: int = option(1, "int", "boxes per expression", low=1)
+    rasters: bool = option(
+        False, "bool", "the images are rasters of any size: each is searched in tiles, as by `optisar scene`"
+    )  # fmt: skip
+    gsd: float | None = option(
+        None, "float", "with rasters: metres per pixel of the network; those of the file by default", low=0.001
+    )  # fmt: skip
     imgsz: int | None = option(
         None, "int", "long side of images; chosen by the image by default", low=32, example="640"
     )
@@ -42,3 +48,5 @@ class BatchOptions:
 
     def __post_init__(self) -> None:
         check_options(self)
+        if self.gsd is not None and not self.rasters:
+            raise SettingError("gsd= is for rasters: give rasters=True, or leave it out")

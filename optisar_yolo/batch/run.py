@@ -26,8 +26,9 @@ from ray.exceptions import RayError
 from ultralytics.utils import LOGGER, TQDM
 from ultralytics.utils.torch_utils import select_device
 
-from optisar_yolo.batch.manifest import cut, pack, read_manifest
+from optisar_yolo.batch.manifest import IMAGES, cut, pack, read_manifest
 from optisar_yolo.batch.options import BatchError, BatchOptions
+from optisar_yolo.batch.rasters import DEGREES, RasterWorker
 from optisar_yolo.batch.storage import BatchFolder, is_uri, parent
 from optisar_yolo.batch.watch import watched
 from optisar_yolo.batch.worker import Worker, WorkerSettings, open_grounder
@@ -39,6 +40,7 @@ from optisar_yolo.utils import file_sha256, fingerprint
 from optisar_yolo.version import __version__
 
 DEATHS = 3  # times that a part is retried after its worker died, so that a part that kills workers ends
+NOTICED = 60  # seconds within which Ray knows that a machine is gone; its health checks fail after about 30
 LOST = 10  # parts that may be given up for this reason before the run ends
 NAMED = 10  # images that could not be read, in the summary
 STORE = 256 * 1024**2  # bytes of shared memory of a session that is started here, beside the manifest's
@@ -128,6 +130,8 @@ def run_batch(manifest: str, out: str, model: str, options: BatchOptions | None 
     """
     options = options or BatchOptions(**kwargs)
     table = read_manifest(manifest)
+    if taken := [c for c in table.column_names if options.rasters and c in DEGREES]:
+        raise BatchError(f"{manifest}: the column '{taken[0]}' has the name of a result column; rename it")
     grounder = open_grounder(  # fails before Ray starts
         model, options.imgsz, options.batch, options.text_weights, engine=options.engine
     )
@@ -144,11 +148,12 @@ def run_batch(manifest: str, out: str, model: str, options: BatchOptions | None 
         text_weights=options.text_weights and str(Path(options.text_weights).expanduser().absolute()),
         base=parent(manifest),
         out=folder.name,
-        conf=grounder.conf if options.conf is None else options.conf,
+        conf=options.conf if options.rasters or options.conf is not None else grounder.conf,
         topk=options.topk,
         imgsz=grounder.imgsz,
         batch=options.batch,
         engine=options.engine,
+        gsd=options.gsd,
     )
     del grounder
     work = _ground(todo, settings, options) if len(todo) else _Work()
@@ -167,42 +172,83 @@ def _warn_of_wording(texts: Sequence[str], conf: float | None, topk: int) -> Non
 
 
 def _ground(todo: pa.Table, settings: WorkerSettings, options: BatchOptions) -> _Work:
-    """Have rows grounded and written by workers."""
-    parts = cut(todo, options.workers)
-    packed = [pack(part) for part in parts]
-    workers = min(options.workers, len(parts))
+    """Have rows grounded and written by workers; once more where a machine of the cluster was lost meanwhile."""
     work = _Work()
     _warn_of_wording(todo["text"].unique().to_pylist(), settings.conf, settings.topk)
     started = time.perf_counter()
-    with session(options, workers, sum(map(len, packed))) as share:
+    workers = min(options.workers, len(todo["image"].unique()))
+    with session(options, workers, todo.nbytes) as share:
         settings = replace(settings, cpus=share.cpus, gpu=share.gpus > 0)
-        data = ray.data.from_arrow([pa.table({"rows": pa.array([rows], pa.large_binary())}) for rows in packed])
-        counted = data.map(
-            Worker,
-            fn_constructor_kwargs={"settings": settings},
-            compute=ray.data.ActorPoolStrategy(size=workers),
-            num_cpus=share.cpus,
-            num_gpus=share.gpus or None,
-            max_restarts=-1,
-            max_task_retries=DEATHS,
-        )
-        bar = TQDM(total=len(todo), desc="grounding", unit="row")
-        try:
-            for batch in counted.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for part in batch.to_pylist():
-                    work.images += part["images"]
-                    if part["again"]:
-                        work.replaced.add(part["worker"])
-                    bar.update(part["rows"])
-        except RayError as error:
-            raise BatchError(
-                f"the workers failed: {_reason(error)}\nThe results until then are in {settings.out}; the same "
-                "command continues from there"
-            ) from error
-        finally:
-            bar.close()
-            work.seconds = time.perf_counter() - started
+        while len(todo):
+            before = _machines()
+            problem = _round(todo, settings, options, share, work)
+            todo = _left(todo, settings)
+            if not len(todo) or not _lost_machines(before, len(todo)):
+                break
+    if problem is not None and len(todo):
+        raise problem
+    work.seconds = time.perf_counter() - started
     return work
+
+
+def _round(
+    todo: pa.Table, settings: WorkerSettings, options: BatchOptions, share: Share, work: _Work
+) -> BatchError | None:
+    """Have rows grounded once; returns the reason where the workers failed."""
+    parts = [pack(part) for part in cut(todo, options.workers, 1 if options.rasters else IMAGES)]  # of rasters, hours
+    data = ray.data.from_arrow([pa.table({"rows": pa.array([rows], pa.large_binary())}) for rows in parts])
+    counted = data.map(
+        RasterWorker if options.rasters else Worker,
+        fn_constructor_kwargs={"settings": settings},
+        compute=ray.data.ActorPoolStrategy(size=min(options.workers, len(parts))),
+        num_cpus=share.cpus,
+        num_gpus=share.gpus or None,
+        max_restarts=-1,
+        max_task_retries=DEATHS,
+    )
+    bar = TQDM(total=len(todo), desc="grounding", unit="row")
+    try:
+        for batch in counted.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for part in batch.to_pylist():
+                work.images += part["images"]
+                if part["again"]:
+                    work.replaced.add(part["worker"])
+                bar.update(part["rows"])
+    except RayError as error:
+        problem = BatchError(
+            f"the workers failed: {_reason(error)}\nThe results until then are in {settings.out}; the same command "
+            "continues from there"
+        )
+        problem.__cause__ = error
+        return problem
+    finally:
+        bar.close()
+    return None
+
+
+def _machines() -> set[str]:
+    """Return the machines of the cluster that live, as Ray knows them."""
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _left(todo: pa.Table, settings: WorkerSettings) -> pa.Table:
+    """Return the rows that have no result."""
+    done = BatchFolder(settings.out).count(set(todo["id"].to_pylist())).ids
+    return todo.filter(pa.array([key not in done for key in todo["id"].to_pylist()], pa.bool_()))
+
+
+def _lost_machines(before: set[str], rows: int) -> bool:
+    """Tell whether a machine was lost, which may be why rows were not done; waits until Ray can know it.
+
+    Ray retries the parts of a machine that does not answer within a second or so, and gives them up before it knows
+    that the machine is gone.
+    """
+    ends = time.monotonic() + (NOTICED if len(before) > 1 else 0)
+    while not (lost := before - _machines()) and time.monotonic() < ends:
+        time.sleep(1)
+    if lost:
+        LOGGER.warning(f"{len(lost)} of {len(before)} machines were lost; {rows} rows are grounded by the others")
+    return bool(lost)
 
 
 def _reason(error: BaseException) -> str:
@@ -236,14 +282,16 @@ def _result(folder: BatchFolder, table: pa.Table, work: _Work, new: int) -> Batc
 
 def _run_settings(grounder: Grounder, model: str, options: BatchOptions) -> dict[str, Any]:
     """Return everything that results depend on beside the images."""
+    rasters = {"rasters": True, "gsd": options.gsd} if options.rasters else {}
     return {
+        **rasters,
         "version": __version__,
         "model": Path(grounder.name).name,
         "weights": _digest(Path(model) if is_export(model) else find_weights(model)),
         "text": getattr(getattr(grounder.bank, "encoder", None), "fingerprint", ""),
         "conf": round(grounder.conf if options.conf is None else options.conf, 6),
         "topk": options.topk,
-        "imgsz": grounder.imgsz or "by image",
+        "imgsz": grounder.imgsz or ("by training" if options.rasters else "by image"),
     }
 
 

@@ -49,19 +49,21 @@ class WorkerSettings:
         cpus: Threads of PyTorch.
         gpu: Run on the GPU that Ray assigns to the worker.
         engine: What runs the network on a CPU.
+        gsd: Of rasters: metres per pixel of the network; None: those of the file.
     """
 
     model: str
     text_weights: str | None
     base: str
     out: str
-    conf: float
+    conf: float | None
     topk: int
     imgsz: int | None
     batch: int
     cpus: int = 1
     gpu: bool = False
     engine: str = "auto"
+    gsd: float | None = None
 
 
 def open_grounder(
@@ -95,7 +97,7 @@ class Worker:
             settings.model, settings.imgsz, settings.batch, settings.text_weights, settings.gpu, settings.engine
         )
         self.folder = BatchFolder(settings.out)
-        self.replaces_dead = _replaces_dead_worker()
+        self.replaces_dead = replaces_dead_worker()
 
     def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
         """Ground a part, and write the results into the folder.
@@ -193,7 +195,7 @@ def _boxes(result: ExpressionResult) -> list[dict[str, Any]]:
     ]
 
 
-def _replaces_dead_worker() -> bool:
+def replaces_dead_worker() -> bool:
     """Tell whether Ray started this process in place of one that died."""
     if not ray.is_initialized():
         return False

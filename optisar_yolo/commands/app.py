@@ -7,7 +7,7 @@ import tempfile
 from typing import Any
 
 from optisar_yolo.serve import Limits
-from optisar_yolo.utils import BUNDLED_MODEL, Command, Option, need, options_of
+from optisar_yolo.utils import BUNDLED_MODEL, Command, Option, check_address, need, options_of
 
 LIMITS = tuple(o for o in options_of(Limits) if o.name.startswith("max_") or o.name == "remembered")
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -41,6 +41,7 @@ def main(values: dict[str, Any]) -> None:
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
     need("gradio")
+    check_address(values["host"], values["port"])
     uploads = tempfile.TemporaryDirectory(prefix="optisar-app-uploads-", ignore_cleanup_errors=True)
     own = os.environ.setdefault("GRADIO_TEMP_DIR", uploads.name) == uploads.name  # read when gradio is imported, too
     from ultralytics.utils import LOGGER

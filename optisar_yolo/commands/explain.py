@@ -26,7 +26,7 @@ COMMAND = Command(
         *OF_IMAGES,
         *OF_SPLIT,
         Option("model", "file", BUNDLED_MODEL, "weights (.pt, .safetensors) or a model YAML; no export"),
-        Option("imgsz", "int", None, "long side of images in the network; that of training by default", low=32),
+        Option("imgsz", "int", None, "long side of images in the network; as in predict by default", low=32),
         Option("device", "name", None, "as in Ultralytics", example="cpu"),
         Option("text_weights", "file", None, "weights of the text encoder, where it does not bring its own"),
         Option("project", "file", None, "folder of the runs; runs/detect by default"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 import os
 import re
 import sys
@@ -36,6 +37,7 @@ from optisar_yolo.utils import (
 from optisar_yolo.version import __version__
 
 _WEIGHTS = (".pt", ".safetensors", ".onnx", ".torchscript")
+_EXPORTS = (".onnx", ".torchscript", ".engine", ".mlpackage", ".pb", ".tflite")
 _WRONG_TYPE = re.compile(r"'\w+=.*' is of invalid type|'\w+' must be", re.DOTALL)
 TRACEBACK = "OPTISAR_TRACEBACK"
 """Environment variable: any value shows the whole traceback of an error, for a report."""
@@ -262,10 +264,16 @@ def _check_weights(model: str, words: Sequence[str]) -> None:
     find_weights(model)
 
 
+def _concerns_us(record: logging.LogRecord) -> bool:
+    """Tell whether a line of the log is other than Ultralytics' pointer to pages that know nothing of expressions."""
+    return "https://docs.ultralytics.com/modes" not in record.getMessage()
+
+
 def _run_stock(words: list[str]) -> int:
     """Hand a command line in the grammar of ``yolo`` to Ultralytics."""
     boot.install(force=True)
     from ultralytics import cfg
+    from ultralytics.utils import LOGGER
 
     from optisar_yolo.plugin import merged, model_of, with_packaged_cfg
 
@@ -294,16 +302,28 @@ def _run_stock(words: list[str]) -> int:
     before = [(held, list(held)) for held in (sys.argv, cfg.ARGV)]
     sys.argv[:] = cfg.ARGV[:] = ["optisar-yolo", *args]
     stock_help, cfg.CLI_HELP_MSG = cfg.CLI_HELP_MSG, ""  # it explains `yolo`
+    LOGGER.addFilter(_concerns_us)
     try:
         cfg.entrypoint()
     except SyntaxError as error:  # what Ultralytics raises for arguments that it does not know
         raise UsageError(plain(error)) from error
-    except TypeError as error:  # what it raises for a value of another type
-        if not _WRONG_TYPE.match(plain(error)):
+    except Exception as error:
+        if isinstance(error, TypeError) and _WRONG_TYPE.match(plain(error)):  # a value of another type
+            raise UsageError(plain(error)) from error
+        named = Path(str(model_of(args) or ""))
+        if not named.exists() or is_ours(named) or not (named.is_dir() or named.suffix in _EXPORTS):
             raise
-        raise UsageError(plain(error)) from error
+        # Damaged, or of a program that nobody knows: each runtime has errors of its own for that.
+        if isinstance(error, UsageError | OSError) or (isinstance(error, ValueError) and str(named) in str(error)):
+            raise
+        reason = next(iter(plain(error).strip().splitlines()), "") or type(error).__name__
+        raise ValueError(
+            f"{named}: no OptiSAR model, and it cannot be run as a model of Ultralytics ({reason}); copy it again or "
+            "export it again"
+        ) from error
     finally:
         for held, content in before:
             held[:] = content
         cfg.CLI_HELP_MSG = stock_help
+        LOGGER.removeFilter(_concerns_us)
     return 0

@@ -13,6 +13,7 @@ from optisar_yolo.utils import (
     Option,
     SettingError,
     UsageError,
+    check_address,
     need,
     options_of,
 )
@@ -49,7 +50,7 @@ def main(values: dict[str, Any]) -> None:
         UsageError: A rate that cannot be read.
         MissingExtraError: The packages of the extra ``serve`` are not installed.
         FileNotFoundError: No such weights.
-        ValueError: Weights that cannot be used.
+        ValueError: Weights that cannot be used, or an address that is taken.
     """
     for package in PACKAGES:
         need(package)
@@ -57,6 +58,7 @@ def main(values: dict[str, Any]) -> None:
 
     from optisar_yolo.serve import LabelStudio, allow_connections, create_app, uvicorn_settings
 
+    check_address(values["host"], values["port"])
     try:
         limits = Limits(**{o.name: values[o.name] for o in LIMITS})
         link = LabelStudio(values["label_studio"], values["label_files"]) if values["label_studio"] else None

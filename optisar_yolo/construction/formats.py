@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
-from optisar_yolo.construction.image_files import in_split
-from optisar_yolo.construction.outlines import rotated_box, segmentation_box
+from optisar_yolo.construction.image_files import find_image, in_split
+from optisar_yolo.construction.outlines import as_number, polygon_box, rotated_box, segmentation_box
 from optisar_yolo.construction.pickled import read_pickle
 from optisar_yolo.construction.recipe import Source
 from optisar_yolo.data import (
@@ -41,7 +41,7 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _KEYS = (("image", "file_name"), ("bbox_xyxy", "bbox", "box"), ("phrase", "caption"), ("category",))
 """Keys of a list's records: image, box, expression, category."""
 _DOTA = re.compile(r"((?:-?\d+(?:\.\d+)?\s+){8})([^\W\d][\w -]*?)(?:\s+[0-2])?")
-_DOTA_HEAD = ("imagesource:", "gsd:")
+_DOTA_HEAD = ("imagesource:", "gsd:", "acquisition dates:")
 
 
 @dataclass
@@ -163,6 +163,13 @@ def read_voc(source: Source, folder: Path, problems: Skips) -> Iterator[RawImage
                 ) from error
             problems.add("annotation file that cannot be read, dropped", f"{record}: {error}")
             continue
+        if root.tag != "annotation" or (root.find("object") is None and root.find(".//object") is not None):
+            inside = sorted({child.tag for child in root})[:6]
+            problems.add(
+                "XML that is no Pascal VOC (an <annotation> with <object> in it), dropped",
+                f"{record}: <{root.tag[:40]}> with {', '.join(f'<{tag[:40]}>' for tag in inside) or 'nothing in it'}",
+            )
+            continue
         own = in_split(folder, source.images, file.stem, split_of(file))
         image = RawImage(_image_name(root, file, source, folder), record, size=_voc_size(root), own_name=own)
         for element in root.findall("object"):
@@ -197,9 +204,15 @@ def _voc_object(element: ElementTree.Element, split: str, record: str, problems:
         [c for c in captions if c],
         split,
     )
-    if found.box is None and (outer := rotated_box(element.find("robndbox"))) is not None:
-        problems.add("rotated box, read as its outer box", record)
-        found.box, found.form = outer, "xyxy"
+    if found.box is None:
+        rotated = element.find("robndbox")
+        if (outer := rotated_box(rotated)) is not None:
+            problems.add("rotated box, read as its outer box", record)
+        elif (outer := polygon_box(element)) is not None:
+            problems.add("polygon, read as its outer box", record)
+        elif rotated is not None:
+            problems.add("rotated box that is incomplete, or whose angle is not in radians", record)
+        found.box, found.form = outer, "xyxy" if outer is not None else ""
     return found
 
 
@@ -354,7 +367,7 @@ def _coco_objects(
     crowds: dict[Any, list[str]] = defaultdict(list)
     notes = [note for note in content["annotations"] if isinstance(note, dict)]
     # CVAT marks every mask so, as a word for "in run lengths": then it says nothing of crowds.
-    masks = bool(notes) and all(n.get("iscrowd") == 1 and isinstance(n.get("segmentation"), dict) for n in notes)
+    masks = bool(notes) and all(_is_crowd(n) and n.get("segmentation") for n in notes)
     for number, record in enumerate(content["annotations"]):
         place = f"{where} annotations[{number}]"
         if not isinstance(record, dict) or not is_id(record.get("image_id")):
@@ -364,7 +377,7 @@ def _coco_objects(
         word = words.get(category) if is_id(category) else None
         word = word or record.get("category_name")
         word = word if isinstance(word, str) else ""
-        if record.get("iscrowd") == 1 and not masks:
+        if _is_crowd(record) and not masks:
             problems.add("box around a crowd, dropped", place)
             crowds[record["image_id"]].append(word)
             continue
@@ -372,13 +385,34 @@ def _coco_objects(
             problems.add("mask with iscrowd 1, as all of its file have, read as one object", place)
         captions = texts(record.get("caption"), place, problems)
         found = RawObject(four_numbers(record.get("bbox")), word, captions, split)
-        if found.box is None and (outer := segmentation_box(record.get("segmentation"))) is not None:
-            problems.add("segmentation without a bbox, read as its outer box", place)
-            found.box, found.form = outer, "xyxy"
-        elif found.box is None and isinstance(record.get("segmentation"), dict):
-            problems.add("compressed mask without a bbox (export polygons, or with bbox)", place)
+        if found.box is None or found.box[2:] == (0, 0):
+            _mend(found, record, place, problems)
         objects[record["image_id"]].append(found)
     return objects, crowds
+
+
+def _is_crowd(record: Mapping[str, Any]) -> bool:
+    """Tell whether an annotation is a box around a crowd; some tools write the number as text."""
+    return record.get("iscrowd") in (1, "1")
+
+
+def _mend(found: RawObject, record: Mapping[str, Any], place: str, problems: Skips) -> None:
+    """Give an object without a usable bbox one: from its segmentation, or from a bbox in another form."""
+    bbox, segmentation = record.get("bbox"), record.get("segmentation")
+    if (outer := segmentation_box(segmentation)) is not None:
+        problems.add("segmentation without a bbox, read as its outer box", place)
+        found.box, found.form = outer, "xyxy"
+    elif isinstance(segmentation, dict):
+        problems.add("compressed mask without a bbox (export polygons, or with bbox)", place)
+    elif isinstance(bbox, list) and len(bbox) == 4 and all(isinstance(v, str) for v in bbox):
+        if (box := four_numbers([as_number(v) for v in bbox])) is not None:
+            problems.add("bbox of numbers that are written as text, read as numbers", place)
+            found.box = box
+    elif isinstance(bbox, list) and len(bbox) == 8 and (outer := segmentation_box(bbox)) is not None:
+        problems.add("bbox of four corners, read as its outer box", place)
+        found.box, found.form = outer, "xyxy"
+    elif isinstance(bbox, list) and len(bbox) == 5:
+        problems.add("rotated bbox (five numbers), whose angle has no agreed unit; export polygons", place)
 
 
 def _coco_size(image: dict[str, Any]) -> tuple[int, int] | None:
@@ -399,13 +433,15 @@ def read_yolo(source: Source, folder: Path, problems: Skips) -> Iterator[RawImag
     for file in annotation_files(folder / source.annotations, ".txt"):
         split, record = split_of(file), f"{source.name}: {file.name}"
         try:
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = file.read_text(encoding="utf-8-sig", errors="replace").splitlines()
         except OSError as error:
             problems.add("label file that cannot be read, dropped", f"{record}: {error.strerror}")
             continue
         image = RawImage(in_split(folder, source.images, file.stem, split), record)
+        if file.name == "classes.txt" and find_image(folder, source.images, image.name) is None:
+            continue  # the names of the classes, which labelImg and Label Studio put beside the labels
         for number, line in enumerate(lines, 1):
-            if line.strip() and not line.startswith(_DOTA_HEAD):
+            if line.strip() and not line.lower().startswith(_DOTA_HEAD):
                 found = _yolo_object(line, source, split, f"{record} line {number}", problems)
                 if isinstance(found, str):
                     image.unlisted.append(found)

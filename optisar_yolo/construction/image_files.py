@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 from urllib.parse import unquote
 
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin
@@ -97,8 +98,11 @@ def guess_image(folder: Path, bases: Sequence[str], name: str, splits: Sequence[
     Returns:
         As `find_image`, which is to be tried first. The longest end of the name that is a file counts.
     """
-    written = [name.split("?d=")[-1].replace("\\", "/")]
-    written += [unquote(written[0])] if "%" in written[0] else []
+    written = [name.split("?d=")[-1].replace("\\", "/").strip()]
+    written += [written[0].split("?")[0]] if "://" in written[0] and "?" in written[0] else []
+    written += [unquote(text) for text in written if "%" in text]
+    written += [text.lower() for text in written if text.lower() != text]
+    written += [normalize(form, text) for text in written if not text.isascii() for form in ("NFC", "NFD")]
     for text in written:
         parts = PurePosixPath(text).parts
         ends = [PurePosixPath(*parts[start:]) for start in range(len(parts))]

@@ -22,6 +22,7 @@ from .geometry import (
     to_canvas as to_canvas,
     to_image as to_image,
 )
+from .image_cache import check_mode as check_mode
 from .images import (
     decode_image as decode_image,
     read_image as read_image,
@@ -60,9 +61,17 @@ from .sources import (
     SourceSplit as SourceSplit,
     load_source as load_source,
 )
+from .stretch import (
+    DB_RANGE as DB_RANGE,
+    SIDE as SIDE,
+    ImageRendering as ImageRendering,
+    Stretch as Stretch,
+    choose_bands as choose_bands,
+    choose_stretch as choose_stretch,
+    find_fill as find_fill,
+)
 from .tiff import (
     MAGIC as MAGIC,
-    POLARISATIONS as POLARISATIONS,
     as_shown as as_shown,
     check_types as check_types,
     colour_bands as colour_bands,
@@ -70,6 +79,7 @@ from .tiff import (
     is_masked as is_masked,
     orientation as orientation,
     palette as palette,
+    polarisations as polarisations,
     say_once as say_once,
     tiff_size as tiff_size,
     undeclared_fill as undeclared_fill,

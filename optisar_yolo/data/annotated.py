@@ -85,12 +85,12 @@ class AnnotatedImage:
         height, width = self.img.shape[:2]
         return np.tile([width / self.size[0], height / self.size[1]], 2)
 
-    @property
+    @cached_property
     def remnant(self) -> NDArray[np.bool_]:
         """Objects of which a cut left too little to be described, bool [N]."""
         return self.visible < KEEP
 
-    @property
+    @cached_property
     def cut(self) -> frozenset[int]:
         """Indices of the objects that are cut: their full size is unknown."""
         return frozenset(np.flatnonzero(self.visible < WHOLE).tolist())

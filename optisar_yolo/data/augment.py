@@ -44,17 +44,16 @@ def mirror(image: AnnotatedImage, horizontal: bool, vertical: bool, rewrite: boo
     """
     if not (horizontal or vertical):
         return image
-    img, boxes, captions = image.img, image.boxes.copy(), image.captions
+    boxes, captions = image.boxes.copy(), image.captions
+    img = cv2.flip(image.img, -1 if horizontal and vertical else int(horizontal))  # 0: the rows change places
     if horizontal:
-        img = img[:, ::-1]
         boxes[:, [0, 2]] = image.size[0] - boxes[:, [2, 0]]
     if vertical:
-        img = img[::-1]
         boxes[:, [1, 3]] = image.size[1] - boxes[:, [3, 1]]
     if rewrite:
         changed = [[flip(text, horizontal, vertical, image.vocabulary) for text in texts] for texts in captions]
         captions = tuple(tuple(c for c in texts if c is not None) for texts in changed)
-    return replace(image, img=np.ascontiguousarray(img), boxes=boxes, captions=captions)
+    return replace(image, img=img, boxes=boxes, captions=captions)
 
 
 def rotate(image: AnnotatedImage, turns: int, rng: np.random.Generator, rewrite: bool = True) -> AnnotatedImage:
@@ -188,7 +187,7 @@ def jitter_tone(img: NDArray[np.uint8], amount: float, rng: np.random.Generator)
     gain, gamma, shift = (1 + (rng.random(3) * 2 - 1) * amount * (0.5, 0.5, 0.25)).tolist()
     x = np.linspace(0, 1, 256, dtype=np.float32) ** gamma
     table = (np.clip((x - 0.5) * gain + 0.5 * shift, 0, 1) * 255).astype(np.uint8)
-    return table[img]
+    return cv2.LUT(img, table)  # type: ignore[return-value]
 
 
 def jitter_colour(img: NDArray[np.uint8], hue: float, saturation: float, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -205,8 +204,8 @@ def jitter_colour(img: NDArray[np.uint8], hue: float, saturation: float, rng: np
     turn, gain = rng.random(2) * 2 - 1
     h, s, v = cv2.split(cv2.cvtColor(img, cv2.COLOR_BGR2HSV))
     levels = np.arange(256)
-    h = ((levels + round(turn * hue * 180)) % 180).astype(np.uint8)[h]  # OpenCV's hue has 180 steps
-    s = np.clip(levels * (1 + gain * saturation), 0, 255).astype(np.uint8)[s]
+    h = cv2.LUT(h, ((levels + round(turn * hue * 180)) % 180).astype(np.uint8))  # OpenCV's hue has 180 steps
+    s = cv2.LUT(s, np.clip(levels * (1 + gain * saturation), 0, 255).astype(np.uint8))
     return cv2.cvtColor(cv2.merge((h, s, v)), cv2.COLOR_HSV2BGR)  # type: ignore[return-value]
 
 
@@ -223,7 +222,8 @@ def add_speckle(img: NDArray[np.uint8], amount: float, rng: np.random.Generator)
         return img
     s = max(rng.random() * amount, 1e-3)
     noise = rng.standard_gamma(1 / s**2, img.shape[:2], dtype=np.float32) * np.float32(s**2)
-    return np.clip(img * noise[..., None], 0, 255).astype(np.uint8)
+    noisy = img * noise[..., None]
+    return np.clip(noisy, 0, 255, out=noisy).astype(np.uint8)
 
 
 def degrade(
@@ -252,10 +252,12 @@ def degrade(
         img = cv2.GaussianBlur(img, (0, 0), sigma)  # type: ignore[assignment]
     if chosen[2] and haze:
         share = strength[2] * HAZE
-        img = np.clip(img * (1 - share) + 235 * share, 0, 255).astype(np.uint8)
+        levels = np.clip(np.arange(256) * (1 - share) + 235 * share, 0, 255).astype(np.uint8)
+        img = cv2.LUT(img, levels)  # type: ignore[assignment]
     if chosen[3]:
         noise = rng.standard_normal(img.shape, dtype=np.float32) * np.float32(strength[3] * NOISE)
-        img = np.clip(img + noise, 0, 255).astype(np.uint8)
+        noise += img
+        img = np.clip(noise, 0, 255, out=noise).astype(np.uint8)
     if chosen[4]:
         quality = round(JPEG[0] + strength[4] * (JPEG[1] - JPEG[0]))
         written, data = cv2.imencode(".jpg", img, [cv2.IMWRITE_JPEG_QUALITY, quality])

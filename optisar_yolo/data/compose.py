@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from optisar_yolo.data.annotated import AnnotatedImage, revalidate_captions
 from optisar_yolo.data.augment import cut_window, mirror, rotate
-from optisar_yolo.data.geometry import free_of_boxes
+from optisar_yolo.data.geometry import free_of_boxes, resized
 
 # Mosaic
 SPLIT = (0.35, 0.65)  # where the quarters meet, as shares of the sides
@@ -57,7 +57,7 @@ def mosaic(
         raise ValueError(f"a mosaic needs four images of one modality, got {[image.modality for image in images]}")
     x, y = (round(imgsz * (SPLIT[0] + rng.random() * (SPLIT[1] - SPLIT[0]))) for _ in range(2))
     quarters = ((0, 0, x, y), (x, 0, imgsz, y), (0, y, x, imgsz), (x, y, imgsz, imgsz))
-    canvas = np.empty((imgsz, imgsz, 3), np.uint8)
+    canvas = np.empty((imgsz, imgsz, images[0].img.shape[2]), np.uint8)
     tiles = []
     for image, (left, top, right, bottom) in zip(images, quarters, strict=True):
         tile = _fill(image, right - left, bottom - top, rng)
@@ -86,7 +86,7 @@ def _fill(image: AnnotatedImage, width: int, height: int, rng: np.random.Generat
     drawn_w, drawn_h = max(round(w * scale), width), max(round(h * scale), height)
     left, top = int(rng.integers(drawn_w - width + 1)), int(rng.integers(drawn_h - height + 1))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    drawn = cv2.resize(image.img, (drawn_w, drawn_h), interpolation=method)
+    drawn = resized(image.img, (drawn_w, drawn_h), method)
     return cut_window(replace(image, img=drawn), (left, top, left + width, top + height))
 
 
@@ -207,9 +207,9 @@ def _cut_out(donor: AnnotatedImage, rng: np.random.Generator) -> AnnotatedImage 
     factor = rng.uniform(*SIZES)
     width, height = (max(round(s * factor), 1) for s in patch.size)
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    drawn = cv2.resize(np.ascontiguousarray(patch.img), (width, height), interpolation=method)
-    resized = patch.boxes * np.tile([width / patch.size[0], height / patch.size[1]], 2)
-    return replace(patch, img=drawn, boxes=resized, size=(width, height))
+    drawn = resized(np.ascontiguousarray(patch.img), (width, height), method)
+    boxes = patch.boxes * np.tile([width / patch.size[0], height / patch.size[1]], 2)
+    return replace(patch, img=drawn, boxes=boxes, size=(width, height))
 
 
 def _free_place(

@@ -19,9 +19,11 @@ SPLITS = ("train", "val", "test")
 MODALITIES = ("optical", "sar")
 _KEYS = {
     "path", *SPLITS, "images", "labels", "names", "synonyms", "parents", "modalities", "render", "download", "include",
-    "expressions", "licence",
+    "expressions", "licence", "channels",
 }  # fmt: skip
-_IGNORED = {"nc", "channels"}  # keys of Ultralytics' dataset configs without meaning here
+MOST_NAMES, LONGEST_NAME = 30_000, 200  # LVIS has 1,203 categories, ImageNet-21k 21,841 of at most 150 characters
+MOST_CHANNELS = 64
+_IGNORED = {"nc"}  # keys of Ultralytics' dataset configs without meaning here
 
 
 class DataError(ValueError):
@@ -61,6 +63,7 @@ class DatasetConfig:
         vocabulary: The nouns of the categories, with the config's synonyms and parents.
         licence: Of the data, kept in weights that are trained on it; may be empty.
         sources: Further expressions, which validation grounds apart.
+        channels: Bands of the images, which are those that the network takes; 3: red, green and blue.
         modalities: Each modality to the one that it is augmented as: "sar" gets speckle, "optical" colour jitter.
     """
 
@@ -74,6 +77,7 @@ class DatasetConfig:
     include: tuple[str, ...] = ()
     vocabulary: Vocabulary = BUILT_IN
     licence: str = ""
+    channels: int = 3
     sources: tuple[ExpressionSource, ...] = ()
     modalities: Mapping[str, str] = field(default_factory=lambda: {m: m for m in MODALITIES})
 
@@ -112,11 +116,9 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
 
     if unknown := sorted(str(key) for key in content if key not in _KEYS | _IGNORED):
         LOGGER.warning(f"{where}: unknown key(s) {', '.join(unknown)} ignored; known keys: {', '.join(sorted(_KEYS))}")
-    if content.get("channels", 3) not in (1, 3):  # of one band, images are read as grey
-        raise DataError(
-            f"{where}: 'channels: {short(content['channels'])}' is not supported: the networks take images of 3 bands. "
-            "Write three bands to files of their own (gdal_translate -b 4 -b 3 -b 2 in.tif out.tif) and leave it out"
-        )
+    channels = content.get("channels", 3)
+    if not isinstance(channels, int) or isinstance(channels, bool) or not 1 <= channels <= MOST_CHANNELS:
+        raise DataError(f"{where}: 'channels: {short(channels)}' must be a whole number from 1 to {MOST_CHANNELS}")
     if content.get("names") is not None:
         _names(content["names"], where)  # an error comes before anything is rendered
     files = {split: content[split] for split in SPLITS if content.get(split) is not None}
@@ -157,6 +159,7 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
         sources=_sources(content.get("expressions"), root, alike, where),
         modalities=alike,
         licence=" ".join(content.get("licence", "").split()),
+        channels=3 if channels == 1 else channels,  # of one band, images are read as grey
     )
 
 
@@ -241,6 +244,11 @@ def _names(names: object, where: str) -> tuple[str, ...]:
         )
     if bad := [n for n in names if not isinstance(n, str) or not n.strip()]:
         raise DataError(f"{where}: 'names' holds {short(bad[0])}, which is no name; quote it if YAML misreads it")
+    if len(names) > MOST_NAMES or any(len(n) > LONGEST_NAME for n in names):
+        raise DataError(
+            f"{where}: 'names' lists {len(names):,} names, the longest of {max(map(len, names)):,} characters; at most "
+            f"{MOST_NAMES:,} of {LONGEST_NAME} are read: are they the names of categories?"
+        )
     cleaned = tuple(" ".join(n.split()) for n in names)
     if twice := [n for i, n in enumerate(cleaned) if n in cleaned[:i]]:
         raise DataError(f"{where}: 'names' lists '{twice[0]}' twice; every category needs a name of its own")

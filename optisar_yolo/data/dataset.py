@@ -32,16 +32,19 @@ from optisar_yolo.data import augment
 from optisar_yolo.data.annotated import AnnotatedImage, mask_uncertain_targets, with_sets
 from optisar_yolo.data.compose import background, copy_paste, mosaic
 from optisar_yolo.data.config import MODALITIES
-from optisar_yolo.data.geometry import draw_on_canvas, letterbox, to_canvas
+from optisar_yolo.data.geometry import draw_on_canvas, letterbox, resized, to_canvas
+from optisar_yolo.data.image_cache import ImageCache, reduced
 from optisar_yolo.data.images import read_image
 from optisar_yolo.data.prompts import PromptList, PromptSampler
 from optisar_yolo.data.records import ImageRecord
 from optisar_yolo.data.sampler import by_modality
+from optisar_yolo.data.stretch import ImageRendering
+from optisar_yolo.data.tiff import say_once
 from optisar_yolo.data.unchecked import UncheckedSampler
 from optisar_yolo.language import BUILT_IN, MODALITY_WORD, Vocabulary, describe, has_colour, parse
 
 MODALITY_SAMPLE = 1000  # captions of which the share that names the modality is taken
-CACHE_LIMIT = 4 * 2**30  # bytes of decoded images that one process keeps
+SHAPE = 0.02  # difference of width to height that rounding to whole pixels makes in images of 50 and more
 
 
 class GroundingDataset(Dataset):
@@ -51,8 +54,8 @@ class GroundingDataset(Dataset):
         images: Annotated images.
         names: Category names by index.
         args: Settings: imgsz, seed, epochs; background, mosaic, close_mosaic, crop, copy_paste, rot90, fliplr, flipud,
-            scale; rewrite, hsv_h, hsv_s, hsv_v, speckle, degrade; prompts, neg_ratio, reword, describe, categories,
-            exclusive; negatives, swap_kinds, guide.
+            scale; cache, workers; rewrite, hsv_h, hsv_s, hsv_v, speckle, degrade; prompts, neg_ratio, reword, describe,
+            categories, exclusive; negatives, swap_kinds, guide.
         augmented: Augment the images (training).
         vocabulary: The nouns of the data set; those of `names` are added.
         modalities: Each modality to the built-in one that it is augmented as; further ones of `images` are optical.
@@ -88,8 +91,7 @@ class GroundingDataset(Dataset):
             self.prompts = UncheckedSampler(pool, args.prompts, args.neg_ratio, args.negatives == "released")
         self.by_modality = by_modality(self.images)
         self.modality_word = modality_word(self.images, self.vocabulary)
-        self.cache: dict[int, NDArray[np.uint8]] = {}
-        self.cached = 0
+        self.cache = ImageCache(self.images, args.imgsz, getattr(args, "cache", None), getattr(args, "workers", 0))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -134,18 +136,15 @@ class GroundingDataset(Dataset):
         }
 
     def load(self, index: int) -> NDArray[np.uint8]:
-        """Read an image, BGR [h, w, 3], its long side reduced to imgsz; small sets stay in memory."""
-        if index in self.cache:
-            return self.cache[index]
-        img = read_image(self.images[index].path)
-        r = self.args.imgsz / max(img.shape[:2])
-        if r < 1:
-            h, w = (max(round(s * r), 1) for s in img.shape[:2])
-            img = cv2.resize(img, (w, h), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        if self.cached + img.nbytes <= CACHE_LIMIT:
-            self.cache[index] = img
-            self.cached += img.nbytes
-        return img
+        """Return an image, BGR [h, w, 3], its long side reduced to imgsz; kept as ``cache`` says."""
+
+        def decode() -> NDArray[np.uint8]:
+            img = read_recorded(self.images[index])
+            h, w = reduced(img.shape[0], img.shape[1], self.args.imgsz)
+            # A longer side is reduced; a copy of the same size would take time.
+            return img if (h, w) == img.shape[:2] else resized(img, (w, h), cv2.INTER_AREA)
+
+        return self.cache.read(index, decode)
 
     def annotated(self, index: int) -> AnnotatedImage:
         """Return an image with its objects and captions as they are labelled."""
@@ -184,6 +183,8 @@ class GroundingDataset(Dataset):
             image = augment.rotate(image, int(rng.integers(1, 4)), rng, a.rewrite)
         image = augment.mirror(image, rng.random() < a.fliplr, rng.random() < a.flipud, a.rewrite)
         img = augment.jitter_tone(image.img, a.hsv_v, rng)
+        if img.shape[2] != 3:  # colours, haze and JPEG are of three bands
+            return replace(image, img=img)
         like = self.modalities[image.modality]
         if like == "sar":
             img = augment.add_speckle(img, a.speckle, rng)
@@ -242,7 +243,7 @@ class EvaluationDataset(Dataset):
     def __getitem__(self, index: int | tuple[int, int]) -> tuple[int, Tensor, Tensor]:
         """Return image number, canvas uint8 [3, H, W] RGB and extent [4]; an epoch before the index is ignored."""
         index = index if isinstance(index, int) else index[1]
-        canvas, extent = letterbox(read_image(self.images[index].path), self.imgsz)
+        canvas, extent = letterbox(read_recorded(self.images[index]), self.imgsz)
         return index, _to_tensor(canvas), torch.from_numpy(extent)
 
     @staticmethod
@@ -254,6 +255,20 @@ class EvaluationDataset(Dataset):
         return [
             ([s[0] for s in g], torch.stack([s[1] for s in g]), torch.stack([s[2] for s in g])) for g in groups.values()
         ]
+
+
+def read_recorded(record: ImageRecord) -> NDArray[np.uint8]:
+    """Read the image of a record, [H, W, 3] BGR; one of another shape than its annotation says is named once."""
+    img = read_image(record.path, ImageRendering(channels=record.channels))
+    h, w = img.shape[:2]
+    one, other = w * record.height, h * record.width
+    if abs(one - other) > SHAPE * max(one, other):
+        say_once(
+            "images of another shape than their annotations say; boxes are stretched by it, and are wrong where the "
+            "image was turned or cut",
+            f"{record.path} is {w} x {h}, and not {record.width:.6g} x {record.height:.6g}",
+        )
+    return img
 
 
 def modality_word(images: Sequence[ImageRecord], vocabulary: Vocabulary) -> float:
@@ -270,5 +285,6 @@ def modality_word(images: Sequence[ImageRecord], vocabulary: Vocabulary) -> floa
 
 
 def _to_tensor(canvas: NDArray[np.uint8]) -> Tensor:
-    """Turn [H, W, 3] BGR into [3, H, W] RGB."""
-    return torch.from_numpy(np.ascontiguousarray(canvas[..., ::-1].transpose(2, 0, 1)))
+    """Turn [H, W, 3] BGR into [3, H, W] RGB; other numbers of bands keep their order."""
+    bands = cv2.split(canvas)  # several times faster than a copy of the transposed array
+    return torch.from_numpy(np.stack(bands[::-1] if len(bands) == 3 else bands))

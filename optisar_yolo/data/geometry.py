@@ -50,13 +50,21 @@ def draw_on_canvas(
     top, left = at if at is not None else ((ch - h) // 2, (cw - w) // 2)
     if img.shape[:2] != (h, w):
         shrinks = h * w < img.shape[0] * img.shape[1]
-        img = cv2.resize(img, (w, h), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)  # type: ignore[assignment]
+        img = resized(img, (w, h), cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     if (h, w) == (ch, cw):
         out = img
     else:
-        out = np.full((ch, cw, 3), GREY, np.uint8)
+        out = np.full((ch, cw, img.shape[2]), GREY, np.uint8)
         out[top : top + h, left : left + w] = img
     return out, np.array([left / cw, top / ch, (left + w) / cw, (top + h) / ch], np.float32)
+
+
+def resized(img: NDArray[np.uint8], size: tuple[int, int], method: int) -> NDArray[np.uint8]:
+    """Resize an image [h, w, C] to (width, height) by a method of OpenCV, which takes four channels at a time."""
+    parts = [cv2.resize(img[..., k : k + 4], size, interpolation=method) for k in range(0, img.shape[2], 4)]
+    if len(parts) == 1:
+        return parts[0].reshape(size[1], size[0], img.shape[2])  # type: ignore[return-value]
+    return np.dstack(parts)
 
 
 def letterbox(

@@ -1,14 +1,14 @@
-"""Reads images of every usual depth and channel count into one form: uint8 [H, W, 3], BGR, contiguous.
+"""Reads images of every usual depth and band count into one form: uint8 [H, W, 3], BGR, contiguous.
 
 Remote-sensing images often use 11 or 12 of 16 bits, and SAR amplitudes have a long bright tail, so division by the
-full range would leave them dark. An image of more than 8 bits is therefore stretched between its own 0.5 and 99.5
-percentiles. There are two exceptions: floats within 0..1 are multiplied by 255, and values within 0..255 are kept.
+full range would leave them dark. Which bands become red, green and blue, and how an image of more than 8 bits becomes 8
+bits, is decided by the rules of `optisar_yolo.data.stretch`, as for rasters. There is one exception: values of arrays
+and PIL images within 0..255 are kept, and floats of theirs within 0..1 multiplied by 255, as is usual in Python.
 What a file declares as no data (a value, a mask, alpha) has no part in this. TIFF files: `optisar_yolo.data.tiff`.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,55 +16,67 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
-from ultralytics.utils import LOGGER
 
 from optisar_yolo.data.config import DataError
-from optisar_yolo.data.tiff import MAGIC, check_bomb, read_tiff, say_once, undeclared_fill
+from optisar_yolo.data.stretch import (
+    SIDE,
+    ImageBands,
+    ImageRendering,
+    Stretch,
+    choose_bands,
+    choose_stretch,
+    find_fill,
+)
+from optisar_yolo.data.tiff import MAGIC, TiffImage, check_bomb, read_tiff, say_once
 
-LOW, HIGH = 0.5, 99.5  # percentiles of the stretch
 BOMB_FILE = 1 << 25  # bytes of a file; a larger one is no bomb, as decoders stop at 2^30 pixels
+AUTO = ImageRendering()
 Source: TypeAlias = str | Path | np.ndarray | Image.Image
 
 
-def read_image(source: Source) -> np.ndarray:
+def read_image(source: Source, options: ImageRendering = AUTO) -> np.ndarray:
     """Read one image.
 
     Args:
         source: A file's path; an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of any number type, BGR(A) as OpenCV
             keeps it; or a PIL image of any mode. Alpha is dropped, grey is repeated, a file's or PIL image's EXIF
-            orientation is applied. NaN, infinities and pixels without data are treated as the darkest value. Of a TIFF
-            of two bands the first is taken.
+            orientation is applied. NaN, infinities and pixels without data are black. Of a TIFF of two bands the first
+            is taken. With `options.bands`, an array may have any number of channels, which count from 1.
+        options: Bands and stretch, where they are not chosen automatically; and the network's channels.
 
     Returns:
-        uint8 [H, W, 3], BGR, contiguous; a copy where the source is an array.
+        uint8 [H, W, 3], BGR, contiguous; a copy where the source is an array. For networks of other than 3 channels
+        [H, W, channels], in the order of the file.
 
     Raises:
-        DataError: The file is missing, empty or no image, or the array has another shape or no finite value.
+        DataError: The file is missing, empty or no image, the array has another shape or no finite value, or there are
+            other bands than the network takes.
+        ValueError: Bands that it does not have.
     """
     if isinstance(source, np.ndarray):
-        return _to_bgr8(source, "array")
+        return _from_array(source, "array", options)
     if isinstance(source, Image.Image):
         name = str(getattr(source, "filename", "") or "PIL image")
-        return _to_bgr8(_from_pil(source, name), name)
+        return _from_array(_from_pil(source, name), name, options)
     path = Path(source)
     try:
         with open(path, "rb") as file:
             start = file.read(4)
         if start in MAGIC:
-            pixels, valid = read_tiff(path, str(path))
-            return _to_bgr8(pixels, str(path), valid)
+            return _from_tiff(path, str(path), options)
         data = np.fromfile(path, np.uint8)  # OpenCV's own reader fails on non-ASCII names under Windows
     except OSError as error:
         raise DataError(f"{path}: image cannot be read ({error.strerror or error}); correct the path") from error
-    return _to_bgr8(_decode(data, str(path)), str(source))
+    return _from_array(_decode(data, str(path)), str(source), options, file=True)
 
 
-def decode_image(data: bytes, name: str) -> np.ndarray:
+def decode_image(data: bytes, name: str, options: ImageRendering = AUTO) -> np.ndarray:
     """Read one image from a file's content.
 
     Args:
         data: The content.
         name: Its name in error messages.
+        options: As in :func:`read_image`.
 
     Returns:
         As :func:`read_image`.
@@ -73,9 +85,8 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         DataError: Empty, or no image.
     """
     if data[:4] in MAGIC:
-        pixels, valid = read_tiff(data, name)
-        return _to_bgr8(pixels, name, valid)
-    return _to_bgr8(_decode(np.frombuffer(data, np.uint8), name), name)
+        return _from_tiff(data, name, options)
+    return _from_array(_decode(np.frombuffer(data, np.uint8), name), name, options, file=True)
 
 
 _HEADERS = (
@@ -128,67 +139,140 @@ def _from_pil(image: Image.Image, name: str) -> np.ndarray:
         raise DataError(f"{name}: not an image that can be decoded ({error}); copy or convert it again") from error
 
 
-def _to_bgr8(image: np.ndarray[Any, Any], name: str, valid: np.ndarray[Any, Any] | None = None) -> np.ndarray:
-    """Bring an array to uint8 [H, W, 3]; `valid` [H, W] is False where it has no data."""
+def _from_tiff(source: Path | bytes, name: str, options: ImageRendering) -> np.ndarray:
+    """Read a TIFF file or its content."""
+    chosen: list[tuple[tuple[int, ...], str]] = []
+
+    def choose(about: dict[str, Any]) -> tuple[int, ...]:
+        layout = ImageBands(name, **about)
+        count, named = len(layout.bands), layout.colours
+        unnamed = not {"red", "green", "blue"} <= set(named)
+        if options.channels == 3 and options.bands is None and count > 4 and unnamed:
+            raise DataError(
+                f"{name}: TIFF of {count} bands of {layout.dtypes[0]} that do not name red, green and blue; write "
+                "three of them to a file (gdal_translate -b 4 -b 3 -b 2 in.tif out.tif), or choose them in predict or "
+                "scene: bands=4,3,2"
+            )
+        chosen.append(choose_bands(layout, options.bands, options.channels))
+        return chosen[0][0]
+
+    read: TiffImage = read_tiff(source, name, choose)
+    rgb, note = chosen[0]
+    layout = ImageBands(name, **read.about)
+    valid = read.valid
+    return _shown(read.values, valid, layout, rgb, note, options)
+
+
+def _from_array(image: np.ndarray[Any, Any], name: str, options: ImageRendering, file: bool = False) -> np.ndarray:
+    """Bring an array [H, W] or [H, W, C] in OpenCV's order to 8 bits; `file`: of a file, where no order is known."""
     if image.ndim == 2:
         image = image[..., None]
-    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or 0 in image.shape:
+    free = options.bands is not None or options.channels != 3  # then any number of channels
+    if image.ndim != 3 or 0 in image.shape or (image.shape[2] not in (1, 3, 4) and not free):
         hint = "; move the channels last" if image.ndim == 3 and image.shape[0] in (1, 3, 4) else ""
+        if image.ndim == 3 and not hint and 0 not in image.shape:
+            hint = "; choose channels with bands=, such as bands=4,3,2"
         raise DataError(
             f"{name}: image of shape {image.shape}; expected height x width with 1, 3 or 4 channels last{hint}"
         )
     if image.dtype.kind not in "buif":
         raise DataError(f"{name}: image of type {image.dtype}; expected whole numbers, floats or booleans")
-    image = _to_uint8(image[..., :3], name, valid)
-    return np.ascontiguousarray(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image)
-
-
-def _to_uint8(image: np.ndarray[Any, Any], name: str, valid: np.ndarray[Any, Any] | None) -> np.ndarray:
-    """Scale values to 0..255 as described at the top of this file."""
-    if image.dtype == np.uint8:
-        return image.copy() if valid is None else np.where(valid[..., None], image, np.uint8(0))
+    count = image.shape[2]
+    order = list(range(1, count + 1))  # of the channels of arrays; files of red, green and blue are decoded as BGR
+    names: dict[str, int] = {}
+    if count in (3, 4):
+        colours = ("blue", "green", "red", "alpha")[:count]
+        if file:
+            image = image[..., [2, 1, 0, 3][:count]]
+            colours = ("red", "green", "blue", "alpha")[:count]
+        names = dict(zip(colours, order, strict=True))
+    own = order if options.channels != 3 else [b for b in order if b != names.get("alpha")]
+    if options.channels == 3 and options.bands is None and image.dtype == np.uint8:
+        image = image[..., [names[c] - 1 for c in ("blue", "green", "red")]] if names else image
+        return np.ascontiguousarray(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image.copy())
+    layout = ImageBands(name, count, (str(image.dtype),) * count, own, names)
+    rgb, note = choose_bands(layout, options.bands, options.channels)
+    values = image.transpose(2, 0, 1)[[b - 1 for b in dict.fromkeys(rgb)]]
     if image.dtype.kind == "b":
-        return image.astype(np.uint8) * 255
-    values = image.astype(np.float32 if image.dtype.itemsize <= 4 else np.float64)
-    finite = np.isfinite(values)
-    if valid is not None:
-        finite &= valid[..., None]
-    if not finite.any():
-        raise DataError(f"{name}: image without a finite value")
-    fill = undeclared_fill(image.transpose(2, 0, 1), finite.all(2))
+        values = values.astype(np.uint8) * 255
+    return _shown(values, None, layout, rgb, note, options, usual=not file)
+
+
+def _shown(
+    values: np.ndarray[Any, Any],
+    valid: np.ndarray[Any, Any] | None,
+    layout: ImageBands,
+    rgb: tuple[int, ...],
+    note: str,
+    options: ImageRendering,
+    usual: bool = False,
+) -> np.ndarray:
+    """Stretch the distinct bands of `rgb` [n, h, w] and put them in their order, uint8 [h, w, 3] BGR.
+
+    `usual`: values within 0..255 are kept, and floats within 0..1 multiplied by 255.
+    """
+    distinct = list(dict.fromkeys(rgb))
+    if values.dtype == np.uint8 and options.stretch in ("auto", "none"):
+        if options.bands is None and options.channels == 3 and len(layout.bands) == 2:
+            say_once("images of two bands: the first is shown as grey", f"{layout.source}: {note}")
+        out = values if valid is None else np.where(valid, values, np.uint8(0))
+    else:
+        out = _stretched(values, valid, layout, rgb, note, options, usual)
+    order = [distinct.index(b) for b in (rgb[::-1] if options.channels == 3 else rgb)]
+    return np.ascontiguousarray(out[order].transpose(1, 2, 0))
+
+
+def _stretched(
+    values: np.ndarray[Any, Any],
+    valid: np.ndarray[Any, Any] | None,
+    layout: ImageBands,
+    rgb: tuple[int, ...],
+    note: str,
+    options: ImageRendering,
+    usual: bool,
+) -> np.ndarray:
+    """Stretch bands [n, h, w], and say once how."""
+    if values.dtype == np.float16:
+        values = values.astype(np.float32)
+    known = np.ones(values.shape[1:], bool) if valid is None else valid
+    if values.dtype.kind == "f":
+        known = known & np.isfinite(values).all(0)
+    if not known.any():
+        raise DataError(f"{layout.source}: image without a finite value")
+    if usual and options.stretch == "auto" and (kept := _usual(values, known)) is not None:
+        return kept
+    distinct = list(dict.fromkeys(rgb))
+    step = max(-(-max(values.shape[1:]) // SIDE), 1)
+    few, few_known = values[:, ::step, ::step], known[::step, ::step]
+    if not few_known.any():  # a few specks of data
+        few, few_known = values, known
+    fill, fill_note, few_known = find_fill(layout, few, few_known)
     if fill is not None:
-        there = image == image.dtype.type(fill)
+        known = known & ~(values == values.dtype.type(fill)).all(0)
+    if options.stretch == "auto" and (few[:, few_known] == few[:, few_known][:, :1]).all():
+        return np.full(values.shape, 128, np.uint8)  # a constant of unknown scale: mid-grey
+    stretch = choose_stretch(layout, options, rgb, note, few, few_known)
+    _say(stretch, layout.source, fill_note)
+    limits = tuple(dict(zip(rgb, stretch.limits, strict=True)).values()) if stretch.limits else ()
+    return Stretch(stretch.preset, tuple(distinct), limits, stretch.modality)(values, known)[0]  # of each band once
+
+
+def _say(stretch: Stretch, name: str, fill_note: str) -> None:
+    """Say what was chosen, once for all images that it was chosen for, and which value means no data."""
+    say_once(f"images of {stretch.rule}, each by itself; set bands= or stretch= to change this", name)
+    if fill_note:
         say_once(
-            f"values of {fill:g}, far from all others, are taken for no data, although the file does not declare them "
-            f"(gdal_edit.py -a_nodata {fill:g} does)",
-            f"{name}: {there.mean():.1%} of its values",
+            "values far from all others are taken for no data, although the file does not declare them (gdal_edit.py "
+            "-a_nodata does)",
+            f"{name}{fill_note}",
         )
-        finite &= ~there
-    known = values[finite]
-    lowest, highest = float(known.min()), float(known.max())
-    values = np.where(finite, values, lowest)
-    if lowest >= 0 and highest <= 1 and image.dtype.kind == "f":
-        return _dark((values * 255).round().astype(np.uint8), finite)
-    if lowest >= 0 and highest <= 255:
-        return _dark(values.round().astype(np.uint8), finite)
-    _warn_once(str(image.dtype))
-    low, high = np.percentile(known, (LOW, HIGH))
-    if high <= low:  # nearly constant
-        low, high = lowest, highest
-    if high <= low:
-        return np.full(image.shape, 128, np.uint8)  # a constant of unknown scale: mid-grey
-    return _dark(((values - low) * (255 / (high - low))).clip(0, 255).round().astype(np.uint8), finite)
 
 
-def _dark(image: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Make all values black that are no data; NaN and infinities among them."""
-    image[~known] = 0
-    return image
-
-
-@cache
-def _warn_once(dtype: str) -> None:
-    LOGGER.warning(
-        f"images of type {dtype} are stretched between their {LOW} and {HIGH} percentiles to 8 bits, each by itself; "
-        "convert them beforehand where another scale is wanted"
-    )
+def _usual(values: np.ndarray[Any, Any], known: np.ndarray[Any, Any]) -> np.ndarray | None:
+    """Return values within 0..1 (floats) or 0..255 as 8 bits, others as None."""
+    inside = values[:, known]
+    lowest, highest = float(inside.min()), float(inside.max())
+    if lowest < 0 or highest > 255:
+        return None
+    factor = 255 if highest <= 1 and values.dtype.kind == "f" else 1
+    return (np.where(known & np.isfinite(values), values, 0) * factor).clip(0, 255).round().astype(np.uint8)

@@ -66,6 +66,7 @@ class ImageRecord:
         captions: For each object its expressions; empty for an object without any.
         kinds: As `captions`: each expression's kind ("position", "relation", ...), "" where it has none.
         unlisted: Category names of objects that the image shows and that have no usable box, "" for an unknown one.
+        channels: Bands that are read of it.
         sets: Captions that several objects have and that mean several ("the two ships on the left", not "a ship").
     """
 
@@ -79,6 +80,7 @@ class ImageRecord:
     kinds: tuple[tuple[str, ...], ...] = ()
     unlisted: tuple[str, ...] = ()
     sets: frozenset[str] = frozenset()
+    channels: int = 3
 
 
 @dataclass
@@ -205,7 +207,7 @@ def label_boxes(file: Path, size: tuple[int, int], categories: int, skips: Skips
     Yields:
         A box in pixels, xyxy and inside the image, and its category.
     """
-    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         if not line.strip():
             continue
         record = f"{file.name} line {number}"
@@ -403,6 +405,7 @@ def _image(
         captions=tuple(tuple(o.captions) for o in objects),
         kinds=tuple(tuple(o.kinds) for o in objects),
         unlisted=tuple(unlisted),
+        channels=config.channels,
         sets=frozenset(t for t, n in said.items() if n > 1 and parse(t, config.vocabulary).number is not None),
     )
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +25,41 @@ from optisar_yolo.utils import need
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # first bytes of a file; the last two are BigTIFF
 MOST_PIXELS = 1 << 30  # OpenCV's limit for other formats
 BOMB_BYTES, BOMB_RATIO = 1 << 28, 200  # of 2,428 images of public data sets, the one packed most has a ratio of 103
-HUGE = 1e30  # no sensor's value; the least and the largest float are ±3.4e38
+HUGE = 1e15  # no sensor's value; the least and the largest float are ±3.4e38
+COMMON = 0.01  # share of the pixels from which 0 or 65535 can be what fills them, and not a dark or saturated target
 POLARISATIONS = ("VV", "VH", "HH", "HV")
 _ORIENTATION = 274  # TIFF tag: which corner of the image the first pixel is
 
 
-def read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+@dataclass(frozen=True)
+class TiffImage:
+    """What was read of a TIFF file.
+
+    Attributes:
+        values: [bands, h, w] of the file's own type, turned by the file's orientation.
+        valid: bool [h, w], True where the file has data; None where it declares nothing about that.
+        bands: The numbers of the bands that are in `values`; those of a colour table are red, green and blue.
+        about: What the file says of its bands: `count`, `dtypes`, `bands`, `colours`, `polarisations`, `palette`.
+    """
+
+    values: NDArray[Any]
+    valid: NDArray[np.bool_] | None
+    bands: list[int]
+    about: dict[str, Any]
+
+
+def read_tiff(
+    source: Path | bytes, name: str, choose: Callable[[dict[str, Any]], Sequence[int]] | None = None
+) -> TiffImage:
     """Read the image of a TIFF file.
 
     Args:
         source: The file's path, or its content.
         name: Its name in messages.
-
-    Returns:
-        Values of the file's own type, [H, W, 1] or [H, W, 3] BGR, turned by the file's orientation; and bool [H, W],
-        True where the file has data, or None where it declares nothing about that.
+        choose: Returns the bands to read, of what the file says of its bands; by default all.
 
     Raises:
-        DataError: No TIFF, damaged, too large, complex, without data, or of more than 4 bands without names of colours.
+        DataError: No TIFF, damaged, too large, complex, or without data.
         MissingExtraError: rasterio is not installed.
     """
     with open_tiff(source, name) as data:
@@ -55,31 +73,40 @@ def read_tiff(source: Path | bytes, name: str) -> tuple[NDArray[Any], NDArray[np
         pages = len(data.subdatasets)
         if pages > 1:
             say_once("TIFF files of several images: only the first is read", f"{name} has {pages}")
-        bands, named = image_bands(data), colour_bands(data)
-        if palette(data) is not None:
-            bands = [1]
-        elif all(c in named for c in ("red", "green", "blue")):
-            bands = [named[c] for c in ("red", "green", "blue")]
-        elif len(bands) == 2:
-            say_once("TIFF files of two bands: the first is shown as grey", f"{name}: {band_name(data, bands[0])}")
-            bands = bands[:1]
-        elif len(bands) > 4:
-            raise DataError(
-                f"{name}: TIFF of {len(bands)} bands of {data.dtypes[0]} that do not name red, green and blue; write "
-                "three of them to a file (gdal_translate -b 4 -b 3 -b 2 in.tif out.tif), or use 'optisar scene' with "
-                "bands=4,3,2"
-            )
+        about = about_bands(data)
+        bands = list(dict.fromkeys(about["bands"] if choose is None else choose(about)))
+        if about["palette"] is not None:
+            values = as_shown(data, data.read([1]))[[b - 1 for b in bands]]
         else:
-            bands = bands[: 3 if len(bands) >= 3 else 1]
-        values = as_shown(data, data.read(bands))
+            values = as_shown(data, data.read(bands))
         valid = data.dataset_mask() > 0 if is_masked(data) else None
-        if valid is not None and "alpha" in named and (values.dtype == np.uint8 or not valid.any()):
+        if valid is not None and "alpha" in colour_bands(data) and (values.dtype == np.uint8 or not valid.any()):
             valid = None  # as in a PNG, transparency hides nothing; of deeper files it says what the stretch is for
         if valid is not None and not valid.any():
             raise DataError(f"{name}: no valid pixel in the image: all of it is nodata or masked")
-    pixels = np.ascontiguousarray(values[::-1].transpose(1, 2, 0))
     turn = orientation(source)
-    return _turned(pixels, turn), None if valid is None else _turned(valid, turn)
+    values = _turned(values.transpose(1, 2, 0), turn).transpose(2, 0, 1)
+    return TiffImage(values, None if valid is None else _turned(valid, turn), bands, about)
+
+
+def about_bands(data: Any) -> dict[str, Any]:
+    """Return what an open dataset says of its bands; those of a colour table are red, green and blue."""
+    if (table := palette(data)) is not None:
+        colours = {"red": 1, "green": 2, "blue": 3}
+        return {
+            "count": 3, "dtypes": ("uint8",) * 3, "bands": [1, 2, 3], "colours": colours, "polarisations": [],
+            "palette": table,
+        }  # fmt: skip
+    return {
+        "count": int(data.count), "dtypes": tuple(data.dtypes), "bands": image_bands(data),
+        "colours": colour_bands(data), "polarisations": polarisations(data), "palette": None,
+    }  # fmt: skip
+
+
+def polarisations(data: Any) -> list[str]:
+    """Return those among `POLARISATIONS` that the descriptions of a dataset's bands name."""
+    names = " ".join(str(d) for d in data.descriptions if d).upper()
+    return [p for p in POLARISATIONS if p in names]
 
 
 def check_bomb(width: int, height: int, pixel: int, stored: int, name: str) -> None:
@@ -179,12 +206,6 @@ def image_bands(data: Any) -> list[int]:
     return [i for i in range(1, data.count + 1) if i != alpha]
 
 
-def band_name(data: Any, band: int) -> str:
-    """Return a band's number, with its description where it has one."""
-    description = data.descriptions[band - 1]
-    return f"band {band}" + (f" ({description})" if description else "")
-
-
 def is_masked(data: Any) -> bool:
     """Tell whether a dataset declares nodata, a mask or alpha in any band."""
     return any("all_valid" not in {flag.name for flag in flags} for flags in data.mask_flag_enums)
@@ -271,7 +292,8 @@ def undeclared_fill(values: NDArray[Any], valid: NDArray[np.bool_]) -> float | N
     """Find a value that fills pixels without data although the file does not declare it.
 
     It is the lowest or the highest value, a usual fill value (or beyond `HUGE`), and further from the nearest other
-    value than half of the range between the others' percentiles 1 and 99.
+    value than half of the range between the others' percentiles 1 and 99. Of 0 and of the highest number of unsigned
+    types, which also occur as values, a share of `COMMON` is needed.
 
     Args:
         values: [bands, h, w] of any real type.
@@ -280,29 +302,36 @@ def undeclared_fill(values: NDArray[Any], valid: NDArray[np.bool_]) -> float | N
     Returns:
         The value; None where there is none.
     """
-    if values.dtype.kind not in "if":
+    kind = values.dtype.kind
+    if kind not in "uif" or values.dtype.itemsize == 1:
         return None
-    if values.dtype.kind == "f":
+    if kind == "f":
         valid = valid & np.isfinite(values).all(0)
     known = values[:, valid]
     if not known.size:
         return None
     for extreme in (known.min(), known.max()):
         fill = float(extreme)
-        if not (abs(fill) >= HUGE or round(fill, 1) in _FILLS):
+        also_value = fill == 0 or (kind == "u" and extreme == np.iinfo(values.dtype).max)
+        named = kind != "u" and (
+            any(abs(fill - f) <= 1e-6 * abs(f) for f in _FILLS) or (kind == "f" and abs(fill) >= HUGE)
+        )
+        if not (named or also_value) or (also_value and (known == extreme).mean() < COMMON):
             continue
         rest = known[known != extreme].astype(np.float64)
-        rest = rest[np.abs(rest) < HUGE]
+        rest = rest[np.abs(rest) < HUGE] if kind == "f" else rest
         if not rest.size:
             return None
         low, high = np.percentile(rest, (1, 99))
+        if also_value and high <= low:  # two values alone, such as a mask
+            continue
         if min(abs(fill - rest.min()), abs(fill - rest.max())) > (high - low) / 2:
             return fill
     return None
 
 
 # What GDAL, ESA's, NASA's and Esri's tools write where there are no data
-_FILLS = frozenset((-9999.0, -99999.0, -999.0, -9999.9, -32768.0, -32767.0, -3000.0, -1e10, -1e20, 1e20, -2147483648.0))
+_FILLS = (-9999.0, -99999.0, -999.0, -9999.9, -32768.0, -32767.0, -3000.0, -1e10, -1e20, 1e20, -2147483648.0)
 
 
 def say_once(rule: str, example: str = "") -> None:

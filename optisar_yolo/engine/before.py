@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from optisar_yolo.data import load_dataset_config
+from optisar_yolo.data import check_mode, load_dataset_config
 from optisar_yolo.engine.start import open_start
 from optisar_yolo.nn import GroundingModel, match_weights
 from optisar_yolo.utils import locked
@@ -19,16 +19,29 @@ def check_given(given: Mapping[str, Any]) -> None:
     """Check what a training was given, before its folder is made.
 
     Raises:
-        ValueError: No dataset config or one that cannot be used, or a batch size that is found by trying.
+        ValueError: No dataset config or one that cannot be used, a batch size that is found by trying, or no way to
+            keep images.
     """
-    batch = 16 if given.get("batch") is None else given["batch"]
+    check_batch(given)
+    check_mode(given.get("cache"))
+    if given.get("data") is not None and not given.get("resume"):
+        load_dataset_config(given["data"])
+
+
+def check_batch(given: Mapping[str, Any]) -> None:
+    """Check the batch size that a training, validation or prediction was given.
+
+    Raises:
+        ValueError: None, or one that is found by trying.
+    """
+    batch = given.get("batch")
+    if batch is None:
+        return
     if isinstance(batch, bool) or not isinstance(batch, int | float) or batch < 1 or batch != int(batch):
         raise ValueError(
             f"batch={batch} is not supported: batch sizes are not found by trying here, since memory depends on the "
             "expressions too; give a whole number, such as batch=16, and halve it where memory is short"
         )
-    if given.get("data") is not None and not given.get("resume"):
-        load_dataset_config(given["data"])
 
 
 def check_start(model: Any, start: nn.Module, origin: str) -> None:

@@ -260,6 +260,9 @@ def load_shared(path: str | Path) -> GroundingModel:
     model.text_model, model.text_fingerprint = meta["text_model"], meta["text_fingerprint"]
     model.args = {"imgsz": meta["imgsz"], "task": "detect", "model": str(Path(path).name)}
     model.wordings = tuple(meta["wordings"]) if "wordings" in meta else None
+    for key in (FACTS, "nouns"):
+        if not isinstance(meta.get(key), dict | None):
+            raise CheckpointError(f"{path}: '{key}' is no mapping; the file is damaged: copy or download it again")
     model.facts = facts if isinstance(facts := meta.get(FACTS), dict) else None
     model.nouns = meta["nouns"] if isinstance(meta.get("nouns"), dict) else None
     model.task = "detect"

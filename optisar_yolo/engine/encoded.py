@@ -9,7 +9,7 @@ import torch
 
 from optisar_yolo.engine.calibrate import default_conf
 from optisar_yolo.engine.grounding import KnownExpressions, NetworkRunner, log_notes, notes_of
-from optisar_yolo.engine.predict import canvas, checked_expressions
+from optisar_yolo.engine.predict import as_colours, canvas, checked_expressions
 from optisar_yolo.engine.reasoning import match, plan_of, thresholds
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.plugin import SETTINGS
@@ -73,4 +73,5 @@ class EncodedImage:
             features = self.text_features(plan.searched).to(self.device)
             found = match(self.model, self.encoded, plan, features, self.canvas, [size], topk, conf=conf)[0]
         least = thresholds(self.model, plan, topk, conf)
-        return found.results(self.image, self.path, texts, conf, notes=notes, queries=plan.queries, thresholds=least)
+        shown = as_colours(self.image)
+        return found.results(shown, self.path, texts, conf, notes=notes, queries=plan.queries, thresholds=least)

@@ -149,6 +149,8 @@ def facts_lines(model: Any, path: str | Path = "") -> list[str]:
     facts = facts_of(model)
     yaml = getattr(model, "yaml", None) or {}
     lines = [str(path)] if path else []
+    if yaml.get("channels", 3) != 3:
+        lines.append(f"bands        {yaml['channels']}: images of other numbers are refused")
     if yaml:
         lines.append(f"network      {yaml.get('yaml_file', 'optisar++')}, scale {yaml.get('scale', '?')}")
     lines.append(f"text encoder {getattr(model, 'text_model', '') or 'none yet: not trained'}")

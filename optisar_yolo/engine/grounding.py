@@ -246,11 +246,11 @@ def outputs(
 
 def _as_rows(preds: dict[str, Any]) -> dict[str, Any]:
     """Turn the head's output on one image and N expressions into N rows of one expression; nothing is copied."""
-    scores = preds["scores"][0][:, None]  # [N, 1, A]
-    n = len(scores)
+    rows = {k: v[0][:, None] for k, v in preds.items() if k in ("scores", "first_scores")}  # [N, 1, A]
+    n = len(rows["scores"])
     feats = [f.expand(n, -1, -1, -1) for f in preds["feats"]]
     boxes = None if preds["boxes"] is None else preds["boxes"].expand(n, -1, -1)
-    return preds | {"scores": scores, "boxes": boxes, "feats": feats}
+    return preds | rows | {"boxes": boxes, "feats": feats}
 
 
 def best_boxes(

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias, overload
 import torch
 from ultralytics.engine.model import Model
 
+from optisar_yolo.engine.before import check_batch
 from optisar_yolo.engine.metrics import GroundingMetrics
 from optisar_yolo.utils import naming, results_folder
 from optisar_yolo.visualize import GroundingResults
@@ -51,7 +52,8 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
     def _export(self, kwargs: dict[str, Any]) -> str: ...
 
     def _here(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Name the folder of the runs, as an absolute path."""
+        """Check the batch size, and name the folder of the runs as an absolute path."""
+        check_batch(kwargs)
         project = kwargs.get("project") or self.overrides.get("project")
         return kwargs | {"project": str(results_folder("detect", project))}
 

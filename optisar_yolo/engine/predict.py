@@ -27,7 +27,7 @@ from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ultralytics.utils.torch_utils import select_device
 
-from optisar_yolo.data import DataError, EvaluationDataset, letterbox, read_image
+from optisar_yolo.data import DataError, EvaluationDataset, ImageRendering, letterbox, read_image
 from optisar_yolo.engine.augment import grounded_views
 from optisar_yolo.engine.grounding import (
     CanvasImages,
@@ -76,6 +76,13 @@ def checked_expressions(text: Any) -> list[str]:
     return [clean(t) for t in texts]
 
 
+def as_colours(image: np.ndarray) -> np.ndarray:
+    """Return the first bands of an image [h, w, C] as BGR to draw on; one of three bands as it is."""
+    if image.shape[2] == 3:
+        return image
+    return np.ascontiguousarray(image[..., [2, 1, 0]] if image.shape[2] > 3 else image[..., [0, 0, 0]])
+
+
 def canvas(image: np.ndarray, imgsz: int) -> tuple[Tensor, Tensor]:
     """Fit an image on its smallest canvas, which does not depend on other images.
 
@@ -87,7 +94,7 @@ def canvas(image: np.ndarray, imgsz: int) -> tuple[Tensor, Tensor]:
         Image [3, H, W] RGB in 0..1 and extent [4].
     """
     placed, extent = letterbox(image, imgsz)
-    rgb = np.ascontiguousarray(placed[..., ::-1].transpose(2, 0, 1))
+    rgb = np.ascontiguousarray((placed[..., ::-1] if placed.shape[2] == 3 else placed).transpose(2, 0, 1))
     return torch.from_numpy(rgb).float() / 255, torch.from_numpy(extent)
 
 
@@ -124,7 +131,12 @@ class ImageFiles(LoadImagesAndVideos):
     """Ultralytics' loader of files, but images are read as in training, at any depth and channel count.
 
     A file that cannot be read is skipped with a warning. It is an error where none of the files can be read.
+
+    Attributes:
+        rendering: Bands and stretch.
     """
+
+    rendering = ImageRendering()
 
     def __next__(self) -> tuple[list[str], list[np.ndarray], list[str]]:
         """Read the next batch: paths, images uint8 [h, w, 3] BGR and log lines.
@@ -140,7 +152,7 @@ class ImageFiles(LoadImagesAndVideos):
             path = self.files[self.count]
             self.count += 1
             try:
-                images.append(read_image(path))
+                images.append(read_image(path, self.rendering))
             except DataError as error:
                 self.unread = getattr(self, "unread", 0) + 1
                 if self.unread == self.nf:
@@ -152,11 +164,12 @@ class ImageFiles(LoadImagesAndVideos):
         return (paths, images, lines) if images else super().__next__()  # videos, or the end
 
 
-def read_sources(source: Any) -> tuple[Any, list[str]]:
+def read_sources(source: Any, rendering: ImageRendering) -> tuple[Any, list[str]]:
     """Read images that are given as arrays or in a list, and leave other sources to Ultralytics.
 
     Args:
         source: As given to ``predict``.
+        rendering: Bands and stretch.
 
     Returns:
         A list of images uint8 [h, w, 3] BGR and their names, or the source itself and no names.
@@ -170,7 +183,8 @@ def read_sources(source: Any) -> tuple[Any, list[str]]:
     images, names = [], []
     for i, item in enumerate([source] if single else source):
         is_file = isinstance(item, (str, Path)) and "://" not in str(item)
-        images.append(read_image(item) if is_file or isinstance(item, (np.ndarray, Image.Image)) else item)
+        own = is_file or isinstance(item, (np.ndarray, Image.Image))
+        images.append(read_image(item, rendering) if own else item)
         names.append(str(item) if isinstance(item, (str, Path)) else getattr(item, "filename", "") or f"image{i}.jpg")
     return images, names
 
@@ -223,12 +237,17 @@ class GroundingPredictor(DetectionPredictor):
         """Open the source; Ultralytics' own reader keeps only the high byte of 16-bit images."""
         check_predict_keys(self.args)
         self.shrink_said = False
-        source, names = read_sources(source)
+        bands = self.network.channels
+        rendering = ImageRendering(getattr(self.args, "bands", None), getattr(self.args, "stretch", "auto"), bands)
+        source, names = read_sources(source, rendering)
         super().setup_source(source, stride)
         if names:
             self.dataset.paths = names
         elif type(self.dataset) is LoadImagesAndVideos:
             self.dataset.__class__ = ImageFiles
+            self.dataset.rendering = rendering
+        elif rendering != ImageRendering(channels=bands):
+            LOGGER.warning("'bands=' and 'stretch=' have no effect: they are for files of images and for arrays")
 
     def run_callbacks(self, event: str) -> None:
         """Run the callbacks; of Ultralytics' trackers each expression gets its own."""
@@ -248,7 +267,8 @@ class GroundingPredictor(DetectionPredictor):
             self.groups = [(list(range(len(im))), im.to(self.device).float(), extent.to(self.device))]
         else:
             side = max(self.imgsz) if isinstance(self.imgsz, (list, tuple)) else self.imgsz
-            images = [read_image(p) for p in im]
+            bands = self.network.channels
+            images = [read_image(p) if bands == 3 else read_image(p, ImageRendering(channels=bands)) for p in im]
             placed = [(i, *canvas(image, self._side(image, side, i))) for i, image in enumerate(images)]
             groups = EvaluationDataset.collate(placed)
             self.groups = [(index, x.to(self.device), extent.to(self.device)) for index, x, extent in groups]
@@ -314,7 +334,7 @@ class GroundingPredictor(DetectionPredictor):
         least = thresholds(self.network, plan, topk, self.args.conf)
         return [
             found[i].results(image, path, texts, self.args.conf, self.args.verbose, notes, plan.queries, least)
-            for i, (image, path) in enumerate(zip(orig_imgs, self.batch[0], strict=True))
+            for i, (image, path) in enumerate(zip(map(as_colours, orig_imgs), self.batch[0], strict=True))
         ]
 
     def _wanted(self, boxes: Any) -> Any:

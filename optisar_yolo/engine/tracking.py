@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ultralytics.trackers.basetrack import BaseTrack
 
 from optisar_yolo.engine.calibrate import default_conf
 from optisar_yolo.utils import need
@@ -39,6 +38,8 @@ class ExpressionTrackers:
 
     def expect(self, texts: Sequence[str]) -> None:
         """Say what the class indices of the detections mean from now on."""
+        from ultralytics.trackers.basetrack import BaseTrack  # late: the package of trackers needs the extra `track`
+
         self.texts = list(texts)
         for text in self.texts:
             if text not in self.parts:

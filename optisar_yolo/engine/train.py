@@ -41,17 +41,10 @@ from optisar_yolo.data import (
 )
 from optisar_yolo.engine import monitor
 from optisar_yolo.engine.before import FolderLock, check_given, check_start
-from optisar_yolo.engine.checkpoint import (
-    store_calibration,
-    store_facts,
-)
+from optisar_yolo.engine.checkpoint import store_calibration, store_facts
 from optisar_yolo.engine.facts import facts_of, facts_of_training, figures_of_rows
-from optisar_yolo.engine.resume import (
-    add_exact_state,
-    all_epochs_done,
-    restore_exact_state,
-    strip_checkpoint,
-)
+from optisar_yolo.engine.loggers import suit_loggers
+from optisar_yolo.engine.resume import add_exact_state, all_epochs_done, restore_exact_state, strip_checkpoint
 from optisar_yolo.engine.start import (
     START,
     is_trained,
@@ -88,6 +81,7 @@ TRAIN_DEFAULTS: dict[str, Any] = {
     "scale": 0.3,  # shrinks the whole image, so that positions in it stay true
     "translate": 0.0,
     "erasing": 0.0,
+    "cache": "auto",  # small data sets stay in memory; False keeps nothing, ram and disk are Ultralytics'
 }
 
 if LOCAL_RANK != -1:  # a process of a parallel training rebuilds the trainer from this module and needs our keys
@@ -132,6 +126,7 @@ class GroundingTrainer(DetectionTrainer):
             self._release()
             self._discard()
             raise
+        suit_loggers(self.callbacks)
         for event, callback in {"on_train_epoch_start": _set_epoch, **monitor.CALLBACKS}.items():
             self.add_callback(event, callback)
 
@@ -220,7 +215,7 @@ class GroundingTrainer(DetectionTrainer):
                 f"{', '.join(config.splits)}"
             )
         self.images[self.args.split] = load_split(config, self.args.split)
-        return {"names": dict(enumerate(config.names)), "nc": len(config.names), "channels": 3} | {
+        return {"names": dict(enumerate(config.names)), "nc": len(config.names), "channels": config.channels} | {
             s: s for s in config.splits
         }
 
@@ -234,7 +229,8 @@ class GroundingTrainer(DetectionTrainer):
         if isinstance(cfg, str) and cfg.endswith(".safetensors"):
             opened: Any = open_start(cfg)
             source, cfg = source or (None if self.args.pretrained is False else opened), opened.yaml
-        model = GroundingModel(cfg, verbose=verbose and RANK == -1, text_dim=encoder.width)
+        channels = self.data["channels"]
+        model = GroundingModel(cfg, channels, verbose=verbose and RANK == -1, text_dim=encoder.width)
         model.text_model, model.text_fingerprint = encoder.name, encoder.fingerprint
         before: dict[str, Any] = {}
         if source is not None:
@@ -406,6 +402,11 @@ class GroundingTrainer(DetectionTrainer):
         if prefix == "val":
             return [] if loss_items is None else {}
         return super().label_loss_items(loss_items, prefix)
+
+    def progress_string(self) -> str:
+        """Return the heading of an epoch's figures; with "_loss", names of more than ten letters run together."""
+        names = ("Epoch", "GPU_mem", *(n.removesuffix("_loss") for n in self.loss_names), "Instances", "Size")
+        return "\n" + "".join(f"{name:>11}" for name in names)
 
     def plot_training_samples(self, batch: dict[str, Any], ni: int) -> None:
         """Save augmented images with their expressions and boxes."""

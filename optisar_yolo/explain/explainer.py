@@ -32,6 +32,7 @@ from optisar_yolo.engine import (
     checked_expressions,
     default_conf,
     read_sources,
+    side_for,
     text_features_for,
 )
 from optisar_yolo.export import ExportedModel
@@ -128,7 +129,7 @@ class Explainer:
 
     Args:
         model: An open :class:`~optisar_yolo.api.OptiSAR` of weights or a YAML; it is not changed.
-        imgsz: Long side in the network; that of training by default.
+        imgsz: Long side in the network; chosen by the image by default, as in ``predict``.
         conf: Confidence threshold; that of ``predict`` by default.
         text_weights: Weights file of the text encoder, where it does not bring its own.
         device: Where to compute; where the model is by default.
@@ -149,7 +150,7 @@ class Explainer:
         net = checked_network(model.model)
         self.net = copy.deepcopy(net).float().eval().to(device or next(net.parameters()).device)
         self.bank = text_features_for(self.net, text_weights or model.overrides.get("text_weights"), None)
-        self.imgsz = int(imgsz or model.imgsz)
+        self.imgsz, self.trained = imgsz, model.imgsz
         self.conf = default_conf(net) if conf is None else conf
         self.guided = any(gates(self.net).values())
         self.notes = [] if self.guided else [CLOSED if net.guided else LATE]
@@ -193,7 +194,8 @@ class Explainer:
 
     def _encode(self, image: NDArray[np.uint8]) -> tuple[Encoded, Frame, dict[str, Routing]]:
         device = next(self.net.parameters()).device
-        x, extent = (t[None].to(device) for t in canvas(image, self.imgsz))
+        side = self.imgsz or side_for(self.net, (image.shape[0], image.shape[1]), self.trained)
+        x, extent = (t[None].to(device) for t in canvas(image, side))
         frame = Frame((image.shape[1], image.shape[0]), (x.shape[2], x.shape[3]), extent[0].cpu().numpy())
         recorder = RoutingRecorder(self.net)
         try:
@@ -244,7 +246,7 @@ def explain(
         model: An open :class:`~optisar_yolo.api.OptiSAR`; it is not changed.
         source: File, folder, pattern, array (BGR) or PIL image, or a list of them.
         text: An expression or several.
-        imgsz: Long side in the network; that of training by default.
+        imgsz: Long side in the network; chosen by the image by default, as in ``predict``.
         conf: Confidence threshold; that of ``predict`` by default.
         **where: ``text_weights`` and ``device`` of :class:`Explainer`.
 

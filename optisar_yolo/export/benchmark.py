@@ -13,7 +13,9 @@ from ultralytics.engine.model import Model
 from ultralytics.utils import LOGGER, TQDM
 from ultralytics.utils.files import file_size
 
+from optisar_yolo.export.engines import TITLE, can_leave_torch, fastest, key_of, make_graph, try_engines
 from optisar_yolo.export.export import check_format, run_export
+from optisar_yolo.export.graph_cache import GraphCache
 
 PYTORCH = "-"  # as ultralytics' benchmark calls it
 NAMES = {PYTORCH: "PyTorch", "torchscript": "TorchScript", "onnx": "ONNX", "openvino": "OpenVINO"}
@@ -61,10 +63,31 @@ def run_benchmark(model: Model, args: Any, verbose: bool | float) -> Any:
     with polars.Config(tbl_cols=-1, tbl_rows=-1, tbl_width_chars=-1, tbl_hide_column_data_types=True):
         LOGGER.info(f"{model.model_name} on {args.data} at imgsz={args.imgsz}, {torch.get_num_threads()} threads")
         LOGGER.info(f"✅ validated, all figures should agree   ❎ exported, not validated   ❌ not exported\n{shown}")
+    if not args.format:
+        LOGGER.info(engine_line(model, args))
     if verbose and not isinstance(verbose, bool):
         measured = [row[COLUMNS.index(METRIC)] for row in rows if row[COLUMNS.index(METRIC)] is not None]
         assert all(value >= verbose for value in measured), f"a meanIoU is below {verbose}: {measured}"
     return shown
+
+
+def engine_line(model: Model, args: Any) -> str:
+    """Return what the engines of `engine=` take for an image with one expression on this machine, and which one runs.
+
+    The graph and the times are kept, as by ``optisar cache make``.
+    """
+    net = model.model
+    threads = torch.get_num_threads()
+    try:
+        if not can_leave_torch(net, "auto", args.device):
+            return "engine=auto: PyTorch, or the export's own engine; no other one takes its place here"
+        key, cache = key_of(net), GraphCache()
+        make_graph(net, key, cache, Path(model.ckpt_path or "model").name, args.imgsz)
+        times = try_engines(net, key, cache, args.imgsz, threads)
+    except (OSError, ValueError, RuntimeError, ImportError) as error:  # no engine, no room, or another result
+        return f"engine=auto: PyTorch, as no other engine can run this network here ({error})"
+    shown = ", ".join(f"{TITLE[engine]} {ms:.1f} ms" for engine, ms in times.items())
+    return f"engine=auto: {TITLE[fastest(times)]}; an image with one expression, {threads} threads: {shown}"
 
 
 def chosen(args: Any) -> list[tuple[str, Namespace]]:

@@ -175,7 +175,7 @@ def try_engines(model: GroundingModel, key: str, cache: GraphCache, imgsz: int, 
         return {}
     nets: dict[str, Any] = {"torch": fused_copy(model).eval()}
     nets |= {engine: open_graph_in(folder, engine) for engine in installed()}
-    given = example(1, 1, imgsz, imgsz, model.text_dim)
+    given = example(1, 1, imgsz, imgsz, model.text_dim, model.channels)
     spent: dict[str, list[float]] = {engine: [] for engine in nets}
     rows = torch.zeros(1, dtype=torch.long)
     with torch.inference_mode():
@@ -231,6 +231,7 @@ class EngineNetwork(NetworkRunner):
         imgsz: int = 640,
         cache: GraphCache | None = None,
     ) -> None:
+        self.channels = model.channels
         self.names, self.stride, self.texts = model.names, int(model.stride.max()), []
         self.text_model, self.text_fingerprint, self.text_dim = (
             model.text_model, model.text_fingerprint, model.text_dim

@@ -294,6 +294,7 @@ def metadata(model: GroundingModel, settings: ExportSettings) -> dict[str, Any]:
         "guided": bool(model.guided),
         "imgsz": long_side_of(model, settings),
         "stride": stride,
+        "channels": model.channels,
         "inputs": INPUTS,
         "outputs": OUTPUTS if settings.topk == 1 else SEVERAL,
         **({} if settings.topk in (1, None) else {"topk": settings.topk}),
@@ -333,7 +334,7 @@ def compare(model: GroundingModel, written: ExportedModel, settings: ExportSetti
     worst = pixels = 0.0
     for b, t, height, width in ((1, 1, 7, 5), (3, 2, 4, 8)):
         k = settings.topk or (1 if b == 1 else 12)
-        given = example(b, t, height * written.stride, width * written.stride, model.text_dim)
+        given = example(b, t, height * written.stride, width * written.stride, model.text_dim, model.channels)
         text = given["text"]
         if settings.features is not None:
             text = settings.features.expand(b, -1, -1)

@@ -122,6 +122,7 @@ class ExportedModel(ExportedNetwork):
         self.nouns: dict[str, Any] | None = meta.get("nouns")
         self.imgsz: int = meta["imgsz"]
         self.stride: int = meta["stride"]
+        self.channels: int = int(meta.get("channels", 3))
         self.version: str = meta["version"]
         self.topk: int | None = None if "topk" in (self.query or self.graph).inputs else int(meta.get("topk") or 1)
         self._said_fewer = False
@@ -179,6 +180,8 @@ class ExportedModel(ExportedNetwork):
             raise ValueError(
                 f"imgsz={max(images.shape[2:])} is too small for an export of 8 bits: at least {EIGHT_BITS_SIDE}"
             )
+        if images.shape[1] != self.channels:
+            raise ValueError(f"{self.path}: images of {images.shape[1]} bands, and the export takes {self.channels}")
         if extent is None:
             extent = images.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(len(images), 4)
         made = self.graph({"images": images, "extent": extent}) if self.query is not None else {}
@@ -261,7 +264,10 @@ def read_metadata(properties: dict[str, str], path: str | Path) -> dict[str, Any
     Raises:
         CheckpointError: None there, of a later format, or of a text encoder.
     """
-    meta = json.loads(properties.get(MARK, "null"))
+    try:
+        meta = json.loads(properties.get(MARK, "null"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: damaged: its metadata is no JSON; export the model again") from error
     if not isinstance(meta, dict) or meta.get("format") not in READABLE:
         found = f"format {meta.get('format')} of version {meta.get('version')}" if isinstance(meta, dict) else "none"
         raise CheckpointError(

@@ -65,7 +65,7 @@ class Exportable(nn.Module):
 
     def example(self, b: int, t: int, height: int, width: int) -> tuple[Tensor, ...]:
         """Return inputs of b images and t expressions, the same in every call."""
-        given = example(b, t, height, width, self.model.text_dim)
+        given = example(b, t, height, width, self.model.text_dim, self.model.channels)
         return tuple(given[name] for name in self.inputs)
 
     def best(self, encoded: Encoded, text: Tensor, count: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -155,7 +155,7 @@ class Query(Exportable):
     def example(self, b: int, t: int, height: int, width: int) -> tuple[Tensor, ...]:
         """Return inputs as of the whole network, the images encoded."""
         encoder = self.encoder[0]
-        given = example(b, t, height, width, self.model.text_dim)
+        given = example(b, t, height, width, self.model.text_dim, self.model.channels)
         with torch.inference_mode():
             made = encoder(given["images"], given["extent"])
         # cloned: a trace keeps its inputs, which tensors of the inference mode do not allow
@@ -189,12 +189,12 @@ def best_per_expression(
     return boxes.reshape(b, t, -1, 4), conf.reshape(b, t, -1)
 
 
-def example(b: int, t: int, height: int, width: int, dim: int) -> dict[str, Tensor]:
+def example(b: int, t: int, height: int, width: int, dim: int, channels: int) -> dict[str, Tensor]:
     """Return random inputs of the whole network by name, the same in every call; images are padded above and below."""
     generator = torch.Generator().manual_seed(0)
     text = F.normalize(torch.randn(b, t, dim, generator=generator), dim=-1)
     extent = torch.tensor([0.0, 0.125, 1.0, 0.875]).repeat(b, 1)
-    images = torch.rand(b, 3, height, width, generator=generator)
+    images = torch.rand(b, channels, height, width, generator=generator)
     return {"images": images, "text": text, "extent": extent, "topk": torch.tensor(SAMPLED)}
 
 

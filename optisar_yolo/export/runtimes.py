@@ -78,10 +78,16 @@ class OnnxGraph(Graph):
         if not self.spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.path = path
-        self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime has a class of its own for each kind of damage
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"{path}: damaged or incomplete ({reason}); export the model again") from error
         self.metadata = self.session.get_modelmeta().custom_metadata_map
         self.inputs = [v.name for v in self.session.get_inputs()]
         self.outputs = [v.name for v in self.session.get_outputs()]
+        if not self.outputs:
+            raise CheckpointError(f"{path}: damaged: its graph has no outputs; export the model again")
 
     def _run(self, feed: dict[str, Tensor]) -> list[Tensor]:
         return [torch.from_numpy(v) for v in self.session.run(self.outputs, {k: v.numpy() for k, v in feed.items()})]

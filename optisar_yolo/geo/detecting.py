@@ -83,6 +83,7 @@ class ExpressionDetector:
         self.bank = text_features_for(model.model, model.overrides.get("text_weights"), None)
         self.key = _key(model.model)
         self.vocabulary = model_vocabulary(model.model)
+        self.channels = getattr(model.model, "channels", 3)
         self.calibration = calibration_of(model.model)
         self.conf = default_conf(model.model)
         if self.calibration is not None:

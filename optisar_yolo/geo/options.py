@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from optisar_yolo.geo.placing import check_extent
+from optisar_yolo.plugin import STRETCHES
 from optisar_yolo.utils import SettingError, check_options, option
 
 ALL = "all"
-STRETCHES = ("none", "percentile", "db", "db-percentile")
-PERCENTILES = (2.0, 98.0)
-# Ships in SAR are the brightest pixels: of 34 in rasters of calm sea in dB 14 are found with 2 to 98, 28 with 2 to 99.9
-# and 31 with these. Chosen on these rasters: benchmarks/results/sar-stretch.json.
-SAR_PERCENTILES = (2.0, 99.99)
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class RasterOptions:
     modality: str = option("auto", "name", "modality of the raster", choices=("auto", "optical", "sar"))
     stretch: str = option("auto", "name", "how values become 8 bits", choices=("auto", *STRETCHES))
     percentiles: tuple[float, float] | None = option(
-        None, "floats", "percentiles between which values are stretched; 2,98 by default, of SAR 2,99.99", low=0,
+        None, "floats", "percentiles to stretch between; 0.5,99.9 by default, of SAR and grey rasters 2,99.99", low=0,
         high=100, counts=(2,), example="1,99.9",
     )  # fmt: skip
     limits: tuple[float, float] | None = option(

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from optisar_yolo.data import (
     MAGIC,
-    POLARISATIONS,
     DataError,
     as_shown,
     check_types,
@@ -29,6 +28,7 @@ from optisar_yolo.data import (
     is_masked,
     orientation,
     palette,
+    polarisations,
     say_once,
 )
 from optisar_yolo.geo.placing import Placement
@@ -150,9 +150,8 @@ class Raster:
 
     @property
     def polarisations(self) -> list[str]:
-        """Those among `POLARISATIONS` that the bands' descriptions name."""
-        names = " ".join(str(d) for d in self.data.descriptions if d).upper()
-        return [p for p in POLARISATIONS if p in names]
+        """Those that the bands' descriptions name."""
+        return polarisations(self.data)
 
     @property
     def bands(self) -> list[int]:

@@ -103,7 +103,7 @@ def ground_raster(
             )
         vocabulary = getattr(detector, "vocabulary", BUILT_IN)
         queries = [parse_raster_query(t, place.compass, vocabulary) for t in texts]
-        stretch, image = choose_stretch(raster, options)
+        stretch, image = choose_stretch(raster, options, getattr(detector, "channels", 3))
         scale = options.gsd / place.metres if options.gsd else options.scale or 1.0
         grid = _grid(raster, imgsz, options, scale)
         _log_choices(raster, place, stretch, grid, queries, vocabulary)
@@ -262,7 +262,7 @@ def _read(
     if not images:
         return tiles, [], np.zeros((0, 3, 0, 0), np.uint8)
     batch = np.stack(images)
-    return tiles, shown, np.repeat(batch, 3, 1) if batch.shape[1] == 1 else batch
+    return tiles, shown, np.repeat(batch, len(stretch.bands), 1) if batch.shape[1] == 1 else batch
 
 
 def _candidates(detections: NDArray[np.floating], tile: Tile, grid: Grid, floor: float) -> NDArray[np.float64]:

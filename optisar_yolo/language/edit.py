@@ -58,7 +58,9 @@ def clean(text: object, longest: int = LONGEST_EXPRESSION) -> str:
         )
     # Tabs and line ends are control characters too: they become spaces, the invisible rest goes.
     spaced = re.sub(r"\s+", " ", text)
-    shown = "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
+    shown = spaced
+    if not spaced.isprintable():
+        shown = "".join(c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Co", "Cn"))
     shown = re.sub(r" +", " ", shown).strip()
     if not shown:
         raise ValueError(f"an expression must say something, got {short(text)}; e.g. text='the ship in the upper left'")

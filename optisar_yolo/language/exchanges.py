@@ -16,18 +16,17 @@ from optisar_yolo.language.idioms import NEGATION
 from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.parser import parse
 from optisar_yolo.language.swaps import Variant
-from optisar_yolo.language.vocabulary import NUMBERS, OPPOSITE, RELATION, SUPERLATIVE
+from optisar_yolo.language.vocabulary import NUMBERS, OPPOSITE, ORDINAL_WORDS, ORDINALS, RELATION, SUPERLATIVE
 
 CONTRASTS = ("ordinal", "landmark", "shade")  # kinds of exchanges
 
-_RANKS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
-_DIGITS = tuple(f"{n}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(n, 'th') }" for n in range(1, 11))
+_DIGITS = tuple(word for word in ORDINALS if word not in ORDINAL_WORDS)  # 1st, 2nd …
 # A rank needs an order: "second from the left", "third plane from the top", "second largest", "counting from the left".
 _ORDER = rf"(?:from (?:the )?(?:\w+[ -])?(?:left|right|top|bottom|upper|lower)\b|{SUPERLATIVE.pattern})"
 _ORDER = re.sub(r"\?P<\w+>", "?:", _ORDER)
 _RANK = re.compile(
-    rf"\b(?P<rank>{'|'.join((*_RANKS, *_DIGITS))})(?=[ -](?:[\w'-]+ ){{0,6}}?{_ORDER})"
-    rf"|(?<=\b)(?P<after>{'|'.join((*_RANKS, *_DIGITS))})\b(?=.*\bcount(?:ing|ed) {_ORDER})",
+    rf"\b(?P<rank>{'|'.join(ORDINALS)})(?=[ -](?:[\w'-]+ ){{0,6}}?{_ORDER})"
+    rf"|(?<=\b)(?P<after>{'|'.join(ORDINALS)})\b(?=.*\bcount(?:ing|ed) {_ORDER})",
     re.IGNORECASE,
 )
 # One landmark: "the pier", "the large red roof". Of "a pier" or "the two piers" there are others with other sides.
@@ -58,7 +57,7 @@ def contrasts(text: str, vocabulary: Vocabulary = BUILT_IN) -> tuple[Variant, ..
     made: list[Variant] = []
     for found in _RANK.finditer(text):
         word = (found["rank"] or found["after"]).lower()
-        row = _RANKS if word in _RANKS else _DIGITS
+        row = ORDINAL_WORDS if word in ORDINAL_WORDS else _DIGITS
         place = row.index(word)
         for new in row[max(place - 1, 0) : place] + row[place + 1 : place + 2]:
             made.append(Variant(put(text, *found.span(), dress(new, found[0])), "ordinal"))

@@ -43,6 +43,7 @@ _GRAMMAR = FILLERS.union(
 _SHORTEST = 3  # letters of a noun that a longer word may end with and mean the same: "speedboat", "minivan"
 
 
+@lru_cache(maxsize=1 << 14)
 def _fold(word: str) -> str:
     """Return a word for comparisons: lower case, with single blanks for hyphens and underscores."""
     return re.sub(r"[ _-]+", " ", word).strip().lower()

@@ -21,9 +21,7 @@ from optisar_yolo.language.vocabulary import (
 
 NEAREST, FURTHEST, BETWEEN, INSIDE = "nearest", "furthest", "between", "inside"
 MIDDLE, CENTRE_OF_IMAGE = "middle", "centre"
-_WORDS_OF = {1: "first", 2: "second", 3: "third", 4: "fourth", 5: "fifth", 6: "sixth", 7: "seventh", 8: "eighth"}
-ORDINAL_VALUES = ORDINALS | {word: k for k, word in _WORDS_OF.items()} | {"ninth": 9, "tenth": 10, "1st": 1}
-ORDINAL = rf"(?:{'|'.join(ORDINAL_VALUES)}|\d+(?:th|st|nd|rd))"
+ORDINAL = rf"(?:{'|'.join(ORDINALS)}|\d+(?:th|st|nd|rd))"
 NUMBER = rf"(?:{'|'.join(NUMBERS)}|\d+)(?![-.\d])"
 _SIDE = rf"(?P<side>{'|'.join(SIDES)})(?![ -](?:left|right)\b)(?:[ -]hand)?(?: (?:side|edge|end|border))?"
 _SIDE_WORDS = f"left|right|top|bottom|side|corner|part|edge|end|half|area|{CENTRE}"
@@ -131,4 +129,4 @@ def number_of(word: str) -> int:
     low = word.lower()
     if low in NUMBERS:
         return NUMBERS.index(low) + 2
-    return ORDINAL_VALUES[low] if low in ORDINAL_VALUES else int(re.sub(r"\D", "", low))
+    return ORDINALS[low] if low in ORDINALS else int(re.sub(r"\D", "", low))

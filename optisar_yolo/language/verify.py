@@ -39,9 +39,9 @@ _BANDS |= {"left half": (0.0, 0.5), "right half": (0.5, 1.0), "top half": (0.0, 
 
 def _all(truths: Sequence[bool | None]) -> bool | None:
     """Return the three-valued "and"; None for no values."""
-    if any(v is False for v in truths):
+    if False in truths:
         return False
-    return None if not truths or any(v is None for v in truths) else True
+    return None if not truths or None in truths else True
 
 
 def _in_band(x: float, band: str) -> bool | None:
@@ -94,6 +94,7 @@ class LabelledObjects:
         self._y: list[float] = ((array[:, 1] + array[:, 3]) / (2 * height)).tolist()
         areas = (array[:, 2] - array[:, 0]).clip(0) * (array[:, 3] - array[:, 1]).clip(0) / (width * height)
         self.areas: list[float] = areas.tolist()  # shares of the image's area
+        self._corners: list[list[float]] = array.tolist()
 
     def __len__(self) -> int:
         """Return the number of objects."""
@@ -291,13 +292,18 @@ class LabelledObjects:
         others = self.others(i) if others is None else others
         if not others:
             return None
-        if superlative in ("largest", "smallest"):
-            mine = max(self.areas[i], 1e-12)
-            rest = [max(self.areas[k], 1e-12) for k in others]
-            return mine / max(rest) if superlative == "largest" else min(rest) / mine
-        axis = self._x if superlative in ("left", "right") else self._y
+        sized = superlative in ("largest", "smallest")
+        axis = self.areas if sized else self._x if superlative in ("left", "right") else self._y
         rest = [axis[k] for k in others]
-        return min(rest) - axis[i] if superlative in ("left", "top") else axis[i] - max(rest)
+        return self._over(axis[i], min(rest) if superlative in ("left", "top", "smallest") else max(rest), superlative)
+
+    @staticmethod
+    def _over(mine: float, other: float, superlative: str) -> float:
+        """Return the lead of one object's coordinate or area over another's."""
+        if superlative in ("largest", "smallest"):
+            mine, other = max(mine, 1e-12), max(other, 1e-12)
+            return mine / other if superlative == "largest" else other / mine
+        return other - mine if superlative in ("left", "top") else mine - other
 
     def _superlative(self, i: int, query: ParsedExpression) -> bool | None:
         superlative, others = query.superlative or "", self.compared(i, query)
@@ -313,8 +319,9 @@ class LabelledObjects:
         sized = superlative in ("largest", "smallest")
         enough, noun = AREA_TRUE if sized else SUPERLATIVE_TRUE, query.category or ""
         before = unsure = 0
+        axis = self.areas if sized else self._x if superlative in ("left", "right") else self._y
         for k in others:
-            lead = self.lead(k, superlative, [i]) or 0.0
+            lead = self._over(axis[k], axis[i], superlative)
             if lead <= (1 / enough if sized else -enough):
                 continue
             meant = not self._named or self.vocabulary.means(noun, self._nouns[self.names[k]][0])
@@ -385,6 +392,6 @@ class LabelledObjects:
     def _apart(self, i: int, k: int) -> tuple[float, float]:
         """Return the distances of two objects in pixels, between centres and between edges."""
         dx, dy = (self._x[i] - self._x[k]) * self._width, (self._y[i] - self._y[k]) * self._height
-        (a1, b1, a2, b2), (c1, d1, c2, d2) = self.boxes[i], self.boxes[k]
+        (a1, b1, a2, b2), (c1, d1, c2, d2) = self._corners[i], self._corners[k]
         gap_x, gap_y = max(c1 - a2, a1 - c2, 0.0), max(d1 - b2, b1 - d2, 0.0)
         return float(np.hypot(dx, dy)), float(np.hypot(gap_x, gap_y))

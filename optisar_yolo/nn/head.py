@@ -32,6 +32,7 @@ from ultralytics.nn.modules.conv import Conv, DWConv
 from ultralytics.nn.modules.head import Detect
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
+from optisar_yolo.nn.averaging import mean_box, neighbourhood
 from optisar_yolo.nn.precision import upcast
 from optisar_yolo.nn.rerank import SUPPRESSED, CandidateReranker, Candidates, local_maxima
 
@@ -118,6 +119,7 @@ class GroundingDetect(Detect):
         position: Append the position code to the region features.
         candidates: Candidates per expression that are reranked; 0 for no reranker.
         hidden: Width of the region branches; that of the class branches by default.
+        average: Answer with the mean of the boxes around the best cell (:mod:`optisar_yolo.nn.averaging`).
     """
 
     def __init__(
@@ -130,8 +132,10 @@ class GroundingDetect(Detect):
         position: bool = True,
         candidates: int = 0,
         hidden: int | None = None,
+        average: bool = False,
     ) -> None:
         super().__init__(nc, reg_max, False, ch)
+        self.average = average
         self.text_dim = text_dim
         c3 = ch[0]
         self.cv3 = nn.ModuleList(
@@ -157,7 +161,7 @@ class GroundingDetect(Detect):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open checkpoints that were pickled when the reranker was called ``compare``, or before there was one."""
-        state = {"windows": False} | state
+        state = {"windows": False, "average": False} | state
         modules = {{"compare": "reranker"}.get(k, k): m for k, m in state["_modules"].items()}
         state.pop("compare", None)
         super().__setstate__(state | {"_modules": modules})
@@ -207,6 +211,8 @@ class GroundingDetect(Detect):
         """Score adapted texts [B, T, D] on the features of B images; the result is that of :meth:`forward`."""
         scores = torch.cat([branch(e, text) for branch, e in zip(self.cv4, features.cells, strict=True)], 2)
         preds: dict[str, Any] = {"boxes": features.boxes, "scores": scores, "feats": features.feats}
+        if self.average and not self.training:
+            preds["first_scores"] = scores  # before reranking
         preds["regions"] = [self._region(i, e) for i, e in enumerate(features.cells)] if self.training else []
         if self.reranker is not None:
             found = self._rerank(preds, torch.cat([e.flatten(2) for e in features.cells], 2), text, extent)
@@ -286,8 +292,19 @@ class GroundingDetect(Detect):
             wanted = min(int(k), count)
         best, index = preds["scores"].topk(wanted, dim=2)
         b, t, found = index.shape
+        if "first_scores" in preds:
+            return self._averaged(preds, index), best.float().sigmoid()
         boxes = self.boxes_at(preds, index.flatten(1))
         return boxes.view(b, t, found, 4), best.float().sigmoid()
+
+    def _averaged(self, preds: dict[str, Any], index: Tensor) -> Tensor:
+        """Return the mean of the boxes around anchors [B, T, k]: [B, T, k, 4]."""
+        around = neighbourhood([f.shape[2:] for f in preds["feats"]], index.device)[index]  # [B, T, k, n]
+        inside, around = around >= 0, around.clamp(min=0)
+        b, t, k, n = around.shape
+        boxes = self.boxes_at(preds, around.flatten(1)).view(b, t, k, n, 4)
+        scores = preds["first_scores"].gather(2, around.flatten(2)).view(b, t, k, n)
+        return mean_box(boxes, scores, inside)
 
     def bias_init(self) -> None:
         """Start boxes and scores as YOLO does: about 5 objects of nc classes in a 640 px image."""

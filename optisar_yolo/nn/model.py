@@ -67,7 +67,7 @@ class GroundingModel(DetectionModel):
 
     Args:
         cfg: Model YAML (path or bare name) or its content.
-        ch: Channels of the image.
+        ch: Channels of the image; those that `cfg` names by default, else 3.
         nc: Ignored, part of ultralytics' signature: expressions take the place of classes.
         verbose: Log a summary.
         text_dim: Width of the text features; the YAML's by default.
@@ -76,7 +76,7 @@ class GroundingModel(DetectionModel):
     def __init__(
         self,
         cfg: str | Path | dict[str, Any] = "optisar++.yaml",
-        ch: int = 3,
+        ch: int | None = None,
         nc: int | None = None,
         verbose: bool = True,
         text_dim: int | None = None,
@@ -85,6 +85,7 @@ class GroundingModel(DetectionModel):
         self.yaml = dict(cfg) if isinstance(cfg, dict) else load_model_yaml(cfg)
         if text_dim is not None:
             self.yaml["text_dim"] = int(text_dim)
+        ch = int(self.yaml.get("channels", 3) if ch is None else ch)
         self.yaml["channels"] = ch
         self.model, self.save = parse_rows(self.yaml, ch)
         self.names = {0: "object"}
@@ -125,6 +126,11 @@ class GroundingModel(DetectionModel):
         return head
 
     @property
+    def channels(self) -> int:
+        """Bands of the images."""
+        return int(self.yaml.get("channels", 3))
+
+    @property
     def text_dim(self) -> int:
         """Width D of the text features."""
         return self.head.text_dim
@@ -144,9 +150,14 @@ class GroundingModel(DetectionModel):
         """Compute the features of images that do not depend on an expression.
 
         Args:
-            img: Images [B, 3, H, W] in 0..1, H and W multiples of 32.
+            img: Images [B, channels, H, W] in 0..1, H and W multiples of 32.
             extent: [B, 4] of the unpadded images in the canvas, as shares of it; all of it by default.
         """
+        if not torch.jit.is_tracing() and img.shape[1] != self.channels:
+            raise ValueError(
+                f"images of {img.shape[1]} bands, and the network takes {self.channels} (channels: of the dataset "
+                "config that it was trained on)"
+            )
         y: dict[int, Tensor] = {}
         first = self.guided[0] if self.guided else len(self.model) - 1
         x = self._run(0, first, img, y, None)

@@ -99,8 +99,8 @@ class Transfer:
 
     @property
     def goes_on(self) -> bool:
-        """Whether our network goes on from the other's training: it has nearly all, and all that scores expressions."""
-        scored = tuple(f"model.{self.head}.{part}." for part in ("cv3", "cv4", "adapter"))
+        """Whether our network goes on from the other's training: nearly all, its first layer and what scores texts."""
+        scored = ("model.0.", *(f"model.{self.head}.{part}." for part in ("cv3", "cv4", "adapter")))
         return self.share >= NEARLY_ALL and not any(k.startswith(scored) for k in self.left)
 
     def line(self) -> str:
@@ -136,9 +136,13 @@ def match_weights(own: Any, other: nn.Module, origin: str = "") -> Transfer:
         )
     _check_scale(own, other, origin)
     walk = _Walk(_other_encoder(own, other))
+    first = next((m for m in rows[0].modules() if isinstance(m, nn.Conv2d)), None) if len(rows) else None
+    other_bands = first is not None and first.in_channels != own.channels
     for i, row in enumerate(own.model):
         name = f"model.{i}"
-        if i >= len(rows):
+        if i == 0 and other_bands and first is not None:
+            walk.leave(row, name, f"images of {first.in_channels} bands there, of {own.channels} here")
+        elif i >= len(rows):
             walk.leave(row, name, f"the network has {len(rows)} rows")
         elif row.f != rows[i].f and row is not own.head:
             walk.leave(row, name, "another place in the network")
@@ -156,7 +160,7 @@ def match_weights(own: Any, other: nn.Module, origin: str = "") -> Transfer:
     broken = [k for k, v in found.taken.items() if v.is_floating_point() and not v.isfinite().all()]
     if broken:
         raise TransferError(f"{origin}: {len(broken)} tensors with values that are no finite numbers ({broken[0]}, …)")
-    if not any(k.startswith("model.0.") for k in found.taken):
+    if not other_bands and not any(k.startswith("model.0.") for k in found.taken):
         kind = type(other).__name__
         raise TransferError(
             f"{origin}: its first layer does not fit ({next(iter(found.left.values()), 'other names')}); give weights "

@@ -17,6 +17,7 @@ from .resources import (
 from .settings import (
     OPTISAR_DEFAULTS as OPTISAR_DEFAULTS,
     SETTINGS as SETTINGS,
+    STRETCHES as STRETCHES,
     keys_of_mode as keys_of_mode,
 )
 from .words import merged as merged

@@ -7,6 +7,9 @@ from typing import Any
 
 from optisar_yolo.utils import Option
 
+STRETCHES = ("none", "percentile", "db", "db-percentile")
+"""Ways of turning values into 8 bits (`optisar_yolo.data.stretch`)."""
+
 
 def _share(name: str, default: float, help: str, high: float | None = 1) -> Option:
     """Declare a number of at least 0."""
@@ -88,6 +91,15 @@ _KEYS = (
     _share("average", 0.0, "share of the starting weights in the final ones, so that old words are not forgotten"),
     Option("text", "texts", None, "an expression or a list of them; in an export they become part of the graph"),
     Option("topk", "int", 1, "boxes per expression; all for every match", low=1, words=("all",)),
+    Option(
+        "bands",
+        "ints",
+        None,
+        "bands of an image file: one, or three for red, green and blue, from 1",
+        low=1,
+        example="4,3,2",
+    ),
+    Option("stretch", "name", "auto", "how values become 8 bits, as of rasters", choices=("auto", *STRETCHES)),
     Option("reason", "bool", True, "choose among the objects found (ordinals, plurals …); False: the network alone"),
     Option(
         "engine",
@@ -110,8 +122,8 @@ OPTISAR_DEFAULTS: dict[str, Any] = {name: setting.default for name, setting in S
 """Key to default value."""
 
 _OF_MODES = {
-    "predict": ("text", "topk", "reason", "engine", "text_weights"),
-    "track": ("text", "topk", "reason", "engine", "text_weights"),
+    "predict": ("text", "topk", "bands", "stretch", "reason", "engine", "text_weights"),
+    "track": ("text", "topk", "bands", "stretch", "reason", "engine", "text_weights"),
     "val": ("sensitivity", "matches", "reason", "engine", "text_weights"),
     "export": ("text", "topk", "parts", "text_graph", "text_weights"),
     "benchmark": ("text_weights",),

@@ -62,6 +62,11 @@ def checked(words: Sequence[str]) -> list[str]:
         key = key.lstrip("-")
         if key in numbers and _DECIMAL_COMMA.fullmatch(value):
             raise UsageError(f"{key}={value}: numbers have a decimal point here: {key}={value.replace(',', '.')}")
+        if equals and key in numbers and value.lower() in ("true", "false"):
+            raise UsageError(f"{key}={value}: a number is expected, such as {key}=0.5")
+        if equals and key in SETTINGS and SETTINGS[key].kind in ("bool", "ints"):
+            out.append(f"{key}={SETTINGS[key].parse(value)}")
+            continue
         if _is_text(word):
             text = value
             out.append(f"text={_written(_read(value))}")

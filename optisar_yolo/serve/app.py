@@ -39,9 +39,27 @@ from optisar_yolo.synthetic import render_image
 F = TypeVar("F", bound=Callable[..., Any])
 OPEN_MODELS = 2  # models in memory at once
 MAPS = 12  # expressions whose score maps are drawn
-BOXES = 5  # per expression, at most
+BOXES = 5  # per expression, at most, unless all matches are wanted
+OUTPUTS = 5  # elements that results fill
+STEP = 0.001  # of the confidence threshold
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-STYLE = "footer { opacity: 0.7 } .optisar-image img { object-fit: contain }"
+HOVER = Path(__file__).with_name("hover.js").read_text(encoding="utf-8")
+STYLE = """
+footer { opacity: 0.7 }
+.optisar-image img { object-fit: contain }
+#status textarea { field-sizing: content }
+.optisar-row-hit > * { background: color-mix(in srgb, var(--color-accent) 25%, transparent) !important }
+#optisar-mark {
+  display: none; position: fixed; z-index: 1000; pointer-events: none; box-sizing: border-box;
+  border: 3px solid white; outline: 2px solid black; background: #ffffff30;
+}
+@media (max-width: 740px) { /* one column: results come before examples */
+  .optisar-columns { flex-direction: column; flex-wrap: nowrap }
+  .optisar-columns > *, .optisar-given > * { width: 100% !important; min-width: 0 !important; flex: none !important }
+  .optisar-columns > .optisar-given { display: contents }
+  .optisar-later { order: 2 } .optisar-results { order: 1 }
+}
+"""
 TITLE = "optisar: ground expressions in an image"
 # rendered images of the split "test" and seed 0, with two expressions that are true of them and one that is not
 EXAMPLES = {
@@ -147,24 +165,37 @@ class AppHandlers:
         return str(write_png(self.folder.new() / "image.png", view)), status
 
     # The names of the parameters are those of the endpoint /ground: programs may use them as keywords.
-    def ground(self, path: str | None, sentences: str, conf: float, name: str, topk: float) -> tuple[Any, ...]:
+    def ground(
+        self, path: str | None, sentences: str, conf: float, name: str, topk: float, every: bool = False
+    ) -> tuple[Any, ...]:
         """Ground expressions, one a line: returns image, status, table, score maps and files."""
         lines = [line for line in (sentences or "").splitlines() if line.strip()]
         texts = check_expressions(lines, self.limits)
         grounder = self.models.get(name)
         started = time.perf_counter()
         image, view, known = self.load(path, grounder)
-        results = grounder.ground([GroundingRequest(image, tuple(texts), conf, int(topk))])[0]
+        # A slider that was not moved stands for the thresholds of the model: that of one box, and that of all matches.
+        least = None if abs(conf - grounder.conf) <= STEP / 2 else conf
+        asked = GroundingRequest(image, tuple(texts), least, "all" if every else int(topk))
+        results = grounder.ground([asked])[0]
         spent = (time.perf_counter() - started) * 1000
         about = {"model": grounder.name, "conf": conf, "width": image.size[0], "height": image.size[1]}
         about |= {"image": image.key, "picture": image.key}  # the former name
         folder = self.folder.new()
         files = write_results(folder, draw_results(view, image.size, results), results, about)
-        found = sum(bool(result.boxes) for result in results)
+        found, boxes = sum(bool(result.boxes) for result in results), sum(len(result.boxes) for result in results)
+        counted = f"{found} of {len(results)} found" + (f" ({boxes} boxes)" if boxes > found else "")
         state = "image already encoded" if known else "image encoded"
-        status = f"{found} of {len(results)} found; {state}, grounded in {spent:.0f} ms{_shrunk(image)}"
+        status = f"{counted}; {state}, grounded in {spent:.0f} ms; {image.size[0]} x {image.size[1]} pixels"
+        status += _shrunk(image)
         maps = self._draw_maps(grounder, image, view, results, folder)
         return str(files[0]), status, page_rows(results), maps, [str(f) for f in files]
+
+    def typed(self, path: str | None, sentences: str, *rest: Any) -> tuple[Any, ...]:
+        """Ground when a line was ended with Enter; otherwise leave the page as it is."""
+        if path and sentences.strip() and sentences.endswith("\n"):
+            return self.ground(path, sentences, *rest)
+        return (gr.skip(),) * OUTPUTS
 
     def _draw_maps(
         self, grounder: Grounder, image: CachedImage, view: np.ndarray, results: list[ExpressionResult], folder: Path
@@ -223,9 +254,12 @@ def build_page(handlers: AppHandlers) -> gr.Blocks:
     """
     models = handlers.models
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
-        gr.Markdown("## Ground expressions in an optical or SAR image\nOne expression a line, one best box each.")
-        with gr.Row():
-            with gr.Column(scale=2, min_width=320):
+        gr.Markdown(
+            "## Ground expressions in an optical or SAR image\nOne expression a line; Enter grounds them. One best box "
+            "each, all matches of a plural (*all ships*). Point at a row to see its box."
+        )
+        with gr.Row(elem_classes="optisar-columns"):
+            with gr.Column(scale=2, min_width=320, elem_classes="optisar-given"):
                 source = gr.File(
                     label="Image (PNG, JPEG, TIFF, BMP, WebP)", type="filepath", height=120, elem_id="source"
                 )
@@ -235,33 +269,34 @@ def build_page(handlers: AppHandlers) -> gr.Blocks:
                 )  # fmt: skip
                 go = gr.Button("Find", variant="primary", elem_id="go")
                 conf = gr.Slider(
-                    0, 1, value=round(models.get(models.names[0]).conf, 3), step=0.001, elem_id="conf",
+                    0, 1, value=round(models.get(models.names[0]).conf, 3), step=STEP, elem_id="conf",
                     label="Confidence threshold", info="starts at the model's calibrated threshold",
                 )  # fmt: skip
                 topk = gr.Slider(1, BOXES, value=1, step=1, label="Boxes per expression")
+                every = gr.Checkbox(False, label="All matches of each expression", elem_id="every")
                 model = gr.Dropdown(
                     models.names, value=models.names[0], label="Model", allow_custom_value=models.paths,
                     info="or the path of a .safetensors file" if models.paths else None,
                 )  # fmt: skip
-                with gr.Accordion("What these weights know", open=False):
+                with gr.Accordion("What these weights know", open=False, elem_classes="optisar-later"):
                     facts = gr.Textbox(
                         "\n".join(facts_lines(models.get(models.names[0]).network)), lines=8, max_lines=16,
                         interactive=False, show_label=False, container=False, elem_id="facts",
                     )  # fmt: skip
                 examples = gr.Dataset(
                     label="Examples", components=[gr.Image(render=False), gr.Textbox(render=False)],
-                    samples=handlers.examples(), type="index", elem_id="examples",
+                    samples=handlers.examples(), type="index", elem_id="examples", elem_classes="optisar-later",
                 )  # fmt: skip
-            with gr.Column(scale=3, min_width=320):
+            with gr.Column(scale=3, min_width=320, elem_classes="optisar-results"):
                 image = gr.Image(
                     label="Results", interactive=False, type="filepath", elem_id="image",
                     elem_classes="optisar-image", buttons=["download", "fullscreen"], alt_text="image with boxes",
                 )  # fmt: skip
-                status = gr.Textbox(label="Status", lines=2, max_lines=2, interactive=False, elem_id="status")
+                status = gr.Textbox(label="Status", lines=2, max_lines=5, interactive=False, elem_id="status")
                 table = gr.Dataframe(
                     headers=list(PAGE_COLUMNS), datatype="str", interactive=False, wrap=True, elem_id="table",
                     label="Boxes: left, top, right, bottom in pixels",
-                    column_widths=["33%", "15%", "15%", "22%", "15%"],
+                    column_widths=["220px", "90px", "105px", "150px", "130px"],  # a narrow page scrolls the table
                 )  # fmt: skip
                 gallery = gr.Gallery(
                     label="Score maps: yellow where the expression fits best", columns=2, object_fit="contain",
@@ -270,7 +305,7 @@ def build_page(handlers: AppHandlers) -> gr.Blocks:
                 files = gr.File(label="Files", file_count="multiple", interactive=False, elem_id="files")
         ground: dict[str, Any] = {
             "fn": shows_refusals(handlers.ground),
-            "inputs": [source, texts, conf, model, topk],
+            "inputs": [source, texts, conf, model, topk, every],
             "outputs": [image, status, table, gallery, files],
         }
         show: dict[str, Any] = {
@@ -282,6 +317,10 @@ def build_page(handlers: AppHandlers) -> gr.Blocks:
         go.click(**ground, api_name="ground", trigger_mode="always_last")  # a click while one runs is not lost
         conf.release(**ground, **private)
         topk.release(**ground, **private)
+        every.input(**ground, **private)
+        texts.submit(**ground, **private, trigger_mode="always_last")  # Shift + Enter
+        typed = ground | {"fn": shows_refusals(handlers.typed), "show_progress": "hidden"}
+        texts.input(**typed, **private, trigger_mode="always_last")
         source.upload(**show, **private)
         source.clear(lambda: (None, "", None, None, None), None, ground["outputs"], **private)
         model.change(shows_refusals(handlers.choose_model), model, [conf, facts], **private).success(**show, **private)
@@ -317,6 +356,7 @@ def launch_app(
         prevent_thread_lock=not block,
         theme=THEME,
         css=STYLE,
+        js=HOVER,
         max_file_size=handlers.limits.max_bytes,
         ssr_mode=False,
         run_history=False,

@@ -85,14 +85,14 @@ class GroundingRequest:
         image: A new image, or one from the cache.
         texts: The expressions, cleaned.
         conf: Confidence threshold; that of the model's calibration where None.
-        topk: Boxes per expression.
+        topk: Boxes per expression; "all" for every match.
         several: An expression of several objects gets all of them; otherwise one box, that of the network alone.
     """
 
     image: PreparedImage | CachedImage
     texts: tuple[str, ...]
     conf: float | None = None
-    topk: int = 1
+    topk: int | str = 1
     several: bool = True
 
 
@@ -202,7 +202,7 @@ class Grounder:
         """
         with self._lock, torch.inference_mode():
             images = self._encode_images([r.image for r in requests])
-            groups: dict[tuple[str, int, float, bool], list[int]] = defaultdict(list)
+            groups: dict[tuple[str, int | str, float, bool], list[int]] = defaultdict(list)
             for i, request in enumerate(requests):
                 conf = self.conf if request.conf is None else request.conf
                 groups[request.image.key, request.topk, conf, request.several].append(i)

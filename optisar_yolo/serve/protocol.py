@@ -90,7 +90,7 @@ class LimitedProtocol(H11Protocol):
         if hint == 431:
             self._refuse(headers_too_large(self.limits))
         else:
-            self._refuse(Refusal(400, "the request is no valid HTTP", "/openapi.json describes the request"))
+            self._refuse(Refusal(400, "the request is no valid HTTP", "/docs describes the request"))
 
     def shutdown(self) -> None:
         """End the connection when the service ends, after the response."""

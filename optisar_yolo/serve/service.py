@@ -19,7 +19,7 @@ from typing import Annotated, Any, BinaryIO, TypeVar
 
 from fastapi import FastAPI, File, Form, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from ultralytics.utils import LOGGER
@@ -35,7 +35,8 @@ from optisar_yolo.version import __version__
 
 T = TypeVar("T")
 PREDICT = "/v1/predict"
-PATHS = (PREDICT, "/healthz", "/readyz", "/metrics", "/openapi.json", "/")
+PATHS = (PREDICT, "/healthz", "/readyz", "/metrics", "/openapi.json", "/docs", "/")
+DOCS = Path(__file__).with_name("docs.html")
 CLIENT_GONE = 499  # shown by the metrics alone: no client reads it
 POLL = 0.2  # seconds between two checks whether the client is still connected
 KEY = "9b8f…64 hex digits"
@@ -178,7 +179,7 @@ def create_app(
         await asyncio.to_thread(batcher.stop)
         decoders.shutdown(cancel_futures=True)
 
-    # FastAPI's documentation pages load scripts from other hosts, so the service has the OpenAPI description alone.
+    # FastAPI's documentation pages load scripts from other hosts; the page of this service needs none.
     app = FastAPI(
         title="optisar", description=ABOUT, version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
     )
@@ -296,7 +297,17 @@ def _add_health(
 
     @app.get("/", summary="Name, version and model of the service")
     async def index() -> dict[str, str]:
-        return {"service": "optisar", "version": __version__, "model": grounder.name, "description": "/openapi.json"}
+        return {
+            "service": "optisar",
+            "version": __version__,
+            "model": grounder.name,
+            "description": "/openapi.json",
+            "docs": "/docs",
+        }
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(DOCS.read_text(encoding="utf-8"))
 
     @app.get("/healthz", summary="Is the service alive? Restart it otherwise")
     async def healthz() -> JSONResponse:
@@ -324,13 +335,13 @@ def _add_fault_handlers(app: FastAPI) -> None:
     async def known(_: Request, error: HTTPException) -> JSONResponse:
         detail: Any = error.detail
         if not isinstance(detail, dict):
-            detail = {"error": str(detail), "hint": f"POST a form to {PREDICT}; /openapi.json describes it"}
+            detail = {"error": str(detail), "hint": f"POST a form to {PREDICT}; /docs describes it"}
         return JSONResponse(detail, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         faults = [f"{'.'.join(str(p) for p in e['loc'][1:])}: {e['msg']}" for e in error.errors()[:3]]
-        return response(Refusal(422, "; ".join(faults), "/openapi.json describes the request"))
+        return response(Refusal(422, "; ".join(faults), "/docs describes the request"))
 
     @app.exception_handler(Exception)
     async def unknown(_: Request, error: Exception) -> JSONResponse:

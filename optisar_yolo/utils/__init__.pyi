@@ -32,6 +32,7 @@ from .journal import (
     file_sha256 as file_sha256,
     fingerprint as fingerprint,
 )
+from .network import check_address as check_address
 from .options import (
     BUILD_MODEL as BUILD_MODEL,
     BUNDLED_MODEL as BUNDLED_MODEL,

@@ -29,6 +29,7 @@ BUNDLED_MODEL = "optisar++n-pocket.safetensors"
 HELP_WORDS = ("help", "--help", "-help", "-h", "h")
 TRUE_WORDS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 NONE_WORDS = ("none", "null")
+_BRACKETS = {"(": ")", "[": "]", "{": "}"}
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -123,6 +124,8 @@ class Option:
             value = int(value)
         if self.kind in ("ints", "floats") and isinstance(value, (list, tuple)):
             value = tuple(value)
+        elif self.kind in ("ints", "floats") and isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = (value,)
         if not self._fits(value):
             raise SettingError(f"'{self.name}={value}' is not valid: {self.accepted()}, for example {self.sample()}")
         return value
@@ -343,9 +346,18 @@ def read_texts(text: str) -> str | list[str]:
     """Read an expression, or several written as a list: ``"['the leftmost ship', 'the harbor']"``.
 
     Raises:
-        SettingError: Something that begins as a list and is none.
+        SettingError: Something that begins or ends as a list or a quotation and is none.
     """
+    start, end = text[:1], text[-1:]
     if not text.startswith("["):
+        inside = text[1:-1]
+        unmatched = (start in "'\"" and end != start) or (end == '"' and '"' not in text[:-1])
+        wrapped = _BRACKETS.get(start) == end and not set(inside) & set("()[]{}")  # (the ship), {the ship, the tower}
+        if start and (unmatched or wrapped or (end in _BRACKETS.values() and not set(text) & set(_BRACKETS))):
+            raise SettingError(
+                f"'text={text}' is not valid: an expression has no brackets and no half of a quotation around it; "
+                "several are written as a list of quoted texts, for example text=\"['the ship', 'the tower']\""
+            )
         return text
     try:
         listed = ast.literal_eval(text)

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 MOST_VALUES = 1_000_000  # of a YAML file, written out; COCO's names have 80, the largest vocabularies some 10,000
+MOST_CHARACTERS = 2_000_000  # of a YAML file, which are read in some 6 seconds; ours have 3,000
 DEEPEST = 50  # levels of a YAML file; ours have 4
 _SHORT = 120  # characters of a value in a message
 
@@ -27,11 +28,17 @@ def read_yaml(path: str | Path) -> Any:
     """Read a YAML file; nothing in it is executed.
 
     Raises:
-        UnreadableFileError: Missing, no UTF-8, no YAML, nested too deeply, or with more values than are accepted.
+        UnreadableFileError: Missing, no UTF-8, no YAML, nested too deeply, with a key that stands twice, or with more
+            text or values than are accepted.
     """
     text = _text(Path(path))
+    if len(text) > MOST_CHARACTERS:
+        raise UnreadableFileError(
+            f"{path}: {len(text):,} characters; a YAML file has at most {MOST_CHARACTERS:,} here: long lists belong "
+            "into the annotation files"
+        )
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Loader)  # noqa: S506 - a subclass of the safe loader
     except RecursionError as error:
         raise UnreadableFileError(f"{path}: nested more than {DEEPEST} levels deep; correct the file") from error
     except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:  # ValueError: a number of 5,000 digits
@@ -92,6 +99,17 @@ def _one_line(error: Exception) -> str:
     """Return what an error says, in one line that is not long."""
     text = " ".join(str(error).split())
     return text if len(text) <= 2 * _SHORT else f"{text[: 2 * _SHORT]}..."
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, but of a key that stands twice the last value is not taken without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if len(keys) > len(set(keys)):
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise yaml.YAMLError(f"the key {short(twice)} stands twice in one mapping")
+        return super().construct_mapping(node, deep)
 
 
 _REPR = reprlib.Repr()

@@ -96,6 +96,8 @@ def batch_sheet(batch: dict[str, Any], count: int = 8) -> Figure:
     """
     images = batch["img"][:count].detach().float().cpu().numpy().transpose(0, 2, 3, 1)
     images = images if batch["img"].dtype.is_floating_point else images / 255
+    if images.shape[3] != 3:  # the first three bands, or the first as grey
+        images = images[..., :3] if images.shape[3] > 3 else images[..., [0, 0, 0]]
     height, width = images.shape[1:3]
     owner, targets = batch["batch_idx"].long().cpu().numpy(), batch["targets"].cpu().numpy()
     x, y, w, h = batch["bboxes"].detach().float().cpu().numpy().T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -210,3 +211,16 @@ def test_values_of_another_type_and_files_that_cannot_be_written_take_one_line(c
     monkeypatch.setattr(cli, "_run_stock", full)
     assert cli.main(["train", "data=demo.yaml"]) == 1
     assert "runs/last.pt: No space left on device; make room on this disk" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", bytes(range(256)) * 9])
+def test_a_damaged_export_of_others_is_named_in_one_line(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "a.onnx").write_bytes(content)
+    (tmp_path / "b_openvino_model").mkdir()
+    for model in ("a.onnx", "b_openvino_model"):
+        assert cli.main(["val", f"model={tmp_path / model}", "data=coco8.yaml", f"project={tmp_path}"]) == 1
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("optisar: ")]
+        assert len(said) == 1 and model in said[0]

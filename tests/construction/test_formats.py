@@ -287,6 +287,11 @@ def described(root: Path, form: str) -> tuple[list[Sample], Report]:
         (f"0 {SHARES}", "outline"),
         (f"0 {SHARES} 0.3 0.3", "outline"),
         ("0 0.2 0.125 0.5 0.125 0.3 0.375", "outline"),  # a triangle
+        (f"0 {SHARES} 0.91", "outline"),  # as save_txt and save_conf write oriented boxes
+        (f"0 {SHARES} 0.91 7", "outline"),
+        ("0 0.35 0.25 0.3 0.25 0.3 0.2 2 0.4 0.3 1", "keypoints"),
+        ("0 0.35 0.25 0.3 0.25 0.3 0.2 2 0 0 0 0.4 0.3 1", "keypoints"),
+        ("ImageSource:GoogleEarth\nGSD:null\n" + " ".join(map(str, POLYGON)) + " ship 1", "DOTA"),
         ("0 0.35 0.25 0.3 0.25 0.91", "confidence"),
         ("0 0.35 0.25 0.3 0.25 0.91 7", "confidence"),  # with a track number
         (" ".join(f"{v}.0" for v in POLYGON) + " ship 0", "DOTA"),
@@ -298,6 +303,21 @@ def test_label_lines_of_other_tools_are_read_as_outer_boxes(line: str, word: str
     (found,) = sample.instances
     assert found.box == pytest.approx((20, 10, 50, 30)) and found.category == "ship"
     assert [word in problem for problem in report.problems.counts] == [True]
+
+
+@pytest.mark.parametrize("last", ["1.57", "-0.3"])
+def test_a_sixth_number_that_can_be_an_angle_makes_the_line_unreadable(last: str, tmp_path: Path) -> None:
+    (sample,), _ = described(tmp_path, f"1 0.5 0.5 0.2 0.2\n0 0.35 0.25 0.3 0.25 {last}")
+    assert [i.category for i in sample.instances] == ["bridge"] and sample.unlisted == ["ship"]
+
+
+def test_a_list_of_classes_beside_the_labels_is_no_label_file(tmp_path: Path) -> None:
+    (tmp_path / "x" / "labels").mkdir(parents=True)
+    (tmp_path / "x" / "labels" / "classes.txt").write_text("ship\nbridge\n")
+    report = Report()
+    given = source(tmp_path, "yolo", names=("ship", "bridge"), annotations="labels")
+    (tmp_path / "x" / "labels" / "a.txt").write_bytes(b"\xef\xbb\xbf0 0.5 0.5 0.2 0.2\n")  # a byte order mark
+    assert len(read(given, tmp_path, report)) == 1 and not report.problems.counts
 
 
 def test_a_line_that_cannot_be_read_leaves_its_class_among_the_unlisted(tmp_path: Path) -> None:
@@ -408,3 +428,87 @@ def test_compressed_masks_have_a_box() -> None:
         {"size": [40, 60], "counts": "é"},
     ):
         assert segmentation_box(bad) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"bbox": ["20", "10", "30", "20"]}, "written as text"),
+        ({"bbox": [20, 10, 50, 10, 50, 30, 20, 30]}, "four corners"),
+        ({"bbox": [0, 0, 0, 0], "segmentation": [[20, 10, 50, 10, 50, 30]]}, "segmentation"),
+        ({"bbox": None, "segmentation": [[[20, 10], [50, 10], [50, 30]]]}, "segmentation"),
+        ({"bbox": None, "segmentation": [["20", "10", "50", "10", "50", "30"]]}, "segmentation"),
+        ({"bbox": [20, 10, 30, 20], "iscrowd": 1, "segmentation": [[20, 10, 50, 10, 50, 30]]}, "iscrowd 1"),
+    ],
+)
+def test_coco_boxes_of_other_tools_are_read(changed: dict[str, Any], word: str, tmp_path: Path) -> None:
+    content = coco([[0, 0, 1, 1]])
+    content["annotations"][0].update(changed)
+    report = Report()
+    (sample,) = read(source(tmp_path, "coco", content), tmp_path, report)
+    assert sample.instances[0].box == pytest.approx((20, 10, 50, 30))
+    assert [word in problem for problem in report.problems.counts] == [True]
+
+
+def test_a_crowd_whose_mark_is_text_is_a_crowd(tmp_path: Path) -> None:
+    content = coco([[20, 10, 30, 20], [60, 10, 30, 20]])
+    content["annotations"][0]["iscrowd"] = "1"
+    (sample,) = read(source(tmp_path, "coco", content), tmp_path)
+    assert len(sample.instances) == 1 and sample.unlisted == ["ship"]
+
+
+@pytest.mark.parametrize("name", ["https://x.org/b/a.png?token=1", " a.png ", "A.PNG", "gs://bucket/images/a.png"])
+def test_names_of_image_files_from_elsewhere_are_found(name: str, tmp_path: Path) -> None:
+    content = coco([[20, 10, 30, 20]], file_name=name)
+    report = Report()
+    (sample,) = read(source(tmp_path, "coco", content), tmp_path, report)
+    assert sample.name == "x/a.png" and len(report.problems.counts) == 1
+
+
+def test_a_name_in_another_normal_form_of_unicode_is_found(tmp_path: Path) -> None:
+    content = coco([[20, 10, 30, 20]], file_name="scho\u0308n.png")  # as macOS writes names
+    given = source(tmp_path, "coco", content)
+    save(tmp_path / "x" / "images", "sch\u00f6n.png")
+    assert read(given, tmp_path)[0].path.endswith("sch\u00f6n.png")
+
+
+CORNERS = ((20, 10), (50, 10), (50, 30), (20, 30))
+NUMBERED = "".join(f"<x{i}>{x}</x{i}><y{i}>{y}</y{i}>" for i, (x, y) in enumerate(CORNERS, 1))
+
+
+def voc(root: Path, inside: str) -> tuple[list[Sample], Report]:
+    """Write a.png's XML file, and read it."""
+    report = Report()
+    given = source(root, "voc", annotations="xml")
+    (root / "x" / "xml").mkdir(parents=True)
+    (root / "x" / "xml" / "a.xml").write_text(inside)
+    return read(given, root, report), report
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        f"<polygon>{NUMBERED}</polygon>",
+        f"<rotated_bndbox><rotated_bbox_cx>1</rotated_bbox_cx>{NUMBERED}</rotated_bndbox>",
+        f"<bndbox>{NUMBERED}</bndbox>",
+        "<polygon>" + "".join(f"<pt><x>{x}</x><y>{y}</y></pt>" for x, y in CORNERS) + "</polygon>",
+    ],
+)
+def test_polygons_of_voc_are_read_as_outer_boxes(box: str, tmp_path: Path) -> None:
+    (sample,), report = voc(tmp_path, f"<annotation><object><name>ship</name>{box}</object></annotation>")
+    assert sample.instances[0].box == (20, 10, 50, 30)
+    assert list(report.problems.counts) == ["polygon, read as its outer box"]
+
+
+def test_an_angle_in_degrees_is_not_taken_for_radians(tmp_path: Path) -> None:
+    box = "<robndbox><cx>35</cx><cy>20</cy><w>30</w><h>20</h><angle>90</angle></robndbox>"
+    with pytest.raises(DataError, match="angle is not in radians"):
+        voc(tmp_path, f"<annotation><object><name>ship</name>{box}</object></annotation>")
+
+
+@pytest.mark.parametrize(
+    "content", ["<annotations><image/><object/></annotations>", "<annotation><objects><object/></objects></annotation>"]
+)
+def test_xml_of_another_format_is_named_as_such(content: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="XML that is no Pascal VOC"):
+        voc(tmp_path, content)

@@ -221,7 +221,7 @@ def test_ctrl_c_says_how_to_go_on(work, serve):
 
 def test_what_hinders_the_page_is_said(work, monkeypatch, capsys):
     with socket.create_server(("127.0.0.1", 0)) as server:
-        with pytest.raises(DataError, match="choose another port"):
+        with pytest.raises(DataError, match="is taken by another program; give another port="):
             run(work, port=server.getsockname()[1], browser=False)
     for wrong in ({"port": 70_000}, {"host": "no such host"}, {"show": "some"}, {"from": "clean"}):
         with pytest.raises((DataError, UsageError)):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from optisar_yolo import language
-from optisar_yolo.data import augment
+from optisar_yolo.data import augment, dataset
 from optisar_yolo.data.annotated import AnnotatedImage, mask_uncertain_targets, revalidate_captions
 from optisar_yolo.data.compose import background, background_window, copy_paste, mosaic
 from optisar_yolo.data.config import load_dataset_config
@@ -407,3 +407,18 @@ def test_named_colours_are_left_alone(config):
     assert not np.array_equal(data.augment(0, 0, np.random.default_rng(0)).img, before)
     object.__setattr__(images[0], "captions", (("The reddish airplane",), *images[0].captions[1:]))
     assert np.array_equal(data.augment(0, 0, np.random.default_rng(0)).img, before)
+
+
+def test_the_fast_forms_of_pixels_are_those_of_plain_arrays():
+    """Tables, flips and channel copies of OpenCV give the bytes of NumPy's, so that a seed means the same samples."""
+    rng = np.random.default_rng(0)
+    img = rng.integers(0, 256, (37, 53, 3), dtype=np.uint8)
+    image = replace(painted(1), img=img, boxes=np.zeros((0, 4), np.float32), names=(), captions=(), size=(53, 37))
+    for horizontal, vertical in ((True, False), (False, True), (True, True)):
+        plain = img[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+        assert np.array_equal(augment.mirror(image, horizontal, vertical).img, plain)
+    gain, gamma, shift = (1 + (np.random.default_rng(3).random(3) * 2 - 1) * 0.4 * (0.5, 0.5, 0.25)).tolist()
+    x = np.linspace(0, 1, 256, dtype=np.float32) ** gamma
+    table = (np.clip((x - 0.5) * gain + 0.5 * shift, 0, 1) * 255).astype(np.uint8)
+    assert np.array_equal(augment.jitter_tone(img, 0.4, np.random.default_rng(3)), table[img])
+    assert np.array_equal(dataset._to_tensor(img).numpy(), img[..., ::-1].transpose(2, 0, 1))

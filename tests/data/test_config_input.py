@@ -173,3 +173,28 @@ def test_a_name_that_is_its_own_plural(name: str) -> None:
     for text in (f"the {name} on the left", f"the two {name} on the left", f"all {name}"):
         assert parse(text, vocabulary).category == noun, text
     assert vocabulary.means(noun, "ship") is False
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a" * 201], "at most 30,000 of 200"),
+        ([f"n{i}" for i in range(30_001)], "lists 30,001 names"),
+    ],
+)
+def test_names_that_are_none_are_refused_before_they_are_parsed(names: list[str], words: str, tiny: Path) -> None:
+    rewrite(tiny, names=names)
+    with pytest.raises(DataError, match=words):
+        load_dataset_config(tiny)
+
+
+def test_a_huge_yaml_file_is_refused_before_it_is_parsed(tiny: Path) -> None:
+    tiny.write_text(tiny.read_text() + "# " + "x" * 2_000_000 + "\n")
+    with pytest.raises(DataError, match="a YAML file has at most 2,000,000 here"):
+        load_dataset_config(tiny)
+
+
+def test_a_key_that_stands_twice_is_named(tiny: Path) -> None:
+    tiny.write_text(tiny.read_text() + "\nnames: [sar ship]\n")
+    with pytest.raises(DataError, match="the key 'names' stands twice"):
+        load_dataset_config(tiny)

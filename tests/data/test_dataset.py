@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,9 +16,9 @@ from torch.utils.data import DataLoader
 from optisar_yolo import language
 from optisar_yolo.data import dataset as module
 from optisar_yolo.data.config import load_dataset_config
-from optisar_yolo.data.dataset import EvaluationDataset, GroundingDataset
+from optisar_yolo.data.dataset import EvaluationDataset, GroundingDataset, read_recorded
 from optisar_yolo.data.images import read_image
-from optisar_yolo.data.records import load_split
+from optisar_yolo.data.records import ImageRecord, load_split
 from optisar_yolo.data.sampler import EpochSampler
 from optisar_yolo.plugin.settings import OPTISAR_DEFAULTS
 
@@ -201,13 +204,12 @@ def test_batch_tells_whose_objects_are_whose(samples):
 def test_images_are_read_once_and_small(config, images, monkeypatch):
     read = []
     monkeypatch.setattr(module, "read_image", lambda path: read.append(path) or read_image(path))
-    data = GroundingDataset(images, config.names, settings_of())
+    data = GroundingDataset(images, config.names, settings_of(cache="auto"))
     before = data.load(0).copy()
     _ = data[0, 0], data[1, 0]
     assert len(read) == 1 and np.array_equal(data.load(0), before)  # and augmentation leaves the cached one alone
     assert before.shape == (43, 64, 3)
-    monkeypatch.setattr(module, "CACHE_LIMIT", 0)
-    data = GroundingDataset(images, config.names, settings_of())
+    data = GroundingDataset(images, config.names, settings_of(cache=False))
     data.load(0), data.load(0)
     assert len(read) == 3
 
@@ -235,3 +237,17 @@ def test_the_setting_chooses_who_guides(config, images):
     assert all(right for _, right in guides("positive"))
     assert {right for _, right in guides("any")} == {True, False}
     assert {guide for guide, _ in guides("union")} == {-1}
+
+
+def test_an_image_of_another_shape_than_its_annotation_says_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optisar_yolo.data.tiff._SAID", set())
+    monkeypatch.setattr("ultralytics.utils.LOGGER.propagate", True)
+    path = tmp_path / "a.png"
+    cv2.imwrite(str(path), np.zeros((40, 60, 3), np.uint8))
+    record = ImageRecord(path, 60, 40, "sar", np.zeros((0, 4), np.float32), np.zeros(0, np.int64), ())
+    read_recorded(replace(record, width=120, height=80))
+    assert "another shape" not in caplog.text  # the boxes are those of a larger copy
+    read_recorded(replace(record, width=40, height=60))
+    assert "another shape" in caplog.text and "a.png is 60 x 40, and not 40 x 60" in caplog.text

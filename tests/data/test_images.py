@@ -7,12 +7,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import rasters
 from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from optisar_yolo.data.config import DataError
 from optisar_yolo.data.images import read_image
+from optisar_yolo.data.stretch import ImageRendering
+from optisar_yolo.geo.options import RasterOptions
+from optisar_yolo.geo.reading import Raster
+from optisar_yolo.geo.stretch import choose_stretch
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 
@@ -53,15 +58,68 @@ def test_pil_modes(mode: str) -> None:
 
 
 def test_deep_images_are_stretched_by_percentiles(tmp_path: Path) -> None:
-    ramp = np.linspace(300, 2300, 240).reshape(12, 20).astype(np.uint16)  # 12 of 16 bits, as sensors give
+    ramp = np.linspace(300, 2300, 24_000).reshape(120, 200).astype(np.uint16)  # 12 of 16 bits, as sensors give
     ramp[0, 0] = 65535  # one bright reflector must not darken the rest
     cv2.imwrite(str(tmp_path / "deep.png"), ramp)
     cv2.imwrite(str(tmp_path / "deep.tif"), ramp.astype(np.float32) - 1000)
     for source in (tmp_path / "deep.png", tmp_path / "deep.tif", ramp, ramp.astype(np.int32)):
-        out = check(read_image(source))[..., 0].astype(int)
+        out = check(read_image(source), 120, 200)[..., 0].astype(int)
         assert out.min() == 0 and out.max() == 255 and 110 < np.median(out) < 145
-        order = out.ravel()[1:]
-        assert (np.diff(order) >= 0).all()
+        assert (np.diff(out.ravel()[1:]) >= 0).all()
+
+
+def test_bands_and_stretch_are_chosen_as_for_rasters(tmp_path: Path) -> None:
+    deep = np.random.default_rng(1).integers(300, 9000, (5, 40, 60)).astype(np.uint16)
+    rasters.write(tmp_path / "a.tif", deep, photometric="MINISBLACK")
+    with pytest.raises(DataError, match=r"TIFF of 5 bands .* bands=4,3,2"):
+        read_image(tmp_path / "a.tif")
+    for options in (
+        {"bands": (4, 3, 2)}, {"bands": (5,)}, {"bands": (1, 2, 3), "stretch": "percentile"},
+        {"bands": (2,), "stretch": "db-percentile"}, {"bands": (3, 3, 1), "stretch": "none"},
+    ):  # fmt: skip
+        shown = read_image(tmp_path / "a.tif", ImageRendering(**options))
+        with Raster(tmp_path / "a.tif") as raster:
+            assert (shown[..., ::-1] == choose_stretch(raster, RasterOptions(**options))[1]).all()
+    array = deep.transpose(1, 2, 0)
+    assert (
+        read_image(array, ImageRendering((4, 3, 2))) == read_image(tmp_path / "a.tif", ImageRendering((4, 3, 2)))
+    ).all()
+    with pytest.raises(ValueError, match="has 5 bands"):
+        read_image(tmp_path / "a.tif", ImageRendering((6,)))
+
+
+@pytest.mark.parametrize("kind", ["grey uint16", "grey float", "float dB", "three equal", "two", "colours", "power"])
+def test_an_image_and_a_raster_of_the_same_file_are_the_same(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(2)
+    grey = rng.gamma(1.0, 0.05, (90, 70))
+    grey[::9, ::7] = 30
+    colours = rng.integers(200, 4000, (3, 90, 70)).astype(np.uint16)
+    values = {
+        "grey uint16": colours[:1], "grey float": colours[:1].astype(np.float32), "power": grey[None],
+        "float dB": 10 * np.log10(grey)[None].astype(np.float32), "three equal": np.stack([colours[0]] * 3),
+        "two": colours[:2], "colours": colours,
+    }[kind]  # fmt: skip
+    rasters.write(tmp_path / "a.tif", values)
+    with Raster(tmp_path / "a.tif") as raster:
+        shown = choose_stretch(raster, RasterOptions())[1]
+    assert (read_image(tmp_path / "a.tif")[..., ::-1] == shown).all()
+
+
+def test_what_was_chosen_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optisar_yolo.data.tiff._SAID", set())
+    monkeypatch.setattr("ultralytics.utils.LOGGER.propagate", True)
+    for k in range(3):
+        rasters.write(
+            tmp_path / f"{k}.tif", np.random.default_rng(k).integers(300, 9000, (1, 40, 60)).astype(np.uint16)
+        )
+        read_image(tmp_path / f"{k}.tif")
+    (line,) = set(caplog.messages)
+    assert (
+        "1 band uint16, looks optical, grey; band 1 is shown as grey; stretched between percentiles 2 and 99.99" in line
+    )
+    assert "set bands= or stretch= to change this" in line and "0.tif" in line
 
 
 def test_deep_type_with_eight_bit_values_keeps_them() -> None:

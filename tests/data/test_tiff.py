@@ -222,3 +222,24 @@ def test_no_header_breaks_the_orientation() -> None:
 def test_opencv_says_nothing_about_geotiffs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     alike(write(tmp_path / "a.tif", RGB, **GEO), RGB)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("fill", "kind", "found"),
+    [
+        (65535, "uint16", True), (0, "uint16", True), (0, "int16", True), (0, "float32", True), (1e20, "float32", True),
+        (1e16, "float32", True), (255, "uint8", False), (0, "uint8", False),
+    ],
+)  # fmt: skip
+def test_fills_that_are_also_values_are_found_where_they_are_many(fill: float, kind: str, found: bool) -> None:
+    values = np.random.default_rng(0).integers(90, 200, (1, 60, 50)).astype(kind)
+    values = values * 10 if kind != "uint8" else values
+    valid = np.ones((60, 50), bool)
+    values[0, 3, 4] = fill
+    if fill in (0, 65535):
+        assert tiff.undeclared_fill(values, valid) is None  # one dark or saturated pixel
+    values[0, :6] = fill
+    assert (tiff.undeclared_fill(values, valid) is not None) == found
+    mask = np.where(values == values.dtype.type(fill), values.dtype.type(fill), values.dtype.type(7))
+    if fill in (0, 65535):
+        assert tiff.undeclared_fill(mask, valid) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import torch
 from tiny_net import settle
 
 from optisar_yolo import OptiSAR
+from optisar_yolo.data.images import read_image
+from optisar_yolo.data.stretch import ImageRendering
 
 TEXTS = ["The ship in the upper left", "the airplane at the bottom"]
 
@@ -71,3 +75,32 @@ def test_keys_without_meaning_are_named_once(model, image, log, key):
 def test_embed_is_refused(model, image):
     with pytest.raises(ValueError, match="encode"):
         ground(model, image, embed=[3])
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, True])
+def test_batches_that_are_none_are_refused(batch: float, model: OptiSAR) -> None:
+    with pytest.raises(ValueError, match="batch sizes are not found by trying"):
+        model.predict(np.zeros((32, 32, 3), np.uint8), text="the ship", batch=batch)
+
+
+def test_bands_and_stretch_are_those_of_rasters(model: OptiSAR, tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    deep = np.random.default_rng(0).integers(300, 9000, (5, 60, 100)).astype(np.uint16)
+    path = tmp_path / "a.tif"
+    with rasterio.open(path, "w", driver="GTiff", width=100, height=60, count=5, dtype="uint16") as file:
+        file.write(deep)
+    options = {"bands": (4, 3, 2), "stretch": "percentile"}
+    shown = read_image(path, ImageRendering(**options))
+    for source in (path, [path], deep.transpose(1, 2, 0), tmp_path):
+        result = ground(model, source, **options)[0]
+        assert (result.orig_img == shown).all()
+        assert torch.equal(result.boxes.data, ground(model, shown)[0].boxes.data)
+    assert (model.encode(path, imgsz=64, bands=[4, 3, 2], stretch="percentile").image == shown).all()
+    assert (ground(model, path, bands=2)[0].orig_img == read_image(path, ImageRendering((2,)))).all()
+    for wrong, words in (
+        ({"bands": (6,)}, "has 5 bands"),
+        ({"bands": (1, 2)}, "one band, or three"),
+        ({"stretch": "x"}, "not valid"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            ground(model, [path], **wrong)

@@ -60,6 +60,20 @@ def test_boxes_are_those_of_predict(name, image, request):
         assert best.conf == best.score == pytest.approx(conf, abs=1e-4) and best.found
 
 
+def test_a_large_image_has_the_size_of_predict(late, monkeypatch):
+    monkeypatch.setattr(late.model, "facts", {"sizes": [32, 192]}, raising=False)
+    monkeypatch.setitem(late.overrides, "imgsz", 64)
+    rng = np.random.default_rng(2)
+    large = cv2.resize(rng.integers(0, 256, (9, 9, 3), np.uint8), (300, 200), interpolation=cv2.INTER_CUBIC)
+    (explanation,) = explain(late, large, TEXTS, conf=0.0)
+    (result,) = late.predict(large, text=TEXTS, conf=0.0, verbose=False, engine="torch")
+    assert max(explanation.frame.canvas) == 160, "half of the image, as far as the weights know such sizes"
+    for best, (*box, conf, _) in zip(explanation.boxes, result.boxes.data.tolist(), strict=True):
+        assert best.box == pytest.approx(box, abs=0.05) and best.conf == pytest.approx(conf, abs=1e-4)
+    (fixed,) = explain(late, large, TEXTS, imgsz=64)
+    assert max(fixed.frame.canvas) == 64
+
+
 @pytest.mark.parametrize("name", ["guided", "late"])
 def test_a_box_surrounds_its_anchor(name, image, request):
     (explanation,) = explain(request.getfixturevalue(name), image, TEXTS)

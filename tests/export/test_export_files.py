@@ -203,3 +203,19 @@ def test_images_for_eight_bits(tiny: Path) -> None:
     assert [p.path for p in chosen(1.0)] == [p.path for p in images]
     assert len(chosen(0.5)) == 2  # a share of each modality, one at least
     assert len(chosen(50)) == len(images)  # a number, and no more
+
+
+@pytest.mark.parametrize("damage", ["cut", "no outputs", "no JSON"])
+def test_damaged_onnx_files_are_named(tmp_path: Path, damage: str) -> None:
+    import onnx
+
+    made = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, [1, 3, 32, 32])
+    node = onnx.helper.make_node("Relu", ["images"], ["boxes"])
+    end = onnx.helper.make_tensor_value_info("boxes", onnx.TensorProto.FLOAT, [1, 3, 32, 32])
+    graph = onnx.helper.make_graph([node], "g", [made], [] if damage == "no outputs" else [end])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.helper.set_model_props(model, {"optisar": "{" if damage == "no JSON" else '{"format": 2}'})
+    content = model.SerializeToString()
+    (tmp_path / "a.onnx").write_bytes(content[:20] + content[25:] if damage == "cut" else content)
+    with pytest.raises(CheckpointError, match=r"a\.onnx: .*damaged.*export the model again"):
+        ExportedModel(tmp_path / "a.onnx")

@@ -24,7 +24,8 @@ from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, DEFAULT_CFG_PATH, Y
 from optisar_yolo import boot
 from optisar_yolo.nn.head import GroundingDetect
 from optisar_yolo.plugin import identify, patch as plugin, settings
-from optisar_yolo.utils.options import Option, SettingError
+from optisar_yolo.plugin.words import checked as checked_words
+from optisar_yolo.utils.options import Option, SettingError, UsageError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -426,3 +427,10 @@ def test_text_arrives_as_it_was_written(stub_api, words, text, monkeypatch):
     monkeypatch.setattr(ultralytics_cfg, "ARGV", ["x", "predict", "model=optisar++n.yaml", "source=x.png", *words])
     ultralytics_cfg.entrypoint()
     assert dict(stub_api.calls)["predict"]["text"] == text
+
+
+def test_words_for_true_are_the_same_for_our_keys_everywhere() -> None:
+    words = checked_words(["predict", "model=x", "source=a", "reason=no", "matches=on"])
+    assert words[-2:] == ["reason=False", "matches=True"]
+    with pytest.raises(UsageError, match="conf=True: a number is expected"):
+        checked_words(["predict", "model=x", "source=a", "conf=True"])

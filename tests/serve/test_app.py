@@ -20,6 +20,7 @@ from matplotlib.colors import to_rgb  # noqa: E402
 
 from optisar_yolo.commands.main import main  # noqa: E402
 from optisar_yolo.serve.app import AppHandlers, ModelChoice, launch_app, shows_refusals  # noqa: E402
+from optisar_yolo.serve.grounder import GroundingRequest  # noqa: E402
 from optisar_yolo.serve.limits import Limits, Refusal  # noqa: E402
 from optisar_yolo.serve.outputs import ResultFolder  # noqa: E402
 from optisar_yolo.utils.options import BUNDLED_MODEL  # noqa: E402
@@ -73,6 +74,38 @@ def test_the_handlers_ground_draw_and_write(handlers, image):
     assert nothing[2][0][1] == "nothing found" and nothing[2][0][3] == "" and "0 of 1" in nothing[1]
 
 
+def test_a_slider_that_was_not_moved_means_the_thresholds_of_the_model(handlers, tmp_path, monkeypatch):
+    asked, real = [], grounder().ground
+    monkeypatch.setattr(grounder(), "ground", lambda requests: asked.extend(requests) or real(requests))
+    path = tmp_path / "port.png"
+    path.write_bytes(encoded(9))
+    shown = handlers.choose_model(BUNDLED_MODEL)[0].value
+    both = handlers.ground(str(path), "all ships\nthe largest ship", shown, BUNDLED_MODEL, 1)
+    image = handlers.load(str(path), grounder())[0]
+    own = grounder().ground([GroundingRequest(image, ("all ships", "the largest ship"))])[0]
+    assert [len(r.boxes) for r in own] == [sum(row[0] == r.text and row[1] == "found" for row in both[2]) for r in own]
+    assert len(own[0].boxes) > 2 and f"2 of 2 found ({len(own[0].boxes) + 1} boxes)" in both[1]
+    higher = handlers.ground(str(path), "all ships", min(own[0].boxes[1].conf, 0.99), BUNDLED_MODEL, 1)
+    assert len(higher[2]) == 2, "a slider that was moved holds for all"
+    moved = asked[2].conf
+    assert [r.conf for r in asked] == [None, None, moved] and moved > shown
+
+
+def test_all_matches_of_an_expression_that_is_no_plural(handlers, tmp_path):
+    path = tmp_path / "port.png"
+    path.write_bytes(encoded(9))
+    one, every = (handlers.ground(str(path), "a ship", grounder().conf, BUNDLED_MODEL, 1, all_) for all_ in (0, 1))
+    assert len(one[2]) == 1 and len(every[2]) > 2
+
+
+def test_enter_grounds_and_other_keys_do_not(handlers, image):
+    rest = (0.0, BUNDLED_MODEL, 1, False)
+    assert handlers.typed(str(image), f"{LEFT}\n", *rest)[2][0][0] == LEFT
+    for path, text in ((str(image), LEFT), (None, f"{LEFT}\n"), (str(image), "\n")):
+        said = handlers.typed(path, text, *rest)
+        assert len(said) == 5 and all(v == gr.skip() for v in said)
+
+
 def test_a_model_comes_with_what_its_weights_know(handlers):
     slider, facts = handlers.choose_model(BUNDLED_MODEL)
     assert slider.value == pytest.approx(handlers.models.get(BUNDLED_MODEL).conf, abs=1e-3)
@@ -120,7 +153,8 @@ def test_the_command_says_what_is_wrong(capsys, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setattr("optisar_yolo.serve.app.Grounder", lambda *_, **__: grounder())
-        assert main(["app", f"port={port}"]) == 1 and str(port) in capsys.readouterr().err
+        assert main(["app", f"port={port}"]) == 1
+        assert f"127.0.0.1:{port} is taken by another program" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.delitem(sys.modules, "optisar_yolo.serve.app")
     assert main(["app"]) == 1 and "optisar-yolo[apps]" in capsys.readouterr().err
@@ -170,13 +204,36 @@ def test_upload_two_expressions_boxes(app, page, image, tmp_path):
     page.expect(page.locator("#table")).to_contain_text(LEFT)
     page.expect(page.locator("#maps img").nth(1)).to_be_visible()
     page.expect(page.locator("#files")).to_contain_text(re.compile(r"answers\s*\.csv"))
+    # pointing at a row shows its box, and pointing at a box its row
+    cell, hit = page.locator("#table [data-row='1'][data-col='0']"), page.locator(".optisar-row-hit")
+    cell.hover()
+    marked, shown = page.locator("#optisar-mark").bounding_box(), page.locator("#image img").bounding_box()
+    assert marked["x"] > shown["x"] + shown["width"] / 2 and shown["y"] < marked["y"] < shown["y"] + shown["height"]
+    page.mouse.move(5, 5)
+    page.expect(hit).to_have_count(0)
+    page.locator("#image").scroll_into_view_if_needed()
+    cell.hover()
+    x, y = (page.locator("#optisar-mark").bounding_box()[k] for k in ("x", "y"))
+    page.mouse.move(x + 3, y + 3)
+    page.expect(hit).to_contain_text(RIGHT)
+
     page.wait_for_timeout(800)
     page.screenshot(path=str(tmp_path / "wide.png"), full_page=True)
     page.set_viewport_size({"width": 400, "height": 850})
     page.wait_for_timeout(800)
     page.screenshot(path=str(tmp_path / "narrow.png"), full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 400, "the page is wider than the window"
+    word = page.locator("#table [data-row='0'][data-col='1'] span")
+    assert word.inner_text() == "found" and word.bounding_box()["height"] < 30, "letters of a word are stacked"
+    places = [page.locator(f"#{name}").bounding_box()["y"] for name in ("go", "image", "examples")]
+    assert places == sorted(places), "results come before examples"
     page.set_viewport_size({"width": 1400, "height": 1000})
+
+    # Enter at the end of a line grounds
+    page.locator("#texts textarea").fill("")
+    page.locator("#texts textarea").press_sequentially(LEFT)
+    page.locator("#texts textarea").press("Enter")
+    page.expect(status).to_have_value(re.compile("1 of 1 found"))
 
     # text is text, and a threshold that nothing reaches says so
     page.locator("#texts textarea").fill(HOSTILE)

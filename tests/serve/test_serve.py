@@ -184,11 +184,39 @@ def test_it_describes_itself():
         assert c.get("/healthz").status_code == 503 and c.get("/readyz").status_code == 503
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("served", [60], indirect=True)
+def test_the_page_of_the_service_needs_no_network(served, page, tmp_path):
+    _, (host, port) = served
+    url, requested, noise = f"http://{host}:{port}", [], []
+    page.on("request", lambda request: requested.append(request.url))
+    page.on("pageerror", lambda error: noise.append(str(error)))
+    page.goto(f"{url}/docs")
+    page.expect(page.locator("#paths")).to_contain_text("/v1/predict")
+    page.expect(page.locator("#paths")).to_contain_text("an expression; repeat it for several")
+    page.expect(page.locator("#schemas")).to_contain_text("confidence threshold")
+    file = tmp_path / "towers.png"
+    file.write_bytes(encoded())
+    page.locator("input[name=source]").set_input_files(file)
+    page.locator("textarea").fill(f"{LEFT}\n{RIGHT}")
+    page.locator("button").click()
+    page.expect(page.locator("#said")).to_contain_text('"answers"')
+    page.expect(page.locator("#drawn")).to_be_visible()
+    page.locator("input[name=conf]").fill("2")
+    page.locator("button").click()
+    page.expect(page.locator("#said")).to_contain_text("422")
+    page.set_viewport_size({"width": 400, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    page.screenshot(path=str(tmp_path / "docs.png"), full_page=True)
+    assert not noise and all(u.startswith((url, "blob:")) for u in requested)
+
+
 @pytest.fixture
-def served():
+def served(request):
     """The service behind a real socket, its model busy."""
     uvicorn = pytest.importorskip("uvicorn")
-    app = create_app(grounder(), Limits(rate="none", seconds=4, batch=1))
+    app = create_app(grounder(), Limits(rate="none", seconds=getattr(request, "param", 4), batch=1))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -262,6 +290,10 @@ def test_the_command_says_what_is_wrong(capsys, monkeypatch):
     assert main(["serve", "queue=0"]) == 2 and "queue=0" in capsys.readouterr().err
     assert main(["serve", "rate=often"]) == 2 and "rate=often" in capsys.readouterr().err
     assert main(["serve", "model=nowhere.pt"]) == 1 and "nowhere.pt" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["serve", f"port={port}", "model=nowhere.pt"]) == 1, "before weights are loaded"
+        assert f"127.0.0.1:{port} is taken by another program; give another port=" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["serve"]) == 1 and "optisar-yolo[serve]" in capsys.readouterr().err
 

@@ -110,3 +110,18 @@ def test_words_without_quotes_are_recognised() -> None:
 def test_lists_of_anything_else_are_refused(text: str) -> None:
     with pytest.raises(SettingError):
         read_texts(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["(the ship, the tower)", "{the ship}", "(the ship)", "the ship]", "'the ship", '"it', 'it"']
+)
+def test_halves_of_lists_and_quotations_are_refused(text: str) -> None:
+    with pytest.raises(SettingError, match="is not valid: an expression has no brackets"):
+        read_texts(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["the ship (left)", "(the) ship", "the ships' pier", 'the ship "Alpha"', "the ship, the one on the left"]
+)
+def test_brackets_and_quotations_within_an_expression_are_read(text: str) -> None:
+    assert read_texts(text) == text

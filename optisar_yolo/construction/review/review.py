@@ -6,7 +6,6 @@ They can also come from another tool, through a COCO JSON file (``export=…``, 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -21,6 +20,7 @@ from optisar_yolo.construction.review.decisions import Decision, DecisionLog, Qu
 from optisar_yolo.construction.samples import Instance, Sample, SampleFile
 from optisar_yolo.construction.steps import Report, WorkFolder
 from optisar_yolo.data import DataError, Skips, clip, modality_of
+from optisar_yolo.utils import check_address
 
 
 def review_step(
@@ -159,7 +159,10 @@ def _page(
     if not len(queue):
         LOGGER.info(f"{work}: no flagged objects; show=all reviews every object")
         return
-    _check_free(host, port)
+    try:
+        check_address(host, port)
+    except ValueError as error:
+        raise DataError(str(error)) from error
     try:
         from optisar_yolo.construction.review.page import serve
     except ImportError as error:
@@ -176,16 +179,3 @@ def _page(
         f"{done} of {len(queue)} decided, kept in {log.path}. "
         f"Apply them with 'optisar dataset review work={work} apply=True'"
     )
-
-
-def _check_free(host: str, port: int) -> None:
-    """Check that the page can be served at this address.
-
-    Raises:
-        DataError: It cannot.
-    """
-    try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            pass
-    except (OSError, OverflowError) as error:
-        raise DataError(f"{host}:{port}: the page cannot be served there ({error}); choose another port=") from error
