@@ -165,9 +165,11 @@ class NetworkRunner(ABC):
         text_model: Name of the text encoder.
         text_fingerprint: Fingerprint of its weights.
         batches: Takes several images at once, also of its encoded images.
+        channels: Bands of an image.
     """
 
     batches = False
+    channels: int
     path: Path
     texts: list[str]
     text_model: str

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from optisar_yolo.data import to_image
+from optisar_yolo.data import ImageRendering, to_image
 from optisar_yolo.engine import (
     ImageFiles,
     Routing,
@@ -265,20 +265,22 @@ def explain(
     """
     texts = checked_expressions(text)
     explainer = Explainer(model, imgsz, conf, **where)
-    return [explainer(image, texts, name) for image, name in read_source(source)]
+    return [explainer(image, texts, name) for image, name in read_source(source, explainer.net.channels)]
 
 
-def read_source(source: Any) -> Iterator[tuple[NDArray[np.uint8], str]]:
-    """Yield the images of a source, uint8 [h, w, 3] BGR, and their names.
+def read_source(source: Any, channels: int = 3) -> Iterator[tuple[NDArray[np.uint8], str]]:
+    """Yield the images of a source, uint8 [h, w, channels] (three are BGR), and their names.
 
     Raises:
         ValueError: The source is a video.
     """
-    source, names = read_sources(source)
+    rendering = ImageRendering(channels=channels)
+    source, names = read_sources(source, rendering)
     if names:
         yield from zip(source, names, strict=True)
         return
     loader = ImageFiles(source)
+    loader.rendering = rendering
     if any(loader.video_flag):
         raise ValueError(f"{loader.files[-1]}: a video; explain takes images, so give single frames")
     for paths, images, _ in loader:

@@ -38,7 +38,7 @@ def explain_images(explainer: Explainer, source: Any, texts: list[str], folder: 
     """
     sections: list[Section] = []
     stems: set[str] = set()
-    for image, name in read_source(source):
+    for image, name in read_source(source, explainer.net.channels):
         explanation = explainer(image, texts, name)
         stem = unused(Path(name).stem or "picture", stems)
         files = write_explanation(explanation, folder, stem)
