@@ -168,6 +168,6 @@ def uvicorn_settings(limits: Limits) -> dict[str, Any]:
         "http": protocol,
         "ws": "none",  # the service has no WebSockets
         "h11_max_incomplete_event_size": limits.max_header_bytes,
-        "limit_concurrency": limits.max_connections,
+        "limit_concurrency": limits.max_connections + 1,  # it refuses at this number, not beyond it
         "server_header": False,
     }

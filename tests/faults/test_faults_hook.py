@@ -66,7 +66,7 @@ def test_stock_works(tmp_path: Path, package: Path, file: str, how: str) -> None
     strict = ("-W", "error::RuntimeWarning")  # where a program makes errors of warnings
     for options in ((), strict) if file == "plugin/patch.py" and how == "RuntimeError" else ((),):
         done = subprocess.run(
-            [sys.executable, *options, "-c", CODE], capture_output=True, text=True, cwd=tmp_path, timeout=100,
+            [sys.executable, *options, "-c", CODE], capture_output=True, text=True, cwd=tmp_path, timeout=400,
             env={**os.environ, "PYTHONPATH": str(tmp_path)},
         )  # fmt: skip
         assert done.returncode == 0 and done.stdout.splitlines()[-1] == "works YOLO 80", done.stderr[-2000:]

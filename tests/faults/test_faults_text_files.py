@@ -140,7 +140,7 @@ HOSTILE_YAML = {
     "a tag that runs code": "names: !!python/object/apply:os.system ['touch harmed']",
     "a date": "names: [2020-01-01]",
     "an anchor in itself": "names: &a [*a]",
-    "no names": "names:",
+    "an empty list of names": "names: []",
     "control characters": "names: [sar\x01ship]",
     "a tab": "names:\n\t- sar ship",
 }
@@ -152,6 +152,13 @@ def test_dataset_configs(data: Path, names: str) -> None:
     config(data, names)
     refused(validate(data), "set.yaml")
     assert no_run_left(data) and not (data / "harmed").exists()
+
+
+@pytest.mark.fault(KIND, "a config without names, whose annotations have some")
+def test_no_names(data: Path) -> None:
+    config(data, "names:")
+    got = validate(data)
+    assert got.status == 0 and "no key 'names'; taking the" in got.out + got.err, got.out[-2000:]
 
 
 OTHER = (
