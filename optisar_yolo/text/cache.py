@@ -10,8 +10,10 @@ One file per encoder, ``texts-<first 12 digits of its fingerprint>.features``. F
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -192,8 +194,10 @@ class TextFeatureCache:
     def _open(self, file: BlockFile) -> None:
         """Read a file; say where it is damaged."""
         if file.path.exists():
+            lock = file.path.with_suffix(".lock")
             try:
-                with locked(file.path.with_suffix(".lock")):  # not while another process appends
+                # not while another process appends; where no lock can be written, no other process writes either
+                with locked(lock) if os.access(lock if lock.exists() else lock.parent, os.W_OK) else nullcontext():
                     self._take_over(file)
             except OSError as e:
                 LOGGER.warning(

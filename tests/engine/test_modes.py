@@ -65,9 +65,11 @@ def test_arguments_arrive_as_given_and_none_stands_for_the_default(mode: str, mo
     model.__dict__["overrides"] = {}
     monkeypatch.setattr(OptiSAR, f"_{mode}", lambda self, *args: arrived.update(args[-1]))
     named = [name for name in inspect.signature(getattr(OptiSAR, mode)).parameters if name not in OWN]
-    getattr(model, mode)(**{name: f"<{name}>" for name in named if name != "project"}, cos_lr="<cos_lr>")
+    given = {name: f"<{name}>" for name in (*named, "cos_lr") if name != "project"}
+    given |= {"batch": 3} if "batch" in named else {}  # the one that is checked at once
+    getattr(model, mode)(**given)
     project = arrived.pop("project", None)
-    assert arrived == {name: f"<{name}>" for name in (*named, "cos_lr") if name != "project"}
+    assert arrived == given
     assert (project is None) == (mode == "export")
     arrived.clear()
     getattr(model, mode)(**dict.fromkeys(named))

@@ -299,3 +299,13 @@ def test_full_disk_leaves_the_old_file_whole(tmp_path):
     assert "cannot be saved" in run.stderr + run.stdout
     assert len(TextFeatureCache(Fake(), tmp_path)) == 1
     assert not list(tmp_path.rglob(".*.part"))
+
+
+def test_features_are_read_where_nothing_can_be_written(tmp_path, monkeypatch):
+    """A root user may write everywhere, so that the answer of the system is given here."""
+    TextFeatureCache(Fake(), tmp_path).precompute(["the ship", "the harbor"])
+    for lock in tmp_path.glob("*.lock"):
+        lock.unlink()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    cache = TextFeatureCache(Fake(), tmp_path)
+    assert len(cache) == 2 and not list(tmp_path.glob("*.lock"))
