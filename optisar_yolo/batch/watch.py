@@ -36,7 +36,7 @@ def watched() -> Iterator[str]:
         folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     folder = os.path.realpath(folder)  # as the system names open files
     watcher = subprocess.Popen(
-        [sys.executable, "-m", __name__, folder], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", __name__, folder, str(os.getpid())], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,  # Ctrl-C is for the driver
     )  # fmt: skip
     try:
@@ -48,30 +48,34 @@ def watched() -> Iterator[str]:
             watcher.wait(PATIENCE)
 
 
-def end_users(folder: Path) -> int:
-    """End all other processes that have a file below a folder open; returns how many there were."""
+def end_users(folder: Path, driver: int) -> int:
+    """End all processes that have a file below a folder open, but for this one and the driver; returns their number.
+
+    At the end of a run the driver lives, and has Ray's logs open.
+    """
     import psutil
 
-    found = []
+    found, spared = [], (os.getpid(), driver)
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and any(folder in Path(f.path).parents for f in process.open_files()):
+            used = (Path(f.path) for f in process.open_files())
+            if process.pid not in spared and any(folder in path.parents for path in used):
                 process.kill()
                 found.append(process)
     psutil.wait_procs(found, timeout=5)
     return len(found)
 
 
-def _wait(folder: Path) -> None:
+def _wait(folder: Path, driver: int) -> None:
     """Wait for the end of the driver, and clear up."""
     while sys.stdin.buffer.read(4096):
         pass
     for _ in range(ROUNDS):
-        if not end_users(folder):
+        if not end_users(folder, driver):
             break
         time.sleep(0.2)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    _wait(Path(sys.argv[1]))
+    _wait(Path(sys.argv[1]), int(sys.argv[2]))

@@ -44,7 +44,8 @@ def test_what_a_driver_started_ends_with_it(how: str) -> None:
         assert Path(folder).is_dir()
         if how == "kill":
             driver.send_signal(signal.SIGKILL)
-        driver.wait(60)
+        code = driver.wait(60)
+        assert code == (-signal.SIGKILL if how == "kill" else 0)  # a driver has files of the session open, too
     until = time.monotonic() + 30
     while alive(int(pid)) or Path(folder).exists():
         assert time.monotonic() < until
