@@ -189,14 +189,18 @@ class PageRun:
         Raises:
             AssertionError: It failed, or nobody knows how to run it.
         """
-        text = block.text
-        for written, real in self.moved.items():
-            text = text.replace(written, real)
+        text = self._with_addresses(block.text)
         runners: dict[str, Callable[[str, str], None]] = {
             "python": self._python, "bash": self._bash, "yaml": self._yaml, "json": self._json,
         }  # fmt: skip
         assert block.language in runners, f"{block.place}: blocks of {block.language} cannot be run; mark it"
         runners[block.language](text, block.place)
+
+    def _with_addresses(self, text: str) -> str:
+        """Return a text with the addresses of the servers that run in the place of those of the page."""
+        for written, real in self.moved.items():
+            text = text.replace(written, real)
+        return text
 
     def _python(self, text: str, place: str) -> None:
         if self.apart:
@@ -215,7 +219,7 @@ class PageRun:
 
     def _bash(self, text: str, place: str) -> None:
         for line in text.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
+            words = shlex.split(self._with_addresses(line), comments=True)  # of a server that a line above started
             if not words:
                 continue
             if words[:2] == ["pip", "install"]:
@@ -255,9 +259,10 @@ class PageRun:
             port = free.getsockname()[1]
         words = [w for w in words if not w.startswith(("port=", "browser="))] + [f"port={port}"]
         words += ["browser=False"] if verb != "serve" else []
+        env = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}  # nicegui would test itself
         with open(self.folder / f"server-{port}.log", "wb") as log:
             server = subprocess.Popen(
-                [sys.executable, "-m", "optisar_yolo", *words], cwd=self.folder, stdout=log, stderr=log
+                [sys.executable, "-m", "optisar_yolo", *words], cwd=self.folder, stdout=log, stderr=log, env=env
             )
         self.servers.append(server)
         for _ in range(600):

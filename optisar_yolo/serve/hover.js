@@ -52,5 +52,5 @@
     }
     show(best);
   });
-  document.addEventListener("scroll", () => show(null), true);
+  document.addEventListener("scroll", () => row && show(row), true); // the image has moved on the screen
 }

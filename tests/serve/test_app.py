@@ -207,12 +207,14 @@ def test_upload_two_expressions_boxes(app, page, image, tmp_path):
     # pointing at a row shows its box, and pointing at a box its row
     cell, hit = page.locator("#table [data-row='1'][data-col='0']"), page.locator(".optisar-row-hit")
     cell.hover()
+    page.expect(page.locator("#optisar-mark")).to_be_visible()
     marked, shown = page.locator("#optisar-mark").bounding_box(), page.locator("#image img").bounding_box()
     assert marked["x"] > shown["x"] + shown["width"] / 2 and shown["y"] < marked["y"] < shown["y"] + shown["height"]
     page.mouse.move(5, 5)
     page.expect(hit).to_have_count(0)
     page.locator("#image").scroll_into_view_if_needed()
     cell.hover()
+    page.expect(page.locator("#optisar-mark")).to_be_visible()
     x, y = (page.locator("#optisar-mark").bounding_box()[k] for k in ("x", "y"))
     page.mouse.move(x + 3, y + 3)
     page.expect(hit).to_contain_text(RIGHT)
