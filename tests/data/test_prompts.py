@@ -153,9 +153,11 @@ def test_no_negative_may_be_true_of_any_object(seed: int, n: int, share: float) 
     assert (prompts.targets == 1).any(axis=1).all() and len(set(prompts.texts)) == 20
     for i, (text, kind) in enumerate(zip(prompts.texts, prompts.kinds, strict=True)):
         if kind in ("swap", "other"):
-            assert [v is True for v in objects.truths(text)] == (prompts.targets[:, i] == 1).tolist(), text
+            truths = objects.truths(text)
             # a share of the rewordings is beyond the parser on purpose: the expression they were made of was read
-            assert share or None not in objects.truths(text), text
+            assert share or None not in truths, text
+            if None not in truths:
+                assert truths == (prompts.targets[:, i] == 1).tolist(), text
             assert kind == "swap" or not prompts.targets[:, i].any(), text
         elif kind == "positive":
             assert (prompts.targets[:, i] == 1).any()
