@@ -27,6 +27,7 @@ import cv2
 import yaml
 from fake_sources import fake_recipe, make_sources
 from packaging.requirements import Requirement
+from ultralytics import YOLO
 
 from optisar_yolo import OptiSAR
 from optisar_yolo.commands.main import main as optisar
@@ -98,6 +99,7 @@ def workshop(folder: Path) -> Path:
     model = OptiSAR(BUNDLED_MODEL)
     model.save(folder / "best.pt")
     model.save_shared(folder / "other.safetensors")
+    YOLO("yolo11n.yaml", verbose=False).save(folder / "yolo11n.pt")  # stock weights before training
     render_dataset(folder / "my-set", counts={"train": 8, "val": 6, "test": 6}, size=(160, 224))
     content = {
         "path": str(folder / "my-set"),
