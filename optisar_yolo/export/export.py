@@ -62,7 +62,7 @@ from optisar_yolo.export.graphs import (
     write_torchscript,
 )
 from optisar_yolo.export.quantise import quantiser
-from optisar_yolo.export.runtimes import OnnxGraph
+from optisar_yolo.export.runtimes import OnnxGraph, openvino_core
 from optisar_yolo.nn import WINDOW_COST, GroundingModel, fused_copy
 from optisar_yolo.text import PocketEncoder, TextEncoder, TextFeatureCache
 from optisar_yolo.utils import naming, need, write_atomic
@@ -315,7 +315,7 @@ def _write(net: Exportable, path: Path, meta: dict[str, Any], settings: ExportSe
     write_onnx(net, file, meta, settings.opset)
     if settings.format == "openvino":
         # not `convert_model`, which reports its use over the network
-        graph = need("openvino").Core().read_model(str(file))
+        graph = openvino_core().read_model(str(file))
         write_openvino(settings.quantise(graph, net) if settings.quantise else graph, path, meta)
         file.unlink()
 

@@ -8,6 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,20 @@ def without_jit_advice() -> Iterator[None]:
         for kind in (DeprecationWarning, FutureWarning):
             warnings.filterwarnings("ignore", message=r".*torch\.jit\.", category=kind)
         yield
+
+
+@cache
+def openvino_core() -> Any:
+    """Return OpenVINO's core, one for all graphs, which lives as long as the process.
+
+    Its plugin for CPUs gives the thread that loads it a stack for signals, and unmaps this stack where the core ends.
+    If that is another thread, the next signal that Python handles (Ctrl-C, the end of a process of a DataLoader) ends
+    the process with a segmentation fault (seen with OpenVINO 2026.4).
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+    """
+    return need("openvino").Core()
 
 
 class Graph(ABC):
@@ -110,7 +125,7 @@ class OpenVinoGraph(Graph):
     format = "openvino"
 
     def __init__(self, path: Path) -> None:
-        ov: Any = need("openvino")
+        core = openvino_core()
         self.path, self._lock = path, threading.Lock()
         meta, file = self._content(path)
         self.metadata = {MARK: json.dumps(meta)}
@@ -118,7 +133,7 @@ class OpenVinoGraph(Graph):
         # 8-bit graph that stay in 32 bits: results must not depend on the machine.
         options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
         try:
-            self.compiled = ov.Core().compile_model(str(file), "CPU", options)
+            self.compiled = core.compile_model(str(file), "CPU", options)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise CheckpointError(f"{path}: damaged or incomplete ({reason}); export the model again") from error

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -308,3 +312,33 @@ def test_copies_and_pickles_ground_too(weights: dict[str, str]) -> None:
         alike(other.encode(images()[0], 96).ground(TEXTS[0], conf=0.0).boxes.data, expected)
     for again in (copy.deepcopy(encoded), pickle.loads(pickle.dumps(encoded))):
         alike(again.ground(TEXTS[0], conf=0.0).boxes.data, expected)
+
+
+DROPPED = """
+import gc, signal, subprocess, sys, threading
+from optisar_yolo import OptiSAR
+
+signal.signal(signal.SIGCHLD, lambda *_: None)  # as PyTorch's DataLoader does
+kept = [OptiSAR(sys.argv[1])]
+kept[0].predict(sys.argv[2], text="the ship", imgsz=96, engine="openvino", conf=0, verbose=False)
+
+def drop():
+    kept.clear()
+    gc.collect()
+
+thread = threading.Thread(target=drop)
+thread.start()
+thread.join()
+subprocess.run([sys.executable, "-c", ""], check=True)  # its end is a signal
+print("alive")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_model_in_openvino_may_end_in_another_thread(weights: dict[str, str], tmp_path: Path) -> None:
+    """OpenVINO's core unmaps the stack that the signals of another thread are handled on."""
+    pytest.importorskip("openvino")
+    path = tmp_path / "image.png"
+    cv2.imwrite(str(path), images()[0])
+    done = subprocess.run([sys.executable, "-c", DROPPED, weights["late"], path], capture_output=True, text=True)
+    assert done.returncode == 0 and "alive" in done.stdout, done.stderr[-1000:]
