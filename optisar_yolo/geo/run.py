@@ -46,6 +46,7 @@ FLOOR = 0.05  # lowest confidence that is kept there, so that another conf needs
 AHEAD = 2  # groups of tiles that are read while the network is busy
 MOST_TILES = 1_000_000  # days on a GPU; a raster of 100,000 x 100,000 pixels has 50,000 at 640 pixels
 LEAST_SIDE = 32  # the stride of the network
+LEAST_SCALE = 1 / 32  # a pixel of the file that fills a cell of the network's finest map (8 pixels) four times over
 PAD = 2 * MARGIN  # working pixels between a tile's border and the end of a box that the border must not cut
 SHIFTS = 2  # times that an object which ends at a border is looked for on a shifted tile: one per end
 SHOWN = 20  # shifted tiles from which on progress is shown
@@ -142,7 +143,8 @@ def _grid(raster: Raster, imgsz: int, options: RasterOptions, scale: float) -> G
     """Cut the raster into tiles.
 
     Raises:
-        ValueError: More than `MOST_TILES` tiles, or the raster is less than `LEAST_SIDE` pixels of the network.
+        ValueError: More than `MOST_TILES` tiles, the raster is less than `LEAST_SIDE` pixels of the network, or a
+            pixel of it would be more than 1 / `LEAST_SCALE` pixels wide.
     """
     (width, height), given = raster.size, f"gsd={options.gsd:g}" if options.gsd else f"scale={scale:g}"
     step = max(imgsz - round(imgsz * options.overlap), 1)
@@ -152,6 +154,11 @@ def _grid(raster: Raster, imgsz: int, options: RasterOptions, scale: float) -> G
             f"{raster.source}: {given} and overlap={options.overlap:g} make {tiles:,} tiles of {width} x {height} "
             f"pixels (one pixel of the network is {scale:.3g} pixels of the file), more than {MOST_TILES:,}; choose a "
             "larger gsd= or scale=, a smaller overlap= or a part of the raster"
+        )
+    if scale < LEAST_SCALE:
+        raise ValueError(
+            f"{raster.source}: {given} makes one pixel of the file {1 / scale:.0f} pixels wide in the network, more "
+            f"than {1 / LEAST_SCALE:.0f}, where nothing can be found; choose a larger gsd= or scale="
         )
     grid = Grid.of(width, height, imgsz, options.overlap, scale)
     if max(grid.width, grid.height) < LEAST_SIDE < max(width, height):

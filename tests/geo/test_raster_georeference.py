@@ -134,6 +134,7 @@ def test_control_points_beyond_180(tmp_path):
     [
         ({"gsd": 0.001}, "gsd=0.001 .* tiles of 500 x 400 pixels"),
         ({"scale": 0.001, "overlap": 0.5}, "scale=0.001 .* tiles"),
+        ({"scale": 0.02}, "scale=0.02 makes one pixel of the file 50 pixels wide"),
         ({"gsd": 1e9}, "shrinks 500 x 400 pixels to 1 x 1"),
         ({"scale": 20.0}, "scale=20 shrinks"),
     ],
