@@ -1,5 +1,5 @@
-# Targets: make demo (see it work), make test (all checks), make lint, make faults (injected faults), make qgis, make clean. No network is used
-# after the install.
+# Targets: make demo (see it work), make test (all checks), make lint, make faults (injected faults), make pages, make docs,
+# make qgis, make clean. No network is used after the install.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -18,7 +18,7 @@ export YOLO_CONFIG_DIR = $(abspath $(VENV))/config
 export MPLBACKEND = Agg
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint faults docs qgis clean
+.PHONY: demo test lint faults pages docs qgis clean
 .DEFAULT_GOAL := test
 
 # The package alone: what `make demo` needs. On Linux PyTorch's own index has builds for the CPU, a tenth of the size:
@@ -51,6 +51,10 @@ test: lint
 faults: $(STAMP)
 	OPTISAR_FAULTS_TABLE=docs/reliability.md $(BIN)/python -m pytest tests/faults -m faults --timeout 600 \
 		-n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# The code of every page of the documentation, also what trains, exports, serves or starts Ray for minutes.
+pages: $(STAMP)
+	OPTISAR_EVERY_PAGE=1 $(BIN)/python -m pytest tests/test_pages.py
 
 # The documentation as a site; a warning is an error.
 docs: $(VENV)/.docs

@@ -117,6 +117,8 @@ def workshop(folder: Path) -> Path:
         import pyarrow.parquet as pq
 
         pq.write_table(pa.Table.from_pylist(rows), folder / "asks.parquet")
+        scenes = [{"image": name, "text": "all ships"} for name in ("scene.tif", "s1.tif")]
+        pq.write_table(pa.Table.from_pylist(scenes), folder / "scenes.parquet")
     _predictions(folder)
     make_sources(folder / "FOLDER")
     fake_recipe("optsar-rsvg.yaml", folder)

@@ -29,8 +29,8 @@ NEEDS = {
 }
 APART = {"batch.md"}  # Ray leaves threads behind
 EVERY = "OPTISAR_EVERY_PAGE"
-"""Environment variable: any value also runs the pages that train, export, serve or start Ray for minutes. They run on
-request until each was seen to pass; tests/test_docs.py checks their command lines in any case.
+"""Environment variable: any value also runs the pages that train, export, serve or start Ray for minutes, as
+`make pages` does every night; tests/test_docs.py checks their command lines in any case.
 """
 ON_REQUEST = {
     "annotate.md", "app.md", "batch.md", "datasets.md", "explain.md", "export.md", "interop.md", "reproduce.md",
