@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -185,6 +186,7 @@ def _ground(todo: pa.Table, settings: WorkerSettings, options: BatchOptions) -> 
             todo = _left(todo, settings)
             if not len(todo) or not _lost_machines(before, len(todo)):
                 break
+            gc.collect()  # the workers of a round end with what refers to them; the next round needs their cores
     if problem is not None and len(todo):
         raise problem
     work.seconds = time.perf_counter() - started
@@ -207,8 +209,9 @@ def _round(
         max_task_retries=DEATHS,
     )
     bar = TQDM(total=len(todo), desc="grounding", unit="row")
+    batches = iter(counted.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
     try:
-        for batch in counted.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for batch in batches:
             for part in batch.to_pylist():
                 work.images += part["images"]
                 if part["again"]:
@@ -219,10 +222,12 @@ def _round(
             f"the workers failed: {_reason(error)}\nThe results until then are in {settings.out}; the same command "
             "continues from there"
         )
-        problem.__cause__ = error
+        problem.__cause__ = error.with_traceback(None)  # whose frames would keep the workers, and their cores
         return problem
     finally:
         bar.close()
+        if isinstance(batches, Generator):
+            batches.close()
     return None
 
 
