@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,17 @@ import pytest
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("file", "count", "package"),
-    [("ray_batch.py", 6, "ray"), ("ray_cluster.py", 1, "moto.server"), ("benchmark_mode.py", 4, "openvino")],
+    [
+        ("ray_batch.py", 6, "ray"),
+        # Ray takes 1 to 10 minutes to give up what a lost node did
+        pytest.param(
+            "ray_cluster.py",
+            1,
+            "moto.server",
+            marks=pytest.mark.skipif(not os.environ.get("OPTISAR_CLUSTER"), reason="OPTISAR_CLUSTER=1 runs it"),
+        ),
+        ("benchmark_mode.py", 4, "openvino"),
+    ],
 )
 def test_apart(file: str, count: int, package: str) -> None:
     pytest.importorskip(package)
