@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -27,11 +27,30 @@ from optisar_yolo.data.stretch import (
     choose_stretch,
     find_fill,
 )
-from optisar_yolo.data.tiff import MAGIC, TiffImage, check_bomb, read_tiff, say_once
+from optisar_yolo.data.tiff import MAGIC, check_bomb, read_tiff, say_once
 
 BOMB_FILE = 1 << 25  # bytes of a file; a larger one is no bomb, as decoders stop at 2^30 pixels
 AUTO = ImageRendering()
 Source: TypeAlias = str | Path | np.ndarray | Image.Image
+
+
+class BandChoice(NamedTuple):
+    """Which bands of an image are shown, and what is known of them."""
+
+    layout: ImageBands
+    rgb: tuple[int, ...]  # numbers from 1, of red, green and blue; of the channels for other networks
+    note: str
+    options: ImageRendering
+
+    @classmethod
+    def of(cls, layout: ImageBands, options: ImageRendering) -> BandChoice:
+        """Choose the bands of an image as its options say."""
+        return cls(layout, *choose_bands(layout, options.bands, options.channels), options)
+
+    @property
+    def distinct(self) -> list[int]:
+        """The bands that are read, each once."""
+        return list(dict.fromkeys(self.rgb))
 
 
 def read_image(source: Source, options: ImageRendering = AUTO) -> np.ndarray:
@@ -141,7 +160,7 @@ def _from_pil(image: Image.Image, name: str) -> np.ndarray:
 
 def _from_tiff(source: Path | bytes, name: str, options: ImageRendering) -> np.ndarray:
     """Read a TIFF file or its content."""
-    chosen: list[tuple[tuple[int, ...], str]] = []
+    chosen: list[BandChoice] = []
 
     def choose(about: dict[str, Any]) -> tuple[int, ...]:
         layout = ImageBands(name, **about)
@@ -153,14 +172,11 @@ def _from_tiff(source: Path | bytes, name: str, options: ImageRendering) -> np.n
                 "three of them to a file (gdal_translate -b 4 -b 3 -b 2 in.tif out.tif), or choose them in predict or "
                 "scene: bands=4,3,2"
             )
-        chosen.append(choose_bands(layout, options.bands, options.channels))
-        return chosen[0][0]
+        chosen.append(BandChoice.of(layout, options))
+        return chosen[0].rgb
 
-    read: TiffImage = read_tiff(source, name, choose)
-    rgb, note = chosen[0]
-    layout = ImageBands(name, **read.about)
-    valid = read.valid
-    return _shown(read.values, valid, layout, rgb, note, options)
+    read = read_tiff(source, name, choose)
+    return _shown(read.values, read.valid, chosen[0])
 
 
 def _from_array(image: np.ndarray[Any, Any], name: str, options: ImageRendering, file: bool = False) -> np.ndarray:
@@ -191,47 +207,36 @@ def _from_array(image: np.ndarray[Any, Any], name: str, options: ImageRendering,
         image = image[..., [names[c] - 1 for c in ("blue", "green", "red")]] if names else image
         return np.ascontiguousarray(np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image.copy())
     layout = ImageBands(name, count, (str(image.dtype),) * count, own, names)
-    rgb, note = choose_bands(layout, options.bands, options.channels)
-    values = image.transpose(2, 0, 1)[[b - 1 for b in dict.fromkeys(rgb)]]
+    choice = BandChoice.of(layout, options)
+    values = image.transpose(2, 0, 1)[[b - 1 for b in choice.distinct]]
     if image.dtype.kind == "b":
         values = values.astype(np.uint8) * 255
-    return _shown(values, None, layout, rgb, note, options, usual=not file)
+    return _shown(values, None, choice, usual=not file)
 
 
 def _shown(
-    values: np.ndarray[Any, Any],
-    valid: np.ndarray[Any, Any] | None,
-    layout: ImageBands,
-    rgb: tuple[int, ...],
-    note: str,
-    options: ImageRendering,
-    usual: bool = False,
+    values: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None, choice: BandChoice, usual: bool = False
 ) -> np.ndarray:
-    """Stretch the distinct bands of `rgb` [n, h, w] and put them in their order, uint8 [h, w, 3] BGR.
+    """Stretch the distinct bands of a choice [n, h, w] and put them in their order, uint8 [h, w, 3] BGR.
 
     `usual`: values within 0..255 are kept, and floats within 0..1 multiplied by 255.
     """
-    distinct = list(dict.fromkeys(rgb))
+    layout, rgb, options = choice.layout, choice.rgb, choice.options
     if values.dtype == np.uint8 and options.stretch in ("auto", "none"):
         if options.bands is None and options.channels == 3 and len(layout.bands) == 2:
-            say_once("images of two bands: the first is shown as grey", f"{layout.source}: {note}")
+            say_once("images of two bands: the first is shown as grey", f"{layout.source}: {choice.note}")
         out = values if valid is None else np.where(valid, values, np.uint8(0))
     else:
-        out = _stretched(values, valid, layout, rgb, note, options, usual)
-    order = [distinct.index(b) for b in (rgb[::-1] if options.channels == 3 else rgb)]
+        out = _stretched(values, valid, choice, usual)
+    order = [choice.distinct.index(b) for b in (rgb[::-1] if options.channels == 3 else rgb)]
     return np.ascontiguousarray(out[order].transpose(1, 2, 0))
 
 
 def _stretched(
-    values: np.ndarray[Any, Any],
-    valid: np.ndarray[Any, Any] | None,
-    layout: ImageBands,
-    rgb: tuple[int, ...],
-    note: str,
-    options: ImageRendering,
-    usual: bool,
+    values: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None, choice: BandChoice, usual: bool
 ) -> np.ndarray:
     """Stretch bands [n, h, w], and say once how."""
+    layout, options = choice.layout, choice.options
     if values.dtype == np.float16:
         values = values.astype(np.float32)
     known = np.ones(values.shape[1:], bool) if valid is None else valid
@@ -241,7 +246,6 @@ def _stretched(
         raise DataError(f"{layout.source}: image without a finite value")
     if usual and options.stretch == "auto" and (kept := _usual(values, known)) is not None:
         return kept
-    distinct = list(dict.fromkeys(rgb))
     step = max(-(-max(values.shape[1:]) // SIDE), 1)
     few, few_known = values[:, ::step, ::step], known[::step, ::step]
     if not few_known.any():  # a few specks of data
@@ -251,10 +255,12 @@ def _stretched(
         known = known & ~(values == values.dtype.type(fill)).all(0)
     if options.stretch == "auto" and (few[:, few_known] == few[:, few_known][:, :1]).all():
         return np.full(values.shape, 128, np.uint8)  # a constant of unknown scale: mid-grey
-    stretch = choose_stretch(layout, options, rgb, note, few, few_known)
+    stretch = choose_stretch(layout, options, choice.rgb, choice.note, few, few_known)
     _say(stretch, layout.source, fill_note)
-    limits = tuple(dict(zip(rgb, stretch.limits, strict=True)).values()) if stretch.limits else ()
-    return Stretch(stretch.preset, tuple(distinct), limits, stretch.modality)(values, known)[0]  # of each band once
+    limits = tuple(dict(zip(choice.rgb, stretch.limits, strict=True)).values()) if stretch.limits else ()
+    return Stretch(stretch.preset, tuple(choice.distinct), limits, stretch.modality)(values, known)[
+        0
+    ]  # of each band once
 
 
 def _say(stretch: Stretch, name: str, fill_note: str) -> None:

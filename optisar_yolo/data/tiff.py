@@ -38,25 +38,20 @@ class TiffImage:
     Attributes:
         values: [bands, h, w] of the file's own type, turned by the file's orientation.
         valid: bool [h, w], True where the file has data; None where it declares nothing about that.
-        bands: The numbers of the bands that are in `values`; those of a colour table are red, green and blue.
-        about: What the file says of its bands: `count`, `dtypes`, `bands`, `colours`, `polarisations`, `palette`.
     """
 
     values: NDArray[Any]
     valid: NDArray[np.bool_] | None
-    bands: list[int]
-    about: dict[str, Any]
 
 
-def read_tiff(
-    source: Path | bytes, name: str, choose: Callable[[dict[str, Any]], Sequence[int]] | None = None
-) -> TiffImage:
+def read_tiff(source: Path | bytes, name: str, choose: Callable[[dict[str, Any]], Sequence[int]]) -> TiffImage:
     """Read the image of a TIFF file.
 
     Args:
         source: The file's path, or its content.
         name: Its name in messages.
-        choose: Returns the bands to read, of what the file says of its bands; by default all.
+        choose: Returns the numbers of the bands to read; it gets what the file says of its bands (`count`, `dtypes`,
+            `bands`, `colours`, `polarisations`, `palette`). Those of a colour table are red, green and blue.
 
     Raises:
         DataError: No TIFF, damaged, too large, complex, or without data.
@@ -74,7 +69,7 @@ def read_tiff(
         if pages > 1:
             say_once("TIFF files of several images: only the first is read", f"{name} has {pages}")
         about = about_bands(data)
-        bands = list(dict.fromkeys(about["bands"] if choose is None else choose(about)))
+        bands = list(dict.fromkeys(choose(about)))
         if about["palette"] is not None:
             values = as_shown(data, data.read([1]))[[b - 1 for b in bands]]
         else:
@@ -86,7 +81,7 @@ def read_tiff(
             raise DataError(f"{name}: no valid pixel in the image: all of it is nodata or masked")
     turn = orientation(source)
     values = _turned(values.transpose(1, 2, 0), turn).transpose(2, 0, 1)
-    return TiffImage(values, None if valid is None else _turned(valid, turn), bands, about)
+    return TiffImage(values, None if valid is None else _turned(valid, turn))
 
 
 def about_bands(data: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from optisar_yolo.nn.precision import upcast
 
 SIDE = 3  # cells per side of a neighbourhood; 12 to 80 cells anywhere in the image gained as much, 70.9
+MIDDLE = SIDE * SIDE // 2  # the cell itself
 SAME = 0.5  # overlap (IoU) with the middle box; from 0.4 to 0.8 figures differ by 0.2 points
 
 
@@ -55,8 +56,8 @@ def mean_box(boxes: Tensor, logits: Tensor, inside: Tensor) -> Tensor:
         [..., 4]. The weight of a box is the square root of its probability times its overlap with the middle box.
     """
     boxes, logits = upcast(boxes), upcast(logits)
-    own = torch.arange(SIDE * SIDE, device=boxes.device) == SIDE * SIDE // 2
-    middle, reference = boxes[..., SIDE * SIDE // 2, None, :], logits[..., SIDE * SIDE // 2, None]
+    own = torch.arange(SIDE * SIDE, device=boxes.device) == MIDDLE
+    middle, reference = boxes[..., MIDDLE, None, :], logits[..., MIDDLE, None]
     low = torch.maximum(boxes[..., :2], middle[..., :2])
     high = torch.minimum(boxes[..., 2:], middle[..., 2:])
     shared = (high - low).clamp(min=0).prod(-1)
