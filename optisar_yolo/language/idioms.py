@@ -1,11 +1,13 @@
 """Words that look like a claim and are none: *left* as a verb, a ship's port side, negated attributes, commands.
 
 `parser`, `transform` and `swaps` read expressions with these patterns. `notes` tells the user about them.
+`split_request` takes off the words that only ask: "find … for me".
 """
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 # Prepositions that lead to a place in the image, as in "along the left edge".
 PREPOSITIONS = "in|on|at|near|nearby|within|along|by|to|toward|towards|against|around|inside|over|across|of|for|close"
@@ -88,10 +90,40 @@ LEAD_IN = re.compile(
     re.IGNORECASE,
 )
 # What ends a request: "the ship, please", "find the ship for me", "tell me where the ship is", "the ship you can see".
-TAIL = re.compile(
-    r",? (?:please|for me|of all|here|(?:that )?(?:you|we|i)(?: can)? see(?: here| there)?|(?:is|are)(?: located)?)$",
+_TAIL = re.compile(
+    rf",? (?:please|thanks|thank you|for (?:me|us)|of all|if (?:you can|possible)|{_NO_SIDE}right now|now"
+    r"|(?:over )?(?:here|there)"
+    r"|(?:(?:that|which) )?(?:you|we|i)(?: can)? see|(?:can|do) (?:you|we|i) see|(?:is|are)(?: located)?)[ .?!,;]*$",
     re.IGNORECASE,
 )
+
+
+class Request(NamedTuple):
+    """An expression in three parts, which put together are the expression: only the body says what is meant."""
+
+    lead: str
+    body: str
+    tail: str
+
+
+def split_request(text: str) -> Request:
+    """Take the words of a request off an expression: "find me |the ship on the left|, please?".
+
+    Everything that reads or rewrites an expression reads its body alone, so that no claim depends on how it is asked.
+
+    Args:
+        text: An expression without surplus white space.
+    """
+    start = 0
+    for pattern in (COMMAND, LEAD_IN):
+        found = pattern.search(text[start:])
+        start += found.end() if found else 0
+    body = text[start:].rstrip(" .?!,;")
+    while found := _TAIL.search(body):
+        body = body[: found.start()].rstrip(" .?!,;")
+    return Request(text[:start], body, text[start + len(body) :])
+
+
 # Words that claim nothing where they are left over: "the ship lying on the left", "which of these is the largest?".
 IDLE = frozenset(
     "which what that's lying lies seen you can see here there's here's those these ones i we visible".split()

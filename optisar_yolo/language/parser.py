@@ -13,14 +13,12 @@ from typing import Literal
 from optisar_yolo.language.edit import REWRITTEN, clean, correct
 from optisar_yolo.language.idioms import (
     A_LITTLE,
-    COMMAND,
     CONTINUES,
     IDLE,
-    LEAD_IN,
     NEGATION,
     NO_NOUN,
     PREPOSITIONS,
-    TAIL,
+    split_request,
 )
 from optisar_yolo.language.nouns import BUILT_IN, Hidden, Vocabulary
 from optisar_yolo.language.vocabulary import (
@@ -176,8 +174,7 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         ValueError: The text is empty.
     """
     hidden = vocabulary.hide(clean(text, REWRITTEN))
-    head = LEAD_IN.sub("", COMMAND.sub("", correct(hidden.text).rstrip(".?! ")))
-    head = TAIL.sub("", head)
+    head = split_request(correct(hidden.text)).body
     found = _OF_IT.fullmatch(head)
     if found:
         head = f"{found['head']}{found['relation']} {found['reference']}"

@@ -24,7 +24,7 @@ from functools import lru_cache
 
 from optisar_yolo.language.compass import has_compass, without_compass
 from optisar_yolo.language.edit import REWRITTEN, agree, clean, correct, takes_an
-from optisar_yolo.language.idioms import COMMAND, NEGATION
+from optisar_yolo.language.idioms import NEGATION, split_request
 from optisar_yolo.language.notes import COUNT, read_notes
 from optisar_yolo.language.nouns import BUILT_IN, Hidden, Vocabulary
 from optisar_yolo.language.parser import parse, read_place
@@ -240,7 +240,7 @@ class _Reading:
             self.rest = re.sub(r"^(?:of )?(?:the |these |those )?", "", self.rest[found.end() :].strip())
             self._take(COUNT_TAIL)
             return True
-        self.rest = COMMAND.sub("", self.rest)
+        self.rest = split_request(self.rest).body
         lead = LEAD.match(self.rest)
         if lead:
             self.rest = self.rest[lead.end() :]
@@ -469,16 +469,24 @@ def parse_raster_query(
     if parsed.relation:
         note = f"{local}, as it compares with another object" if parsed.place or parsed.superlative else ""
         return ObjectQuery(text, whole, note=note)
-    bare = strip_position(whole, superlatives=True, vocabulary=vocabulary)
+    body = _meant(whole, vocabulary)
+    bare = strip_position(body, superlatives=True, vocabulary=vocabulary)
     if bare is None:
         return ObjectQuery(text, whole, note=f"{local}: without its place nothing would be left to look for")
-    superlative = parsed.superlative or _lone_side(vocabulary.hide(whole).text)
+    superlative = parsed.superlative or _lone_side(vocabulary.hide(body).text)
     if parsed.superlative in ("largest", "smallest"):
         bare = re.sub(r" +", " ", SUPERLATIVE.sub("", bare)).strip()
     # "a ship" for "the ship": all ships of a tile are candidates.
     bare = agree(re.sub(r"^(T|t)he ", lambda m: "A " if m[1] == "T" else "a ", bare))
     kind = "superlative" if superlative else "place" if parsed.place else "category"
     return ObjectQuery(text, bare, parsed.place, superlative, kind=kind)
+
+
+def _meant(text: str, vocabulary: Vocabulary) -> str:
+    """Return an expression without the words that only ask for it."""
+    hidden = vocabulary.hide(text)
+    body = split_request(hidden.text).body
+    return hidden.restore(body[:1].upper() + body[1:] if text[0].isupper() else body)
 
 
 def _lone_side(text: str) -> str | None:
