@@ -53,6 +53,27 @@ OWN_SIDES = (
     r"(?:left|right)[- ](?:wing(?:tip)?|bank|engine|flank|tail|fin|bow|rudder|arm|leg)s?|starboard|to port"
     r"|port[- ](?:side|bow|quarter|stern|wing|beam|quarter)"
 )
+# A noun that belongs to what follows it: "a boat ramp", "the ship's wake", "the airplane hangar".
+OF_NOUN = re.compile(
+    r"['\u2019]s? \w|[ -](?:pier|jetty|jetties|quay|ramp|slip(?:way)?|berth|basin|yard|hangar|shed|shelter|house|club"
+    r"|shop|dealer|dealership|factory|plant|farm|terminal|building|roof|wall|fence|gate|door|apron|pad|deck|hull|mast"
+    r"|wing|engine|wheel|wake|shadow|track|lane|pillar|pylon|tower|crane|carrier|trailer|truck|wash|traffic|graveyard"
+    r"|wreck|canal|channel|entrance|complex|tree)s?\b",
+    re.IGNORECASE,
+)
+# With the word before it another thing than the category: "a jet bridge" is no bridge, "a loading dock" no harbor.
+OTHER_KIND = re.compile(
+    r"\b(?:(?:jet|boarding|air)[ -]bridge|loading[ -]dock|(?:cable|rail|railway|train|tram|dodgem)[ -]car"
+    r"|(?:fish|battle|army)[ -]tank|motor[ -]pool)s?$",
+    re.IGNORECASE,
+)
+# Behind a noun: what is chosen among a group lies in the group's corner, not in the image's.
+IN_GROUP = re.compile(
+    r"(?: (?!(?:in|of|on|at|near|from|among|amongst)\b)[\w'-]+){1,3} (?:in|of|from|among|amongst)"
+    r" (?:the|an?|this|that|these|those|all)(?: [\w-]+){0,2}? (?:group|row|column|line|cluster|chain|queue|block|pair"
+    r"|bunch|set|trio|two|three|four|five|six|seven|eight|nine|ten)s?\b",
+    re.IGNORECASE,
+)
 # Nouns of categories that name no object here: "port" as a direction.
 NO_NOUN = re.compile(
     r"\b(?:port[- ](?:side|bow|quarter|stern|wing|beam)s?|to port|port (?:and|or|to) starboard|starboard (?:and|or|to)"

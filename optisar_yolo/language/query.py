@@ -78,6 +78,7 @@ from optisar_yolo.language.vocabulary import (
     SUPERLATIVE,
     WIND,
     Place,
+    superlative_of,
 )
 
 REASONED = ("set", "ordinal", "superlative", "relation")
@@ -320,8 +321,7 @@ class _Reading:
         if self._take(TO_CENTRE):
             return CENTRE_OF_IMAGE, 1, False
         if found := self._take(SUPERLATIVE):
-            side = found["most"] or found["near"] or found["far"]
-            return (SIDE_OF[side.lower()] if side else "largest" if found["big"] else "smallest"), 1, False
+            return superlative_of(found), 1, False
         if found := self._take(ONE_CORNER):
             return corner_of(found), 1, False
         if found := self._take(ONE_SIDE):
@@ -408,8 +408,9 @@ class _Reading:
         word = self.hidden.restore(found[1])
         word = word if word == found[1] else self._singular(word)
         before, after = self.rest[: found.start()].split(), self.rest[found.end() :].strip(" ,")
-        if PREPOSITION.search(" ".join(before)):
-            self.failed = True  # the noun is that of a landmark: "the court further away from the parked cars"
+        # the noun is that of a landmark or of a group: "the court further away from the parked cars", "the rightmost
+        # court of the upper three tennis courts"
+        self.failed |= bool(re.search(rf"{PREPOSITION.pattern}|\b{NUMBER}", " ".join(before), re.IGNORECASE))
         before = [w for w in before if w.lower() not in FILLERS | {"only"}]
         again = re.sub(rf"\b{re.escape(found[0])}\b", "", after)
         unread = [w for w in re.findall(r"[\w'-]+", again) if w.lower() not in FILLERS]

@@ -103,6 +103,9 @@ def _of_superlative(found: re.Match[str]) -> Iterator[Variant]:
     if found["big"] or found["small"]:
         yield Variant(dress("smallest" if found["big"] else "largest", found[0]), "size")
         return
+    if found["low"]:
+        yield from (Variant(dress(f"{side}most", found[0]), "orientation") for side in ("top", *_HORIZONTAL))
+        return
     group = "most" if found["most"] else "near" if found["near"] else "far"
     word = found[group].lower()
     for new in (OPPOSITE[word], *(("top", "bottom") if word in _HORIZONTAL else _HORIZONTAL)):
