@@ -15,7 +15,8 @@ from collections.abc import Collection, Iterable, Sequence
 from optisar_yolo.language.edit import clean, correct
 from optisar_yolo.language.foreign import is_foreign
 from optisar_yolo.language.idioms import PREPOSITIONS, split_request
-from optisar_yolo.language.nouns import BUILT_IN, Vocabulary, plurals, singulars
+from optisar_yolo.language.inflect import plurals, singulars
+from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.vocabulary import CENTRE_WORDS, COLOURS, FILLERS, MODALITIES, SIDE_OF, SIZES
 
 _WORD = re.compile(r"[a-z][a-z'-]*[a-z]|[a-z]")

@@ -59,8 +59,8 @@ _FROM = re.compile(
 # What follows belongs to another object: "infields that have grass in the middle", "closest to the woods on the right".
 _OTHERS = re.compile(
     r"\b(?:have|has|having|whose|near(?:er|est)|clos(?:er|est)|f[ua]rthe(?:r|st))\b|\bfrom\b.* to(?: the)? $"
-    # "toward the jet bridges on the right", "from the white one on the right"
-    r"|\b(?:towards?|against|facing|from) (?:the|an?)"
+    # "toward the jet bridges on the right", "fed by the road at the bottom"
+    r"|\b(?:towards?|against|facing|from|by) (?:the|an?)"
     r" (?!(?:far |very )?(?:left|right|top|bottom|upper|lower)\b)[^\W_][^,|]*$",
     re.IGNORECASE,
 )

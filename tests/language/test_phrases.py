@@ -36,7 +36,7 @@ def said_of(text: str, draws: int, unread: float = 0.0) -> set[str]:
 
 @pytest.mark.parametrize("noun", NOUNS)
 def test_every_wording_has_the_same_claims(noun: str) -> None:
-    from optisar_yolo.language.nouns import plural
+    from optisar_yolo.language.inflect import plural
 
     for text in [*(c.format(noun) for c in CLAIMS), *(s.format(plural(noun)) for s in SETS)]:
         query = parse(text, WORDS)

@@ -55,7 +55,8 @@ def test_halves_are_proven_by_boxes() -> None:
     [
         ("aircraft close to the left edge", ("left", None)), ("the ship close to the bottom", (None, "bottom")),
         ("a car next to the right border", ("right", None)),
-        ("the ship near to the upper left corner", ("left", "top")), ("the ship close to the middle", ("middle", "middle")), ("the ship close to the left pier", None),
+        ("the ship near to the upper left corner", ("left", "top")),
+        ("the ship close to the middle", ("middle", "middle")), ("the ship close to the left pier", None),
         ("the ship next to the upper hangar", None), ("the ship close to the bridge", None),
     ],
 )  # fmt: skip
@@ -169,6 +170,8 @@ def test_a_reference_behind_another_one_proves_nothing() -> None:
         "plane facing the terminal at the bottom",
         "the plane across the building from the white one on the right",
         "the plane with its nose against the building at the right edge",
+        "the river bridge fed by the looping road at the bottom",
+        "the car shaded by the trees on the left",
     ],
 )
 def test_the_place_of_another_thing_is_none_of_the_object(text: str) -> None:
