@@ -2,6 +2,8 @@
 
 1. :func:`run_batch` reads the manifest, leaves out the rows that are done, and cuts the rest into parts.
 2. Workers of Ray Data ground the parts (:func:`_ground`) in a Ray session that is joined or started (:func:`session`).
+   Where a machine of a cluster was lost, another session grounds what is left: workers end with their session, and
+   would otherwise keep their cores for minutes.
 3. At the end every row of the manifest is looked for in the folder of results (:func:`_result`).
 """
 
@@ -42,6 +44,8 @@ from optisar_yolo.version import __version__
 
 DEATHS = 3  # times that a part is retried after its worker died, so that a part that kills workers ends
 NOTICED = 60  # seconds within which Ray knows that a machine is gone; its health checks fail after about 30
+FREE = 600  # seconds that a worker waits for its cores at most; Ray gives up the work of a lost machine in 1 to 10 minutes
+SAID = 10  # seconds after which it is said
 LOST = 10  # parts that may be given up for this reason before the run ends
 NAMED = 10  # images that could not be read, in the summary
 STORE = 256 * 1024**2  # bytes of shared memory of a session that is started here, beside the manifest's
@@ -178,15 +182,16 @@ def _ground(todo: pa.Table, settings: WorkerSettings, options: BatchOptions) -> 
     _warn_of_wording(todo["text"].unique().to_pylist(), settings.conf, settings.topk)
     started = time.perf_counter()
     workers = min(options.workers, len(todo["image"].unique()))
-    with session(options, workers, todo.nbytes) as share:
-        settings = replace(settings, cpus=share.cpus, gpu=share.gpus > 0)
-        while len(todo):
+    lost = True
+    while lost:
+        with session(options, workers, todo.nbytes) as share:
+            settings = replace(settings, cpus=share.cpus, gpu=share.gpus > 0)
+            _wait_for_cores(share, settings.out)
             before = _machines()
             problem = _round(todo, settings, options, share, work)
             todo = _left(todo, settings)
-            if not len(todo) or not _lost_machines(before, len(todo)):
-                break
-            gc.collect()  # the workers of a round end with what refers to them; the next round needs their cores
+            lost = len(todo) > 0 and _lost_machines(before, len(todo))
+        gc.collect()  # in the caller's own session, workers end with what refers to them
     if problem is not None and len(todo):
         raise problem
     work.seconds = time.perf_counter() - started
@@ -198,7 +203,8 @@ def _round(
 ) -> BatchError | None:
     """Have rows grounded once; returns the reason where the workers failed."""
     parts = [pack(part) for part in cut(todo, options.workers, 1 if options.rasters else IMAGES)]  # of rasters, hours
-    data = ray.data.from_arrow([pa.table({"rows": pa.array([rows], pa.large_binary())}) for rows in parts])
+    # not `from_arrow`, which needs a core of the cluster, and waits for it without end
+    data = ray.data.from_items([{"rows": rows} for rows in parts], override_num_blocks=len(parts))
     counted = data.map(
         RasterWorker if options.rasters else Worker,
         fn_constructor_kwargs={"settings": settings},
@@ -229,6 +235,28 @@ def _round(
         if isinstance(batches, Generator):
             batches.close()
     return None
+
+
+def _wait_for_cores(share: Share, out: str) -> None:
+    """Wait until a worker finds its cores: others may use the cluster, or workers of a machine that was lost.
+
+    Raises:
+        BatchError: They were not free within `FREE` seconds.
+    """
+    started, said = time.monotonic(), False
+    while (free := ray.available_resources()).get("CPU", 0) < share.cpus or free.get("GPU", 0) < share.gpus:
+        spent = time.monotonic() - started
+        wanted = f"{share.cpus} CPUs" + (f" and {share.gpus:g} GPUs" if share.gpus else "")
+        if spent >= FREE:
+            raise BatchError(
+                f"no worker of {wanted} found room in the Ray cluster within {FREE} seconds: {free.get('CPU', 0):g} CPUs "
+                f"and {free.get('GPU', 0):g} GPUs are free, others use the rest. Run the same command when they have "
+                f"ended, or give a smaller cpus=; it continues from the results in {out}"
+            )
+        if spent >= SAID and not said:
+            LOGGER.info(f"waiting for {wanted} of the Ray cluster, at most {FREE} seconds")
+            said = True
+        time.sleep(1)
 
 
 def _machines() -> set[str]:
@@ -368,8 +396,12 @@ def session(options: BatchOptions, workers: int, size: int) -> Iterator[Share]:
             if not local:
                 gpus = 0 if options.device == "cpu" else int(resources.get("GPU", 0))
             share = Share(cpus, min(1.0, gpus / workers))
-            if (there := resources.get("CPU", 0)) < cpus:
-                raise BatchError(f"a worker of {cpus} CPUs finds only {there:g}; give a smaller cpus=")
+            if (there := max((n["Resources"].get("CPU", 0) for n in ray.nodes() if n["Alive"]), default=0)) < cpus:
+                raise BatchError(
+                    f"a worker of {cpus} CPUs finds only {there:g} on a machine; give a smaller cpus="
+                    if there
+                    else "no machine of the Ray cluster has CPUs for a worker; add one"
+                )
             if options.device not in (None, "cpu") and not gpus:
                 raise BatchError(f"device={options.device}: the Ray cluster has no GPU; give device=cpu")
             with _quiet():
