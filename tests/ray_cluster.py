@@ -51,7 +51,7 @@ def cluster():
     store = {"object_store_memory": 80 * 1024**2}
     head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, **store}
     made = Cluster(initialize_head=True, connect=False, head_node_args=head)
-    nodes = [made.add_node(num_cpus=2, **store) for _ in range(2)]
+    nodes = [made.add_node(num_cpus=1, **store) for _ in range(2)]
     yield made, nodes
     made.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
