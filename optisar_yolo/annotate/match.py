@@ -85,7 +85,8 @@ def match(
             (part,) = best_boxes(net, encoded, texts[torch.from_numpy(few).to(texts.device)], canvas, [size], k)
             part.expression[:] = few[part.expression]
             found.append(part[part.confidence >= conf])
-        return Detections(*(np.concatenate(v) for v in zip(*((f.boxes, f.confidence, f.expression) for f in found))))
+        columns = zip(*((part.boxes, part.confidence, part.expression) for part in found), strict=True)
+        return Detections(*map(np.concatenate, columns))
 
     found = best(np.arange(len(texts)), 1)
     if topk > 1 and len(found):

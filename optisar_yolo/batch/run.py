@@ -15,8 +15,9 @@ import os
 import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from ray.exceptions import RayError
 from ultralytics.utils import LOGGER, TQDM
 from ultralytics.utils.torch_utils import select_device
 
+from optisar_yolo.batch.cluster import Share, largest_machine, machines_watched, wait_for_cores
 from optisar_yolo.batch.manifest import IMAGES, cut, pack, read_manifest
 from optisar_yolo.batch.options import BatchError, BatchOptions
 from optisar_yolo.batch.rasters import DEGREES, RasterWorker
@@ -44,8 +46,7 @@ from optisar_yolo.version import __version__
 
 DEATHS = 3  # times that a part is retried after its worker died, so that a part that kills workers ends
 NOTICED = 60  # seconds within which Ray knows that a machine is gone; its health checks fail after about 30
-FREE = 600  # seconds that a worker waits for its cores at most; Ray gives up the work of a lost machine in 1 to 10 minutes
-SAID = 10  # seconds after which it is said
+PAUSE = 5  # seconds between two sessions, in which processes end: a worker that got an ending one started after 140 s
 LOST = 10  # parts that may be given up for this reason before the run ends
 NAMED = 10  # images that could not be read, in the summary
 STORE = 256 * 1024**2  # bytes of shared memory of a session that is started here, beside the manifest's
@@ -186,12 +187,13 @@ def _ground(todo: pa.Table, settings: WorkerSettings, options: BatchOptions) -> 
     while lost:
         with session(options, workers, todo.nbytes) as share:
             settings = replace(settings, cpus=share.cpus, gpu=share.gpus > 0)
-            _wait_for_cores(share, settings.out)
+            wait_for_cores(share, settings.out)
             before = _machines()
             problem = _round(todo, settings, options, share, work)
             todo = _left(todo, settings)
             lost = len(todo) > 0 and _lost_machines(before, len(todo))
         gc.collect()  # in the caller's own session, workers end with what refers to them
+        time.sleep(PAUSE if lost else 0)
     if problem is not None and len(todo):
         raise problem
     work.seconds = time.perf_counter() - started
@@ -217,12 +219,13 @@ def _round(
     bar = TQDM(total=len(todo), desc="grounding", unit="row")
     batches = iter(counted.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
     try:
-        for batch in batches:
-            for part in batch.to_pylist():
-                work.images += part["images"]
-                if part["again"]:
-                    work.replaced.add(part["worker"])
-                bar.update(part["rows"])
+        with machines_watched(share, settings.out, partial(_end, counted)):
+            for batch in batches:
+                for part in batch.to_pylist():
+                    work.images += part["images"]
+                    if part["again"]:
+                        work.replaced.add(part["worker"])
+                    bar.update(part["rows"])
     except RayError as error:
         problem = BatchError(
             f"the workers failed: {_reason(error)}\nThe results until then are in {settings.out}; the same command "
@@ -232,31 +235,16 @@ def _round(
         return problem
     finally:
         bar.close()
+        _end(counted)
         if isinstance(batches, Generator):
             batches.close()
     return None
 
 
-def _wait_for_cores(share: Share, out: str) -> None:
-    """Wait until a worker finds its cores: others may use the cluster, or workers of a machine that was lost.
-
-    Raises:
-        BatchError: They were not free within `FREE` seconds.
-    """
-    started, said = time.monotonic(), False
-    while (free := ray.available_resources()).get("CPU", 0) < share.cpus or free.get("GPU", 0) < share.gpus:
-        spent = time.monotonic() - started
-        wanted = f"{share.cpus} CPUs" + (f" and {share.gpus:g} GPUs" if share.gpus else "")
-        if spent >= FREE:
-            raise BatchError(
-                f"no worker of {wanted} found room in the Ray cluster within {FREE} seconds: {free.get('CPU', 0):g} CPUs "
-                f"and {free.get('GPU', 0):g} GPUs are free, others use the rest. Run the same command when they have "
-                f"ended, or give a smaller cpus=; it continues from the results in {out}"
-            )
-        if spent >= SAID and not said:
-            LOGGER.info(f"waiting for {wanted} of the Ray cluster, at most {FREE} seconds")
-            said = True
-        time.sleep(1)
+def _end(data: ray.data.Dataset) -> None:
+    """End the execution of a data set and its workers, which would live as long as something refers to them."""
+    with suppress(AttributeError):  # not public: Ray has no other way
+        data._synchronize_progress_bar()
 
 
 def _machines() -> set[str]:
@@ -344,19 +332,6 @@ def _check_known(grounder: Grounder, table: pa.Table) -> None:
                 raise BatchError(f"the model was exported with fixed expressions, and '{text}' is none of them")
 
 
-@dataclass(frozen=True)
-class Share:
-    """Resources of a worker.
-
-    Attributes:
-        cpus: Cores.
-        gpus: GPUs, a fraction where workers share one.
-    """
-
-    cpus: int
-    gpus: float
-
-
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -396,7 +371,7 @@ def session(options: BatchOptions, workers: int, size: int) -> Iterator[Share]:
             if not local:
                 gpus = 0 if options.device == "cpu" else int(resources.get("GPU", 0))
             share = Share(cpus, min(1.0, gpus / workers))
-            if (there := max((n["Resources"].get("CPU", 0) for n in ray.nodes() if n["Alive"]), default=0)) < cpus:
+            if (there := largest_machine()) < cpus:
                 raise BatchError(
                     f"a worker of {cpus} CPUs finds only {there:g} on a machine; give a smaller cpus="
                     if there

@@ -237,7 +237,7 @@ class Grounder:
             return self._encode_images([image])[image.key]
 
     def in_torch(self, image: CachedImage) -> tuple[GroundingModel, Encoded] | None:
-        """Return the network in PyTorch and an image as it encodes it, for maps that no graph gives; None: an export."""
+        """Return the network in PyTorch and an image as it encodes it, for score maps; None for an export."""
         network: Any = self.network
         encoded: Any = image.encoded
         return network.in_torch(encoded) if isinstance(network, NetworkRunner) else (network, encoded)

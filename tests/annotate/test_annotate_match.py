@@ -10,14 +10,13 @@ from lively_net import lively
 from torch.nn import functional as F
 
 from optisar_yolo import OptiSAR
-from optisar_yolo.annotate import AnnotateOptions, Annotator
-from optisar_yolo.annotate import match as matching
+from optisar_yolo.annotate import AnnotateOptions, Annotator, match as matching
 from optisar_yolo.annotate.choose import group_boxes
 from optisar_yolo.annotate.match import SCORES, CaptionMatches, captions_at_once, match
 from optisar_yolo.annotate.pool import Caption
 from optisar_yolo.engine.calibrate import Calibration, attach
-from optisar_yolo.engine.grounding import CANDIDATES, OVERLAP
 from optisar_yolo.engine.checkpoint import save_shared
+from optisar_yolo.engine.grounding import CANDIDATES, OVERLAP
 from optisar_yolo.export import EngineNetwork, graph_cache
 from optisar_yolo.nn.model import GroundingModel, fused_copy
 

@@ -1,5 +1,7 @@
 """What a batch does when a machine of the cluster is lost, without Ray's processes."""
 
+import threading
+import time
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -9,9 +11,9 @@ pytest.importorskip("ray")
 
 import pyarrow as pa  # noqa: E402
 
-from optisar_yolo.batch import BatchError, BatchOptions, run  # noqa: E402
+from optisar_yolo.batch import BatchError, BatchOptions, cluster, run  # noqa: E402
+from optisar_yolo.batch.cluster import Share  # noqa: E402
 from optisar_yolo.batch.manifest import unpack  # noqa: E402
-from optisar_yolo.batch.run import Share  # noqa: E402
 from optisar_yolo.batch.worker import WorkerSettings  # noqa: E402
 
 TABLE = pa.table({"id": list("abcdef"), "image": list("abcdef"), "text": ["the ship"] * 6})
@@ -46,6 +48,7 @@ def rounds(monkeypatch, sessions):
             run, "BatchFolder", lambda _: SimpleNamespace(count=lambda ids: SimpleNamespace(ids=done & ids))
         )
         monkeypatch.setattr(run, "NOTICED", 0)
+        monkeypatch.setattr(run, "PAUSE", 0)
         return seen
 
     return told
@@ -104,19 +107,19 @@ class Clock:
 )
 def test_a_round_does_not_wait_for_cores_without_end(monkeypatch, share, free, wanted):
     clock, said = Clock(), []
-    monkeypatch.setattr(run, "time", clock)
-    monkeypatch.setattr(run.LOGGER, "info", said.append)
-    monkeypatch.setattr(run.ray, "available_resources", lambda: free)
+    monkeypatch.setattr(cluster, "time", clock)
+    monkeypatch.setattr(cluster.LOGGER, "info", said.append)
+    monkeypatch.setattr(cluster.ray, "available_resources", lambda: free)
     with pytest.raises(BatchError, match=f"{wanted}.*same command.*smaller cpus=.*results in out"):
-        run._wait_for_cores(share, "out")
-    assert run.FREE <= clock.now < run.FREE + 5 and len(said) == 1 and "waiting for" in said[0]
+        cluster.wait_for_cores(share, "out")
+    assert cluster.FREE <= clock.now < cluster.FREE + 5 and len(said) == 1 and "waiting for" in said[0]
 
 
 def test_a_round_starts_as_soon_as_there_is_room(monkeypatch):
     clock, free = Clock(), [{}, {}, {"CPU": 1.0}]
-    monkeypatch.setattr(run, "time", clock)
+    monkeypatch.setattr(cluster, "time", clock)
     monkeypatch.setattr(run.ray, "available_resources", lambda: free.pop(0))
-    run._wait_for_cores(Share(1, 0.0), "out")
+    cluster.wait_for_cores(Share(1, 0.0), "out")
     assert clock.now == 2.0
 
 
@@ -148,8 +151,52 @@ def test_parts_reach_the_workers_without_a_task_of_the_cluster(monkeypatch):
         def iter_batches(self, **_):
             return iter(())
 
+        def _synchronize_progress_bar(self):
+            made.append("ended")
+
     monkeypatch.setattr(run.ray.data, "from_items", lambda items, **k: made.append((items, k)) or Data())
     run._round(TABLE, SETTINGS, BatchOptions(workers=2), Share(1, 0.0), run._Work())
-    ((items, how),) = made
+    (items, how), last = made
+    assert last == "ended", "workers end with their round"
     assert how == {"override_num_blocks": len(items)} and len(items) > 1
     assert sorted(key for item in items for key in unpack(item["rows"])["id"].to_pylist()) == list("abcdef")
+
+
+def machines(*cores):
+    return [{"Alive": True, "Resources": {"CPU": count}} for count in cores]
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_round_ends_where_no_machine_is_left(monkeypatch, raises):
+    said, stopped = [], threading.Event()
+    monkeypatch.setattr(cluster, "LOOK", 0.02)
+    monkeypatch.setattr(cluster, "FREE", 0.3)
+    monkeypatch.setattr(cluster.LOGGER, "warning", said.append)
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: machines(0.0))  # the head
+    with (
+        pytest.raises(BatchError, match="had room for a worker of 1 CPUs.*same command.*results in out"),
+        cluster.machines_watched(Share(1, 0.0), "out", stopped.set),
+    ):
+        assert stopped.wait(20)  # Ray waits for a machine
+        if raises:
+            raise KeyError("ended")
+    assert len(said) == 1 and "at most" in said[0]
+    assert not [t for t in threading.enumerate() if t.name == "optisar-batch"]
+
+
+def test_a_machine_that_comes_in_time_ends_the_wait(monkeypatch):
+    known, said = [machines(0.0), machines(0.0), machines(0.0, 2.0), machines(0.0)], []
+    monkeypatch.setattr(cluster, "LOOK", 0.02)
+    monkeypatch.setattr(cluster.LOGGER, "warning", said.append)
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: known.pop(0) if len(known) > 1 else known[0])
+    with cluster.machines_watched(Share(2, 0.0), "out", lambda: pytest.fail("ended")):
+        ends = time.monotonic() + 20
+        while len(said) < 2 and time.monotonic() < ends:
+            time.sleep(0.01)
+    assert len(said) == 2, "once for each time that no machine was left"
+
+
+def test_what_a_worker_raises_reaches_the_round():
+    with pytest.raises(KeyError, match="broken"), cluster.machines_watched(Share(1, 0.0), "out", lambda: None):
+        raise KeyError("broken")
+    assert not [t for t in threading.enumerate() if t.name == "optisar-batch"]
