@@ -23,7 +23,6 @@ from pyarrow import fs  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
 from optisar_yolo.batch import BatchError, run_batch  # noqa: E402
-from optisar_yolo.batch import cluster as waiting  # noqa: E402
 
 pytestmark = pytest.mark.timeout(1500)
 COUNT = 40
@@ -107,7 +106,7 @@ def test_a_batch_ends_where_no_machine_is_left(bucket, cluster, tmp_path, monkey
     made, _ = cluster
     manifest = make(tmp_path, COUNT)
     upload(storage, tmp_path)
-    monkeypatch.setattr(waiting, "FREE", 20)
+    monkeypatch.setattr("optisar_yolo.batch.cluster.FREE", 20)
 
     def kill_all_nodes():
         while not names(storage, "other"):

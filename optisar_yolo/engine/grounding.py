@@ -186,6 +186,10 @@ class NetworkRunner(ABC):
     def expect(self, images: int) -> None:  # noqa: B027 - most need not know
         """Say how many images are ahead."""
 
+    def torch_copy(self) -> GroundingModel | None:
+        """Return the network as PyTorch runs it, fused; None where it cannot be had, as of an export."""
+        return None
+
     def in_torch(self, encoded: Any) -> tuple[GroundingModel, Encoded] | None:
         """Return the network in PyTorch and the images as it encodes them, for maps that no graph gives.
 

@@ -250,7 +250,7 @@ class GroundingValidator(BaseValidator):
 
     def _routing_of(self, net: GroundingModel | NetworkRunner) -> Any:
         """Return what records the experts' use for the plots; None between the epochs of a training."""
-        if self.training or not self.args.plots or isinstance(net, ExportedNetwork):
+        if self.training or not self.args.plots or (isinstance(net, NetworkRunner) and net.torch_copy() is None):
             return None
         from optisar_yolo.engine.routing import ExpertUseRecorder  # with matplotlib
 

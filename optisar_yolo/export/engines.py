@@ -327,8 +327,10 @@ class EngineNetwork(NetworkRunner):
     def in_torch(self, encoded: Encoded | CanvasImages) -> tuple[GroundingModel, Encoded] | None:
         """Return the network in PyTorch and the images as it encodes them; an image is not encoded again for it."""
         net = self.torch_copy()
-        if net is None or isinstance(encoded, Encoded):
-            return None if net is None else (net, encoded)
+        if net is None:
+            return None
+        if isinstance(encoded, Encoded):
+            return net, encoded
         if not encoded.made:
             return net, net.encode(encoded.images, encoded.extent)
         if self._like is None:  # the structure of what the graph gives
