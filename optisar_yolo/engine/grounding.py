@@ -119,6 +119,9 @@ class Detections:
         return result
 
 
+ROUTING, SIZES = "routing_", "_sizes"  # names of the outputs of an encoder graph that tell the routing of the experts
+
+
 class CanvasImages(NamedTuple):
     """Images on their canvases: what ``encode`` of an export returns."""
 
@@ -183,6 +186,21 @@ class NetworkRunner(ABC):
 
     def expect(self, images: int) -> None:  # noqa: B027 - most need not know
         """Say how many images are ahead."""
+
+    def torch_copy(self) -> GroundingModel | None:
+        """Return the network as PyTorch runs it, fused; None where it cannot be had, as of an export."""
+        return None
+
+    def in_torch(self, encoded: Any) -> tuple[GroundingModel, Encoded] | None:
+        """Return the network in PyTorch and the images as it encodes them, for maps that no graph gives.
+
+        Args:
+            encoded: The result of :meth:`encode`.
+
+        Returns:
+            None where they cannot be had, as of an export.
+        """
+        return None
 
     @abstractmethod
     def encode(self, images: Tensor, extent: Tensor | None = None) -> Any:
