@@ -13,9 +13,9 @@ of these white), 3 another one ("orange" passes for red), and the others none. W
 middle as the least share, fewer were right.
 
 For the **choice** among objects that were found, how much each has of the colour that the expression names is enough
-(:func:`how_coloured`): a pixel belongs to a colour by degrees, and of an object its most coloured pixels count. Of 26
-expressions of `natural`'s training images that name a category by one colour ("the yellow car") the network alone finds
-37 %, and it finds 59 % with this choice; it was compared with other shares of the pixels and of the box there.
+(:func:`how_coloured`): a pixel belongs to a colour by degrees, and of an object its most coloured pixels count. Of 46
+free English expressions of training images that name an object by its colour ("the leftmost blue aircraft") the network
+alone finds 24, and 33 are found with this choice. Shares of the pixels and of the box were compared there.
 """
 
 from __future__ import annotations
@@ -161,4 +161,6 @@ def _degrees(hsv: NDArray[np.integer], colour: str) -> NDArray[np.float32]:
     chroma = saturation * value / 255**2  # pale and dark pixels have any hue
     if colour == "brown":  # a dark orange
         return near * np.clip((chroma - 0.04) / 0.15, 0, 1) * np.clip((200 - value) / 60, 0, 1)
+    if colour == "orange":
+        near = near * np.clip((value - 110) / 60, 0, 1)
     return near * np.clip((chroma - 0.06) / 0.25, 0, 1)

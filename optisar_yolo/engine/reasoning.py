@@ -20,10 +20,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
+from ultralytics.utils import LOGGER
 
 from optisar_yolo.data import has_hues, how_coloured, to_canvas
 from optisar_yolo.engine.calibrate import calibration_of, default_conf, default_match_conf, match_calibration_of
@@ -240,6 +242,12 @@ def reconsider(
     return boxes, np.where(conf == before, raw, conf if calibration is None else calibration.raw(conf))
 
 
+@lru_cache
+def _say_gray(text: str) -> None:
+    """Say once for an expression that an image has no colours."""
+    LOGGER.info(f'"{text}": the image has no hues, so the network alone reads the colour; said once')
+
+
 def with_colours(
     queries: Iterable[ObjectQuery], found: dict[str, Found], image: Tensor, extent: Tensor, size: tuple[int, int]
 ) -> dict[str, Found]:
@@ -256,6 +264,7 @@ def with_colours(
         The objects, with their colours where the image has any.
     """
     wanted: dict[str, set[str]] = {}
+    queries = list(queries)
     every = list(queries)
     while every:
         query = every.pop()
@@ -267,6 +276,8 @@ def with_colours(
     pixels = (image.permute(1, 2, 0).float() * 255).round().byte().cpu().numpy()
     shares, (height, width) = extent.float().cpu().numpy(), pixels.shape[:2]
     if not has_hues(pixels):
+        for text in (query.text for query in queries if query.colour):
+            _say_gray(text)
         return found
     for core, colours in wanted.items():
         boxes = to_canvas(np.asarray(found[core].boxes, np.float32), size, shares) * np.tile((width, height), 2)

@@ -33,7 +33,7 @@ WITHIN = 0.5  # share of an object's box in the reference's box from which it is
 BESIDE_LINE = 0.35  # "between": the furthest from the line between two references, as a share of its length
 SOFT = 0.1  # width of the border of a place of several objects, a share of the image's side
 SEEN = 0.2  # likelihood from which an object counts among those whose colours are compared
-COLOURED = 0.05  # least of a colour: of 26 expressions of training images, those with less had another meaning
+COLOURED = 0.05  # least of a colour; of free English on training images, no object that was meant had less
 _BANDS = {"left": (0.0, 0.5), "right": (0.5, 1.0), "top": (0.0, 0.5), "bottom": (0.5, 1.0), "middle": (0.25, 0.75)}
 
 

@@ -278,7 +278,7 @@ class _Reading:
         words = re.split(r"(?:,)? and ", tail) if name == BETWEEN else [tail]
         queries = tuple(_reference(self.hidden.restore(w), self.vocabulary) for w in words)
         amounts = [query.amount for query in queries]
-        usable = all(q.kind in ("category", "superlative", "ordinal", "set") for q in queries)
+        usable = all(q.kind in ("category", "colour", "superlative", "ordinal", "set") for q in queries)
         if name == BETWEEN:
             usable = usable and amounts in ([1, 1], [2], [None])
         else:
