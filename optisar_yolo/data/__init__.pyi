@@ -1,3 +1,8 @@
+from .colours import (
+    distinguishing_colour as distinguishing_colour,
+    has_hues as has_hues,
+    how_coloured as how_coloured,
+)
 from .config import (
     MODALITIES as MODALITIES,
     SPLITS as SPLITS,
