@@ -19,6 +19,7 @@ from ultralytics.engine.model import Model
 
 from optisar_yolo.engine.before import check_batch
 from optisar_yolo.engine.metrics import GroundingMetrics
+from optisar_yolo.plugin import NO_DATA
 from optisar_yolo.utils import naming, results_folder
 from optisar_yolo.visualize import GroundingResults
 
@@ -56,6 +57,15 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
         check_batch(kwargs)
         project = kwargs.get("project") or self.overrides.get("project")
         return kwargs | {"project": str(results_folder("detect", project))}
+
+    def _with_data(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Add the dataset config of the weights' training where none is given; Ultralytics has one of its own."""
+        data = kwargs.get("data") or self.overrides.get("data")
+        if data:
+            return kwargs | {"data": data}
+        if kwargs.get("cfg") or kwargs.get("resume"):
+            return kwargs
+        raise ValueError(NO_DATA)
 
     def train(
         self,
@@ -111,7 +121,7 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             patience=patience, fraction=fraction, amp=amp, resume=resume, text_model=text_model, project=project,
             name=name, exist_ok=exist_ok,
         )  # fmt: skip
-        here = self._here(given | kwargs)
+        here = self._here(self._with_data(given | kwargs))
         with naming(Path(here["project"]), disk=True):  # some files are Ultralytics' own
             return self._train(trainer, here)
 
@@ -137,7 +147,8 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
 
         Args:
             validator: Another validator class.
-            data: Dataset config; that of the training by default.
+            data: Dataset config; that of the training by default. A folder of images with YOLO labels or COCO boxes,
+                or a detector's dataset config: expressions are derived from the boxes.
             split: ``"val"`` (the default), ``"test"`` or ``"train"``.
             imgsz: Long side of images in the network, pixels; that of training by default.
             batch: Images at once.
@@ -161,7 +172,7 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             data=data, split=split, imgsz=imgsz, batch=batch, device=device, fraction=fraction,
             sensitivity=sensitivity, plots=plots, save_json=save_json, project=project, name=name, exist_ok=exist_ok,
         )  # fmt: skip
-        here = self._here(given | kwargs)
+        here = self._here(self._with_data(given | kwargs))
         with naming(Path(here["project"]), disk=True):
             return self._val(validator, here)
 

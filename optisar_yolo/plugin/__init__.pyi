@@ -20,4 +20,7 @@ from .settings import (
     STRETCHES as STRETCHES,
     keys_of_mode as keys_of_mode,
 )
-from .words import merged as merged
+from .words import (
+    NO_DATA as NO_DATA,
+    merged as merged,
+)

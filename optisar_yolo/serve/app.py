@@ -27,12 +27,13 @@ from optisar_yolo.serve.outputs import (
     ResultFolder,
     draw_results,
     overlay,
-    page_rows,
+    page_table,
     score_maps,
     shrink,
     write_png,
     write_results,
 )
+from optisar_yolo.serve.places import Place, place_of
 from optisar_yolo.serve.uploads import check_bytes, image_key, read_upload
 from optisar_yolo.synthetic import render_image
 
@@ -132,6 +133,7 @@ class AppHandlers:
         self.models, self.limits = models, limits
         self.folder = ResultFolder()
         self.views: LRUCache[np.ndarray] = LRUCache(limits.remembered)
+        self.places: LRUCache[Place] = LRUCache(limits.remembered)
 
     def load(self, path: str | None, grounder: Grounder) -> tuple[CachedImage, np.ndarray, bool]:
         """Return an image as encoded and as shown, and whether it was in the cache.
@@ -161,7 +163,7 @@ class AppHandlers:
         image, view, _ = self.load(path, self.models.get(name))
         spent = (time.perf_counter() - started) * 1000
         status = f"{image.size[0]} x {image.size[1]} pixels, read and encoded in {spent:.0f} ms; type expressions"
-        status += _shrunk(image)
+        status += _shrunk(image) + self._place(path, image).said
         return str(write_png(self.folder.new() / "image.png", view)), status
 
     # The names of the parameters are those of the endpoint /ground: programs may use them as keywords.
@@ -182,14 +184,22 @@ class AppHandlers:
         about = {"model": grounder.name, "conf": conf, "width": image.size[0], "height": image.size[1]}
         about |= {"image": image.key, "picture": image.key}  # the former name
         folder = self.folder.new()
-        files = write_results(folder, draw_results(view, image.size, results), results, about)
+        place = self._place(str(path), image)
+        files = write_results(folder, draw_results(view, image.size, results), results, about, place.found)
         found, boxes = sum(bool(result.boxes) for result in results), sum(len(result.boxes) for result in results)
         counted = f"{found} of {len(results)} found" + (f" ({boxes} boxes)" if boxes > found else "")
         state = "image already encoded" if known else "image encoded"
         status = f"{counted}; {state}, grounded in {spent:.0f} ms; {image.size[0]} x {image.size[1]} pixels"
-        status += _shrunk(image)
+        status += _shrunk(image) + place.said
         maps = self._draw_maps(grounder, image, view, results, folder)
-        return str(files[0]), status, page_rows(results), maps, [str(f) for f in files]
+        return str(files[0]), status, page_table(results, place.found), maps, [str(f) for f in files]
+
+    def _place(self, path: str, image: CachedImage) -> Place:
+        """Return where an uploaded image lies on the ground."""
+        place = self.places.get(image.key)
+        if place is None:
+            self.places.put(image.key, place := place_of(Path(path), image.size))
+        return place
 
     def typed(self, path: str | None, sentences: str, *rest: Any) -> tuple[Any, ...]:
         """Ground when a line was ended with Enter; otherwise leave the page as it is."""
