@@ -43,6 +43,7 @@ MAPS = 12  # expressions whose score maps are drawn
 BOXES = 5  # per expression, at most, unless all matches are wanted
 OUTPUTS = 5  # elements that results fill
 STEP = 0.001  # of the confidence threshold
+WIDTHS = ["220px", "90px", "105px", "150px", "130px"]  # of the table's columns
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 HOVER = Path(__file__).with_name("hover.js").read_text(encoding="utf-8")
 STYLE = """
@@ -58,6 +59,18 @@ footer { opacity: 0.7 }
   .optisar-columns { flex-direction: column; flex-wrap: nowrap }
   .optisar-columns > *, .optisar-given > * { width: 100% !important; min-width: 0 !important; flex: none !important }
   .optisar-columns > .optisar-given { display: contents }
+  /* gradio sets widths on the cells themselves */
+  #table .header-cell, #table .body-cell { --body-text-size: 12px; font-size: 12px }
+  #table :is(.header-cell, .body-cell):nth-child(1) { --wide: 104px }
+  #table :is(.header-cell, .body-cell):nth-child(2) { --wide: 70px }
+  #table :is(.header-cell, .body-cell):nth-child(3) { --wide: 96px }
+  #table :is(.header-cell, .body-cell):nth-child(-n + 3) {
+    width: var(--wide) !important; min-width: var(--wide) !important; max-width: var(--wide) !important;
+    flex-basis: var(--wide) !important;
+  }
+  #table .header-table thead tr { display: flex } /* else its columns have the widths of a wide page */
+  #files .filename { min-width: max-content; padding-right: 0 } /* else names are cut to their first letters */
+  #files .download { padding-left: 0; padding-right: 0 }
   .optisar-later { order: 2 } .optisar-results { order: 1 }
 }
 """
@@ -113,6 +126,13 @@ class ModelChoice:
                     raise Refusal(404, f"the model cannot be opened: {error}", "choose another") from error
                 self._open.put(name, grounder)
             return grounder
+
+
+def _table(content: Any) -> Any:
+    """Return what the element of the table takes: rows alone, or with coordinates also the widths of more columns."""
+    if isinstance(content, list):
+        return content
+    return gr.Dataframe(content, column_widths=[*WIDTHS[:4], "190px", "190px", WIDTHS[4]])
 
 
 def _shrunk(image: CachedImage) -> str:
@@ -192,7 +212,7 @@ class AppHandlers:
         status = f"{counted}; {state}, grounded in {spent:.0f} ms; {image.size[0]} x {image.size[1]} pixels"
         status += _shrunk(image) + place.said
         maps = self._draw_maps(grounder, image, view, results, folder)
-        return str(files[0]), status, page_table(results, place.found), maps, [str(f) for f in files]
+        return str(files[0]), status, _table(page_table(results, place.found)), maps, [str(f) for f in files]
 
     def _place(self, path: str, image: CachedImage) -> Place:
         """Return where an uploaded image lies on the ground."""
@@ -306,7 +326,7 @@ def build_page(handlers: AppHandlers) -> gr.Blocks:
                 table = gr.Dataframe(
                     headers=list(PAGE_COLUMNS), datatype="str", interactive=False, wrap=True, elem_id="table",
                     label="Boxes: left, top, right, bottom in pixels",
-                    column_widths=["220px", "90px", "105px", "150px", "130px"],  # a narrow page scrolls the table
+                    column_widths=WIDTHS,  # a narrow page scrolls the table
                 )  # fmt: skip
                 gallery = gr.Gallery(
                     label="Score maps: yellow where the expression fits best", columns=2, object_fit="contain",

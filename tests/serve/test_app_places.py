@@ -86,7 +86,7 @@ def test_the_app_and_the_raster_command_place_alike(handlers, tmp_path):
     path = write(tmp_path / "towers.tif", **UTM)
     _, _, files = run(handlers, path)
     features = json.loads(files["answers.geojson"].read_text())["features"]
-    found = ground_raster(grounder_model(), path, [LEFT], tmp_path / "out", map=False, conf=0.05)
+    found = ground_raster(grounder_model(), path, [LEFT], map=False, conf=0.05, project=str(tmp_path / "out"))
     theirs = json.loads((Path(found.folder) / "objects.geojson").read_text())["features"]
     mine = next(f for f in features if f["properties"]["sentence"] == LEFT)
     assert set(mine["properties"]) == {"sentence", "confidence", "pixels"} <= set(theirs[0]["properties"])
