@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 from optisar_yolo import boot
-from optisar_yolo.plugin import SETTINGS, is_ours, keys_of_mode
+from optisar_yolo.plugin import SETTINGS, is_ours, keys_of_mode, meaning_of
 from optisar_yolo.utils import (
     BUILD_MODEL,
     BUNDLED_MODEL,
@@ -183,10 +183,10 @@ def mode_page(mode: str) -> str:
     ours = _defaults(mode)
     lines = [f"optisar {mode} key=value …", "", MODES[mode], ""]
     lines += ["Own arguments", *own, ""] if own else []
-    lines.append("Arguments of Ultralytics (https://docs.ultralytics.com/usage/cfg)")
+    lines.append("Arguments of Ultralytics (https://docs.ultralytics.com/usage/cfg) that have an effect")
     for line in DEFAULT_CFG_PATH.read_text(encoding="utf-8").splitlines():
         key, colon, rest = line.partition(":")
-        if not colon or line.startswith(("#", " ")):
+        if not colon or line.startswith(("#", " ")) or meaning_of(key, mode)[0] not in ("heeded", "unknown"):
             continue
         value, _, comment = rest.partition("#")
         value = str(ours.get(key, value.strip()))

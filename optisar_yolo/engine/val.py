@@ -154,7 +154,7 @@ class GroundingValidator(BaseValidator):
         if not self._gather(seconds):
             return None
         self.speed = self.metrics.speed = {k: 1e3 * s / max(len(self.images), 1) for k, s in seconds.items()}
-        LOGGER.info(self.metrics.table() if self.training else self.metrics.table(SECTIONS))
+        LOGGER.info(self.metrics.table(SECTIONS if self.args.verbose and not self.training else SECTIONS[:1]))
         if not self.training:
             self._calibrate(net)
             self._add_matches(net)
