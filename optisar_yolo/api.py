@@ -231,13 +231,18 @@ class OptiSAR(ModelModes, HubModel):
         Returns:
             As Ultralytics' ``tune``.
         """
+        kwargs = self._for_training(kwargs)
         if _is_file(start := kwargs.get("pretrained")):
             self.load(kwargs.pop("pretrained"))
         defaults = TRAIN_DEFAULTS | {"nbs": kwargs.get("batch", 16)}
         if is_trained(self.model) and start is not False:
             defaults |= FINE_TUNING
         return Model.tune(
-            self, use_ray, iterations, *args, **defaults | {"space": dict(TUNE_SPACE)} | self._here(kwargs)
+            self,
+            use_ray,
+            iterations,
+            *args,
+            **defaults | {"space": dict(TUNE_SPACE)} | kwargs,
         )
 
     @config_keys()
@@ -373,11 +378,8 @@ class OptiSAR(ModelModes, HubModel):
         self._check_is_pytorch_model()
         if save is not None and not self.ckpt_path:
             raise ValueError("save= needs a model that was opened from a weights file; save this one first")
-        args = self._here({**self.overrides, "plots": False, **kwargs}) | {
-            "data": str(data),
-            "split": split,
-            "mode": "val",
-        }
+        args = {**self.overrides, "rect": True, "plots": False, **kwargs}
+        args = self._here(args) | {"data": str(data), "split": split, "mode": "val"}
         validator = GroundingValidator(args=args, _callbacks=self.callbacks)
         validator.fit = True
         validator(model=self.model)

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 from optisar_yolo import boot
-from optisar_yolo.plugin import SETTINGS, is_ours, keys_of_mode, meaning_of
+from optisar_yolo.plugin import SETTINGS, is_ours, keys_of_mode
 from optisar_yolo.utils import (
     BUILD_MODEL,
     BUNDLED_MODEL,
@@ -179,6 +179,8 @@ def mode_page(mode: str) -> str:
     """Return the help of one of Ultralytics' modes: our keys, then all of Ultralytics'."""
     from ultralytics.utils import DEFAULT_CFG_PATH
 
+    from optisar_yolo.plugin import meaning_of
+
     own = option_lines(keys_of_mode(mode))
     ours = _defaults(mode)
     lines = [f"optisar {mode} key=value …", "", MODES[mode], ""]
@@ -288,6 +290,8 @@ def _run_stock(words: list[str]) -> int:
     elif first == "cfg":
         print("\n".join(f"{name}: {setting.default}  # {setting.help}" for name, setting in SETTINGS.items()) + "\n")
     elif not modes and first not in STOCK_WORDS:
+        if first == "tune":
+            raise UsageError('tune is a method of Python: OptiSAR("optisar++n.yaml").tune(data=…, iterations=…)')
         known = [*cfg.MODES, *VERBS, *STOCK_WORDS, "help"]
         raise UsageError(f"unknown command '{args[0]}'{nearest(first, known)}")
     elif modes and model_of(args) is None:

@@ -60,6 +60,11 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
         project = kwargs.get("project") or self.overrides.get("project")
         return kwargs | {"project": str(results_folder("detect", project))}
 
+    def _for_training(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Check what a training was given, and add data set and folder."""
+        name_ignored("train", with_file(kwargs))
+        return self._here(self._with_data(kwargs))
+
     def _with_data(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Add the dataset config of the weights' training where none is given; Ultralytics has one of its own."""
         data = kwargs.get("data") or self.overrides.get("data")
@@ -123,8 +128,7 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             patience=patience, fraction=fraction, amp=amp, resume=resume, text_model=text_model, project=project,
             name=name, exist_ok=exist_ok,
         )  # fmt: skip
-        name_ignored("train", with_file(given | kwargs))
-        here = self._here(self._with_data(given | kwargs))
+        here = self._for_training(given | kwargs)
         with naming(Path(here["project"]), disk=True):  # some files are Ultralytics' own
             return self._train(trainer, here)
 
