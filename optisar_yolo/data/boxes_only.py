@@ -114,8 +114,8 @@ def _of_folder(folder: Path, split: str) -> DatasetConfig:
         if split in content and not names_images(content[split], root_of(content, file)):
             LOGGER.info(f"{folder}: using its dataset config {file.name}")
             return load_dataset_config(file)
-    for place in (folder, folder.parent):
-        naming_files = [file for file in sorted(place.glob("*.y*ml")) if _content(file).get("names")]
+    for near in (folder, folder.parent):
+        naming_files = [file for file in sorted(near.glob("*.y*ml")) if _content(file).get("names")]
         if not named and len(naming_files) == 1:  # several would be of several data sets
             named = checked_names(_content(naming_files[0])["names"], str(naming_files[0]))
     place = split_folder(folder, split)
@@ -306,7 +306,7 @@ def _from_coco(boxes: _Boxes, skips: Skips) -> Iterator[tuple[Path, tuple[int, i
                 unlisted.append("")
             elif note.get("iscrowd") or (box := clip(from_xywh(note.get("bbox")), size, label, skips)) is None:
                 unlisted.append(name)
-            else:
+            elif (box, index[name]) not in objects:  # an object may have a record for each of several captions
                 objects.append((box, index[name]))
         yield image, size, objects, unlisted
 

@@ -181,6 +181,7 @@ class GroundingPredictor(DetectionPredictor):
 
     model: Any  # ultralytics' backend around the network, or an export
     device: torch.device
+    plotted_img: np.ndarray
 
     def __init__(
         self,

@@ -203,7 +203,7 @@ def write_results(
     table = StringIO(newline="")
     columns = [*CSV_COLUMNS, *(GROUND_COLUMNS if place else ())]
     csv.writer(table, quoting=csv.QUOTE_NONNUMERIC).writerows([columns, *csv_rows(results, place=place)])
-    files = {"answers.json": about | {"answers": answers}}
+    files: dict[str, Any] = {"answers.json": about | {"answers": answers}}
     if place:
         files["answers.json"] = {"crs": place.crs.to_string(), **files["answers.json"]}
         boxes, texts = found_boxes(results), [r.text for r in results]
