@@ -26,6 +26,7 @@ from optisar_yolo.language import (
     describe as describe_object,
     describe_sets,
     draw_by_kind,
+    mentions,
     parse,
     reword as reword_text,
 )
@@ -134,7 +135,8 @@ class _Describer:
         if objects.may_mean_unlisted(noun):
             return []
         colour = distinguishing_colour(img, objects.boxes, index, others)
-        return [agree(f"{('The', 'A')[int(self.rng.integers(2))]} {colour} {noun}")] if colour else []
+        text = ("The {}", mentions(noun)[0])[int(self.rng.integers(2))].format(f"{colour} {noun}")
+        return [agree(text[0].upper() + text[1:])] if colour else []
 
     def _pixels(self) -> NDArray[np.uint8] | None:
         """Read the image, where its file is as the boxes say."""

@@ -26,6 +26,7 @@ from .generate import (
     random_claims as random_claims,
     wording as wording,
 )
+from .inflect import mentions as mentions
 from .met import (
     met_words as met_words,
     unmet_noun as unmet_noun,

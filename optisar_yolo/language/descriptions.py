@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from optisar_yolo.language.edit import agree
-from optisar_yolo.language.nouns import Vocabulary, plural
+from optisar_yolo.language.inflect import mentions, number_of, plural
+from optisar_yolo.language.nouns import Vocabulary
 from optisar_yolo.language.parser import parse
 from optisar_yolo.language.verify import BIG, SMALL, SUPERLATIVE_TRUE, LabelledObjects
 from optisar_yolo.language.vocabulary import (
@@ -38,7 +39,6 @@ MODALITY_WORD, SIZE_WORD = 0.7, 0.45  # shares of the released expressions that 
 # third.
 LAST_RANK, MOST_RANKED = 4, 12
 MOST_COUNTED = 12  # larger sets are "all ships", without their number
-_FRAMES = ("The {}", "A {}", "There is a {}")
 _SUPERLATIVES = {
     "left": "The leftmost {}", "right": "The rightmost {}", "top": "The {} closest to the top of the image",
     "bottom": "The {} closest to the bottom of the image", "largest": "The largest {}", "smallest": "The smallest {}",
@@ -85,8 +85,9 @@ def describe(
     for place, phrase in CELLS.items():
         if objects.in_place(index, place) and not any(objects.in_place(k, place) for k in others):
             if all(objects.off(k, place) > objects.off(index, place) + SUPERLATIVE_TRUE for k in others):
-                frame = _FRAMES[int(rng.integers(len(_FRAMES)))]
-                texts.append(f"{frame.format(thing(True))} {phrase} of the image")
+                frames = ("The {}", *mentions(noun))
+                text = f"{frames[int(rng.integers(len(frames)))].format(thing(True))} {phrase} of the image"
+                texts.append(text[0].upper() + text[1:])
             break
     for superlative, phrase in _SUPERLATIVES.items():
         lead = objects.lead(index, superlative)
@@ -104,7 +105,8 @@ def describe(
     if not others:
         texts.append(f"The {thing(True)}")
     if extended and others:
-        more = [frame.format(thing()) for frame in (*_ordinals(objects, index), *_distances(objects, index))]
+        ranks = _ordinals(objects, index) if number_of(noun) == "one" else ()  # "the second hay bales" is no English
+        more = [frame.format(thing()) for frame in (*ranks, *_distances(objects, index))]
         texts += [t for t in more if _single(objects, agree(t), index)]
     return [agree(t) for t in texts if not objects.may_mean_unlisted(t)]
 
@@ -127,6 +129,8 @@ def describe_sets(
     """
     out: list[tuple[str, tuple[int, ...]]] = []
     for name, group in objects.groups.items():
+        if number_of(objects.vocabulary.noun_of(name)) == "mass":
+            continue  # "the two rubbles"
         if len(group) < least or objects.may_mean_unlisted(objects.vocabulary.noun_of(name)):
             continue
         words = objects.vocabulary.modality_words.get(objects.vocabulary.modality_of(name) or "")

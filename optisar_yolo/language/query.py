@@ -24,7 +24,7 @@ from functools import lru_cache
 
 from optisar_yolo.language.compass import has_compass, without_compass
 from optisar_yolo.language.edit import REWRITTEN, agree, clean, correct, takes_an
-from optisar_yolo.language.idioms import COMMAND, NEGATION
+from optisar_yolo.language.idioms import NEGATION, split_request
 from optisar_yolo.language.notes import COUNT, read_notes
 from optisar_yolo.language.nouns import BUILT_IN, Hidden, Vocabulary
 from optisar_yolo.language.parser import parse, read_place
@@ -78,6 +78,7 @@ from optisar_yolo.language.vocabulary import (
     SUPERLATIVE,
     WIND,
     Place,
+    superlative_of,
 )
 
 REASONED = ("set", "ordinal", "superlative", "relation")
@@ -240,7 +241,7 @@ class _Reading:
             self.rest = re.sub(r"^(?:of )?(?:the |these |those )?", "", self.rest[found.end() :].strip())
             self._take(COUNT_TAIL)
             return True
-        self.rest = COMMAND.sub("", self.rest)
+        self.rest = split_request(self.rest).body
         lead = LEAD.match(self.rest)
         if lead:
             self.rest = self.rest[lead.end() :]
@@ -320,8 +321,7 @@ class _Reading:
         if self._take(TO_CENTRE):
             return CENTRE_OF_IMAGE, 1, False
         if found := self._take(SUPERLATIVE):
-            side = found["most"] or found["near"] or found["far"]
-            return (SIDE_OF[side.lower()] if side else "largest" if found["big"] else "smallest"), 1, False
+            return superlative_of(found), 1, False
         if found := self._take(ONE_CORNER):
             return corner_of(found), 1, False
         if found := self._take(ONE_SIDE):
@@ -408,8 +408,9 @@ class _Reading:
         word = self.hidden.restore(found[1])
         word = word if word == found[1] else self._singular(word)
         before, after = self.rest[: found.start()].split(), self.rest[found.end() :].strip(" ,")
-        if PREPOSITION.search(" ".join(before)):
-            self.failed = True  # the noun is that of a landmark: "the court further away from the parked cars"
+        # the noun is that of a landmark or of a group: "the court further away from the parked cars", "the rightmost
+        # court of the upper three tennis courts"
+        self.failed |= bool(re.search(rf"{PREPOSITION.pattern}|\b{NUMBER}", " ".join(before), re.IGNORECASE))
         before = [w for w in before if w.lower() not in FILLERS | {"only"}]
         again = re.sub(rf"\b{re.escape(found[0])}\b", "", after)
         unread = [w for w in re.findall(r"[\w'-]+", again) if w.lower() not in FILLERS]
@@ -469,16 +470,24 @@ def parse_raster_query(
     if parsed.relation:
         note = f"{local}, as it compares with another object" if parsed.place or parsed.superlative else ""
         return ObjectQuery(text, whole, note=note)
-    bare = strip_position(whole, superlatives=True, vocabulary=vocabulary)
+    body = _meant(whole, vocabulary)
+    bare = strip_position(body, superlatives=True, vocabulary=vocabulary)
     if bare is None:
         return ObjectQuery(text, whole, note=f"{local}: without its place nothing would be left to look for")
-    superlative = parsed.superlative or _lone_side(vocabulary.hide(whole).text)
+    superlative = parsed.superlative or _lone_side(vocabulary.hide(body).text)
     if parsed.superlative in ("largest", "smallest"):
         bare = re.sub(r" +", " ", SUPERLATIVE.sub("", bare)).strip()
     # "a ship" for "the ship": all ships of a tile are candidates.
     bare = agree(re.sub(r"^(T|t)he ", lambda m: "A " if m[1] == "T" else "a ", bare))
     kind = "superlative" if superlative else "place" if parsed.place else "category"
     return ObjectQuery(text, bare, parsed.place, superlative, kind=kind)
+
+
+def _meant(text: str, vocabulary: Vocabulary) -> str:
+    """Return an expression without the words that only ask for it."""
+    hidden = vocabulary.hide(text)
+    body = split_request(hidden.text).body
+    return hidden.restore(body[:1].upper() + body[1:] if text[0].isupper() else body)
 
 
 def _lone_side(text: str) -> str | None:

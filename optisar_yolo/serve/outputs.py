@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from optisar_yolo.geo import GROUND_COLUMNS, Georeference, centres, feature_collection
-from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.serve.grounder import CachedImage, ExpressionResult, Grounder
 from optisar_yolo.serve.places import crs_of
 from optisar_yolo.utils import write_atomic
@@ -111,9 +110,10 @@ def score_maps(grounder: Grounder, image: CachedImage, texts: Sequence[str]) -> 
         maximum over the levels, before candidates are reranked (:mod:`optisar_yolo.explain` shows the levels).
         Empty for an export, which has no such output.
     """
-    network, encoded = grounder.network, image.encoded
-    if not isinstance(network, GroundingModel) or not isinstance(encoded, Encoded):
+    found = grounder.in_torch(image)
+    if found is None:
         return []
+    network, encoded = found
     frame = Frame(image.size, image.canvas, encoded.extent[0].cpu().numpy())
     strides = [float(s) for s in network.stride]
     shape = frame.grid(strides[0])
