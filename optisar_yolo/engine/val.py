@@ -38,10 +38,10 @@ from optisar_yolo.data import (
     EvaluationDataset,
     GroundingLoader,
     ImageRecord,
-    load_dataset_config,
     load_source,
     load_split,
     to_image,
+    validation_config,
 )
 from optisar_yolo.engine.calibrate import (
     ATTRIBUTE,
@@ -154,7 +154,7 @@ class GroundingValidator(BaseValidator):
         if not self._gather(seconds):
             return None
         self.speed = self.metrics.speed = {k: 1e3 * s / max(len(self.images), 1) for k, s in seconds.items()}
-        LOGGER.info(self.metrics.table() if self.training else self.metrics.table(SECTIONS))
+        LOGGER.info(self.metrics.table(SECTIONS if self.args.verbose and not self.training else SECTIONS[:1]))
         if not self.training:
             self._calibrate(net)
             self._add_matches(net)
@@ -208,7 +208,7 @@ class GroundingValidator(BaseValidator):
         else:
             net = fused_copy(model.to(self.device))
         if self.config is None:
-            self.config = load_dataset_config(self.args.data)
+            self.config = validation_config(self.args.data, self.args.split or "val")
             self.images = load_split(self.config, self.args.split or "val", self.args.fraction or 1.0, self.args.seed)
         if isinstance(net, NetworkRunner):
             net.expect(len(self.images))

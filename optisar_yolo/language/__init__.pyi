@@ -9,6 +9,7 @@ from .descriptions import (
     MODALITY_WORD as MODALITY_WORD,
     describe as describe,
     describe_sets as describe_sets,
+    draw_by_kind as draw_by_kind,
 )
 from .edit import (
     LONGEST_EXPRESSION as LONGEST_EXPRESSION,
