@@ -475,10 +475,8 @@ class OptiSAR(ModelModes, HubModel):
             reason = "half precision is PyTorch's" if args.quantize == 16 else ""
             if args.compile or args.channels_last:
                 reason = "compile= and channels_last= are PyTorch's"
-            if key == "validator" and (
-                args.plots or args.sensitivity or args.matches
-            ):  # the experts' use, scores of all anchors
-                reason = "plots, sensitivity= and matches= need PyTorch (plots=False leaves them out)"
+            if key == "validator" and args.sensitivity:
+                reason = "sensitivity= needs the scores of all anchors, which PyTorch alone gives"
             return self.engine_network(args.engine, args.device, reason)
 
         return partial(found, choose=choose)

@@ -1,4 +1,4 @@
-"""A batch on a Ray cluster of two nodes, with images and results in object storage; a node is killed midway.
+"""A batch on a Ray cluster of two nodes, with images and results in object storage; nodes are killed midway.
 
 `test_apart.py` runs this in a process of its own. The object storage is moto's server on this machine.
 """
@@ -22,10 +22,10 @@ from moto.server import ThreadedMotoServer  # noqa: E402
 from pyarrow import fs  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from optisar_yolo.batch import run_batch  # noqa: E402
+from optisar_yolo.batch import BatchError, run_batch  # noqa: E402
 
 pytestmark = pytest.mark.timeout(1500)
-COUNT = 10
+COUNT = 40
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
@@ -62,13 +62,18 @@ def names(storage, folder):
     return [f.path for f in found if f.base_name.startswith("answers-")]
 
 
+def upload(storage, folder):
+    """Put the files of a folder into the bucket; what is there is replaced."""
+    for file in folder.iterdir():
+        with storage.open_output_stream(f"archive/asks/{file.name}") as out:
+            out.write(file.read_bytes())
+
+
 def test_no_row_is_lost_or_doubled_when_a_node_is_killed(bucket, cluster, tmp_path):
     storage, uri = bucket
     made, nodes = cluster
     manifest = make(tmp_path, COUNT)
-    for file in tmp_path.iterdir():
-        with storage.open_output_stream(f"archive/asks/{file.name}") as out:
-            out.write(file.read_bytes())
+    upload(storage, tmp_path)
     killed = []
 
     def kill_a_node():
@@ -94,3 +99,29 @@ def test_no_row_is_lost_or_doubled_when_a_node_is_killed(bucket, cluster, tmp_pa
         engine="torch",
     )  # fmt: skip
     assert again.new == 0 and again.rows == 2 * COUNT
+
+
+def test_a_batch_ends_where_no_machine_is_left(bucket, cluster, tmp_path, monkeypatch):
+    storage, uri = bucket
+    made, _ = cluster
+    manifest = make(tmp_path, COUNT)
+    upload(storage, tmp_path)
+    monkeypatch.setattr("optisar_yolo.batch.cluster.FREE", 20)
+
+    def kill_all_nodes():
+        while not names(storage, "other"):
+            time.sleep(0.05)
+        for node in list(made.worker_nodes):
+            made.remove_node(node, allow_graceful=False)
+
+    thread = threading.Thread(target=kill_all_nodes, daemon=True)
+    thread.start()
+    with pytest.raises(BatchError, match=r"no machine of the Ray cluster (had room|has CPUs)"):
+        run_batch(
+            uri(f"asks/{manifest.name}"), uri("other"), BUNDLED_MODEL, imgsz=IMGSZ, workers=2, batch=1,
+            address=made.address, device="cpu", engine="torch",
+        )  # fmt: skip
+    thread.join(60)
+    files = names(storage, "other")
+    rows = pyarrow.dataset.dataset(files, filesystem=storage).to_table().to_pylist()
+    assert 0 < len(rows) == len({r["id"] for r in rows}) < 2 * COUNT

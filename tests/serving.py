@@ -22,7 +22,7 @@ SIDE = 320  # pixels in the network: small, so that a machine at work answers in
 @cache
 def grounder() -> Grounder:
     """The bundled model."""
-    return Grounder(OptiSAR(BUNDLED_MODEL), SIDE)
+    return Grounder(OptiSAR(BUNDLED_MODEL), SIDE, engine="torch")
 
 
 @cache

@@ -1,4 +1,8 @@
-"""Matching of captions with an image: every anchor is scored with every caption of the pool.
+"""Matching of captions with an image: the boxes that prediction gives each caption of the pool.
+
+1. The best box of every caption is found. Where it is below the threshold, the caption has no box: most captions of a
+   pool are of other images.
+2. The others get their best boxes without duplicates, as by ``predict`` with ``topk`` and ``reason=False``.
 
 A network without text-guided rows computes the anchors of an image once, and scoring is a matrix product [captions, D]
 x [D, anchors] (OptiSAR-Net++, Eq. 4). A network with text-guided rows runs its neck once per caption.
@@ -6,17 +10,17 @@ x [D, anchors] (OptiSAR-Net++, Eq. 4). A network with text-guided rows runs its 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from optisar_yolo.data import to_image
-from optisar_yolo.engine import TEXT_BATCH, calibration_of, outputs
-from optisar_yolo.nn import Encoded, GroundingModel, local_maxima
+from optisar_yolo.engine import TEXT_BATCH, CanvasImages, Detections, NetworkRunner, best_boxes
+from optisar_yolo.nn import Encoded, GroundingModel
 
 SCORES = 1 << 24  # scores held at once: 64 MB in single precision, whatever the size of the image and of the pool
+STRIDES = (8, 16, 32)  # of the levels, for the number of anchors; other levels have fewer
 DECIMALS = 2  # of a pixel; rounded before the captions are checked, so that the written boxes are the checked ones
 SMALLEST_SIDE = 1.0  # pixels; boxes that are thinner after clipping to the image are dropped
 
@@ -47,8 +51,8 @@ def captions_at_once(anchors: int) -> int:
 
 @torch.inference_mode()
 def match(
-    net: GroundingModel,
-    encoded: Encoded,
+    net: GroundingModel | NetworkRunner,
+    encoded: Encoded | CanvasImages,
     texts: Tensor,
     canvas: tuple[int, int],
     size: tuple[int, int],
@@ -59,73 +63,41 @@ def match(
     """Score all captions on one image, and keep the boxes above the threshold.
 
     Args:
-        net: The network, fused for inference.
+        net: The network, fused for inference, or what runs it in PyTorch's place.
         encoded: Features of one image.
         texts: [T, D] features of the captions.
         canvas: Height and width of the canvas.
         size: Width and height of the image in pixels.
         conf: Confidence threshold.
-        topk: Boxes per caption at most: local maxima of its score map.
+        topk: Boxes per caption at most, without duplicates.
         chunk: Captions at once; by default as many as memory allows (`captions_at_once`). It does not change the
             result.
 
     Returns:
         The pairs.
     """
-    count = sum((canvas[0] // int(s)) * (canvas[1] // int(s)) for s in net.stride.tolist())
-    chunk = chunk or captions_at_once(count)
-    calibration = calibration_of(net)
-    boxes, confs, captions, anchors = [], [], [], []
-    for start in range(0, len(texts), chunk):
-        few = texts[start : start + chunk]
-        rows = torch.zeros(len(few), dtype=torch.long, device=few.device)
-        for part, preds in outputs(net, encoded, rows, few):
-            index = local_maxima(preds["scores"], [f.shape[2:] for f in preds["feats"]], topk)[:, 0]  # [n, k]
-            raw = preds["scores"][:, 0].gather(1, index).float().sigmoid().cpu().numpy()
-            conf_here = raw.astype(np.float64) if calibration is None else calibration(raw)
-            row, column = np.nonzero(conf_here >= conf)
-            if not len(row):
-                continue
-            captions.append(start + part.start + row)
-            confs.append(conf_here[row, column])
-            hit = index[torch.from_numpy(row).to(index.device), torch.from_numpy(column).to(index.device)]  # [m]
-            if net.guided:  # each caption has its own pyramid
-                boxes.append(_own_boxes(net, preds, index, row, column))
-            else:
-                anchors.append(hit)
-    if not confs:
-        return CaptionMatches(np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64))
-    if anchors:
-        boxes = [_shared_boxes(net, encoded, torch.cat(anchors))]
-    extent = encoded.extent[0].cpu().numpy()
-    xyxy = to_image(torch.cat(boxes).float().cpu().numpy(), size, extent, canvas).astype(np.float64)
-    return _sorted(
-        CaptionMatches(xyxy.round(DECIMALS), np.concatenate(confs), np.concatenate(captions).astype(np.int64))
-    )
+    chunk = chunk or captions_at_once(sum((canvas[0] // s) * (canvas[1] // s) for s in STRIDES))
 
+    def best(captions: np.ndarray, k: int) -> Detections:
+        """Return the best k boxes of some captions that are above the threshold; ``expression`` is the caption."""
+        found = []
+        for few in np.split(captions, range(chunk, len(captions), chunk)):
+            (part,) = best_boxes(net, encoded, texts[torch.from_numpy(few).to(texts.device)], canvas, [size], k)
+            part.expression[:] = few[part.expression]
+            found.append(part[part.confidence >= conf])
+        columns = zip(*((part.boxes, part.confidence, part.expression) for part in found), strict=True)
+        return Detections(*map(np.concatenate, columns))
 
-def _shared_boxes(net: GroundingModel, encoded: Encoded, hit: Tensor) -> Tensor:
-    """Return the boxes [M, 4] of anchors [M] of a pyramid that all captions share; each anchor is decoded once."""
-    assert encoded.head is not None
-    unique, back = hit.unique(return_inverse=True)
-    shared = {"boxes": encoded.head.boxes, "feats": encoded.head.feats}
-    return net.head.boxes_at(shared, unique[None])[0][back]
-
-
-def _own_boxes(
-    net: GroundingModel, preds: dict[str, Any], index: Tensor, row: np.ndarray, column: np.ndarray
-) -> Tensor:
-    """Return the boxes [M, 4] of anchors index[row, column], each on the pyramid of its row."""
-    rows, back = np.unique(row, return_inverse=True)
-    at = torch.from_numpy(rows).to(index.device)
-    boxes = None if preds["boxes"] is None else preds["boxes"][at]
-    decoded = net.head.boxes_at({"boxes": boxes, "feats": [f[at] for f in preds["feats"]]}, index[at])
-    return decoded[torch.from_numpy(back).to(index.device), torch.from_numpy(column).to(index.device)]
+    found = best(np.arange(len(texts)), 1)
+    if topk > 1 and len(found):
+        found = best(found.expression, topk)
+    boxes = found.boxes.astype(np.float64).round(DECIMALS)
+    return _sorted(CaptionMatches(boxes, found.confidence.astype(np.float64), found.expression))
 
 
 def _sorted(matches: CaptionMatches) -> CaptionMatches:
     """Drop boxes that are too thin, and sort by confidence; of equals the earlier caption comes first."""
-    wide = (matches.boxes[:, 2:] - matches.boxes[:, :2]).min(axis=1) >= SMALLEST_SIDE
+    wide = (matches.boxes[:, 2:] - matches.boxes[:, :2]).min(axis=1, initial=np.inf) >= SMALLEST_SIDE
     order = np.argsort(-matches.conf, kind="stable")
     order = order[wide[order]]
     return CaptionMatches(matches.boxes[order], matches.conf[order], matches.captions[order])

@@ -37,6 +37,9 @@ class AnnotateOptions:
         example="sar",
     )
     imgsz: int | None = option(None, "int", "long side of images; that of training by default", low=32, example="640")
+    engine: str = option(
+        "auto", "name", "what runs the network on a CPU, as in predict", choices=("auto", "torch", "onnx", "openvino")
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

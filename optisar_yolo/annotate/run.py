@@ -53,7 +53,8 @@ class Annotator:
         cache: Folder for the captions' features; None to keep them in memory.
 
     Raises:
-        ValueError: An exported model, or another text encoder than the model's.
+        ValueError: An exported model, another text encoder than the model's, or an engine that cannot run the network.
+        MissingExtraError: The engine that is asked for is not installed.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Annotator:
         self.options = replace(options, conf=conf)
         if text_weights:
             model.overrides["text_weights"] = text_weights
+        model.engine_network(options.engine)  # fails before the pool is encoded
         encoder = text_features_for(model.model, text_weights, cache)
         encoder.precompute([c.text for c in self.pool])  # type: ignore[union-attr]  # no export, so it is a TextFeatureCache
         self.texts: Tensor = encoder([c.text for c in self.pool])
@@ -120,15 +122,22 @@ class Annotator:
             DataError: The file is no image.
         """
         assert self.options.conf is not None
-        image = self.model.encode(path, self.options.imgsz, "torch")  # score maps of all captions
+        image = self.model.encode(path, self.options.imgsz, self.options.engine)
         size = (image.image.shape[1], image.image.shape[0])
-        net: Any = image.model
-        encoded: Any = image.encoded
         texts = self.texts.to(image.device)
-        return match(net, encoded, texts, image.canvas, size, self.options.conf, self.options.topk), size
+        found = match(image.model, image.encoded, texts, image.canvas, size, self.options.conf, self.options.topk)
+        return found, size
+
+    def expect(self, images: int) -> None:
+        """Say how many images are ahead, so that a graph that pays is made from the start."""
+        network = self.model.engine_network(self.options.engine)
+        if network is not None:
+            network.expect(images)
 
     def about(self) -> dict[str, Any]:
-        """Return everything that the result depends on beside the images."""
+        """Return everything that the result depends on beside the images; the engine changes no result."""
+        options = asdict(self.options)
+        del options["engine"]
         weights = Path(self.model.ckpt_path) if self.model.ckpt_path else None
         return {
             "version": __version__,
@@ -136,7 +145,7 @@ class Annotator:
             "weights": file_sha256(weights)[:12] if weights and weights.is_file() else "",
             "captions": len(self.pool),
             "pool": fingerprint([list(c) for c in self.pool], digits=12),
-            **asdict(self.options),
+            **options,
         }
 
 
@@ -209,6 +218,7 @@ def annotate_images(
         todo = [f for f in files if names[f] not in done]
         if len(todo) < len(files):
             LOGGER.info(f"{len(files) - len(todo)} of {len(files)} images are done already")
+        annotator.expect(len(todo))
         for file in TQDM(todo, desc="annotating", unit="image"):
             done[names[file]] = annotator(file, names[file])
             journal.add(asdict(done[names[file]]))

@@ -2,6 +2,8 @@
 
 1. :func:`run_batch` reads the manifest, leaves out the rows that are done, and cuts the rest into parts.
 2. Workers of Ray Data ground the parts (:func:`_ground`) in a Ray session that is joined or started (:func:`session`).
+   Where a machine of a cluster was lost, another session grounds what is left: workers end with their session, and
+   would otherwise keep their cores for minutes.
 3. At the end every row of the manifest is looked for in the folder of results (:func:`_result`).
 """
 
@@ -13,8 +15,9 @@ import os
 import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from ray.exceptions import RayError
 from ultralytics.utils import LOGGER, TQDM
 from ultralytics.utils.torch_utils import select_device
 
+from optisar_yolo.batch.cluster import Share, largest_machine, machines_watched, wait_for_cores
 from optisar_yolo.batch.manifest import IMAGES, cut, pack, read_manifest
 from optisar_yolo.batch.options import BatchError, BatchOptions
 from optisar_yolo.batch.rasters import DEGREES, RasterWorker
@@ -42,6 +46,7 @@ from optisar_yolo.version import __version__
 
 DEATHS = 3  # times that a part is retried after its worker died, so that a part that kills workers ends
 NOTICED = 60  # seconds within which Ray knows that a machine is gone; its health checks fail after about 30
+PAUSE = 5  # seconds between two sessions, in which processes end: a worker that got an ending one started after 140 s
 LOST = 10  # parts that may be given up for this reason before the run ends
 NAMED = 10  # images that could not be read, in the summary
 STORE = 256 * 1024**2  # bytes of shared memory of a session that is started here, beside the manifest's
@@ -178,15 +183,17 @@ def _ground(todo: pa.Table, settings: WorkerSettings, options: BatchOptions) -> 
     _warn_of_wording(todo["text"].unique().to_pylist(), settings.conf, settings.topk)
     started = time.perf_counter()
     workers = min(options.workers, len(todo["image"].unique()))
-    with session(options, workers, todo.nbytes) as share:
-        settings = replace(settings, cpus=share.cpus, gpu=share.gpus > 0)
-        while len(todo):
+    lost = True
+    while lost:
+        with session(options, workers, todo.nbytes) as share:
+            settings = replace(settings, cpus=share.cpus, gpu=share.gpus > 0)
+            wait_for_cores(share, settings.out)
             before = _machines()
             problem = _round(todo, settings, options, share, work)
             todo = _left(todo, settings)
-            if not len(todo) or not _lost_machines(before, len(todo)):
-                break
-            gc.collect()  # the workers of a round end with what refers to them; the next round needs their cores
+            lost = len(todo) > 0 and _lost_machines(before, len(todo))
+        gc.collect()  # in the caller's own session, workers end with what refers to them
+        time.sleep(PAUSE if lost else 0)
     if problem is not None and len(todo):
         raise problem
     work.seconds = time.perf_counter() - started
@@ -198,7 +205,8 @@ def _round(
 ) -> BatchError | None:
     """Have rows grounded once; returns the reason where the workers failed."""
     parts = [pack(part) for part in cut(todo, options.workers, 1 if options.rasters else IMAGES)]  # of rasters, hours
-    data = ray.data.from_arrow([pa.table({"rows": pa.array([rows], pa.large_binary())}) for rows in parts])
+    # not `from_arrow`, which needs a core of the cluster, and waits for it without end
+    data = ray.data.from_items([{"rows": rows} for rows in parts], override_num_blocks=len(parts))
     counted = data.map(
         RasterWorker if options.rasters else Worker,
         fn_constructor_kwargs={"settings": settings},
@@ -211,12 +219,13 @@ def _round(
     bar = TQDM(total=len(todo), desc="grounding", unit="row")
     batches = iter(counted.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
     try:
-        for batch in batches:
-            for part in batch.to_pylist():
-                work.images += part["images"]
-                if part["again"]:
-                    work.replaced.add(part["worker"])
-                bar.update(part["rows"])
+        with machines_watched(share, settings.out, partial(_end, counted)):
+            for batch in batches:
+                for part in batch.to_pylist():
+                    work.images += part["images"]
+                    if part["again"]:
+                        work.replaced.add(part["worker"])
+                    bar.update(part["rows"])
     except RayError as error:
         problem = BatchError(
             f"the workers failed: {_reason(error)}\nThe results until then are in {settings.out}; the same command "
@@ -226,9 +235,16 @@ def _round(
         return problem
     finally:
         bar.close()
+        _end(counted)
         if isinstance(batches, Generator):
             batches.close()
     return None
+
+
+def _end(data: ray.data.Dataset) -> None:
+    """End the execution of a data set and its workers, which would live as long as something refers to them."""
+    with suppress(AttributeError):  # not public: Ray has no other way
+        data._synchronize_progress_bar()
 
 
 def _machines() -> set[str]:
@@ -316,19 +332,6 @@ def _check_known(grounder: Grounder, table: pa.Table) -> None:
                 raise BatchError(f"the model was exported with fixed expressions, and '{text}' is none of them")
 
 
-@dataclass(frozen=True)
-class Share:
-    """Resources of a worker.
-
-    Attributes:
-        cpus: Cores.
-        gpus: GPUs, a fraction where workers share one.
-    """
-
-    cpus: int
-    gpus: float
-
-
 def cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -368,8 +371,12 @@ def session(options: BatchOptions, workers: int, size: int) -> Iterator[Share]:
             if not local:
                 gpus = 0 if options.device == "cpu" else int(resources.get("GPU", 0))
             share = Share(cpus, min(1.0, gpus / workers))
-            if (there := resources.get("CPU", 0)) < cpus:
-                raise BatchError(f"a worker of {cpus} CPUs finds only {there:g}; give a smaller cpus=")
+            if (there := largest_machine()) < cpus:
+                raise BatchError(
+                    f"a worker of {cpus} CPUs finds only {there:g} on a machine; give a smaller cpus="
+                    if there
+                    else "no machine of the Ray cluster has CPUs for a worker; add one"
+                )
             if options.device not in (None, "cpu") and not gpus:
                 raise BatchError(f"device={options.device}: the Ray cluster has no GPU; give device=cpu")
             with _quiet():

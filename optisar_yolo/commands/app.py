@@ -6,6 +6,7 @@ import os
 import tempfile
 from typing import Any
 
+from optisar_yolo.plugin import SETTINGS
 from optisar_yolo.serve import Limits
 from optisar_yolo.utils import BUNDLED_MODEL, Command, Option, check_address, need, options_of
 
@@ -23,6 +24,7 @@ COMMAND = Command(
         ),
         Option("share", "bool", False, "request a public address from Gradio's servers"),
         Option("browser", "bool", False, "open a browser"),
+        SETTINGS["engine"],
         *LIMITS,
     ),
     example="model=best.pt,other.safetensors browser=True",
@@ -36,7 +38,7 @@ def main(values: dict[str, Any]) -> None:
         values: See :data:`COMMAND`.
 
     Raises:
-        MissingExtraError: The package gradio is not installed.
+        MissingExtraError: The package gradio, or the engine that is asked for, is not installed.
         ValueError: Weights that cannot be used, or a port that is taken.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
@@ -52,7 +54,7 @@ def main(values: dict[str, Any]) -> None:
     limits = Limits(**{o.name: values[o.name] for o in LIMITS})
     alone = host in LOCAL and not share
     names = [name.strip() for name in values["model"].split(",") if name.strip()]
-    handlers = AppHandlers(ModelChoice([*names, BUNDLED_MODEL], alone, limits), limits)
+    handlers = AppHandlers(ModelChoice([*names, BUNDLED_MODEL], alone, limits, values["engine"]), limits)
     if not alone:
         LOGGER.warning("everyone who reaches this address can use the app; uploads and results are kept for an hour")
     try:

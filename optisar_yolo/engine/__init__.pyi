@@ -36,6 +36,8 @@ from .facts import (
 )
 from .grounding import (
     OVERLAP as OVERLAP,
+    ROUTING as ROUTING,
+    SIZES as SIZES,
     TEXT_BATCH as TEXT_BATCH,
     CanvasImages as CanvasImages,
     Detections as Detections,

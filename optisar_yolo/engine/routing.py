@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from optisar_yolo.data import MODALITIES, ImageRecord
+from optisar_yolo.engine.grounding import ROUTING, SIZES, CanvasImages, NetworkRunner
 from optisar_yolo.engine.metrics import TITLES
-from optisar_yolo.nn import MoEBlock, named_parts
+from optisar_yolo.nn import Encoded, MoEBlock, named_parts
 from optisar_yolo.utils import write_atomic
 from optisar_yolo.visualize import Frame, add_colour_bar, save_figure
 
@@ -70,13 +72,14 @@ class Routing(NamedTuple):
 
 
 class RoutingRecorder:
-    """Keeps the gates of a network's PL-MoE blocks in its last forward. The network is not changed.
+    """Keeps the gates of a network's PL-MoE blocks in its last forward in this thread. The network is not changed.
 
     Args:
         net: The network, fused or not.
     """
 
     def __init__(self, net: Any) -> None:
+        self.thread = threading.get_ident()
         self.blocks = named_parts(net, MoEBlock, "moe")
         self.last: dict[str, tuple[Tensor, tuple[float, float]]] = {}  # gates [B, E, rows, columns], patch in cells
         self.strides: dict[str, int] = {}  # rows of the block's map, whose share of the canvas gives the stride
@@ -87,17 +90,27 @@ class RoutingRecorder:
 
     def _size(self, name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-            self.strides[name] = args[0].shape[2]
+            if threading.get_ident() == self.thread:
+                self.strides[name] = args[0].shape[2]
 
         return hook
 
     def _keep(self, name: str) -> Any:
         def hook(_: nn.Module, args: tuple[Any, ...]) -> None:
             x, gates = args[0], args[1]  # a third one, the patch's sides, follows from these two
-            patch = (x.shape[2] / gates.shape[2], x.shape[3] / gates.shape[3])
-            self.last[name] = gates.detach(), patch
+            if threading.get_ident() == self.thread:
+                patch = (x.shape[2] / gates.shape[2], x.shape[3] / gates.shape[3])
+                self.last[name] = gates.detach(), patch
 
         return hook
+
+    def take(self, encoded: CanvasImages) -> None:
+        """Take the gates that a graph gave with the images, in the place of a forward in PyTorch."""
+        for name in self.blocks:
+            gates, sizes = encoded.made[f"{ROUTING}{name}"], encoded.made[f"{ROUTING}{name}{SIZES}"]
+            height, width, rows = sizes[0].tolist()
+            self.last[name] = gates, (height / gates.shape[2], width / gates.shape[3])
+            self.strides[name] = rows
 
     def of(self, row: int, canvas: Sequence[int]) -> dict[str, Routing]:
         """Return the routing of one image of the last forward, by block.
@@ -198,22 +211,33 @@ class ExpertUseRecorder:
     """Records the experts' use of a network while a split is validated.
 
     Args:
-        net: The network, fused or not.
+        net: The network, fused or not, or what an engine runs in its place.
         names: Category names by index.
     """
 
     def __init__(self, net: Any, names: Sequence[str]) -> None:
-        self.use, self.recorder = ExpertUse(names), RoutingRecorder(net)
+        network = net.torch_copy() if isinstance(net, NetworkRunner) else net
+        self.use, self.recorder = ExpertUse(names), RoutingRecorder(network)
 
-    def add(self, row: int, image: ImageRecord, extent: NDArray[np.float32], canvas: tuple[int, int]) -> None:
+    def add(
+        self,
+        encoded: Encoded | CanvasImages,
+        row: int,
+        image: ImageRecord,
+        extent: NDArray[np.float32],
+        canvas: tuple[int, int],
+    ) -> None:
         """Add an image of the last forward.
 
         Args:
+            encoded: What the forward gave.
             row: Of the image in its batch.
             image: The image with its objects.
             extent: [4], of the image in its canvas.
             canvas: Height and width of the canvas.
         """
+        if isinstance(encoded, CanvasImages):
+            self.recorder.take(encoded)
         frame = Frame((image.width, image.height), canvas, extent)
         self.use.add(image, frame, self.recorder.of(row, canvas))
 

@@ -250,7 +250,7 @@ class GroundingValidator(BaseValidator):
 
     def _routing_of(self, net: GroundingModel | NetworkRunner) -> Any:
         """Return what records the experts' use for the plots; None between the epochs of a training."""
-        if self.training or not self.args.plots or not isinstance(net, GroundingModel):
+        if self.training or not self.args.plots or (isinstance(net, NetworkRunner) and net.torch_copy() is None):
             return None
         from optisar_yolo.engine.routing import ExpertUseRecorder  # with matplotlib
 
@@ -425,7 +425,7 @@ class GroundingValidator(BaseValidator):
         seconds["postprocess"] += time.perf_counter() - done
         for row, (image, own, mine) in enumerate(zip(images, pairs, slices, strict=True)):  # not part of the speed
             if own and self.routing is not None:
-                self.routing.add(row, image, extents[row].numpy(), canvas)
+                self.routing.add(encoded, row, image, extents[row].numpy(), canvas)
             if own and self.probe is not None:
                 self.probe(encoded, row, image, own, conf[mine], iou[mine], extents[row].numpy(), canvas)
             if self.matches is not None:

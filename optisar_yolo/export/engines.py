@@ -24,6 +24,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from importlib import metadata as packages
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,10 @@ from optisar_yolo.engine import (
     ground,
     model_vocabulary,
 )
-from optisar_yolo.export.export import ExportError, ExportSettings, export
+from optisar_yolo.export.export import ExportError, ExportSettings, export, windows_pay
 from optisar_yolo.export.exported import ENCODER, ExportedModel
 from optisar_yolo.export.graph_cache import GraphCache
-from optisar_yolo.export.graphs import example
+from optisar_yolo.export.graphs import example, needed, rebuild
 from optisar_yolo.nn import Encoded, GroundingModel, fused_copy
 from optisar_yolo.plugin import SETTINGS
 from optisar_yolo.utils import fingerprint, need
@@ -54,11 +55,12 @@ from optisar_yolo.version import __version__
 
 PACKAGE = {"onnx": "onnxruntime", "openvino": "openvino"}
 TITLE = {"torch": "PyTorch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
-GRAPH = 1  # raised when the same weights come to give other graphs
+GRAPH = 2  # raised when the same weights come to give other graphs
 MUCH = 100  # images from which on making a graph (about 10 s at scale n) pays
 LOOK = 20  # images between two looks whether the graph is there
 CLEARLY = 0.9  # share of PyTorch's time that an engine has to stay below
 ROUNDS = 5  # of a trial, each engine once in turn
+GRAPH_SETTINGS = ExportSettings("onnx", parts=True, topk=None, routing=True)
 _children: list[subprocess.Popen[bytes]] = []  # kept, so that Python does not warn of those that still run
 
 
@@ -145,7 +147,7 @@ def make_graph(model: GroundingModel, key: str, cache: GraphCache, name: str = "
     """
 
     def write(folder: Path) -> dict[str, Any]:
-        first = export(model, folder / "net.onnx", ExportSettings("onnx", imgsz, parts=True, topk=None))
+        first = export(model, folder / "net.onnx", replace(GRAPH_SETTINGS, imgsz=imgsz))
         for file in (first, folder / "net-query.onnx"):
             # OpenVINO reads the file, but not the metadata in it
             session = need("onnxruntime").InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -246,6 +248,7 @@ class EngineNetwork(NetworkRunner):
         self._lock = threading.Lock()
         self._fast: ExportedModel | None = None
         self._torch: GroundingModel | None = None
+        self._like: Encoded | None = None
         self._settled = False  # nothing will change any more
         self._images = self._looked = 0  # images so far or ahead; at the last look
         self._asked = False  # for a graph in the background
@@ -313,6 +316,30 @@ class EngineNetwork(NetworkRunner):
             assert self._torch is not None
             return ground(self._torch, self._torch.encode(encoded.images, encoded.extent), rows, texts, k)
         return self._fast.ground(encoded, rows, texts, k)
+
+    def torch_copy(self) -> GroundingModel | None:
+        """Return the network as PyTorch runs it, fused; None where its weights have changed since."""
+        with self._lock:
+            if self._torch is None and _versions(self._model) == self._versions:
+                self._torch = fused_copy(self._model).eval()
+            return self._torch
+
+    def in_torch(self, encoded: Encoded | CanvasImages) -> tuple[GroundingModel, Encoded] | None:
+        """Return the network in PyTorch and the images as it encodes them; an image is not encoded again for it."""
+        net = self.torch_copy()
+        if net is None:
+            return None
+        if isinstance(encoded, Encoded):
+            return net, encoded
+        if not encoded.made:
+            return net, net.encode(encoded.images, encoded.extent)
+        if self._like is None:  # the structure of what the graph gives
+            plain = fused_copy(self._model)
+            plain.head.windows = windows_pay(plain, GRAPH_SETTINGS)
+            given = example(1, 1, 64, 64, plain.text_dim, plain.channels)
+            with torch.inference_mode():
+                self._like = needed(plain.encode(given["images"], given["extent"]), plain.guided)
+        return net, rebuild(self._like, {**encoded.made, "extent": encoded.extent})
 
     def _look(self) -> None:
         """Change over where the graph is there and faster; have it made where it is missing and pays."""

@@ -95,6 +95,7 @@ class ExportSettings:
         texts: Fixed expressions.
         features: Their features [T, D].
         topk: Boxes per expression; None makes their number an input of the graph.
+        routing: In two parts: the first also gives the routing of the experts.
         quantise: Turns OpenVINO's model of a graph into one of 8 bits; None keeps 32 bits.
     """
 
@@ -105,6 +106,7 @@ class ExportSettings:
     texts: Sequence[str] = ()
     features: Tensor | None = None
     topk: int | None = 1
+    routing: bool = False
     quantise: Callable[[Any, Exportable], Any] | None = None
 
 
@@ -230,12 +232,10 @@ def export(model: GroundingModel, path: str | Path, settings: ExportSettings) ->
         need(package)
     plain = copy.deepcopy(model).cpu().float().eval()  # all of it: PyTorch's exporter restores the mode
     fused = fused_copy(plain)
-    # Where every expression has its own maps, one anchor's box is cheaper than all. Elsewhere it depends on the number
-    # of expressions, which a graph leaves open.
-    fused.head.windows = bool(fused.guided) and fused.head.reranker is None and windows_pay(plain, settings)
+    fused.head.windows = windows_pay(plain, settings)
     meta = metadata(plain, settings)
     if settings.parts:
-        encoder = Encoder(fused).eval()
+        encoder = Encoder(fused, settings.routing).eval()
         pair = {"pair": uuid.uuid4().hex}
         graphs: list[tuple[str, Exportable, dict[str, Any]]] = [
             (ENCODER, encoder, {**meta, **pair, "part": "encoder", "outputs": encoder.outputs}),
@@ -265,7 +265,13 @@ def export(model: GroundingModel, path: str | Path, settings: ExportSettings) ->
 
 
 def windows_pay(model: GroundingModel, settings: ExportSettings) -> bool:
-    """Tell whether the boxes of the wanted cells alone are cheaper than those of all cells."""
+    """Tell whether the boxes of the wanted cells alone are cheaper than those of all cells.
+
+    They are where every expression has its own maps. Elsewhere it depends on the number of expressions, which a graph
+    leaves open.
+    """
+    if not model.guided or model.head.reranker is not None:
+        return False
     if settings.topk in (1, None):  # of an open number, most runs want one box
         return True
     side = long_side_of(model, settings)

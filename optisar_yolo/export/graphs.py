@@ -21,9 +21,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from optisar_yolo.engine import ROUTING, SIZES
 from optisar_yolo.export.exported import COUNT, INPUTS, OUTPUTS, SEVERAL
 from optisar_yolo.export.runtimes import without_jit_advice
-from optisar_yolo.nn import Encoded, GroundingModel
+from optisar_yolo.nn import Encoded, GroundingModel, MoEBlock, named_parts
 from optisar_yolo.plugin import EXPORT_NOTE, MARK
 from optisar_yolo.utils import need
 
@@ -104,10 +105,23 @@ class FixedExpressions(Exportable):
 
 
 class Encoder(Exportable):
-    """The first of two graphs: images to features that depend on no expression, named by their place in `Encoded`."""
+    """The first of two graphs: images to features that depend on no expression, named by their place in `Encoded`.
 
-    def __init__(self, model: GroundingModel) -> None:
+    Args:
+        model: The network, in evaluation mode.
+        routing: Also give the routing of each PL-MoE block, which no expression needs: its gates ``routing_moe8``
+            [B, E, rows, columns], and as ``routing_moe8_sizes`` [B, 3] the height and width of the map that its patches
+            cover, and the height of the block's map.
+
+    Attributes:
+        features: Those of the outputs that the query graph takes.
+    """
+
+    def __init__(self, model: GroundingModel, routing: bool = False) -> None:
         super().__init__(model)
+        self.gates: dict[str, Tensor] = {}  # of the last run
+        if routing:
+            self._record_routing()
         del self.inputs["text"]
         with torch.inference_mode():
             small, large = (
@@ -121,10 +135,30 @@ class Encoder(Exportable):
             self.outputs[name] = "part of the encoded images, for the query graph [batch, ...]"
             free = [i for i, n in enumerate(value.shape) if n != large[name].shape[i]]
             self.axes[name] = {0: "batch"} | {i: f"{name}_{i}" for i in free}
+        self.features = list(self.outputs)
+        for name, value in self.gates.items():
+            self.outputs[name] = "routing of the experts, which no expression needs [batch, ...]"
+            self.axes[name] = {0: "batch"} | {i: f"{name}_{i}" for i in range(2, value.ndim)}
+
+    def _record_routing(self) -> None:
+        """Keep the gates of each PL-MoE block, and the sizes that tell where its patches lie, in every run."""
+        for part, block in named_parts(self.model, MoEBlock, "moe").items():
+
+            def size(_: nn.Module, args: tuple[Tensor, ...], name: str = f"{ROUTING}{part}") -> None:
+                self.gates[name + SIZES] = torch._shape_as_tensor(args[0])[2:3]  # stays open in a trace
+
+            def keep(_: nn.Module, args: tuple[Any, ...], name: str = f"{ROUTING}{part}") -> None:
+                x, gates, rows = args[0], args[1], self.gates.pop(name + SIZES)
+                sizes = torch.cat((torch._shape_as_tensor(x)[2:], rows))
+                self.gates[name] = gates
+                self.gates[name + SIZES] = sizes.expand(gates.shape[0], -1)
+
+            block.register_forward_pre_hook(size)
+            block.experts.register_forward_pre_hook(keep)
 
     def forward(self, images: Tensor, extent: Tensor) -> tuple[Tensor, ...]:
         """Map images [B, 3, H, W] and extent [B, 4] to the tensors that `outputs` names."""
-        made = flatten(needed(self.model.encode(images, extent), self.model.guided))
+        made = flatten(needed(self.model.encode(images, extent), self.model.guided)) | self.gates
         return tuple(made[name] for name in self.outputs)
 
 
@@ -139,7 +173,8 @@ class Query(Exportable):
     def __init__(self, encoder: Encoder, topk: int | None = 1) -> None:
         super().__init__(encoder.model, topk)
         self.encoder = [encoder]  # in a list: not a part of this module
-        self.inputs = {**encoder.outputs, **{name: INPUTS[name] for name in ("text", "extent")}}
+        self.inputs = {name: encoder.outputs[name] for name in encoder.features}
+        self.inputs |= {name: INPUTS[name] for name in ("text", "extent")}
         if topk is None:
             self.inputs |= COUNT
         self.axes = {**encoder.axes, **{name: self.axes[name] for name in self.outputs}}
@@ -157,7 +192,7 @@ class Query(Exportable):
         encoder = self.encoder[0]
         given = example(b, t, height, width, self.model.text_dim, self.model.channels)
         with torch.inference_mode():
-            made = encoder(given["images"], given["extent"])
+            made = encoder(given["images"], given["extent"])[: len(encoder.features)]
         # cloned: a trace keeps its inputs, which tensors of the inference mode do not allow
         return (*(v.clone() for v in made), *(v for k, v in given.items() if k != "images" and k in self.inputs))
 

@@ -86,9 +86,11 @@ class ModelChoice:
         names: Weights and exports that may be chosen; the first is the default.
         paths: Whether any ``.safetensors`` file of this computer may be chosen, too.
         limits: Their ``remembered`` is the cache size of each model.
+        engine: What runs the networks on a CPU, as in :meth:`OptiSAR.predict`.
     """
 
-    def __init__(self, names: Sequence[str], paths: bool, limits: Limits) -> None:
+    def __init__(self, names: Sequence[str], paths: bool, limits: Limits, engine: str = "auto") -> None:
+        self.engine = engine
         self.names, self.paths, self.limits = list(dict.fromkeys(names)), paths, limits
         self._open: LRUCache[Grounder] = LRUCache(OPEN_MODELS)
         self._lock = threading.Lock()
@@ -107,7 +109,7 @@ class ModelChoice:
             grounder = self._open.get(name)
             if grounder is None:
                 try:
-                    grounder = Grounder(name, remembered=self.limits.remembered)
+                    grounder = Grounder(name, remembered=self.limits.remembered, engine=self.engine)
                 except (FileNotFoundError, ValueError) as error:
                     raise Refusal(404, f"the model cannot be opened: {error}", "choose another") from error
                 self._open.put(name, grounder)

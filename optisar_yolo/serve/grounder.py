@@ -28,7 +28,7 @@ from optisar_yolo.engine import (
     side_for,
     thresholds,
 )
-from optisar_yolo.nn import Encoded, HeadFeatures
+from optisar_yolo.nn import Encoded, GroundingModel, HeadFeatures
 from optisar_yolo.serve.limits import Refusal
 from optisar_yolo.text import TextFeatureCache
 
@@ -166,7 +166,7 @@ class Grounder:
         model: Weights, an export, or an open model.
         imgsz: Long side of images in the network; chosen by the image by default.
         remembered: Capacity of the cache of encoded images.
-        engine: As in :meth:`OptiSAR.predict`; by default PyTorch, which score maps need.
+        engine: As in :meth:`OptiSAR.predict`.
 
     Attributes:
         cache: The encoded images that were used last.
@@ -175,7 +175,7 @@ class Grounder:
     """
 
     def __init__(
-        self, model: str | Path | OptiSAR, imgsz: int | None = None, remembered: int = 32, engine: str = "torch"
+        self, model: str | Path | OptiSAR, imgsz: int | None = None, remembered: int = 32, engine: str = "auto"
     ) -> None:
         opened = model if isinstance(model, OptiSAR) else OptiSAR(model)
         self.name = Path(str(opened.model_name)).name
@@ -235,6 +235,12 @@ class Grounder:
         """Encode an image, or return it from the cache."""
         with self._lock, torch.inference_mode():
             return self._encode_images([image])[image.key]
+
+    def in_torch(self, image: CachedImage) -> tuple[GroundingModel, Encoded] | None:
+        """Return the network in PyTorch and an image as it encodes it, for score maps; None for an export."""
+        network: Any = self.network
+        encoded: Any = image.encoded
+        return network.in_torch(encoded) if isinstance(network, NetworkRunner) else (network, encoded)
 
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Return the features [N, D] of expressions."""

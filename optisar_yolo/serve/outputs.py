@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import torch
 
-from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.serve.grounder import CachedImage, ExpressionResult, Grounder
 from optisar_yolo.utils import write_atomic
 from optisar_yolo.visualize import Frame, draw_predictions
@@ -83,9 +82,10 @@ def score_maps(grounder: Grounder, image: CachedImage, texts: Sequence[str]) -> 
         maximum over the levels, before candidates are reranked (:mod:`optisar_yolo.explain` shows the levels).
         Empty for an export, which has no such output.
     """
-    network, encoded = grounder.network, image.encoded
-    if not isinstance(network, GroundingModel) or not isinstance(encoded, Encoded):
+    found = grounder.in_torch(image)
+    if found is None:
         return []
+    network, encoded = found
     frame = Frame(image.size, image.canvas, encoded.extent[0].cpu().numpy())
     strides = [float(s) for s in network.stride]
     shape = frame.grid(strides[0])

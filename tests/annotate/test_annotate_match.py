@@ -1,16 +1,23 @@
-"""Matching of captions: all at once against each alone, suppression against brute force, memory."""
+"""Matching of captions: all at once against each alone and against prediction, grouping against loops, memory."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from lively_net import lively
 from torch.nn import functional as F
 
+from optisar_yolo import OptiSAR
+from optisar_yolo.annotate import AnnotateOptions, Annotator, match as matching
 from optisar_yolo.annotate.choose import group_boxes
 from optisar_yolo.annotate.match import SCORES, CaptionMatches, captions_at_once, match
+from optisar_yolo.annotate.pool import Caption
 from optisar_yolo.engine.calibrate import Calibration, attach
+from optisar_yolo.engine.checkpoint import save_shared
+from optisar_yolo.engine.grounding import CANDIDATES, OVERLAP
+from optisar_yolo.export import EngineNetwork, graph_cache
 from optisar_yolo.nn.model import GroundingModel, fused_copy
 
 CANVAS, SIZE, TOPK = (96, 128), (256, 160), 3  # the image fills the canvas but for two strips: 128 x 80
@@ -30,34 +37,20 @@ def image_and_texts(net: GroundingModel) -> tuple[torch.Tensor, torch.Tensor]:
     return smooth, F.normalize(torch.randn(7, net.text_dim), dim=-1)
 
 
-def peaks(level: np.ndarray) -> np.ndarray:
-    """Tell which cells are highest in their 3 x 3 neighbourhood, cell by cell."""
-    h, w = level.shape
-    return np.array(
-        [[level[y, x] >= level[max(y - 1, 0) : y + 2, max(x - 1, 0) : x + 2].max() for x in range(w)] for y in range(h)]
-    )
-
-
 def one_by_one(net: GroundingModel, image: torch.Tensor, texts: torch.Tensor, conf: float) -> list[tuple[float, ...]]:
-    """(caption, confidence, box) of every caption matched alone, all anchors decoded, with loops."""
+    """(caption, confidence, box) of every caption matched alone, its duplicates suppressed with loops."""
     rows = []
     with torch.inference_mode():
         for t, text in enumerate(texts):
-            preds = net.match(net.encode(image, EXTENT), text[None])
-            scores = preds["scores"][0, 0].numpy()
-            boxes = net.head.boxes_at(preds, torch.arange(len(scores))[None])[0].numpy()
-            start, found = 0, []
-            for f in preds["feats"]:
-                h, w = f.shape[2:]
-                for i in np.flatnonzero(peaks(scores[start : start + h * w].reshape(h, w)).ravel()):
-                    found.append((scores[start + i], start + i))
-                start += h * w
-            for score, anchor in sorted(found, reverse=True)[:TOPK]:
-                sure = 1 / (1 + np.exp(-score))
-                x1, y1, x2, y2 = boxes[anchor]
-                box = np.array([x1 * 2, (y1 - 8) * 2, x2 * 2, (y2 - 8) * 2]).clip(0, [256, 160, 256, 160])
-                if sure >= conf and min(box[2] - box[0], box[3] - box[1]) >= 1:
-                    rows.append((t, sure, *box))
+            boxes, sure = net.head.decode(net.match(net.encode(image, EXTENT), text[None]), CANDIDATES)
+            x1, y1, x2, y2 = boxes[0, 0].numpy().T
+            placed = np.stack([x1 * 2, (y1 - 8) * 2, x2 * 2, (y2 - 8) * 2], 1).clip(0, [256, 160, 256, 160])
+            kept: list[np.ndarray] = []
+            for box, c in zip(placed, sure[0, 0].numpy(), strict=True):  # best first
+                if len(kept) < TOPK and all(overlap(box, other) <= OVERLAP for other in kept):
+                    kept.append(box)
+                    if c >= conf and min(box[2] - box[0], box[3] - box[1]) >= 1:
+                        rows.append((t, c, *box))
     return sorted(rows, key=lambda r: (r[0], -r[1]))
 
 
@@ -104,6 +97,52 @@ def test_confidence_is_calibrated_and_bounds_what_is_kept(net, image_and_texts):
     assert len(kept.conf) == (found.conf >= least).sum() < len(found.conf)
     assert len(found.above(least).conf) == len(kept.conf)
     assert len(match(net, encoded, image_and_texts[1], CANVAS, SIZE, 1.0, 1).conf) == 0
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx", "openvino"])
+@pytest.mark.parametrize("kind", ["-late", ""], ids=["late", "guided"])
+def test_boxes_are_those_of_prediction_in_every_engine(kind, engine, tmp_path, monkeypatch):
+    if engine != "torch":
+        pytest.importorskip("onnx"), pytest.importorskip({"onnx": "onnxruntime"}.get(engine, engine))
+    monkeypatch.setattr(graph_cache, "USER_CONFIG_DIR", tmp_path)
+    model = OptiSAR(str(save_shared(lively(kind), tmp_path / "net.safetensors")))
+    image = np.random.default_rng(0).integers(0, 255, (60, 96, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "image.png"), image)
+    texts = ["the ship in the upper left", "a large airplane", "all ships", "the second tank from the left"]
+    for conf in (0.0, 0.3):
+        options = AnnotateOptions(conf=conf, imgsz=96, topk=TOPK, engine=engine)
+        annotator = Annotator(model, [Caption(text) for text in texts], options)
+        annotator.expect(3)
+        found, size = annotator.find(tmp_path / "image.png")
+        assert size == (96, 60)
+        assert isinstance(model.encode(image, 96, engine).model, EngineNetwork) == (engine != "torch")
+        ask = {"text": texts, "conf": conf, "topk": TOPK, "imgsz": 96, "reason": False, "verbose": False}
+        expected = model.predict(image, **ask, engine="torch")[0].boxes.data.numpy()
+        wide = (expected[:, 2:4] - expected[:, :2]).min(1) >= 1
+        order = np.lexsort((-expected[:, 4], expected[:, 5]))
+        expected = expected[order][wide[order]]
+        assert len(found.conf) == len(expected) > 2
+        np.testing.assert_allclose(listed(found)[:, 2:], expected[:, :4], atol=0.055)  # rounded to 0.01
+        np.testing.assert_allclose(listed(found)[:, 1], expected[:, 4], atol=1e-5)
+        assert listed(found)[:, 0].tolist() == expected[:, 5].tolist()
+
+
+def test_only_captions_that_are_there_get_all_their_boxes(net, image_and_texts, monkeypatch):
+    asked: list[tuple[int, int]] = []
+    real = matching.best_boxes
+    monkeypatch.setattr(
+        matching, "best_boxes", lambda *a, **k: asked.append((len(a[2]), a[5])) or real(*a, **k)
+    )  # fmt: skip
+    with torch.inference_mode():
+        encoded = net.encode(image_and_texts[0], EXTENT)
+    best = match(net, encoded, image_and_texts[1], CANVAS, SIZE, 0.0, 1)
+    asked.clear()
+    conf = float(np.median(best.conf))
+    found = match(net, encoded, image_and_texts[1], CANVAS, SIZE, conf, TOPK, chunk=3)
+    there = int((best.conf >= conf).sum())
+    assert 0 < there < 7 and set(found.captions) <= set(best.captions[best.conf >= conf])
+    assert [n for n, k in asked if k == 1] == [3, 3, 1]
+    assert sum(n for n, k in asked if k == TOPK) == there
 
 
 @pytest.mark.parametrize("anchors", [1, 2100, 344064, 10**9])
