@@ -432,7 +432,7 @@ class GroundingValidator(BaseValidator):
         seconds["postprocess"] += time.perf_counter() - done
         for row, (image, own, mine) in enumerate(zip(images, pairs, slices, strict=True)):  # not part of the speed
             if own and self.routing is not None:
-                self.routing.add(encoded, row, image, extents[row].numpy(), canvas)
+                self.routing.add(row, image, extents[row].numpy(), canvas, encoded)
             if own and self.probe is not None:
                 self.probe(encoded, row, image, own, conf[mine], iou[mine], extents[row].numpy(), canvas)
             if self.matches is not None:
