@@ -149,7 +149,7 @@ def how_coloured(img: NDArray[np.uint8], boxes: NDArray[np.floating], colour: st
     return found
 
 
-def _degrees(hsv: NDArray[np.integer], colour: str) -> NDArray[np.float32]:
+def _degrees(hsv: NDArray[np.integer], colour: str) -> NDArray[np.floating]:
     """Return how much each pixel belongs to a colour, 0 to 1 [h, w]."""
     hue, saturation, value = (hsv[..., i].astype(np.float32) for i in range(3))
     if colour == "white":
