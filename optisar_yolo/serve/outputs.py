@@ -190,7 +190,7 @@ def write_results(
     Returns:
         The files, the image first.
     """
-    answers = [
+    answers: list[dict[str, Any]] = [
         {
             "text": r.text,
             "found": bool(r.boxes),
