@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optisar_yolo.construction import steps
-from optisar_yolo.construction.colours import distinguishing_colour
 from optisar_yolo.construction.copies import labelled_objects
 from optisar_yolo.construction.recipe import declared_in
 from optisar_yolo.construction.samples import Sample, rng_of
 from optisar_yolo.construction.steps import Report, WorkFolder
-from optisar_yolo.data import DataError, read_image
+from optisar_yolo.data import DataError, distinguishing_colour, read_image
 from optisar_yolo.language import (
     BUILT_IN,
     Vocabulary,

@@ -1,4 +1,9 @@
 from .boxes_only import validation_config as validation_config
+from .colours import (
+    distinguishing_colour as distinguishing_colour,
+    has_hues as has_hues,
+    how_coloured as how_coloured,
+)
 from .config import (
     MODALITIES as MODALITIES,
     SPLITS as SPLITS,

@@ -329,7 +329,7 @@ class GroundingPredictor(DetectionPredictor):
                     )
                 else:
                     boxes = match(
-                        self.network, group, plan, features, canvas_size, sizes, topk, overlap, self.args.conf
+                        self.network, group, plan, features, canvas_size, sizes, topk, overlap, self.args.conf, images=x
                     )
             found.update(zip(index, boxes, strict=True))
         notes = notes_of(self.network, texts, topk, self._reasons)

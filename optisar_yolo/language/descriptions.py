@@ -36,8 +36,8 @@ from optisar_yolo.language.vocabulary import (
 SUPERLATIVE_LEAD, AREA_LEAD = 0.05, 1.35
 MODALITY_WORD, SIZE_WORD = 0.7, 0.45  # shares of the released expressions that carry the word
 # People count few things: of 66 ordinals in 1,106 freely written expressions none is above the fifth, and 8 above the
-# third.
-LAST_RANK, MOST_RANKED = 4, 12
+# third; none ranks by size. The "second largest" is the last one that a reader finds without measuring.
+LAST_RANK, LAST_RANK_OF_SIZE, MOST_RANKED = 4, 2, 12
 MOST_COUNTED = 12  # larger sets are "all ships", without their number
 _SUPERLATIVES = {
     "left": "The leftmost {}", "right": "The rightmost {}", "top": "The {} closest to the top of the image",
@@ -232,7 +232,7 @@ def _ordinals(objects: LabelledObjects, index: int) -> Iterator[str]:
             equal, enough = (1.0 if superlative in ("largest", "smallest") else 0.0), _enough(superlative)
             before = sum(lead > equal for lead in leads)
             clear = all(lead >= enough or _back(lead, superlative) >= enough for lead in leads)
-            if clear and 1 <= before < LAST_RANK:
+            if clear and 1 <= before < (LAST_RANK_OF_SIZE if superlative in ("largest", "smallest") else LAST_RANK):
                 ranks[superlative] = before
         if ranks:
             superlative = min(ranks, key=ranks.__getitem__)

@@ -183,11 +183,13 @@ class _Wording:
         if placed and self.chance(_FRONTED):
             said = self.fill(self.counted(self.pick(phrases.FRONTED)), before, after)
             return said[0].upper() + said[1:] if self.chance(0.5) else said
-        if definite:
+        if query.superlative:  # "this rightmost ship" is said by nobody
+            frames = phrases.THE_ONLY
+        elif definite:
             frames = phrases.THE
         else:
             frames = phrases.THE + phrases.A if query.place else phrases.A
-        if frames is phrases.THE and self.chance(self.unread):
+        if frames in (phrases.THE, phrases.THE_ONLY) and self.chance(self.unread):
             self.read, frames = False, phrases.UNREAD["THE"]
         return self.fill(self.counted(self.pick(frames)), before, after)
 

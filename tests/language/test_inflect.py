@@ -67,3 +67,16 @@ def test_what_is_not_one_thing_has_no_article(noun: str) -> None:
     else:
         assert not any(re.search(rf"\b(?:two|three|both|all)\b.*{noun}", t) for t in said)
     assert all(parse(t, vocabulary).category in (noun, "tractor") for t in said)
+
+
+def test_ranks_are_those_that_people_say() -> None:
+    start = np.array([[5, 40], [25, 42], [50, 41], [70, 43]])
+    sides = np.array([[4, 4], [8, 8], [13, 13], [20, 20]])
+    objects = LabelledObjects(np.concatenate([start, start + sides], 1), ["optical silo"] * 4, (100, 100))
+    said = [text for i in range(4) for text in describe(objects, i, np.random.default_rng(0), modality=0)]
+    assert {"The second largest silo", "The second smallest silo", "The second silo from the left"} <= set(said)
+    assert not [text for text in said if "third" in text and ("largest" in text or "smallest" in text)]
+    words = Vocabulary.of(["silo"])
+    for superlative in ("The leftmost silo", "The largest silo"):
+        reworded = {reword(superlative, np.random.default_rng(seed), words) for seed in range(400)}
+        assert len(reworded) > 60 and not [t for t in reworded if t.startswith(("this ", "that l", "that b"))], reworded
