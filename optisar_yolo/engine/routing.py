@@ -221,20 +221,20 @@ class ExpertUseRecorder:
 
     def add(
         self,
-        encoded: Encoded | CanvasImages,
         row: int,
         image: ImageRecord,
         extent: NDArray[np.float32],
         canvas: tuple[int, int],
+        encoded: Encoded | CanvasImages | None = None,
     ) -> None:
         """Add an image of the last forward.
 
         Args:
-            encoded: What the forward gave.
             row: Of the image in its batch.
             image: The image with its objects.
             extent: [4], of the image in its canvas.
             canvas: Height and width of the canvas.
+            encoded: What the forward gave; that of an engine holds the gates.
         """
         if isinstance(encoded, CanvasImages):
             self.recorder.take(encoded)

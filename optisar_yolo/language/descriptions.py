@@ -16,6 +16,8 @@ import numpy as np
 
 from optisar_yolo.language.edit import agree
 from optisar_yolo.language.inflect import mentions, number_of, plural
+from optisar_yolo.language.nouns import Vocabulary
+from optisar_yolo.language.parser import parse
 from optisar_yolo.language.verify import BIG, SMALL, SUPERLATIVE_TRUE, LabelledObjects
 from optisar_yolo.language.vocabulary import (
     CELLS,
@@ -142,6 +144,34 @@ def describe_sets(
             if all(v is (True if i in members else False) for i, v in enumerate(truths)):
                 out.append((text, tuple(members)))
     return out
+
+
+def draw_by_kind(texts: Sequence[str], most: int, rng: np.random.Generator, vocabulary: Vocabulary) -> list[str]:
+    """Draw expressions, each kind of claim as likely as any other: many ordinals do not outnumber one place.
+
+    Args:
+        texts: Expressions of one object.
+        most: How many are drawn, at most.
+        rng: Random generator.
+        vocabulary: The nouns that they are read with.
+    """
+    by_kind: dict[str, list[str]] = {}
+    for text in texts:
+        by_kind.setdefault(_kind_of(text, vocabulary), []).append(text)
+    drawn: list[str] = []
+    while by_kind and len(drawn) < most:
+        kind = list(by_kind)[int(rng.integers(len(by_kind)))]
+        drawn.append(by_kind[kind].pop(int(rng.integers(len(by_kind[kind])))))
+        if not by_kind[kind]:
+            del by_kind[kind]
+    return drawn
+
+
+def _kind_of(text: str, vocabulary: Vocabulary) -> str:
+    query = parse(text, vocabulary)
+    if query.ordinal:
+        return "ordinal"
+    return next((kind for kind in ("superlative", "relation", "place", "rest") if getattr(query, kind)), "category")
 
 
 def _counted(words: str, count: int, ranked: bool, rng: np.random.Generator) -> str:

@@ -268,6 +268,14 @@ COLOUR = re.compile(
     re.IGNORECASE,
 )
 
+# Words of the colours that pixels tell (`data.colours`). Gray is not among them: most of an image is gray.
+COLOUR_WORDS = {
+    "red": "red", "crimson": "red", "orange": "orange", "yellow": "yellow", "golden": "yellow", "green": "green",
+    "blue": "blue", "turquoise": "blue", "purple": "purple", "violet": "purple", "brown": "brown", "white": "white",
+    "black": "black",
+}  # fmt: skip
+SHADES = frozenset("bright brightly light dark pale deep vivid all mostly purely plain".split())
+
 MODALITIES: dict[str, tuple[str, ...]] = {"sar": ("SAR", "radar"), "optical": ("optical",)}
 MODALITY = re.compile(
     rf"\b(?:in the (?:(?P<a>SAR|radar)|(?P<b>optical)|(?P<c>{HIDDEN_MODALITY})) {IMAGE}"
