@@ -43,7 +43,7 @@ MAPS = 12  # expressions whose score maps are drawn
 BOXES = 5  # per expression, at most, unless all matches are wanted
 OUTPUTS = 5  # elements that results fill
 STEP = 0.001  # of the confidence threshold
-WIDTHS = ["220px", "90px", "105px", "150px", "130px"]  # of the table's columns
+WIDTHS = [f"{w}px" for w in (190, 80, 105, 152, 190, 190, 150)]  # of columns: five, or seven with coordinates
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 HOVER = Path(__file__).with_name("hover.js").read_text(encoding="utf-8")
 STYLE = """
@@ -130,13 +130,6 @@ class ModelChoice:
             return grounder
 
 
-def _table(content: Any) -> Any:
-    """Return what the element of the table takes: rows alone, or with coordinates also the widths of more columns."""
-    if isinstance(content, list):
-        return content
-    return gr.Dataframe(content, column_widths=[*WIDTHS[:4], "190px", "190px", WIDTHS[4]])
-
-
 def _shrunk(image: CachedImage) -> str:
     """Return what to say about an image that the network sees much smaller."""
     note = shrink_note(image.size, max(image.canvas))
@@ -214,7 +207,7 @@ class AppHandlers:
         status = f"{counted}; {state}, grounded in {spent:.0f} ms; {image.size[0]} x {image.size[1]} pixels"
         status += _shrunk(image) + place.said
         maps = self._draw_maps(grounder, image, view, results, folder)
-        return str(files[0]), status, _table(page_table(results, place.found)), maps, [str(f) for f in files]
+        return str(files[0]), status, page_table(results, place.found), maps, [str(f) for f in files]
 
     def _place(self, path: str, image: CachedImage) -> Place:
         """Return where an uploaded image lies on the ground."""
