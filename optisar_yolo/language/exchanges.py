@@ -82,10 +82,10 @@ def _other_side(found: re.Match[str]) -> str | None:
     if group is None:
         return None
     word = found[group].lower()
-    opposite = {"beneath": "above", "underneath": "above", "under": None}.get(word, OPPOSITE.get(word))
+    opposite = {"beneath": "above"}.get(word, OPPOSITE.get(word))
     if word.startswith("further"):
         opposite = " ".join(OPPOSITE.get(w, w) for w in word.split())
     if opposite is None:
-        return None  # "under the bridge" has no opposite that is surely false
+        return None
     start = found.start(group) - found.start()
     return found[0][:start] + dress(opposite, found[group]) + found[0][start + len(found[group]) :]

@@ -67,10 +67,13 @@ _OTHERS = re.compile(
 # "crane on the dock", "end of the runway": the noun behind these words is not the object. It is in "one of the ships".
 _LANDMARK = re.compile(
     r"\b(?:in|on|at|near|by|off|from(?! the (?:left|right|top|bottom)\b)|along|under|over|across|through|against|onto"
-    r"|into|towards?|(?:nearest|closest|nearer|closer)(?: to)?)\b",
+    r"|into|towards?|(?:nearest|closest|nearer|closer)(?: to)?)\b"
+    # "tug pulling the ship", "road to the harbor", not "go to the harbor"
+    r"|(?<= )[\w-]+ing(?= (?:the|an?|its|their|another|some)\b)"
+    r"|(?<!^go )(?<!^take )(?<!^take me )(?<!^fly )(?<!^move )(?<!^jump )(?<!^navigate )\bto(?= (?:the|an?)\b)",
     re.IGNORECASE,
 )
-_AT_THE = re.compile(rf"{_LANDMARK.pattern} the $", re.IGNORECASE)
+_AT_THE = re.compile(rf"(?:{_LANDMARK.pattern}) the $", re.IGNORECASE)
 _OF = re.compile(r"(\w+) of\b(?!.*\bof\b)", re.IGNORECASE)
 _NO_MEMBER = frozenset("end tip side part edge corner middle center centre head full roof top bottom front".split())
 # OPT-RSVG's way to say a relation: "There is a bridge, and the ship that needs to be found is located in ... of it".

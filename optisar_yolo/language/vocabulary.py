@@ -171,10 +171,11 @@ RELATION = re.compile(
     rf"|\b(?:(?:to|on|at|in) the (?:far )?|(?!(?:(?<=the )|(?<!\w ))\w+ of (?:(?:the|these|those) )?{_GROUP}\b))"
     rf"(?P<h>left|right)(?:[ -]hand)?(?: side)? of{NOT_IMAGE}"
     rf"|\bon the (?P<v>upper|lower) side of{NOT_IMAGE}"
-    rf"|\b(?:in the )?(?P<w>above|below|beneath|underneath|under|further up than|further down than)\b(?: of\b)?(?= \w)"
+    rf"|\b(?:in the )?(?P<w>above|below|beneath|further up than|further down than)\b(?: of\b)?(?= \w)"
     rf"|\b(?P<other>(?:(?:a little|a bit|slightly|much) )?(?:smaller|bigger|larger) than|similar in size to"
     rf"|(?:next to|beside|near to|close to)(?! (?:the )?{_ANY_PLACE})|between|behind|in front of|inside|outside"
-    r"|surrounded by|than|around"
+    # "under the bridge" is covered by it, or lower in the image
+    r"|under(?:neath)?(?= \w)|surrounded by|than|around"
     rf"|near (?=an? )|with|similar"
     rf"|(?:located|driving|parked|lying|standing|anchored|going) (?:in|on|at|through)(?! the {_ANY_PLACE})"
     rf"|has(?= (?:the|an?)\b)|in the (?=(?:\w+ ){{0,6}}(?:stadium|service area)\b))\b",

@@ -183,3 +183,27 @@ def test_the_place_of_another_thing_is_none_of_the_object(text: str) -> None:
 def test_a_group_of_a_group_is_left_to_the_network() -> None:
     assert read_query("rightmost court of the upper three tennis courts").kind == "whole"
     assert read_query("rightmost of the three tennis courts").core == "a tennis court"
+
+
+@pytest.mark.parametrize(
+    ("text", "category"),
+    [
+        ("airliner crossing the bridge", None), ("tug pulling the ship", None), ("the road to the harbor", None),
+        ("truck leaving the car park", None), ("crane unloading a ship", None), ("steps leading to the dam", None),
+        ("the ship crossing the river", "ship"), ("the car towing a boat", "vehicle"),
+        ("the parking lot", "parking lot"),
+        ("I am looking at the ship", "ship"), ("go to the harbor", "harbor"), ("take me to the ship", "ship"),
+        ("a swimming pool", "swimming pool"), ("second from the left: the ship", "ship"),
+    ],
+)  # fmt: skip
+def test_what_something_does_to_an_object_is_no_category(text: str, category: str | None) -> None:
+    assert parse(text).category == category
+
+
+@pytest.mark.parametrize("word", ["under", "underneath", "passing under"])
+def test_under_may_be_covered_or_lower(word: str) -> None:
+    """A boat under the bridge is not lower in the image; a car under the white line may be."""
+    text = f"the boat {word} the bridge"
+    assert (parse(text).relation, parse(text).offset) == ("other", None) and read_query(text).kind == "whole"
+    objects = LabelledObjects(np.array([[40, 40, 50, 50], [30, 35, 70, 60]]), ["ship", "bridge"], (100, 100))
+    assert objects.truth(text, 0) is None and objects.truth("the boat below the bridge", 0) is not True
