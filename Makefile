@@ -1,11 +1,13 @@
-# Targets: make demo (see it work), make test (all checks), make lint, make faults (injected faults), make pages, make docs,
-# make qgis, make clean. No network is used after the install.
+# Targets: make demo (see it work), make test (all checks), make lint, make faults (injected faults), make search (random
+# examples), make pages, make docs, make qgis, make clean. No network is used after the install.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Processes that share the injected faults.
 WORKERS ?= 2
+# How often `make search` draws the examples of the property tests.
+ROUNDS ?= 10
 # The tests run in three processes, one after the other: the networks of one part are gone when the next begins.
 FIRST  := tests/engine tests/export tests/nn
 SECOND := tests/annotate tests/batch tests/commands tests/explain tests/geo tests/plugin tests/serve tests/visualize
@@ -18,7 +20,7 @@ export YOLO_CONFIG_DIR = $(abspath $(VENV))/config
 export MPLBACKEND = Agg
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint faults pages docs qgis clean
+.PHONY: demo test lint faults search pages docs qgis clean
 .DEFAULT_GOAL := test
 
 # The package alone: what `make demo` needs. On Linux PyTorch's own index has builds for the CPU, a tenth of the size:
@@ -51,6 +53,11 @@ test: lint
 faults: $(STAMP)
 	OPTISAR_FAULTS_TABLE=docs/reliability.md $(BIN)/python -m pytest tests/faults -m faults --timeout 600 \
 		-n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# The property tests with other examples than in `make test`, drawn at random; a failure prints how to repeat it.
+search: $(STAMP)
+	for round in $$(seq $(ROUNDS)); do \
+		$(BIN)/python -m pytest tests -m hypothesis --hypothesis-profile search || exit 1; done
 
 # The code of every page of the documentation, also what trains, exports, serves or starts Ray for minutes.
 pages: $(STAMP)

@@ -12,8 +12,7 @@ import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.model import Model
 from ultralytics.engine.results import Results
-from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, RANK, YAML
-from ultralytics.utils.checks import check_yaml
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, RANK
 
 from optisar_yolo.data import ImageRendering, read_image
 from optisar_yolo.engine import (
@@ -53,11 +52,12 @@ from optisar_yolo.engine import (
     store_calibration,
     text_features_for,
     tracking_settings,
+    with_file,
 )
 from optisar_yolo.export import EngineNetwork, ExportedModel, can_leave_torch, is_export, run_benchmark, run_export
 from optisar_yolo.hub import HubModel
 from optisar_yolo.nn import GroundingModel, fused_copy
-from optisar_yolo.plugin import OPTISAR_DEFAULTS, SETTINGS, config_keys
+from optisar_yolo.plugin import OPTISAR_DEFAULTS, SETTINGS, config_keys, name_ignored
 from optisar_yolo.text import TextFeatureCache
 from optisar_yolo.utils import BUNDLED_MODEL
 
@@ -204,7 +204,7 @@ class OptiSAR(ModelModes, HubModel):
     def _train(self, trainer: Any, kwargs: dict[str, Any]) -> GroundingMetrics:
         if kwargs.get("resume") is True:
             check_resumable(self.ckpt, self.ckpt_path)  # Ultralytics would start another training
-        start = _pretrained(kwargs)
+        start = with_file(kwargs).get("pretrained")
         if _is_file(start) and isinstance(kwargs.get("data"), (list, tuple)):  # one training after the other
             self.load(start)
             start = kwargs["pretrained"] = True
@@ -231,13 +231,18 @@ class OptiSAR(ModelModes, HubModel):
         Returns:
             As Ultralytics' ``tune``.
         """
+        kwargs = self._for_training(kwargs)
         if _is_file(start := kwargs.get("pretrained")):
             self.load(kwargs.pop("pretrained"))
         defaults = TRAIN_DEFAULTS | {"nbs": kwargs.get("batch", 16)}
         if is_trained(self.model) and start is not False:
             defaults |= FINE_TUNING
         return Model.tune(
-            self, use_ray, iterations, *args, **defaults | {"space": dict(TUNE_SPACE)} | self._here(kwargs)
+            self,
+            use_ray,
+            iterations,
+            *args,
+            **defaults | {"space": dict(TUNE_SPACE)} | kwargs,
         )
 
     @config_keys()
@@ -341,7 +346,8 @@ class OptiSAR(ModelModes, HubModel):
             ValueError: An unknown format.
         """
         self._check_is_pytorch_model()
-        custom = {"format": format, "imgsz": self.imgsz, "data": data or "demo.yaml", "rect": True}
+        name_ignored("benchmark", kwargs)
+        custom = {"format": format, "imgsz": self.imgsz, "data": data or "demo.yaml"}
         args = get_cfg(overrides={**self.overrides, **custom, **kwargs, "mode": "benchmark"})
         return run_benchmark(self, args, verbose)
 
@@ -485,12 +491,6 @@ class OptiSAR(ModelModes, HubModel):
         """Write the weights as safetensors, for sharing (see :func:`optisar_yolo.engine.checkpoint.save_shared`)."""
         self._check_is_pytorch_model()
         return save_shared(self.model, path, info)
-
-
-def _pretrained(kwargs: dict[str, Any]) -> Any:
-    """Return ``pretrained=`` of a call, given itself or in the file that ``cfg=`` names."""
-    content = YAML.load(check_yaml(kwargs["cfg"])) if kwargs.get("cfg") else {}
-    return kwargs.get("pretrained", content.get("pretrained"))
 
 
 def _is_file(weights: Any) -> bool:

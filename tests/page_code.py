@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -108,6 +109,11 @@ def workshop(folder: Path) -> Path:
     }
     for name in (folder / "my-set" / "my-set.yaml", folder / "optsar.yaml"):
         name.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    boxes = json.loads((folder / "my-set" / "val.json").read_text(encoding="utf-8"))
+    for note in boxes["annotations"]:
+        note.pop("caption", None)
+    shutil.copytree(folder / "my-set" / "images" / "val", folder / "my-folder" / "images" / "val")
+    (folder / "my-folder" / "val.json").write_text(json.dumps(boxes))  # labelled images without expressions
     (folder / "captions.txt").write_text("The SAR ship in the upper left corner\nThe airplane at the top\n")
     _rasters(folder)
     rows = [{"image": "port.jpg", "text": text} for text in ("the largest ship", "the leftmost ship")]

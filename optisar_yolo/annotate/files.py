@@ -16,8 +16,7 @@ import yaml
 from PIL import Image
 
 from optisar_yolo.annotate.choose import Annotation
-from optisar_yolo.construction import SUFFIXES
-from optisar_yolo.data import MODALITIES, DataError, modality_of, read_image
+from optisar_yolo.data import MODALITIES, SUFFIXES, DataError, images_in, modality_of, read_image
 from optisar_yolo.utils import appearing, write_atomic
 from optisar_yolo.visualize import draw_predictions
 
@@ -44,7 +43,7 @@ def find_images(source: str | Path | Sequence[str | Path]) -> tuple[Path, list[P
         return root, sorted(set(files))
     folder = Path(source).expanduser().absolute()
     if folder.is_dir():
-        found = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+        found = images_in(folder)
         if not found:
             raise DataError(f"{folder}: no image in this folder or below it; known are {', '.join(SUFFIXES)}")
         return folder, found

@@ -179,14 +179,16 @@ def mode_page(mode: str) -> str:
     """Return the help of one of Ultralytics' modes: our keys, then all of Ultralytics'."""
     from ultralytics.utils import DEFAULT_CFG_PATH
 
+    from optisar_yolo.plugin import meaning_of
+
     own = option_lines(keys_of_mode(mode))
     ours = _defaults(mode)
     lines = [f"optisar {mode} key=value …", "", MODES[mode], ""]
     lines += ["Own arguments", *own, ""] if own else []
-    lines.append("Arguments of Ultralytics (https://docs.ultralytics.com/usage/cfg)")
+    lines.append("Arguments of Ultralytics (https://docs.ultralytics.com/usage/cfg) that have an effect")
     for line in DEFAULT_CFG_PATH.read_text(encoding="utf-8").splitlines():
         key, colon, rest = line.partition(":")
-        if not colon or line.startswith(("#", " ")):
+        if not colon or line.startswith(("#", " ")) or meaning_of(key, mode)[0] not in ("heeded", "unknown"):
             continue
         value, _, comment = rest.partition("#")
         value = str(ours.get(key, value.strip()))
@@ -288,6 +290,8 @@ def _run_stock(words: list[str]) -> int:
     elif first == "cfg":
         print("\n".join(f"{name}: {setting.default}  # {setting.help}" for name, setting in SETTINGS.items()) + "\n")
     elif not modes and first not in STOCK_WORDS:
+        if first == "tune":
+            raise UsageError('tune is a method of Python: OptiSAR("optisar++n.yaml").tune(data=…, iterations=…)')
         known = [*cfg.MODES, *VERBS, *STOCK_WORDS, "help"]
         raise UsageError(f"unknown command '{args[0]}'{nearest(first, known)}")
     elif modes and model_of(args) is None:

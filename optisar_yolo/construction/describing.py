@@ -13,18 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from optisar_yolo.construction import steps
-from optisar_yolo.construction.colours import distinguishing_colour
 from optisar_yolo.construction.copies import labelled_objects
 from optisar_yolo.construction.recipe import declared_in
 from optisar_yolo.construction.samples import Sample, rng_of
 from optisar_yolo.construction.steps import Report, WorkFolder
-from optisar_yolo.data import DataError, read_image
+from optisar_yolo.data import DataError, distinguishing_colour, read_image
 from optisar_yolo.language import (
     BUILT_IN,
     Vocabulary,
     agree,
     describe as describe_object,
     describe_sets,
+    draw_by_kind,
+    mentions,
     parse,
     reword as reword_text,
 )
@@ -118,32 +119,13 @@ class _Describer:
             texts = describe_object(self.objects, index, self.rng, modality=float(self.rng.random() < self.modality))
             if img is not None:
                 texts += self._coloured(img, index)
-            for text in self._drawn(texts, each):
+            for text in draw_by_kind(texts, each, self.rng, self.objects.vocabulary):
                 self._add(text, [index])
         if sets:
             self._sets(bare)
         for index in bare:
             described = bool(self.sample.instances[index].captions)
             self.report.count("objects described" if described else "objects without an unambiguous expression")
-
-    def _drawn(self, texts: list[str], each: int) -> list[str]:
-        """Draw expressions, each kind of claim as likely as any other: many ordinals do not outnumber one place."""
-        by_kind: dict[str, list[str]] = {}
-        for text in texts:
-            by_kind.setdefault(self._kind(text), []).append(text)
-        drawn: list[str] = []
-        while by_kind and len(drawn) < each:
-            kind = list(by_kind)[int(self.rng.integers(len(by_kind)))]
-            drawn.append(by_kind[kind].pop(int(self.rng.integers(len(by_kind[kind])))))
-            if not by_kind[kind]:
-                del by_kind[kind]
-        return drawn
-
-    def _kind(self, text: str) -> str:
-        query = parse(text, self.objects.vocabulary)
-        if query.ordinal:
-            return "ordinal"
-        return next((kind for kind in ("superlative", "relation", "place", "rest") if getattr(query, kind)), "category")
 
     def _coloured(self, img: NDArray[np.uint8], index: int) -> list[str]:
         """Return the expression that names an object's colour, where it is measurable and tells it from the others."""
@@ -152,7 +134,8 @@ class _Describer:
         if objects.may_mean_unlisted(noun):
             return []
         colour = distinguishing_colour(img, objects.boxes, index, others)
-        return [agree(f"{('The', 'A')[int(self.rng.integers(2))]} {colour} {noun}")] if colour else []
+        text = ("The {}", mentions(noun)[0])[int(self.rng.integers(2))].format(f"{colour} {noun}")
+        return [agree(text[0].upper() + text[1:])] if colour else []
 
     def _pixels(self) -> NDArray[np.uint8] | None:
         """Read the image, where its file is as the boxes say."""

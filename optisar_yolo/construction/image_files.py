@@ -13,10 +13,9 @@ from urllib.parse import unquote
 
 from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin
 
-from optisar_yolo.data import MAGIC, SPLITS, DataError, read_image, tiff_size
+from optisar_yolo.data import MAGIC, SPLITS, SUFFIXES, DataError, read_image, tiff_size
 from optisar_yolo.utils import write_atomic
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 _SWAPPED = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 _ORIENTATION = 0x0112
 FLIP = {"hflip": 1, "vflip": 0, "rot180": -1}

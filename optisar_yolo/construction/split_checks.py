@@ -28,7 +28,7 @@ from optisar_yolo.data import (
     is_number,
     label_boxes,
 )
-from optisar_yolo.language import BUILT_IN, LabelledObjects, Vocabulary, clean
+from optisar_yolo.language import BUILT_IN, LabelledObjects, Vocabulary, clean, parse
 from optisar_yolo.utils import UnreadableFileError, iou, read_json_file
 
 EDGE = 1.0  # pixels by which a box may leave its image: rounding
@@ -134,6 +134,8 @@ def check_expressions(
     for rows in owners.values():
         if len(rows) > 1:
             same = len({int(first[row]) for row in rows}) == 1
+            if not same and parse(notes[rows[0]].caption, objects.vocabulary).number is not None:
+                continue  # "the two ships" is said of two objects on purpose
             check = "repeated for the same object" if same else "said of several objects of an image"
             findings.warning(f"expression {check}", f"{notes[rows[0]].label}: {notes[rows[0]].caption}")
     return checked, contradicted

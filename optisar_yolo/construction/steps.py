@@ -21,7 +21,7 @@ from typing import Any
 from ultralytics.utils import LOGGER, TQDM
 
 from optisar_yolo.construction.samples import Sample, SampleFile, write_lines
-from optisar_yolo.data import DataError, Skips
+from optisar_yolo.data import SPLITS, DataError, Skips
 from optisar_yolo.utils import UnreadableFileError, file_sha256, read_json_file, write_atomic
 from optisar_yolo.version import __version__
 
@@ -52,6 +52,11 @@ class WorkFolder:
     seed: int = 0
 
 
+_TOTALS = ("pictures", "objects", "expressions")
+_RANK = {name: i for i, name in enumerate((*_TOTALS, *(f"{s} {name}" for s in SPLITS for name in _TOTALS)))}
+"""Counts that a line begins with: those of the whole set, then those of each split."""
+
+
 @dataclass
 class Report:
     """What a step did.
@@ -74,7 +79,8 @@ class Report:
         Args:
             most: Number of counts that are listed; None lists all.
         """
-        listed = [f"{v} {k.replace('picture', 'image')}" for k, v in self.counts.items()][:most]
+        ordered = sorted(self.counts, key=lambda name: _RANK.get(name, len(_RANK)))
+        listed = [f"{self.counts[k]} {k.replace('picture', 'image')}" for k in ordered][:most]
         more = len(self.counts) - len(listed)
         return [", ".join([*listed, *([f"{more} more counts"] if more else [])]), *self.problems.lines()]
 

@@ -1,3 +1,9 @@
+from .boxes_only import validation_config as validation_config
+from .colours import (
+    distinguishing_colour as distinguishing_colour,
+    has_hues as has_hues,
+    how_coloured as how_coloured,
+)
 from .config import (
     MODALITIES as MODALITIES,
     SPLITS as SPLITS,
@@ -31,6 +37,10 @@ from .labels import (
     READ_AS as READ_AS,
     outer_box as outer_box,
     read_label_line as read_label_line,
+)
+from .layouts import (
+    SUFFIXES as SUFFIXES,
+    images_in as images_in,
 )
 from .prompts import category_phrase as category_phrase
 from .records import (

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ultralytics.cfg import TASK2DATA
-from ultralytics.utils import LOGGER, SETTINGS
+from ultralytics.utils import LOGGER, ROOT, SETTINGS
 
+from optisar_yolo.data.layouts import annotation_file, beside_images, names_images
 from optisar_yolo.language import BUILT_IN, Vocabulary, parse
-from optisar_yolo.plugin import find_packaged
+from optisar_yolo.plugin import NO_DATA, find_packaged
 from optisar_yolo.utils import UnreadableFileError, read_json_file, read_yaml, short
 
 SPLITS = ("train", "val", "test")
@@ -120,7 +120,7 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
     if not isinstance(channels, int) or isinstance(channels, bool) or not 1 <= channels <= MOST_CHANNELS:
         raise DataError(f"{where}: 'channels: {short(channels)}' must be a whole number from 1 to {MOST_CHANNELS}")
     if content.get("names") is not None:
-        _names(content["names"], where)  # an error comes before anything is rendered
+        checked_names(content["names"], where)  # an error comes before anything is rendered
     files = {split: content[split] for split in SPLITS if content.get(split) is not None}
     if not files:
         raise DataError(f"{where}: none of the keys {', '.join(SPLITS)}; name at least one annotation file (COCO JSON)")
@@ -152,7 +152,7 @@ def load_dataset_config(data: str | Path | Mapping[str, Any] | DatasetConfig) ->
         names=names,
         splits=splits,
         images=images | ({} if "images" in content else folders),
-        labels=labels | {s: _beside_images(f) for s, f in folders.items() if "labels" not in content},
+        labels=labels | {s: beside_images(f) for s, f in folders.items() if "labels" not in content},
         download=hint,
         include=_include(content.get("include"), where),
         vocabulary=vocabulary_of(names, content.get("synonyms"), content.get("parents"), where, words),
@@ -195,23 +195,27 @@ def dataset_vocabulary(data: str | Path) -> Vocabulary:
 
 def _files_of(content: Mapping[Any, Any], file: Path) -> dict[str, Path]:
     """Return the annotation files that a dataset config names, where they can be told."""
-    path = content.get("path", "")
-    root = _root(path, file.parent) if isinstance(path, str) else file.parent
+    root = root_of(content, file)
     return {split: root / content[split] for split in SPLITS if isinstance(content.get(split), str)}
 
 
-def _locate(data: str | Path) -> Path:
+def _locate(data: str | Path | None) -> Path:
     """Find the file of a dataset config: a path from the working folder first, then the packaged ones."""
+    if data is None:
+        raise DataError(NO_DATA)
     path = Path(data).expanduser()
     if path.is_file():
         return path.resolve()
-    if str(data) == TASK2DATA["detect"]:  # what Ultralytics puts where none is given
+    if (ROOT / "cfg" / "datasets" / path.name).is_file() and str(data) == path.name:
         raise DataError(
-            "no data= is given: name a dataset config, a YAML file of images with expressions, such as data=demo.yaml "
-            "(rendered images)"
+            f"data={data}: a data set of Ultralytics, whose boxes have no expressions; 'optisar dataset build' writes "
+            "some for boxes (recipe own-boxes.yaml), and data=demo.yaml is a small set of rendered images"
         )
     if path.is_dir():
-        raise DataError(f"{path}: a folder, not a dataset config; give the YAML file that describes the data set")
+        raise DataError(
+            f"{path}: a folder, not a dataset config; give the YAML file that describes the data set. From a folder of "
+            "labelled images, 'optisar dataset build' makes one (recipe own-boxes.yaml)"
+        )
     try:
         return find_packaged("datasets", str(data))
     except FileNotFoundError as error:
@@ -222,7 +226,7 @@ def _read_yaml(file: Path) -> dict[Any, Any]:
     try:
         content = read_yaml(file)
     except UnreadableFileError as error:
-        raise DataError(str(error)) from error
+        raise DataError(f"{error}; data= names a dataset config, a YAML file") from error
     if not isinstance(content, dict):
         raise DataError(
             f"{file}: a dataset config is a mapping of keys (path, train, names, ...), found {type(content).__name__}"
@@ -230,7 +234,7 @@ def _read_yaml(file: Path) -> dict[Any, Any]:
     return content
 
 
-def _names(names: object, where: str) -> tuple[str, ...]:
+def checked_names(names: object, where: str) -> tuple[str, ...]:
     """Check the category names; they may be a list, or a mapping from 0..n-1."""
     if isinstance(names, Mapping):
         if set(names) != set(range(len(names))):
@@ -372,36 +376,17 @@ def _annotations_of(given: Any, root: Path, split: str, where: str) -> tuple[Any
     Raises:
         DataError: There is no such file: such a data set has boxes and no expressions.
     """
-    names = [given] if isinstance(given, str) else given
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        return given, None
-    if any(name.lower().endswith(".json") for name in names):
-        return given, None
-    if isinstance(given, str) and not ((root / given).is_dir() or given.lower().endswith(".txt")):
+    if not names_images(given, root):
         return given, None
     folder = (root / given).resolve() if isinstance(given, str) and (root / given).is_dir() else None
-    stems = dict.fromkeys((split, *((folder.name,) if folder else ())))
-    places = [root / f"{kind}{stem}.json" for stem in stems for kind in ("", "annotations/", "annotations/instances_")]
-    if folder is not None:
-        places += [folder / "_annotations.coco.json", folder / "annotations.json", folder.with_suffix(".json")]
-        places += [folder.parent / name for name in (f"{split}.json", "_annotations.coco.json", "annotations.json")]
-    for file in places:
-        if file.is_file():
-            LOGGER.warning(f"{where}: '{split}: {given}' holds images; reading the expressions of {file}")
-            return str(file.relative_to(root) if file.is_relative_to(root) else file), folder
+    if (file := annotation_file(root, split, folder)) is not None:
+        LOGGER.warning(f"{where}: '{split}: {given}' holds images; reading the expressions of {file}")
+        return str(file.relative_to(root) if file.is_relative_to(root) else file), folder
     raise DataError(
         f"{where}: '{split}: {given}' names images, as for a detector, and there is no {root / split}.json with their "
         "expressions. Name a COCO JSON with captions there; from boxes alone, 'optisar dataset import', 'clean', "
         "'describe', 'split' and 'write' make one (recipe own-boxes.yaml)"
     )
-
-
-def _beside_images(folder: Path) -> Path:
-    """Return the folder of label files that belongs to one of images, as Ultralytics finds it."""
-    parts = list(folder.parts)
-    if "images" in parts:
-        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    return Path(*parts)
 
 
 def _names_of(content: Mapping[Any, Any], splits: Mapping[str, Path], where: str) -> tuple[str, ...]:
@@ -411,7 +396,7 @@ def _names_of(content: Mapping[Any, Any], splits: Mapping[str, Path], where: str
         DataError: There are none, or unusable ones.
     """
     if content.get("names") is not None:
-        return _names(content["names"], where)
+        return checked_names(content["names"], where)
     listed: dict[str, None] = {}
     for file in splits.values():
         try:
@@ -421,12 +406,18 @@ def _names_of(content: Mapping[Any, Any], splits: Mapping[str, Path], where: str
             continue  # what is wrong with the file is said where its annotations are read
         listed |= dict.fromkeys(name for _, name in entries if name)
     if not listed:
-        return _names(None, where)
+        return checked_names(None, where)
     LOGGER.warning(
         f"{where}: no key 'names'; taking the {len(listed)} categories of the annotation files, in the order of their "
         f"ids: {', '.join(listed)}"
     )
-    return _names(list(listed), where)
+    return checked_names(list(listed), where)
+
+
+def root_of(content: Mapping[Any, Any], file: Path) -> Path:
+    """Return the data set's folder that a dataset config names, whether it exists or not."""
+    path = content.get("path") or ""
+    return _root(path, file.parent) if isinstance(path, str) else file.parent
 
 
 def _root(path: str, base: Path) -> Path:

@@ -40,6 +40,7 @@ from optisar_yolo.language import (
     Variant,
     Vocabulary,
     agree,
+    mentions,
     parse,
     reword,
     swap,
@@ -49,8 +50,6 @@ from optisar_yolo.plugin import SETTINGS
 from optisar_yolo.utils import weights_of
 
 SAME_CATEGORY = 0.5  # share of global negatives that are of categories this image shows too
-_CATEGORY_FRAMES = ("A {}", "There is a {}", "{}")
-_OTHER_FRAMES = ("There is a {}", "Any {}", "A {}", "{}")  # in this order, where the drawn words are in use
 _TRIES = 4  # draws from the pool per expression of the list, before made-up expressions fill it
 
 
@@ -215,15 +214,17 @@ class PromptSampler:
                 drawn = self._category(phrase, rng)
                 # A caption of an object, or another category without its modality, may have the same words; then the
                 # category gets another frame. Where all are in use, its objects go without.
-                frames = (agree(frame.format(phrase)) for frame in _OTHER_FRAMES)
-                text = next((t for t in (drawn, *frames) if t not in columns and t not in made), None)
+                a, there_is = mentions(phrase)
+                others = (agree(frame.format(phrase)) for frame in (there_is, "Any {}", a, "{}"))
+                text = next((t for t in (drawn, *others) if t not in columns and t not in made), None)
                 if text is not None:
                     made[text] = name
         return list(made.items())
 
     def _category(self, name: str, rng: np.random.Generator) -> str:
         """Word the expression of a category."""
-        frame = _CATEGORY_FRAMES[int(rng.integers(len(_CATEGORY_FRAMES)))]
+        frames = (*mentions(name), "{}")
+        frame = frames[int(rng.integers(len(frames)))]
         if self.categories and rng.random() < 0.5:
             name = self._seen_by.sub("", name)
         return agree(frame.format(name))
@@ -293,7 +294,8 @@ class PromptSampler:
             else:
                 yield self.pool[int(rng.integers(len(self.pool)))]
         known = dict.fromkeys((*NOUNS, *objects.vocabulary.nouns))
-        made = [f.format(f"{m} {noun}") for f in _CATEGORY_FRAMES for noun in known for m in self.seen_by]
+        frames = {noun: (*mentions(noun), "{}") for noun in known}
+        made = [frames[noun][k].format(f"{m} {noun}") for k in range(3) for noun in known for m in self.seen_by]
         yield from (agree(made[i]) for i in rng.permutation(len(made)))
 
     def _reword(self, texts: list[str], rng: np.random.Generator) -> list[str]:

@@ -117,7 +117,7 @@ def load_split(
     """
     if split not in config.splits:
         raise DataError(f"{config.path}: no split '{split}'; the dataset config has {', '.join(config.splits)}")
-    if not 0 < fraction <= 1:
+    if not isinstance(fraction, int | float) or not 0 < fraction <= 1:
         raise DataError(f"fraction must be above 0 and at most 1, not {fraction}")
     skips = Skips() if skips is None else skips
     file = config.splits[split]

@@ -325,7 +325,7 @@ def choose_stretch(
     """
     distinct = list(dict.fromkeys(rgb))
     modality, modality_note = _modality(layout, values, valid, options.modality)
-    grey = _is_grey(values)
+    grey = is_grey(values)
     preset, ready = options.stretch, None
     if preset == "auto":
         ready = (0.0, 255.0) if options.limits or options.percentiles else _ready(values, valid)
@@ -377,7 +377,8 @@ def _effect(
     return effect
 
 
-def _is_grey(values: NDArray[Any]) -> bool:
+def is_grey(values: NDArray[Any]) -> bool:
+    """Tell whether all bands [n, h, w] are the same."""
     return len(values) == 1 or all(np.array_equal(values[0], v) for v in values[1:])
 
 
@@ -415,7 +416,7 @@ def _modality(layout: Bands, values: NDArray[Any], valid: NDArray[np.bool_], giv
         return "sar", f"SAR by its band names ({', '.join(layout.polarisations)})"
     if len(layout.bands) == 2:
         return "sar", "looks like SAR of two polarisations"
-    if not _is_grey(values):
+    if not is_grey(values):
         return "optical", "looks optical"
     known = values[0][valid]
     if known.dtype.kind == "f":

@@ -59,7 +59,10 @@ from .metrics import (
     expression_indices as expression_indices,
     score_image as score_image,
 )
-from .modes import ModelModes as ModelModes
+from .modes import (
+    ModelModes as ModelModes,
+    with_file as with_file,
+)
 from .predict import (
     GroundingPredictor as GroundingPredictor,
     ImageFiles as ImageFiles,

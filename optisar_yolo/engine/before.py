@@ -12,6 +12,7 @@ from torch import nn
 from optisar_yolo.data import check_mode, load_dataset_config
 from optisar_yolo.engine.start import open_start
 from optisar_yolo.nn import GroundingModel, match_weights
+from optisar_yolo.plugin import refuse
 from optisar_yolo.utils import locked
 
 
@@ -23,6 +24,7 @@ def check_given(given: Mapping[str, Any]) -> None:
             keep images.
     """
     check_batch(given)
+    refuse("train", given)
     check_mode(given.get("cache"))
     if given.get("data") is not None and not given.get("resume"):
         load_dataset_config(given["data"])

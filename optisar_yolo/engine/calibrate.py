@@ -101,6 +101,7 @@ class Calibration:
             f"calibration on {self.data} {self.split}, {self.true} true and {self.false} false expressions: "
             f"a={self.a:.3f} b={self.b:.3f}, error {self.ece_before:.3f} -> {self.ece_after:.3f}, "
             f"threshold {self.threshold:.3f} (F1 {self.f1:.3f})"
+            f"{'; rough: the error did not fall on so few expressions' if self.ece_after >= self.ece_before else ''}"
         )
 
 

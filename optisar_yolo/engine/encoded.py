@@ -40,10 +40,10 @@ class EncodedImage:
         self.device = torch.device("cpu")  # where exports take and return their arrays
         if isinstance(model, GroundingModel):
             self.device = next(model.parameters()).device
-        x, extent = (t[None].to(self.device) for t in canvas(image, imgsz))
-        self.canvas = (x.shape[2], x.shape[3])
+        self.pixels, extent = (t[None].to(self.device) for t in canvas(image, imgsz))  # [1, bands, H, W], [1, 4]
+        self.canvas = (self.pixels.shape[2], self.pixels.shape[3])
         with torch.inference_mode():
-            self.encoded = model.encode(x, extent)
+            self.encoded = model.encode(self.pixels, extent)
 
     def ground(
         self, text: str | Sequence[str], conf: float | None = None, topk: int | str = 1, reason: bool = True
@@ -71,7 +71,9 @@ class EncodedImage:
         plan = plan_of(self.model, texts, reason)
         with torch.inference_mode():
             features = self.text_features(plan.searched).to(self.device)
-            found = match(self.model, self.encoded, plan, features, self.canvas, [size], topk, conf=conf)[0]
+            (found,) = match(
+                self.model, self.encoded, plan, features, self.canvas, [size], topk, conf=conf, images=self.pixels
+            )
         least = thresholds(self.model, plan, topk, conf)
         shown = as_colours(self.image)
         return found.results(shown, self.path, texts, conf, notes=notes, queries=plan.queries, thresholds=least)

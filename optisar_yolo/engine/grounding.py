@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -233,10 +234,11 @@ def ground(
         return model.ground(encoded, rows, texts, k)
     features = cast(Encoded, encoded)  # only what runs in PyTorch's place takes anything else
     boxes, confs = [], []
-    for _, preds in outputs(model, features, rows, texts):
+    # A GPU spends more time on starting an image's operations than on computing them.
+    for _, preds in _scored(model, features, rows, texts, texts.device.type != "cpu"):
         b, c = model.head.decode(preds, k)
-        boxes.append(b[:, 0])
-        confs.append(c[:, 0])
+        boxes.append(b.flatten(0, 1))
+        confs.append(c.flatten(0, 1))
     return torch.cat(boxes), torch.cat(confs)
 
 
@@ -251,17 +253,39 @@ def outputs(
         rows: [N] image of each expression.
         texts: [N, D] features of the expressions.
     """
+    for part, preds in _scored(model, encoded, rows, texts):
+        yield part, preds if model.guided else _as_rows(preds)
+
+
+def _scored(
+    model: GroundingModel, encoded: Encoded, rows: Tensor, texts: Tensor, together: bool = False
+) -> Iterator[tuple[slice, dict[str, Any]]]:
+    """Yield the head's outputs on B images with T expressions each, B * T of all expressions at once.
+
+    Args:
+        model: The network. With text-guided layers T is 1, as each expression needs its own row.
+        encoded: Encoded images.
+        rows: [N] image of each expression.
+        texts: [N, D] features of the expressions.
+        together: Several images at once, where they have equally many expressions.
+    """
     if model.guided:
         for i in range(0, len(rows), QUERY_BATCH):
             part = slice(i, min(i + QUERY_BATCH, len(rows)))
             yield part, model.match(encoded.rows(rows[part]), texts[part])
         return
+    runs = zip(*(x.tolist() for x in torch.unique_consecutive(rows, return_counts=True)), strict=True)
     start = 0
-    for row, count in zip(*(x.tolist() for x in torch.unique_consecutive(rows, return_counts=True)), strict=True):
-        for i in range(start, start + count, TEXT_BATCH):
-            part = slice(i, min(i + TEXT_BATCH, start + count))
-            yield part, _as_rows(model.match_all(encoded.rows(slice(row, row + 1)), texts[None, part]))
-        start += count
+    for count, alike in groupby(runs, key=lambda run: run[1]):
+        images = [image for image, _ in alike]
+        size = max(TEXT_BATCH // count, 1) if together else 1
+        for group in (images[i : i + size] for i in range(0, len(images), size)):
+            own = encoded.rows(slice(group[0], group[0] + 1) if len(group) == 1 else torch.tensor(group))
+            expressions = texts[start : start + len(group) * count].view(len(group), count, -1)
+            for i in range(0, count, TEXT_BATCH):
+                few = expressions[:, i : i + TEXT_BATCH]
+                yield slice(start + i, start + i + len(group) * few.shape[1]), model.match_all(own, few)
+            start += len(group) * count
 
 
 def _as_rows(preds: dict[str, Any]) -> dict[str, Any]:
@@ -342,16 +366,18 @@ def candidates(
     calibration = calibration_of(model)
     b, t = len(sizes), len(texts)
     rows = torch.arange(b, device=texts.device).repeat_interleave(t)
-    boxes, confs = ground(model, encoded, rows, texts.repeat(b, 1), k)
+    # copied at once: each copy from a GPU waits for it
+    boxes, confs = (x.float().cpu().numpy() for x in ground(model, encoded, rows, texts.repeat(b, 1), k))
+    extents = encoded.extent.cpu().numpy()
     out = []
     for i, size in enumerate(sizes):
-        extent, own = encoded.extent[i].cpu().numpy(), []
+        own = []
         for j in range(t):
-            box, conf = (values[i * t + j].float().cpu().numpy() for values in (boxes, confs))
+            box, conf = boxes[i * t + j], confs[i * t + j]
             if calibration is not None:
                 conf = calibration(conf).astype(np.float32)
             # Boxes are clipped before NMS: two that differ only outside the image are duplicates.
-            own.append((to_image(box, size, extent, canvas), conf))
+            own.append((to_image(box, size, extents[i], canvas), conf))
         out.append(own)
     return out
 

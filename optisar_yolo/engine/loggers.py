@@ -2,13 +2,15 @@
 
 1. TensorBoard gets no graph: Ultralytics traces ``model(image)``, and these networks take expressions too. The failed
    trace would print the network's outputs, hundreds of lines of numbers.
-2. MLflow refuses all metrics of an epoch where one name holds a character that it does not allow, such as the ``@`` of
+2. Ray Tune is told nothing outside of a search of its own, where it would warn of every training.
+3. MLflow refuses all metrics of an epoch where one name holds a character that it does not allow, such as the ``@`` of
    ``metrics/Pr@0.5(all)``. Such characters become ``_``. Other loggers, files and ``results_dict`` keep the names.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -32,9 +34,19 @@ def _mlflow_epoch(trainer: Any) -> None:
         trainer.metrics = metrics
 
 
+def _ray_epoch(trainer: Any) -> None:
+    """Report an epoch to Ray Tune's search, where the training is part of one."""
+    from ultralytics.utils.callbacks import raytune
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`get_trial_id` is meant to only be called", category=UserWarning)
+        raytune.on_fit_epoch_end(trainer)
+
+
 _OURS: dict[tuple[str, str], Callable[[Any], None]] = {
     ("tensorboard", "on_train_start"): _no_graph,
     ("mlflow", "on_fit_epoch_end"): _mlflow_epoch,
+    ("raytune", "on_fit_epoch_end"): _ray_epoch,
 }
 
 

@@ -35,7 +35,7 @@ from optisar_yolo.engine.grounding import (
     ground,
 )
 from optisar_yolo.engine.metrics import RIGHT_IOU, TITLES
-from optisar_yolo.language import BUILT_IN, LabelledObjects, Vocabulary, agree, read_notes
+from optisar_yolo.language import BUILT_IN, LabelledObjects, Vocabulary, agree, mentions, read_notes
 from optisar_yolo.nn import Encoded, GroundingModel
 from optisar_yolo.text import TextFeatureCache
 
@@ -88,7 +88,7 @@ def match_expressions(
     made: list[MatchExpression] = []
     for noun, name in {noun: name for noun, name in zip(reversed(nouns), reversed(own), strict=True)}.items():
         meant = [vocabulary.means(noun, other) for other in nouns]
-        made.append(MatchExpression(agree(f"a {noun}"), CATEGORY, name, _truth(meant)))
+        made.append(MatchExpression(_mention(noun), CATEGORY, name, _truth(meant)))
     made.reverse()
     owners: dict[str, list[int]] = {}
     for i, captions in enumerate(image.captions):
@@ -114,8 +114,13 @@ def match_expressions(
     }
     if absent:
         noun, name = list(absent.items())[zlib.crc32(image.path.name.encode()) % len(absent)]
-        made.append(MatchExpression(agree(f"a {noun}"), ABSENT, name, np.zeros(len(own), np.int8)))
+        made.append(MatchExpression(_mention(noun), ABSENT, name, np.zeros(len(own), np.int8)))
     return made
+
+
+def _mention(noun: str) -> str:
+    """Return the expression of a category: "a ship"; "hay bales" and "rubble" take no article."""
+    return agree(mentions(noun)[0].replace("A ", "a ").format(noun))
 
 
 def _truth(meant: Sequence[bool | None]) -> np.ndarray:

@@ -16,9 +16,12 @@ from typing import Any, Literal, TypeAlias, overload
 
 import torch
 from ultralytics.engine.model import Model
+from ultralytics.utils import YAML
+from ultralytics.utils.checks import check_yaml
 
 from optisar_yolo.engine.before import check_batch
 from optisar_yolo.engine.metrics import GroundingMetrics
+from optisar_yolo.plugin import NO_DATA, name_ignored
 from optisar_yolo.utils import naming, results_folder
 from optisar_yolo.visualize import GroundingResults
 
@@ -56,6 +59,20 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
         check_batch(kwargs)
         project = kwargs.get("project") or self.overrides.get("project")
         return kwargs | {"project": str(results_folder("detect", project))}
+
+    def _for_training(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Check what a training was given, and add data set and folder."""
+        name_ignored("train", with_file(kwargs))
+        return self._here(self._with_data(kwargs))
+
+    def _with_data(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Add the dataset config of the weights' training where none is given; Ultralytics has one of its own."""
+        data = kwargs.get("data") or self.overrides.get("data")
+        if data:
+            return kwargs | {"data": data}
+        if kwargs.get("cfg") or kwargs.get("resume"):
+            return kwargs
+        raise ValueError(NO_DATA)
 
     def train(
         self,
@@ -111,7 +128,7 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             patience=patience, fraction=fraction, amp=amp, resume=resume, text_model=text_model, project=project,
             name=name, exist_ok=exist_ok,
         )  # fmt: skip
-        here = self._here(given | kwargs)
+        here = self._for_training(given | kwargs)
         with naming(Path(here["project"]), disk=True):  # some files are Ultralytics' own
             return self._train(trainer, here)
 
@@ -137,7 +154,8 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
 
         Args:
             validator: Another validator class.
-            data: Dataset config; that of the training by default.
+            data: Dataset config; that of the training by default. A folder of images with YOLO labels or COCO boxes,
+                or a detector's dataset config: expressions are derived from the boxes.
             split: ``"val"`` (the default), ``"test"`` or ``"train"``.
             imgsz: Long side of images in the network, pixels; that of training by default.
             batch: Images at once.
@@ -161,7 +179,8 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             data=data, split=split, imgsz=imgsz, batch=batch, device=device, fraction=fraction,
             sensitivity=sensitivity, plots=plots, save_json=save_json, project=project, name=name, exist_ok=exist_ok,
         )  # fmt: skip
-        here = self._here(given | kwargs)
+        name_ignored("val", given | kwargs)
+        here = self._here(self._with_data(given | kwargs))
         with naming(Path(here["project"]), disk=True):
             return self._val(validator, here)
 
@@ -251,6 +270,7 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             device=device, save=save, save_txt=save_txt, save_conf=save_conf, save_crop=save_crop, project=project,
             name=name, exist_ok=exist_ok, verbose=verbose,
         )  # fmt: skip
+        name_ignored(str(kwargs.get("mode", "predict")), given | kwargs)  # `track` comes here with its mode
         return self._predict(source, stream, predictor, self._here(given | kwargs))
 
     # fmt: off
@@ -366,7 +386,14 @@ class ModelModes(Model, ABC):  # Model first: an object of YOLO becomes one of o
             format=format, imgsz=imgsz, text=text, parts=parts, text_graph=text_graph, int8=int8, data=data,
             fraction=fraction, opset=opset,
         )  # fmt: skip
+        name_ignored("export", given | kwargs)
         return self._export(given | kwargs)
+
+
+def with_file(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return what was given, and the content of the file that ``cfg=`` names."""
+    content = YAML.load(check_yaml(kwargs["cfg"])) if kwargs.get("cfg") else {}
+    return (content if isinstance(content, dict) else {}) | kwargs
 
 
 def _given(**named: Any) -> dict[str, Any]:

@@ -98,33 +98,19 @@ def canvas(image: np.ndarray, imgsz: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(rgb).float() / 255, torch.from_numpy(extent)
 
 
-_WITHOUT_MEANING = {  # of Ultralytics' keys for predict
-    "visualize": "`optisar explain` draws score and activation maps",
-    "agnostic_nms": "boxes of different expressions are never duplicates of each other",
-    "retina_masks": "there are no masks",
-    "dnn": "exports run in ONNX Runtime, OpenVINO or TorchScript",
-    "nms": "duplicates are always removed; iou= sets the overlap",
-}
-
-
-def check_predict_keys(args: Any) -> None:
-    """Name the keys that are set and mean nothing in prediction.
+def check_classes(args: Any) -> None:
+    """Check that ``classes`` are expressions of a call.
 
     Args:
-        args: The configuration of a call.
+        args: The configuration of the call.
 
     Raises:
-        ValueError: ``embed`` or ``classes`` that cannot be heeded.
+        ValueError: They are none.
     """
-    if args.embed:
-        raise ValueError("embed= is not available: use model.encode(image), which keeps the features of an image")
     classes = [args.classes] if isinstance(args.classes, int) else list(args.classes or [])
     count = len(checked_expressions(args.text))
     if wrong := [c for c in classes if not isinstance(c, int) or not 0 <= c < count]:
         raise ValueError(f"classes={wrong[0]!r}: classes are indices of the expressions in text=, 0 to {count - 1}")
-    for key, reason in _WITHOUT_MEANING.items():
-        if getattr(args, key, None) != getattr(DEFAULT_CFG, key, None):
-            LOGGER.warning(f"'{key}={getattr(args, key)}' has no effect: {reason}")
 
 
 class ImageFiles(LoadImagesAndVideos):
@@ -195,6 +181,7 @@ class GroundingPredictor(DetectionPredictor):
 
     model: Any  # ultralytics' backend around the network, or an export
     device: torch.device
+    plotted_img: np.ndarray
 
     def __init__(
         self,
@@ -208,6 +195,7 @@ class GroundingPredictor(DetectionPredictor):
         self.text_features: TextFeatureCache | KnownExpressions | None = None
         self.track_start: float | None = None  # confidence at which tracks start
         self.shrink_said = False
+        self.frame_sizes: dict[Path, tuple[int, ...]] = {}  # height and width of the first drawing of each video
         self.fits_size = False  # each image at a side of its own, as the caller set none
         self.groups: list[tuple[list[int], Tensor, Tensor]] = []  # indices, images [B, 3, H, W], extents [B, 4]
 
@@ -236,7 +224,7 @@ class GroundingPredictor(DetectionPredictor):
 
     def setup_source(self, source: Any, stride: int | None = None) -> None:
         """Open the source; Ultralytics' own reader keeps only the high byte of 16-bit images."""
-        check_predict_keys(self.args)
+        check_classes(self.args)
         self.shrink_said = False
         bands = self.network.channels
         rendering = ImageRendering(getattr(self.args, "bands", None), getattr(self.args, "stretch", "auto"), bands)
@@ -306,9 +294,22 @@ class GroundingPredictor(DetectionPredictor):
     def save_predicted_images(self, save_path: Path, frame: int | None = 0) -> None:
         """Save an image with its boxes, or a video's frame; unlike OpenCV's writer, a full disk is an error."""
         if self.dataset.mode in ("stream", "video"):
+            self.plotted_img = self._as_first_frame(save_path, self.plotted_img)
             super().save_predicted_images(save_path, frame)
             return
         write_atomic(save_path.with_suffix(".jpg"), bytes(cv2.imencode(".jpg", self.plotted_img)[1]), sync=False)
+
+    def _as_first_frame(self, save_path: Path, drawn: np.ndarray) -> np.ndarray:
+        """Return a drawing in the size of a video's first one: OpenCV drops frames of another size without a word.
+
+        Legends differ in height, as their lines depend on what is found.
+        """
+        if save_path not in self.vid_writer:
+            self.frame_sizes[save_path] = drawn.shape[:2]
+        height, width = self.frame_sizes.get(save_path, drawn.shape[:2])
+        out = np.zeros((height, width, 3), np.uint8)
+        out[: drawn.shape[0], : drawn.shape[1]] = drawn[:height, :width]
+        return out
 
     def _find(self, preds: Any, orig_imgs: Any) -> list[Results]:
         """Find the boxes, and wrap those above the threshold as results."""
@@ -328,7 +329,7 @@ class GroundingPredictor(DetectionPredictor):
                     )
                 else:
                     boxes = match(
-                        self.network, group, plan, features, canvas_size, sizes, topk, overlap, self.args.conf
+                        self.network, group, plan, features, canvas_size, sizes, topk, overlap, self.args.conf, images=x
                     )
             found.update(zip(index, boxes, strict=True))
         notes = notes_of(self.network, texts, topk, self._reasons)

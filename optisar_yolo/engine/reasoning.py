@@ -8,8 +8,9 @@ category an expression means, but only among those that are found. Together:
    for "the second ship from the left".
 2. :func:`match` grounds all of them: one box of an expression that the network alone decides, the best
    :data:`SEARCHED` anchors of the others, without duplicates.
-3. An expression of several objects gets all objects of its category that fit.
-4. An expression of one object gets the box of the better witness of its kind (:data:`NETWORK_FIRST`,
+3. Pixels tell which of the objects have the colour that an expression names (:mod:`optisar_yolo.data.colours`).
+4. An expression of several objects gets all objects of its category that fit.
+5. An expression of one object gets the box of the better witness of its kind (:data:`NETWORK_FIRST`,
    :data:`CHOICE_FIRST`).
 
 The rule of each kind was chosen on the validation split of real images (benchmarks/reasoning.py).
@@ -18,12 +19,15 @@ The rule of each kind was chosen on the validation split of real images (benchma
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
+from ultralytics.utils import LOGGER
 
+from optisar_yolo.data import has_hues, how_coloured, to_canvas
 from optisar_yolo.engine.calibrate import calibration_of, default_conf, default_match_conf, match_calibration_of
 from optisar_yolo.engine.checkpoint import model_vocabulary
 from optisar_yolo.engine.grounding import (
@@ -36,19 +40,24 @@ from optisar_yolo.engine.grounding import (
     candidates,
     distinct_boxes,
 )
-from optisar_yolo.language import Found, ObjectQuery, chosen, read_query, weigh
+from optisar_yolo.language import Found, ObjectQuery, chosen, in_words, read_query, weigh, without_colour
 from optisar_yolo.nn import Encoded, GroundingModel
 
 ALL = "all"
+COLOUR_BANDS = 3  # of an image whose pixels are colours
 SEARCHED = 300  # anchors of a category: objects have several, so some sixty objects of a kind
 # Confidence of the network from which its own box stands, by kind, and else the probability from which the choice
 # stands. Where neither does, the surer one is taken. On the validation split the choice finds all of 32 sides of
 # another kind and the network 84 %; of 561 superlatives the network finds 77 % and the choice 74 %; an ordinal that the
 # network is sure of is as often wrong as one that it is not.
-NETWORK_FIRST: Mapping[str, float] = {"superlative": 0.3, "relation": math.inf, "ordinal": math.inf}
-CHOICE_FIRST: Mapping[str, float] = {"superlative": math.inf, "relation": 0.1, "ordinal": 0.01}
+NETWORK_FIRST: Mapping[str, float] = {
+    "superlative": 0.3, "relation": math.inf, "ordinal": math.inf, "colour": math.inf,
+}  # fmt: skip
+CHOICE_FIRST: Mapping[str, float] = {"superlative": math.inf, "relation": 0.1, "ordinal": 0.01, "colour": 0.01}
 LEAST = 0.05  # confidence from which an object is weighed: its likelihood is below 0.002 then
-NO_SUCH = 0.01  # confidence at most of the network's box for an ordinal that the objects found do not reach
+# Confidence at most of the network's box for an ordinal that the objects found do not reach, and for a colour that none
+# of them has.
+NO_SUCH = 0.01
 
 
 class QueryPlan(NamedTuple):
@@ -81,6 +90,8 @@ def plan_of(
     words = model_vocabulary(model)
     queries = [read_query(text, words) for text in texts]
     queries = [query if several or query.kind != "set" else ObjectQuery(query.text, query.text) for query in queries]
+    if model.channels != COLOUR_BANDS:
+        queries = [in_words(query) for query in queries]
     cores = [core for query in queries if query.reasoned for core in query.cores]
     return QueryPlan(list(texts), queries, [*texts, *(core for core in dict.fromkeys(cores) if core not in texts)])
 
@@ -117,6 +128,8 @@ def match(
     topk: int | str = 1,
     overlap: float = OVERLAP,
     conf: float | None = None,
+    *,
+    images: Tensor,
 ) -> list[Detections]:
     """Find the boxes of every expression in every image.
 
@@ -130,6 +143,7 @@ def match(
         topk: Boxes per expression; "all" for every match.
         overlap: IoU above which two boxes of an expression are duplicates.
         conf: Confidence from which objects count; that of the model by default.
+        images: The images on their canvases, [B, bands, H, W] in 0..1: their pixels tell colours.
 
     Returns:
         The detections of each image: for one expression after the other its boxes, best first. Boxes below the
@@ -152,7 +166,8 @@ def match(
     out = []
     for i, size in enumerate(sizes):
         found = {core: _without_duplicates(*search[i][n], overlap) for n, core in enumerate(wide)}
-        every = {core: Found(one.boxes, among_all(one.conf, model)) for core, one in found.items()}
+        found = with_colours(plan.queries, found, images[i], encoded.extent[i], size)
+        every = {core: one._replace(conf=among_all(one.conf, model)) for core, one in found.items()}
         network = {j: own[i].of(n) for n, j in enumerate(alone)}
         parts = [
             _set(query, every, size, least[j], most if topk != 1 else None)
@@ -188,6 +203,7 @@ def reconsider(
     features: Callable[[Sequence[str]], Tensor],
     canvas: tuple[int, int],
     size: tuple[int, int],
+    image: Tensor,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Give expressions that were grounded in an image the box that :func:`match` gives them: validation needs one each.
 
@@ -195,28 +211,78 @@ def reconsider(
         model: The network.
         encoded: The encoded image, one row.
         texts: The N expressions. One of several objects keeps its box.
-        network: The network's boxes [N, 4] in pixels of the image, and its calibrated confidences [N].
+        network: The network's boxes [N, 4] in pixels of the image, and its raw confidences [N].
         features: Returns the features of expressions.
         canvas: Height and width of the canvas.
         size: Width and height of the image.
+        image: The image on its canvas, [bands, H, W] in 0..1.
 
     Returns:
-        Boxes [N, 4] and confidences [N].
+        Boxes [N, 4] and raw confidences [N].
     """
-    boxes, conf = (values.copy() for values in network)
+    boxes, raw = network[0].copy(), network[1]
+    calibration = calibration_of(model)
+    before = raw if calibration is None else calibration(raw).astype(np.float32)
+    conf = before.copy()
     words = model_vocabulary(model)
     read = {j: read_query(text, words) for j, text in enumerate(texts)}
+    if model.channels != COLOUR_BANDS:
+        read = {j: in_words(query) for j, query in read.items()}
     queries = {j: query for j, query in read.items() if query.reasoned and query.kind != "set"}
     cores = list(dict.fromkeys(core for query in queries.values() for core in query.cores))
     if not cores:
-        return boxes, conf
+        return network
     (search,) = candidates(model, encoded, features(cores).to(encoded.extent.device), canvas, [size], SEARCHED)
     found = {core: _without_duplicates(*own, OVERLAP) for core, own in zip(cores, search, strict=True)}
+    found = with_colours(queries.values(), found, image, encoded.extent[0], size)
     for j, query in queries.items():
         mine = Detections(boxes[j : j + 1], conf[j : j + 1], np.zeros(1, np.int64))
         best = _single(query, mine, found, size, 1)
         boxes[j], conf[j] = best.boxes[0], best.confidence[0]
-    return boxes, conf
+    return boxes, np.where(conf == before, raw, conf if calibration is None else calibration.raw(conf))
+
+
+@lru_cache
+def _say_gray(text: str) -> None:
+    """Say once for an expression that an image has no colours."""
+    LOGGER.info(f'"{text}": the image has no hues, so the network alone reads the colour; said once')
+
+
+def with_colours(
+    queries: Iterable[ObjectQuery], found: dict[str, Found], image: Tensor, extent: Tensor, size: tuple[int, int]
+) -> dict[str, Found]:
+    """Measure the colours that queries name, of the objects that they are searched among.
+
+    Args:
+        queries: The queries.
+        found: The objects of each core.
+        image: The image on its canvas, [3, H, W] RGB in 0..1.
+        extent: [4], of the image in the canvas.
+        size: Width and height of the image.
+
+    Returns:
+        The objects, with their colours where the image has any.
+    """
+    wanted: dict[str, set[str]] = {}
+    queries = list(queries)
+    every = list(queries)
+    while every:
+        query = every.pop()
+        every += query.reference
+        if query.colour and query.reasoned:
+            wanted.setdefault(query.core, set()).add(query.colour)
+    if not wanted:
+        return found
+    pixels = (image.permute(1, 2, 0).float() * 255).round().byte().cpu().numpy()
+    shares, (height, width) = extent.float().cpu().numpy(), pixels.shape[:2]
+    if not has_hues(pixels):
+        for text in (query.text for query in queries if query.colour):
+            _say_gray(text)
+        return found
+    for core, colours in wanted.items():
+        boxes = to_canvas(np.asarray(found[core].boxes, np.float32), size, shares) * np.tile((width, height), 2)
+        found[core] = found[core]._replace(colours={c: how_coloured(pixels, boxes, c) for c in sorted(colours)})
+    return found
 
 
 def _columns(found: Detections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -248,12 +314,14 @@ def _single(
 ) -> Detections:
     """Return the box of an expression of one object: that of the better witness of its kind."""
     sure = float(network.confidence.max(initial=0.0))
-    found = {core: Found(own.boxes[own.conf >= LEAST], own.conf[own.conf >= LEAST]) for core, own in found.items()}
+    found = {core: own.kept(own.conf >= LEAST) for core, own in found.items()}
     score = weigh(query, found, size)
     best = float(score.max(initial=0.0))
-    wins = best >= CHOICE_FIRST[query.kind] or (best > sure and query.kind != "ordinal")
-    if sure >= NETWORK_FIRST[query.kind] or not wins:
-        conf = np.minimum(network.confidence, np.float32(NO_SUCH if query.kind == "ordinal" else 1))
+    kind = "colour" if query.colour and query.kind == "superlative" else query.kind
+    wins = best >= CHOICE_FIRST[kind] or (best > sure and kind != "ordinal")
+    if sure >= NETWORK_FIRST[kind] or not wins:
+        none = kind == "ordinal" or without_colour(query, found)
+        conf = np.minimum(network.confidence, np.float32(NO_SUCH if none else 1))
         return Detections(network.boxes, conf, network.expression.copy())
     ranked = np.argsort(-score, kind="stable")[:most]
     return _taken(found[query.core], ranked, score[ranked])

@@ -96,10 +96,6 @@ class GroundingTrainer(DetectionTrainer):
     ) -> None:
         given = dict(overrides or {})
         check_given(given)
-        if given.get("compile"):
-            raise ValueError(
-                "compile=True is not supported: rows of the network depend on the expressions; leave it out"
-            )
         if str(given.get("optimizer", "")).lower() in ("auto", "musgd"):
             LOGGER.warning(f"optimizer={given['optimizer']} may orthogonalise gates; using AdamW")
             given["optimizer"] = "AdamW"

@@ -38,10 +38,10 @@ from optisar_yolo.data import (
     EvaluationDataset,
     GroundingLoader,
     ImageRecord,
-    load_dataset_config,
     load_source,
     load_split,
     to_image,
+    validation_config,
 )
 from optisar_yolo.engine.calibrate import (
     ATTRIBUTE,
@@ -154,7 +154,7 @@ class GroundingValidator(BaseValidator):
         if not self._gather(seconds):
             return None
         self.speed = self.metrics.speed = {k: 1e3 * s / max(len(self.images), 1) for k, s in seconds.items()}
-        LOGGER.info(self.metrics.table() if self.training else self.metrics.table(SECTIONS))
+        LOGGER.info(self.metrics.table(SECTIONS if self.args.verbose and not self.training else SECTIONS[:1]))
         if not self.training:
             self._calibrate(net)
             self._add_matches(net)
@@ -208,7 +208,7 @@ class GroundingValidator(BaseValidator):
         else:
             net = fused_copy(model.to(self.device))
         if self.config is None:
-            self.config = load_dataset_config(self.args.data)
+            self.config = validation_config(self.args.data, self.args.split or "val")
             self.images = load_split(self.config, self.args.split or "val", self.args.fraction or 1.0, self.args.seed)
         if isinstance(net, NetworkRunner):
             net.expect(len(self.images))
@@ -327,13 +327,14 @@ class GroundingValidator(BaseValidator):
             for groups in GroundingLoader(dataset, self.args.batch, sampler):
                 with mixed(self.args.quantize == 16, self.device):
                     for index, img, extents in groups:
-                        encoded = net.encode(img.to(self.device).float() / 255, extents.to(self.device))
+                        x = img.to(self.device).float() / 255
+                        encoded = net.encode(x, extents.to(self.device))
                         canvas = (img.shape[2], img.shape[3])
                         for row, i in enumerate(index):
                             size = (split.images[i].width, split.images[i].height)
                             extent = extents[row].numpy()
                             reword = partial(_probe, probe, encoded, row, extent, canvas) if probe else None
-                            scores(i, partial(self._boxes, net, encoded, row, size, extent, canvas), reword)
+                            scores(i, partial(self._boxes, net, encoded, row, size, extent, canvas, x[row]), reword)
             threshold = self._threshold(self.calibration)
             found[source.name] = scores.figures(threshold, self.calibration)
             if probe is not None:
@@ -357,14 +358,19 @@ class GroundingValidator(BaseValidator):
         size: tuple[int, int],
         extent: np.ndarray,
         canvas: tuple[int, int],
+        pixels: Tensor,
         texts: list[str],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the best boxes [N, 4] of N expressions in one encoded image, xyxy in it, and raw confidences [N]."""
+        """Return the boxes [N, 4] of N expressions as `predict` gives them, xyxy in the image, and raw confidences [N].
+
+        The image is one row of the encoded ones; its pixels are those on its canvas, [bands, H, W] in 0..1.
+        """
         assert self.text_features is not None
         rows = torch.full((len(texts),), row, device=self.device)
         found = ground(net, encoded, rows, self.text_features(texts).to(self.device))
         boxes, conf = (best[:, 0].float().cpu().numpy() for best in found)
-        return to_image(boxes, size, extent, canvas), conf
+        own = (to_image(boxes, size, extent, canvas), conf)
+        return self._reason(net, encoded, row, texts, own, canvas, size, pixels)
 
     def _loader(self) -> GroundingLoader:
         dataset = EvaluationDataset(self.images, self.args.imgsz)
@@ -416,8 +422,9 @@ class GroundingValidator(BaseValidator):
                 size = np.tile((image.width, image.height), (len(own), 1))
                 inter, union = overlap(pred, image.boxes[[obj for obj, _ in own]], size)
                 iou[mine] = inter / union
+                row, own_size = len(slices) - 1, (image.width, image.height)
                 pred, sure = self._reason(
-                    net, encoded, len(slices) - 1, captions[mine], pred, conf[mine], canvas, image
+                    net, encoded, row, captions[mine], (pred, conf[mine]), canvas, own_size, x[row]
                 )
                 self.cases += score_image(self.metrics, image, self.config.names, own, pred, sure)
         seconds["preprocess"] += ready - start
@@ -437,32 +444,20 @@ class GroundingValidator(BaseValidator):
         encoded: Any,
         row: int,
         texts: list[str],
-        boxes: np.ndarray,
-        conf: np.ndarray,
+        network: tuple[np.ndarray, np.ndarray],
         canvas: tuple[int, int],
-        image: ImageRecord,
+        size: tuple[int, int],
+        pixels: Tensor,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes and raw confidences as `predict` gives them; the network's own in training and calibration.
 
-        Args:
-            net: The network.
-            encoded: The encoded images.
-            row: The row of the image.
-            texts: Its N expressions.
-            boxes: The network's boxes [N, 4].
-            conf: Its raw confidences [N].
-            canvas: Height and width of the canvas.
-            image: The image.
+        The arguments are those of :func:`~optisar_yolo.engine.reasoning.reconsider`, of one row of the encoded images.
         """
         if self.training or self.fit or not getattr(self.args, "reason", True) or isinstance(net, ExportedNetwork):
-            return boxes, conf
+            return network
         assert self.text_features is not None
-        calibration = calibration_of(net)
-        sure = conf if calibration is None else calibration(conf).astype(np.float32)
-        size = (image.width, image.height)
         one = encoded.rows(slice(row, row + 1))
-        found, better = reconsider(net, one, texts, (boxes, sure), self.text_features, canvas, size)
-        return found, np.where(better == sure, conf, better if calibration is None else calibration.raw(better))
+        return reconsider(net, one, texts, network, self.text_features, canvas, size, pixels)
 
     def _save(self) -> None:
         """Write the figures and, where set, predictions and plots."""

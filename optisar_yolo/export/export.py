@@ -130,11 +130,6 @@ def check_format(args: Any) -> str:
             f"opset={args.opset} is not possible: the network needs operators of opset {LOWEST_OPSET}, and this torch "
             f"writes up to {highest_opset()}; leave opset out ({OPSET}) or give a number between"
         )
-    if args.nms:
-        raise ValueError(
-            "nms=True is not supported: an export gives the best box of an expression, or with topk= the best few; "
-            "leave nms out"
-        )
     if args.quantize == 8:
         if name != "openvino":
             raise ValueError(

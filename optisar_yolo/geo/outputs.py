@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from ultralytics.utils import LOGGER
 
+from optisar_yolo.geo.placed import GROUND_COLUMNS, centres, feature_collection
 from optisar_yolo.geo.result import RasterResult, enlarged
 from optisar_yolo.geo.style import qml
 from optisar_yolo.geo.vectors import vector_file
@@ -21,8 +20,7 @@ from optisar_yolo.language import ObjectQuery
 from optisar_yolo.utils import write_atomic
 from optisar_yolo.visualize import draw_predictions
 
-DEGREES = 8  # decimals: about a millimetre
-COLUMNS = ("sentence", "confidence", "x1", "y1", "x2", "y2", "lon", "lat", "x_crs", "y_crs")
+COLUMNS = ("sentence", "confidence", "x1", "y1", "x2", "y2", *GROUND_COLUMNS)
 
 
 def write(result: RasterResult, with_map: bool = True, vectors: Sequence[str] = ()) -> list[Path]:
@@ -91,71 +89,9 @@ def quicklook(result: RasterResult) -> bytes:
 
 
 def geojson(result: RasterResult, source_crs: bool = False) -> dict[str, Any]:
-    """Return the objects as a GeoJSON FeatureCollection of box polygons.
-
-    Args:
-        result: The results in a georeferenced raster.
-        source_crs: Use the CRS of the raster, named as GDAL does, instead of WGS 84 (RFC 7946: longitude first, within
-            ±180, outer rings anticlockwise, polygons cut at the antimeridian, no geometry where a corner has none).
-    """
-    features = []
-    for row, cut in zip(result.found, result.cut.tolist(), strict=True):
-        x, y = corners(row[:4])
-        geometry: dict[str, Any] | None
-        if source_crs:
-            ring = np.column_stack(result.place.to_crs(x, y))
-            geometry = {"type": "Polygon", "coordinates": [closed(ring).tolist()]}
-        else:
-            corners_wgs84 = np.column_stack(result.place.to_wgs84(x, y))
-            geometry = polygon(corners_wgs84) if np.isfinite(corners_wgs84).all() else None
-        properties = {
-            "sentence": result.queries[int(row[5])].text,
-            "confidence": round(float(row[4]), 4),
-            "pixels": [round(float(v), 2) for v in row[:4]],
-            **({"cut": True} if cut else {}),
-        }
-        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
-    out: dict[str, Any] = {"type": "FeatureCollection"}
-    if source_crs:
-        epsg = result.place.crs.to_epsg()
-        name = f"urn:ogc:def:crs:EPSG::{epsg}" if epsg else result.place.crs.to_wkt()
-        out["crs"] = {"type": "name", "properties": {"name": name}}
-    return out | {"features": features}
-
-
-def corners(box: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return x [4] and y [4] of a box's corners."""
-    x1, y1, x2, y2 = box
-    return np.array([x1, x2, x2, x1]), np.array([y1, y1, y2, y2])
-
-
-def closed(ring: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a ring [n, 2] anticlockwise, with its first point again at the end."""
-    x, y = ring.T
-    if (x * np.roll(y, -1) - y * np.roll(x, -1)).sum() < 0:  # the shoelace formula
-        ring = ring[::-1]
-    return np.concatenate([ring, ring[:1]])
-
-
-def polygon(ring: NDArray[np.float64]) -> dict[str, Any]:
-    """Return a convex ring [n, 2] of longitudes and latitudes as a GeoJSON geometry, cut at the antimeridian."""
-    if np.ptp(ring[:, 0]) <= 180:
-        return {"type": "Polygon", "coordinates": [closed(ring).round(DEGREES).tolist()]}
-    shifted = ring + np.where(ring[:, :1] < 0, [360.0, 0.0], 0.0)
-    parts = [clipped(shifted, 180, 1), clipped(shifted, 180, -1) - [360.0, 0.0]]
-    return {"type": "MultiPolygon", "coordinates": [[closed(p).round(DEGREES).tolist()] for p in parts]}
-
-
-def clipped(ring: NDArray[np.float64], x: float, sign: int) -> NDArray[np.float64]:
-    """Return the part of a convex ring [n, 2] west (sign 1) or east (-1) of a meridian (Sutherland and Hodgman)."""
-    out = []
-    for a, b in zip(ring, np.roll(ring, -1, 0), strict=True):
-        inside = [sign * (p[0] - x) <= 0 for p in (a, b)]
-        if inside[0]:
-            out.append(a)
-        if inside[0] != inside[1]:
-            out.append(a + (b - a) * (x - a[0]) / (b[0] - a[0]))
-    return np.array(out)
+    """Return the objects as GeoJSON (:func:`~optisar_yolo.geo.placed.feature_collection`)."""
+    texts = [q.text for q in result.queries]
+    return feature_collection(result.found, texts, result.place, source_crs, result.cut)
 
 
 def coco(result: RasterResult) -> dict[str, Any]:
@@ -189,14 +125,7 @@ def table(result: RasterResult) -> str:
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
-    for row in result.found:
-        ground = ["", "", "", ""]
-        if result.place:
-            x, y = np.array([(row[0] + row[2]) / 2]), np.array([(row[1] + row[3]) / 2])
-            (lon,), (lat,) = result.place.to_wgs84(x, y)
-            (east,), (north,) = result.place.to_crs(x, y)
-            known = [f"{lon:.{DEGREES}f}", f"{lat:.{DEGREES}f}"] if np.isfinite([lon, lat]).all() else ["", ""]
-            ground = [*known, f"{east:.10g}", f"{north:.10g}"]
+    for row, ground in zip(result.found, centres(result.found[:, :4], result.place), strict=True):
         box = [f"{v:.2f}" for v in row[:4]]
         writer.writerow([result.queries[int(row[5])].text, f"{row[4]:.4f}", *box, *ground])
     return file.getvalue()

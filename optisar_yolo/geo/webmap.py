@@ -71,6 +71,7 @@ def map_page(result: RasterResult) -> str:
     plot.add_tools(HoverTool(renderers=hover, tooltips=tips))
     plot.legend.click_policy = "hide"
     plot.legend.background_fill_alpha = 0.85
+    plot.legend.location = "left"
     plot.add_layout(plot.legend[0], "below")
     return str(file_html(plot, INLINE, title=Path(result.source).name))
 

@@ -3,11 +3,13 @@ from .choice import (
     chosen as chosen,
     order as order,
     weigh as weigh,
+    without_colour as without_colour,
 )
 from .descriptions import (
     MODALITY_WORD as MODALITY_WORD,
     describe as describe,
     describe_sets as describe_sets,
+    draw_by_kind as draw_by_kind,
 )
 from .edit import (
     LONGEST_EXPRESSION as LONGEST_EXPRESSION,
@@ -25,6 +27,7 @@ from .generate import (
     random_claims as random_claims,
     wording as wording,
 )
+from .inflect import mentions as mentions
 from .met import (
     met_words as met_words,
     unmet_noun as unmet_noun,
@@ -52,9 +55,10 @@ from .parser import (
 from .query import (
     REASONED as REASONED,
     ObjectQuery as ObjectQuery,
-    parse_raster_query as parse_raster_query,
+    in_words as in_words,
     read_query as read_query,
 )
+from .raster_query import parse_raster_query as parse_raster_query
 from .swaps import (
     KINDS as KINDS,
     Variant as Variant,

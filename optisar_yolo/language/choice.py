@@ -15,7 +15,7 @@ The three share `_fits` (place and relation) and `_key` (what the superlative co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ UNSURE = 0.5  # how well an object fits where the boxes cannot tell: just beyond
 WITHIN = 0.5  # share of an object's box in the reference's box from which it is inside
 BESIDE_LINE = 0.35  # "between": the furthest from the line between two references, as a share of its length
 SOFT = 0.1  # width of the border of a place of several objects, a share of the image's side
+SEEN = 0.2  # likelihood from which an object counts among those whose colours are compared
+COLOURED = 0.05  # least of a colour; of free English on training images, no object that was meant had less
 _BANDS = {"left": (0.0, 0.5), "right": (0.5, 1.0), "top": (0.0, 0.5), "bottom": (0.5, 1.0), "middle": (0.25, 0.75)}
 
 
@@ -41,10 +43,17 @@ class Found(NamedTuple):
     Attributes:
         boxes: [N, 4] xyxy in pixels.
         conf: [N] confidences, 0..1.
+        colours: How much of a colour each object has, [N] from 0 to 1, by colour; those that were not measured are
+            missing.
     """
 
     boxes: NDArray[np.floating]
     conf: NDArray[np.floating]
+    colours: Mapping[str, NDArray[np.floating]] = {}
+
+    def kept(self, which: NDArray[Any]) -> Found:
+        """Return some of the objects, by mask or index."""
+        return Found(self.boxes[which], self.conf[which], {c: share[which] for c, share in self.colours.items()})
 
 
 Size = tuple[float, float]
@@ -173,7 +182,7 @@ def _fits(
     query: ObjectQuery, boxes: NDArray[np.float64], found: Mapping[str, Found], size: Size
 ) -> NDArray[np.float64]:
     """Return how well each object fits place and relation, 0..1 [N]."""
-    fit = np.ones(len(boxes))
+    fit = _of_colour(query, found)
     if query.place is not None and len(boxes):
         if query.kind == "set" or query.group:
             fit *= _among(boxes, query.place, size)
@@ -202,6 +211,29 @@ def _fits(
             truth = False if same else both.beside(i, len(boxes) + k, *sides)
             truths[i, k] = {True: 1.0, None: UNSURE, False: 0.0}[truth]
     return fit * (truths * weights).max(1)
+
+
+def _of_colour(query: ObjectQuery, found: Mapping[str, Found]) -> NDArray[np.float64]:
+    """Return how well each object fits the colour, 0..1 [N], beside the likely object that has most of it.
+
+    Light and haze change how much of a colour an object has, in all of an image alike.
+    """
+    objects = found[query.core]
+    shares = objects.colours.get(query.colour) if query.colour else None
+    if shares is None or not len(shares):
+        return np.ones(len(objects.boxes))
+    shares = np.asarray(shares, np.float64)
+    sure = likelihood(objects.conf) > SEEN
+    most = float(shares[sure].max()) if sure.any() else float(shares.max())
+    return np.zeros(len(shares)) if most < COLOURED else (shares / most).clip(0, 1)
+
+
+def without_colour(query: ObjectQuery, found: Mapping[str, Found]) -> bool:
+    """Tell that likely objects of the category were found, and that none of them has the colour."""
+    if query.colour is None or query.colour not in found[query.core].colours:
+        return False
+    seen = bool((likelihood(found[query.core].conf) > SEEN).any())
+    return seen and not _of_colour(query, found).any()
 
 
 def _key(

@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from optisar_yolo.language.edit import agree
-from optisar_yolo.language.nouns import plural
+from optisar_yolo.language.inflect import mentions, number_of, plural
+from optisar_yolo.language.nouns import Vocabulary
+from optisar_yolo.language.parser import parse
 from optisar_yolo.language.verify import BIG, SMALL, SUPERLATIVE_TRUE, LabelledObjects
 from optisar_yolo.language.vocabulary import (
     CELLS,
@@ -34,10 +36,9 @@ from optisar_yolo.language.vocabulary import (
 SUPERLATIVE_LEAD, AREA_LEAD = 0.05, 1.35
 MODALITY_WORD, SIZE_WORD = 0.7, 0.45  # shares of the released expressions that carry the word
 # People count few things: of 66 ordinals in 1,106 freely written expressions none is above the fifth, and 8 above the
-# third.
-LAST_RANK, MOST_RANKED = 4, 12
+# third; none ranks by size. The "second largest" is the last one that a reader finds without measuring.
+LAST_RANK, LAST_RANK_OF_SIZE, MOST_RANKED = 4, 2, 12
 MOST_COUNTED = 12  # larger sets are "all ships", without their number
-_FRAMES = ("The {}", "A {}", "There is a {}")
 _SUPERLATIVES = {
     "left": "The leftmost {}", "right": "The rightmost {}", "top": "The {} closest to the top of the image",
     "bottom": "The {} closest to the bottom of the image", "largest": "The largest {}", "smallest": "The smallest {}",
@@ -84,8 +85,9 @@ def describe(
     for place, phrase in CELLS.items():
         if objects.in_place(index, place) and not any(objects.in_place(k, place) for k in others):
             if all(objects.off(k, place) > objects.off(index, place) + SUPERLATIVE_TRUE for k in others):
-                frame = _FRAMES[int(rng.integers(len(_FRAMES)))]
-                texts.append(f"{frame.format(thing(True))} {phrase} of the image")
+                frames = ("The {}", *mentions(noun))
+                text = f"{frames[int(rng.integers(len(frames)))].format(thing(True))} {phrase} of the image"
+                texts.append(text[0].upper() + text[1:])
             break
     for superlative, phrase in _SUPERLATIVES.items():
         lead = objects.lead(index, superlative)
@@ -103,7 +105,8 @@ def describe(
     if not others:
         texts.append(f"The {thing(True)}")
     if extended and others:
-        more = [frame.format(thing()) for frame in (*_ordinals(objects, index), *_distances(objects, index))]
+        ranks = _ordinals(objects, index) if number_of(noun) == "one" else ()  # "the second hay bales" is no English
+        more = [frame.format(thing()) for frame in (*ranks, *_distances(objects, index))]
         texts += [t for t in more if _single(objects, agree(t), index)]
     return [agree(t) for t in texts if not objects.may_mean_unlisted(t)]
 
@@ -126,6 +129,8 @@ def describe_sets(
     """
     out: list[tuple[str, tuple[int, ...]]] = []
     for name, group in objects.groups.items():
+        if number_of(objects.vocabulary.noun_of(name)) == "mass":
+            continue  # "the two rubbles"
         if len(group) < least or objects.may_mean_unlisted(objects.vocabulary.noun_of(name)):
             continue
         words = objects.vocabulary.modality_words.get(objects.vocabulary.modality_of(name) or "")
@@ -139,6 +144,34 @@ def describe_sets(
             if all(v is (True if i in members else False) for i, v in enumerate(truths)):
                 out.append((text, tuple(members)))
     return out
+
+
+def draw_by_kind(texts: Sequence[str], most: int, rng: np.random.Generator, vocabulary: Vocabulary) -> list[str]:
+    """Draw expressions, each kind of claim as likely as any other: many ordinals do not outnumber one place.
+
+    Args:
+        texts: Expressions of one object.
+        most: How many are drawn, at most.
+        rng: Random generator.
+        vocabulary: The nouns that they are read with.
+    """
+    by_kind: dict[str, list[str]] = {}
+    for text in texts:
+        by_kind.setdefault(_kind_of(text, vocabulary), []).append(text)
+    drawn: list[str] = []
+    while by_kind and len(drawn) < most:
+        kind = list(by_kind)[int(rng.integers(len(by_kind)))]
+        drawn.append(by_kind[kind].pop(int(rng.integers(len(by_kind[kind])))))
+        if not by_kind[kind]:
+            del by_kind[kind]
+    return drawn
+
+
+def _kind_of(text: str, vocabulary: Vocabulary) -> str:
+    query = parse(text, vocabulary)
+    if query.ordinal:
+        return "ordinal"
+    return next((kind for kind in ("superlative", "relation", "place", "rest") if getattr(query, kind)), "category")
 
 
 def _counted(words: str, count: int, ranked: bool, rng: np.random.Generator) -> str:
@@ -199,7 +232,7 @@ def _ordinals(objects: LabelledObjects, index: int) -> Iterator[str]:
             equal, enough = (1.0 if superlative in ("largest", "smallest") else 0.0), _enough(superlative)
             before = sum(lead > equal for lead in leads)
             clear = all(lead >= enough or _back(lead, superlative) >= enough for lead in leads)
-            if clear and 1 <= before < LAST_RANK:
+            if clear and 1 <= before < (LAST_RANK_OF_SIZE if superlative in ("largest", "smallest") else LAST_RANK):
                 ranks[superlative] = before
         if ranks:
             superlative = min(ranks, key=ranks.__getitem__)

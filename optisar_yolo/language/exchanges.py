@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 
 from optisar_yolo.language.edit import clean, correct, dress, put
-from optisar_yolo.language.idioms import NEGATION
+from optisar_yolo.language.idioms import NEGATION, split_request
 from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.parser import parse
 from optisar_yolo.language.swaps import Variant
@@ -51,7 +51,7 @@ def contrasts(text: str, vocabulary: Vocabulary = BUILT_IN) -> tuple[Variant, ..
         ValueError: An empty expression.
     """
     hidden = vocabulary.hide(clean(text))
-    text = correct(hidden.text)
+    lead, text, end = split_request(correct(hidden.text))
     if NEGATION.search(text):
         return ()
     made: list[Variant] = []
@@ -73,7 +73,7 @@ def contrasts(text: str, vocabulary: Vocabulary = BUILT_IN) -> tuple[Variant, ..
         # The shade of a landmark is left alone: it may have a twin.
         if not re.search(rf"\b{new}\b", text, re.IGNORECASE) and parse(said).rest != parse(text).rest:
             made.append(Variant(said, "shade"))
-    return tuple(Variant(hidden.restore(v.text), v.kind) for v in dict.fromkeys(made) if v.text != text)
+    return tuple(Variant(hidden.restore(f"{lead}{v.text}{end}"), v.kind) for v in dict.fromkeys(made) if v.text != text)
 
 
 def _other_side(found: re.Match[str]) -> str | None:

@@ -1,11 +1,13 @@
 """Words that look like a claim and are none: *left* as a verb, a ship's port side, negated attributes, commands.
 
 `parser`, `transform` and `swaps` read expressions with these patterns. `notes` tells the user about them.
+`split_request` takes off the words that only ask: "find … for me".
 """
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 # Prepositions that lead to a place in the image, as in "along the left edge".
 PREPOSITIONS = "in|on|at|near|nearby|within|along|by|to|toward|towards|against|around|inside|over|across|of|for|close"
@@ -51,6 +53,27 @@ OWN_SIDES = (
     r"(?:left|right)[- ](?:wing(?:tip)?|bank|engine|flank|tail|fin|bow|rudder|arm|leg)s?|starboard|to port"
     r"|port[- ](?:side|bow|quarter|stern|wing|beam|quarter)"
 )
+# A noun that belongs to what follows it: "a boat ramp", "the ship's wake", "the airplane hangar".
+OF_NOUN = re.compile(
+    r"['\u2019]s? \w|[ -](?:pier|jetty|jetties|quay|ramp|slip(?:way)?|berth|basin|yard|hangar|shed|shelter|house|club"
+    r"|shop|dealer|dealership|factory|plant|farm|terminal|building|roof|wall|fence|gate|door|apron|pad|deck|hull|mast"
+    r"|wing|engine|wheel|wake|shadow|track|lane|pillar|pylon|tower|crane|carrier|trailer|truck|wash|traffic|graveyard"
+    r"|wreck|canal|channel|entrance|complex|tree)s?\b",
+    re.IGNORECASE,
+)
+# With the word before it another thing than the category: "a jet bridge" is no bridge, "a loading dock" no harbor.
+OTHER_KIND = re.compile(
+    r"\b(?:(?:jet|boarding|air)[ -]bridge|loading[ -]dock|(?:cable|rail|railway|train|tram|dodgem)[ -]car"
+    r"|(?:fish|battle|army)[ -]tank|motor[ -]pool)s?$",
+    re.IGNORECASE,
+)
+# Behind a noun: what is chosen among a group lies in the group's corner, not in the image's.
+IN_GROUP = re.compile(
+    r"(?: (?!(?:in|of|on|at|near|from|among|amongst)\b)[\w'-]+){1,3} (?:in|of|from|among|amongst)"
+    r" (?:the|an?|this|that|these|those|all)(?: [\w-]+){0,2}? (?:group|row|column|line|cluster|chain|queue|block|pair"
+    r"|bunch|set|trio|two|three|four|five|six|seven|eight|nine|ten)s?\b",
+    re.IGNORECASE,
+)
 # Nouns of categories that name no object here: "port" as a direction.
 NO_NOUN = re.compile(
     r"\b(?:port[- ](?:side|bow|quarter|stern|wing|beam)s?|to port|port (?:and|or|to) starboard|starboard (?:and|or|to)"
@@ -88,10 +111,40 @@ LEAD_IN = re.compile(
     re.IGNORECASE,
 )
 # What ends a request: "the ship, please", "find the ship for me", "tell me where the ship is", "the ship you can see".
-TAIL = re.compile(
-    r",? (?:please|for me|of all|here|(?:that )?(?:you|we|i)(?: can)? see(?: here| there)?|(?:is|are)(?: located)?)$",
+_TAIL = re.compile(
+    rf",? (?:please|thanks|thank you|for (?:me|us)|of all|if (?:you can|possible)|{_NO_SIDE}right now|now"
+    r"|(?:over )?(?:here|there)"
+    r"|(?:(?:that|which) )?(?:you|we|i)(?: can)? see|(?:can|do) (?:you|we|i) see|(?:is|are)(?: located)?)[ .?!,;]*$",
     re.IGNORECASE,
 )
+
+
+class Request(NamedTuple):
+    """An expression in three parts, which put together are the expression: only the body says what is meant."""
+
+    lead: str
+    body: str
+    tail: str
+
+
+def split_request(text: str) -> Request:
+    """Take the words of a request off an expression: "find me |the ship on the left|, please?".
+
+    Everything that reads or rewrites an expression reads its body alone, so that no claim depends on how it is asked.
+
+    Args:
+        text: An expression without surplus white space.
+    """
+    start = 0
+    for pattern in (COMMAND, LEAD_IN):
+        found = pattern.search(text[start:])
+        start += found.end() if found else 0
+    body = text[start:].rstrip(" .?!,;")
+    while found := _TAIL.search(body):
+        body = body[: found.start()].rstrip(" .?!,;")
+    return Request(text[:start], body, text[start + len(body) :])
+
+
 # Words that claim nothing where they are left over: "the ship lying on the left", "which of these is the largest?".
 IDLE = frozenset(
     "which what that's lying lies seen you can see here there's here's those these ones i we visible".split()

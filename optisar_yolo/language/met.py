@@ -14,8 +14,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from optisar_yolo.language.edit import clean, correct
 from optisar_yolo.language.foreign import is_foreign
-from optisar_yolo.language.idioms import COMMAND, PREPOSITIONS
-from optisar_yolo.language.nouns import BUILT_IN, Vocabulary, plurals, singulars
+from optisar_yolo.language.idioms import PREPOSITIONS, split_request
+from optisar_yolo.language.inflect import plurals, singulars
+from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.vocabulary import CENTRE_WORDS, COLOURS, FILLERS, MODALITIES, SIDE_OF, SIZES
 
 _WORD = re.compile(r"[a-z][a-z'-]*[a-z]|[a-z]")
@@ -59,9 +60,7 @@ def met_words(texts: Iterable[str], most: int) -> tuple[str, ...]:
 
 def head_noun(text: str) -> str:
     """Return the noun that an expression is about, lower case; empty where none was found."""
-    text = correct(clean(text)).lower()
-    found = COMMAND.search(text)
-    text = text[found.end() :] if found else text
+    text = split_request(correct(clean(text)).lower()).body
     text = _LEAD.sub("", text.strip())
     ends = _END.search(text)
     words = [w for w in _WORD.findall(text[: ends.start()] if ends else text) if w not in _NO_NOUN]

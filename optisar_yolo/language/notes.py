@@ -30,7 +30,7 @@ from functools import lru_cache
 
 from optisar_yolo.language.edit import REWRITTEN, clean
 from optisar_yolo.language.foreign import is_foreign
-from optisar_yolo.language.idioms import COMMAND, NEGATION
+from optisar_yolo.language.idioms import COMMAND, NEGATION, split_request
 from optisar_yolo.language.vocabulary import COLOUR, NOUN, NUMBERS, OF_IMAGE, RELATION
 
 # Share of a data set's captions from which on a kind counts as taught. 41 % of DIOR-RSVG's captions name a colour. Of
@@ -84,11 +84,12 @@ _EXISTENCE = re.compile(
     rf"|do(?:es)? {_IMAGE} (?:contain|have|show|include)|any\b(?=.*\?$))(?: any\b| an?\b)?",
     re.IGNORECASE,
 )
-# "which ship is the largest?" and "what is the largest ship?" ask where something is, as "where is the ship?" does.
+# "which ship is the largest?", "what is the largest ship?", "how about the ship?" and "do you see the ship?" ask where
+# something is, as "where is the ship?" does.
 _QUESTION = re.compile(
-    r"^(?:why|who|whose|when|how|do|does|did|was|were|has|have|will|would|should|shall|may|might"
-    r"|is(?! there)|are(?! there)|(?:can|could)(?! you)"
-    r"|what(?! (?:is|are) the (?!colou?r|size|length|area|width|name|type|kind|number|reason)\w))\b",
+    r"^(?:why|who|whose|when|how(?! about\b)|do(?! you see\b)|does|did|was|were|has|have|will|would|should|shall|may"
+    r"|might|is(?! there)|are(?! there)|(?:can|could)(?! you)"
+    r"|what(?! about\b| (?:is|are) the (?!colou?r|size|length|area|width|name|type|kind|number|reason)\w))\b",
     re.IGNORECASE,
 )
 _TASK = re.compile(
@@ -155,13 +156,12 @@ def read_notes(
     if beyond:
         return ExpressionNotes(text, tuple(beyond.items()), grounded=False)
     messages: dict[str, str] = {}
-    bare = text
+    bare = split_request(text).body
     found = _EXISTENCE.search(text)
     if found:
         bare = text[found.end() :].strip(" ?")
         messages["existence"] = "a box above the confidence threshold means yes; no box means that none was found"
     elif (command := COMMAND.search(text)) is not None:
-        bare = text[command.end() :]
         if not _TRAINED.search(text):
             words = command[0].strip()
             messages["command"] = f"'{words}' is no wording of the training; '{bare}' alone is the safer expression"

@@ -21,6 +21,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from optisar_yolo.language.edit import takes_an
+from optisar_yolo.language.inflect import plurals, singulars
 from optisar_yolo.language.vocabulary import (
     CATEGORIES,
     CENTRE_WORDS,
@@ -47,51 +48,6 @@ _SHORTEST = 3  # letters of a noun that a longer word may end with and mean the 
 def _fold(word: str) -> str:
     """Return a word for comparisons: lower case, with single blanks for hyphens and underscores."""
     return re.sub(r"[ _-]+", " ", word).strip().lower()
-
-
-def plurals(noun: str) -> tuple[str, ...]:
-    """Return the plurals that English may form of a noun, some of them wrong; its own form ("aircraft") is left out."""
-    made = [f"{noun}s", f"{noun}es"]
-    low = noun.lower()
-    if low.endswith("y") and low[-2:-1] not in "aeiou":
-        made.append(f"{noun[:-1]}ies")
-    if low.endswith(("f", "fe")):
-        made.append(f"{noun[: low.rindex('f')]}ves")
-    if low.endswith("man"):
-        made.append(f"{noun[:-2]}en")
-    head = re.match(r"(\S+)( (?:of|for|with|under|in|on) .+)", noun)  # "ships under construction"
-    return (*made, *(word + head[2] for word in plurals(head[1]))) if head else tuple(made)
-
-
-def plural(noun: str) -> str:
-    """Return the plural of a noun as English writes it: "ships", "ferries", "ships under construction", "aircraft"."""
-    low = noun.lower()
-    head = re.match(r"(\S+)( (?:of|for|with|under|in|on) .+)", noun)
-    if head:
-        return plural(head[1]) + head[2]
-    if low.endswith(("craft", "sheep", "fish", "series")) or singulars(noun):  # "solar panels" is a plural
-        return noun
-    if low.endswith("crossroads"):
-        return noun
-    if low.endswith("y") and low[-2:-1] not in ("", *"aeiou"):
-        return f"{noun[:-1]}ies"
-    if low.endswith(("s", "x", "z", "ch", "sh")):
-        return f"{noun}es"
-    if re.search(r"(?:^|[ -])(?:wharf|shelf|half|leaf|loaf|calf|knife|wife|life)$", low):
-        return f"{noun[: low.rindex('f')]}ves"
-    if re.search(r"(?:^|[ -])(?:fire|police|fisher|work)?(?:wo)?man$", low):
-        return f"{noun[:-2]}en"
-    return f"{noun}s"
-
-
-def singulars(noun: str) -> tuple[str, ...]:
-    """Return the singulars of a name that may be a plural ("solar panels"); none for "bus", "glass" and "gas"."""
-    low = noun.lower()
-    if not low.endswith("s") or low.endswith(("ss", "us", "is")) or len(low.split()[-1]) <= _SHORTEST:
-        return ()
-    if low.endswith("ies"):
-        return (f"{noun[:-3]}y",)
-    return (noun[:-2],) if low.endswith(("xes", "ches", "shes", "sses")) else (noun[:-1],)
 
 
 # Built-in words by their letters alone: names are also spelled "Ground-Track-Field" and "groundtrackfield".

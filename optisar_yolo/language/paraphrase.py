@@ -10,13 +10,15 @@ not hold.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 
 from optisar_yolo.language import phrases
 from optisar_yolo.language.edit import agree
-from optisar_yolo.language.nouns import BUILT_IN, Vocabulary, plural
+from optisar_yolo.language.inflect import number_of, plural
+from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.parser import ParsedExpression, parse
 from optisar_yolo.language.vocabulary import (
     IMAGE_WORDS,
@@ -53,6 +55,8 @@ def reword(text: str, rng: np.random.Generator, vocabulary: Vocabulary = BUILT_I
         return text
     if not all(map(vocabulary.words, filter(None, (query.category, query.reference)))):
         return text
+    if query.ordinal and any(number_of(word) != "one" for word in (query.category, *vocabulary.words(query.category))):
+        return text  # "the second hay bales" is said by nobody
     wanted = claims(query)
     for _ in range(TRIES):
         said, read = _Wording(query, rng, vocabulary, unread).text()
@@ -76,7 +80,7 @@ class _Wording:
         self.read = True
         # The data sets' own noun stays the likeliest.
         noun = self.pick((query.category or "", query.category or "", *vocabulary.words(query.category or "")))
-        self.noun, self.nouns = noun, plural(noun)
+        self.noun, self.nouns, self.number = noun, plural(noun), number_of(noun)
         self.reference = ""
         if query.reference:
             self.reference = self.pick((query.reference, *vocabulary.words(query.reference)))
@@ -99,7 +103,8 @@ class _Wording:
             framed = phrases.RANKED if query.superlative in SIDES else phrases.RANKED_SIZE
         elif query.superlative in ("largest", "smallest"):
             word = self.pick(SUPERLATIVES[query.superlative])
-            if query.number is None and self.chance(_FRAMED) and not (query.place or query.relation):
+            alone = query.number is None and self.number != "several" and not (query.place or query.relation)
+            if self.chance(_FRAMED) and alone:
                 return self.fill(self.pick(phrases.SIZED), before, after, w=word), True
             before.insert(0, word)
         elif query.superlative:
@@ -110,7 +115,8 @@ class _Wording:
                 more = phrases.FURTHEST_ALONG if side in UPPER_LOWER else phrases.FURTHEST_ACROSS
                 after.append(self.pick((*phrases.FURTHEST, *more)).format(d=side, u=UPPER_LOWER.get(side)))
         if query.relation in phrases.NEAREST:
-            if not (query.place or query.superlative) and query.number is None and self.chance(_FRAMED):
+            alone = query.number is None and self.number != "several" and not (query.place or query.superlative)
+            if alone and self.chance(_FRAMED):
                 framed = phrases.NEAREST_FRAMES[query.relation or ""]
             else:
                 after.append(self.pick(phrases.NEAREST[query.relation or ""]).format(r=self.reference))
@@ -168,18 +174,28 @@ class _Wording:
         """Put a description of one object into a frame; "the" wherever the claims single the object out."""
         query = self.query
         placed = query.place is not None and not (query.superlative or query.relation)
+        definite = query.superlative or query.relation or (query.definite and not query.place)
+        if self.number == "several":  # "hay bales" take the frames of sets
+            the = "the " if definite or self.chance(0.5) else ""
+            return self.of_set(f"{the}{' '.join([*before, self.noun])}", after, phrases.SETS)
         if after and self.chance(_APART) and (query.definite or placed):
-            return self.fill(self.pick(phrases.APART), before, after)
+            return self.fill(self.counted(self.pick(phrases.APART)), before, after)
         if placed and self.chance(_FRONTED):
-            said = self.fill(self.pick(phrases.FRONTED), before, after)
+            said = self.fill(self.counted(self.pick(phrases.FRONTED)), before, after)
             return said[0].upper() + said[1:] if self.chance(0.5) else said
-        if query.superlative or query.relation or (query.definite and not query.place):
+        if query.superlative:  # "this rightmost ship" is said by nobody
+            frames = phrases.THE_ONLY
+        elif definite:
             frames = phrases.THE
         else:
             frames = phrases.THE + phrases.A if query.place else phrases.A
-        if frames is phrases.THE and self.chance(self.unread):
+        if frames in (phrases.THE, phrases.THE_ONLY) and self.chance(self.unread):
             self.read, frames = False, phrases.UNREAD["THE"]
-        return self.fill(self.pick(frames), before, after)
+        return self.fill(self.counted(self.pick(frames)), before, after)
+
+    def counted(self, frame: str) -> str:
+        """Return a frame without "a" and "one" where its noun is not counted: "there is rubble"."""
+        return frame if self.number == "one" else re.sub(r"\b(?:an?|one) (?=\{[xn]\})", "", frame, flags=re.IGNORECASE)
 
     def several(self, before: list[str], after: list[str]) -> str:
         """Put a set into a frame."""
@@ -190,6 +206,8 @@ class _Wording:
         numeral = number if isinstance(number, int) else 0
         word = NUMBERS[numeral - 2] if 2 <= numeral <= len(NUMBERS) + 1 and self.chance(0.9) else str(numeral)
         noun, nouns = (" ".join([*before, n]) for n in (self.noun, self.nouns))
+        if self.number != "one":
+            forms = tuple(form for form in forms if "{n}" not in form)  # "every hay bales"
         first = self.pick(forms)
         if "{n}" in first:  # "every ship" is said as one
             frames = phrases.SETS[:3]
@@ -197,8 +215,12 @@ class _Wording:
             frames = (*phrases.SETS[:3], "there are {s}")
         else:
             one = first.startswith("a ")  # "where is a pair of ships"
-            frames = tuple(f for f in phrases.SETS if (after or "{a}" not in f) and not (one and " are " in f))
-        said = first.format(k=word, p=nouns, n=noun)
+            frames = tuple(f for f in phrases.SETS if not (one and " are " in f))
+        return self.of_set(first.format(k=word, p=nouns, n=noun), after, frames)
+
+    def of_set(self, said: str, after: list[str], frames: tuple[str, ...]) -> str:
+        """Put several objects into a frame; those that need words behind the noun are left out where there are none."""
+        frames = tuple(frame for frame in frames if after or "{a}" not in frame)
         whole = " ".join([said, *after])
         text = self.pick(frames).format(s=whole, c=said, a=" ".join(after))
         return text[0].upper() + text[1:] if self.chance(0.4) else text

@@ -13,17 +13,19 @@ from typing import Literal
 from optisar_yolo.language.edit import REWRITTEN, clean, correct
 from optisar_yolo.language.idioms import (
     A_LITTLE,
-    COMMAND,
     CONTINUES,
     IDLE,
-    LEAD_IN,
+    IN_GROUP,
     NEGATION,
     NO_NOUN,
+    OF_NOUN,
+    OTHER_KIND,
     PREPOSITIONS,
-    TAIL,
+    split_request,
 )
 from optisar_yolo.language.nouns import BUILT_IN, Hidden, Vocabulary
 from optisar_yolo.language.vocabulary import (
+    BESIDE_CENTRE,
     DISTANCE,
     FILLERS,
     HALF,
@@ -44,6 +46,7 @@ from optisar_yolo.language.vocabulary import (
     Place,
     cell_of,
     count_of,
+    superlative_of,
 )
 
 _WORD = re.compile(r"[\w'-]+")
@@ -55,7 +58,10 @@ _FROM = re.compile(
 )
 # What follows belongs to another object: "infields that have grass in the middle", "closest to the woods on the right".
 _OTHERS = re.compile(
-    r"\b(?:have|has|having|whose|near(?:er|est)|clos(?:er|est)|f[ua]rthe(?:r|st))\b|\bfrom\b.* to(?: the)? $",
+    r"\b(?:have|has|having|whose|near(?:er|est)|clos(?:er|est)|f[ua]rthe(?:r|st))\b|\bfrom\b.* to(?: the)? $"
+    # "toward the jet bridges on the right", "fed by the road at the bottom"
+    r"|\b(?:towards?|against|facing|from|by) (?:the|an?)"
+    r" (?!(?:far |very )?(?:left|right|top|bottom|upper|lower)\b)[^\W_][^,|]*$",
     re.IGNORECASE,
 )
 # "crane on the dock", "end of the runway": the noun behind these words is not the object. It is in "one of the ships".
@@ -71,6 +77,14 @@ _NO_MEMBER = frozenset("end tip side part edge corner middle center centre head 
 _OF_IT = re.compile(
     r"there is (?P<reference>an? .+?) ?,? ?and (?P<head>the .+? )that needs to be found "
     r"(?P<relation>is (?:.+? of|(?:located )?(?:above|below))) it",
+    re.IGNORECASE,
+)
+
+
+# Where the words for the reference of a relation end: "the upper row, between its last two ships" is no ship.
+_ASIDE = re.compile(
+    r"[,;:(]|\b(?:in|on|at|near|by|off|from|along|under|over|across|through|against|into|towards?|with|that|which|whose"
+    r"|between|behind|beside|next|above|below|left|right|where|closest|nearest)\b",
     re.IGNORECASE,
 )
 
@@ -131,8 +145,8 @@ def read_place(found: re.Match[str]) -> Place | None:
         return None
     if not found["prep"] and (_FROM.search(before) or (found["side"] and not _AT.search(before))):
         return None
-    if not found["prep"] and re.match(r" (?:ones? )?of\b", behind):
-        return None  # "the upper right one of the two ships"
+    if not found["prep"] and (re.match(r" (?:ones? )?of\b", behind) or (found["v"] and IN_GROUP.match(behind))):
+        return None  # "the upper right one of the two ships", "the top right plane in the row"
     if found["v"]:
         return found["h"].lower(), SIDE_OF[found["v"].lower()]
     one = (found["mh"] if found["m"] else found["one"]) or ""
@@ -176,8 +190,7 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         ValueError: The text is empty.
     """
     hidden = vocabulary.hide(clean(text, REWRITTEN))
-    head = LEAD_IN.sub("", COMMAND.sub("", correct(hidden.text).rstrip(".?! ")))
-    head = TAIL.sub("", head)
+    head = split_request(correct(hidden.text)).body
     found = _OF_IT.fullmatch(head)
     if found:
         head = f"{found['head']}{found['relation']} {found['reference']}"
@@ -188,6 +201,7 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
     if found:
         head, negated = head[: found.start()], head[found.start() :]
     relation = reference = offset = landmark = None
+    head, half, about = _beside_centre(head)
     found = RELATION.search(head)
     compared = _distance(head[: found.start()] if found else head)
     if compared:
@@ -197,7 +211,7 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         word = found["h"] or found["v"] or found["w"]
         relation = SIDE_OF[word.lower()] if word else "other"
         head, tail = head[: found.start()], head[found.end() :]
-        noun = NOUN.search(tail)
+        noun = _noun(_ASIDE.split(tail, maxsplit=1)[0])
         reference = vocabulary.read(hidden.restore(noun[1])) if noun else None
         # A reference with its own attributes ("the grey bridge in the middle") is more than a category: not modelled.
         others = re.sub(HIDDEN_MODALITY, " ", NOUN.sub(" ", re.sub(OF_IMAGE, " ", tail)).lower())
@@ -223,23 +237,23 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
         if place:
             head = f"{head[: found.start()]}|{head[found.end() :]}"
             break
+    if half != (None, None) and place != ("middle", "middle"):
+        column, row = place or (None, None)
+        place = column or half[0], row or half[1]
     size = None
     head = A_LITTLE.sub("", head)
     found, without = _take(SIZE, head)
     if found and not _is_landmark(head[: found.start()]):
         size = "big" if found["big"] else "small"
         head = without
-    found, _ = _take(NOUN, head)
-    category = number = None
-    while found and (compound := NOUN.match(head, found.end() + 1)) and head[found.end()] == " ":
-        found = compound  # a "boat dock" is a dock
+    found, category, number = _noun(head), None, None
     if found and not _is_landmark(head[: found.start()]):
         category = vocabulary.read(hidden.restore(found[1]))
         before, number = _number(
             head[: found.start()], len(found[0]) > len(found[1]) or _plural(found, hidden, vocabulary)
         )
         head = f"{before}|{head[found.end() :]}"
-    words = _WORD.findall(f"{head} {negated}".lower())
+    words = _WORD.findall(f"{head} {about} {negated}".lower())
     rest = tuple(hidden.restore(w) for w in words if w not in FILLERS and w not in IDLE)
     definite = superlative is not None or bool(re.search(r"\bthe \|", head.lower()))
     return ParsedExpression(
@@ -248,13 +262,41 @@ def parse(text: str, vocabulary: Vocabulary = BUILT_IN) -> ParsedExpression:
     )  # fmt: skip
 
 
+def _noun(text: str) -> re.Match[str] | None:
+    """Find the noun of an object: "dock" of "a boat dock"; none in "a boat ramp", "the ship's wake", "a jet bridge"."""
+    found = next((m for m in NOUN.finditer(text) if not OTHER_KIND.search(text[: m.end()])), None)
+    while found and (compound := NOUN.match(text, found.end() + 1)) and text[found.end()] == " ":
+        found = compound
+    return None if found is None or OF_NOUN.match(text, found.end()) else found
+
+
+def _beside_centre(head: str) -> tuple[str, Place, str]:
+    """Read "right of the middle" as the right half of the image.
+
+    Returns:
+        The text with a bar in place of these words, the (column, row) that they say, and the words that say how far.
+        "Just" and "slightly" are no claim that boxes prove.
+    """
+    column = row = None
+    about = ""
+    while found := BESIDE_CENTRE.search(head):
+        relation = RELATION.search(head)
+        if relation and relation.start() < found.start() or _OTHERS.search(head[: found.start()]):
+            break  # of another object: "the ship above the pier left of the centre"
+        column = f"{found['h'].lower()} half" if found["h"] else column
+        vertical = found["up"] or found["v"] or found["w"]
+        row = f"{SIDE_OF[vertical.lower()]} half" if vertical else row
+        about += found["about"]
+        head = f"{head[: found.start()]}|{head[found.end() :]}"
+    return head, (column, row), about
+
+
 def _superlative(head: str) -> tuple[str, str | None, int | None]:
     """Read a superlative and its ordinal: the text with a bar in their place, the superlative and the ordinal."""
     found = SUPERLATIVE.search(head)
     # "a car near the largest ship" is not the largest
     if found and not (_AT_THE.search(head[: found.start()]) and _is_landmark(head[: found.start()])):
-        side = found["most"] or found["near"] or found["far"]
-        superlative = SIDE_OF[side.lower()] if side else "largest" if found["big"] else "smallest"
+        superlative = superlative_of(found)
         ranked = ORDINAL_SUPERLATIVE.search(head)
         start = ranked.start() if ranked and ranked.end() == found.start() else found.start()
         ordinal = ORDINALS[ranked["ordinal"].lower()] if ranked and start < found.start() else 1

@@ -39,6 +39,8 @@ THE: tuple[str, ...] = (
     "just the {x}", "only the {x}", "here is the {x}", "there is the {x}", "see the {x}?", "you can see the {x}",
     "we see the {x} here", "the {x} here", "the {x} you can see",
 )  # fmt: skip
+# What a superlative singles out is not pointed at: "this leftmost ship".
+THE_ONLY: tuple[str, ...] = tuple(frame for frame in THE if not frame.startswith(("this ", "that {")))
 # One object that is only mentioned.
 A: tuple[str, ...] = (
     "A {x}", "a {x}", "There is a {x}", "there is a {x}", "there's a {x}", "There's a {x} here", "here is a {x}",
@@ -87,7 +89,7 @@ TWO: tuple[str, ...] = (
     "two {p}",
     "both the {p}",
 )
-OF_RANK: tuple[str, ...] = ("the {k} {p}", "{k} {p}")  # "the two largest ships"
+OF_RANK: tuple[str, ...] = ("the {k} {p}",)  # "the two largest ships"; "find two largest ships" is no English
 ALL: tuple[str, ...] = (
     "all {p}",
     "all the {p}",

@@ -8,23 +8,24 @@
 3. Ordinals ("third from the top", "second largest", "the middle one of the three") and superlatives.
 4. A quantifier or a plural: "all ships", "the two tanks", "airplanes".
 5. A place in the image.
-6. What remains is the category with its attributes, "a white ship". Where other words remain, the expression was not
-   understood to its end, and the network alone decides what it means.
+6. What remains is the category with its attributes, "a small ship". A colour is taken out of these, as pixels tell it
+   better than the network. Where other words remain, the expression was not understood to its end, and the network
+   alone decides what it means.
 
-`optisar_yolo.language.choice` chooses. Images and rasters use the same queries; `parse_raster_query` adds what is
-particular to rasters, which are searched in tiles.
+`optisar_yolo.language.choice` chooses. Images and rasters use the same queries; `optisar_yolo.language.raster_query`
+adds what is particular to rasters, which are searched in tiles.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from optisar_yolo.language.coloured import split_colour
 from optisar_yolo.language.compass import has_compass, without_compass
-from optisar_yolo.language.edit import REWRITTEN, agree, clean, correct, takes_an
-from optisar_yolo.language.idioms import COMMAND, NEGATION
+from optisar_yolo.language.edit import agree, clean, correct
+from optisar_yolo.language.idioms import NEGATION, split_request
 from optisar_yolo.language.notes import COUNT, read_notes
 from optisar_yolo.language.nouns import BUILT_IN, Hidden, Vocabulary
 from optisar_yolo.language.parser import parse, read_place
@@ -62,7 +63,6 @@ from optisar_yolo.language.query_words import (
     number_of,
     side_of,
 )
-from optisar_yolo.language.swaps import strip_position
 from optisar_yolo.language.transform import IDIOM
 from optisar_yolo.language.vocabulary import (
     CELLS,
@@ -78,9 +78,10 @@ from optisar_yolo.language.vocabulary import (
     SUPERLATIVE,
     WIND,
     Place,
+    superlative_of,
 )
 
-REASONED = ("set", "ordinal", "superlative", "relation")
+REASONED = ("set", "ordinal", "superlative", "relation", "colour")
 """Kinds of queries that are answered by a choice among the objects found for their category."""
 
 
@@ -96,13 +97,15 @@ class ObjectQuery:
             (nearest to the middle of the image); "middle" (the middle one of a row); or None.
         ordinal: 1 for "the leftmost", 2 for "the second leftmost" …
         note: A message to the user about how the expression was read; may be empty.
-        kind: "set", "ordinal", "superlative", "relation", "place", "category", or "whole" where the expression was not
-            understood to its end.
+        kind: "set", "ordinal", "superlative", "relation", "colour", "place", "category", or "whole" where the
+            expression was not understood to its end.
         amount: Objects that are meant; None: all that match.
         group: Objects that it chooses from, where the expression says so ("of the three"), or None.
         relation: nearest, furthest, between, inside, left, right, top, bottom or a corner; None without a relation.
         reference: The objects that the relation compares with: one query, or two for "between a and b".
         counted: The expression asks how many there are.
+        colour: Colour of the objects, which pixels tell: "a car" is searched for, and `said` is "a blue car".
+        said: The core with the colour; empty without one.
     """
 
     text: str
@@ -117,6 +120,8 @@ class ObjectQuery:
     relation: str | None = None
     reference: tuple[ObjectQuery, ...] = ()
     counted: bool = False
+    colour: str | None = None
+    said: str = ""
 
     @property
     def reasoned(self) -> bool:
@@ -132,7 +137,7 @@ class ObjectQuery:
         """How the expression was read, in one line."""
         if not self.reasoned:
             return "as a whole, by the network"
-        parts = [f'"{self.core}"']
+        parts = [f'"{self.core}"'] + ([self.colour] if self.colour else [])
         if self.place:
             parts.append(CELLS.get(self.place, "in the middle"))
         if self.relation:
@@ -145,11 +150,11 @@ class ObjectQuery:
         elif self.superlative:
             sizes = {"largest": "by size", "smallest": "by size, small ones first", MIDDLE: "the middle one of a row"}
             parts.append(sizes.get(self.superlative, f"by nearness to the {self.superlative}"))
-        if self.kind != "set":
+        if self.kind not in ("set", "colour"):
             parts.append(f"number {self.ordinal}" + (f" of {self.group}" if self.group else ""))
         elif self.amount is None:
             parts.append("all, counted" if self.counted else "all")
-        else:
+        elif self.kind == "set":
             parts.append(f"{self.amount} of them")
         return ", ".join(parts)
 
@@ -205,7 +210,7 @@ class _Reading:
         group = self._group() if superlative else None
         place = self._place()
         amount = self._amount(superlative is not None, counted)
-        core, complete = self._core(modality, amount)
+        core, complete, colour, said = self._core(modality, amount)
         self.complete = complete and not self.failed
         if self.failed or not core or (relation in (NEAREST, FURTHEST, BETWEEN) and superlative and not counting):
             return ObjectQuery(self.text, self.text)
@@ -216,14 +221,15 @@ class _Reading:
         elif superlative:
             kind = "ordinal" if counting else "superlative"
         else:
-            kind = "relation" if relation else "place" if place else "category"
+            kind = "relation" if relation else "colour" if colour else "place" if place else "category"
         if kind == "whole" or (kind == "set" and not complete and (relation or superlative)):
             return ObjectQuery(self.text, self.text)
         if counting and relation in (NEAREST, FURTHEST):
             superlative = None  # "the second closest to the harbor"
         return ObjectQuery(
-            self.text, core, place, superlative, ordinal, self.note, kind, amount, group, relation, reference, counted
-        )
+            self.text, core, place, superlative, ordinal, self.note, kind, amount, group, relation, reference, counted,
+            colour, said,
+        )  # fmt: skip
 
     def _take(self, pattern: re.Pattern[str], keep: str = "") -> re.Match[str] | None:
         """Take the first match of a pattern out; a group of it may stay."""
@@ -240,7 +246,7 @@ class _Reading:
             self.rest = re.sub(r"^(?:of )?(?:the |these |those )?", "", self.rest[found.end() :].strip())
             self._take(COUNT_TAIL)
             return True
-        self.rest = COMMAND.sub("", self.rest)
+        self.rest = split_request(self.rest).body
         lead = LEAD.match(self.rest)
         if lead:
             self.rest = self.rest[lead.end() :]
@@ -272,7 +278,7 @@ class _Reading:
         words = re.split(r"(?:,)? and ", tail) if name == BETWEEN else [tail]
         queries = tuple(_reference(self.hidden.restore(w), self.vocabulary) for w in words)
         amounts = [query.amount for query in queries]
-        usable = all(q.kind in ("category", "superlative", "ordinal", "set") for q in queries)
+        usable = all(q.kind in ("category", "colour", "superlative", "ordinal", "set") for q in queries)
         if name == BETWEEN:
             usable = usable and amounts in ([1, 1], [2], [None])
         else:
@@ -320,8 +326,7 @@ class _Reading:
         if self._take(TO_CENTRE):
             return CENTRE_OF_IMAGE, 1, False
         if found := self._take(SUPERLATIVE):
-            side = found["most"] or found["near"] or found["far"]
-            return (SIDE_OF[side.lower()] if side else "largest" if found["big"] else "smallest"), 1, False
+            return superlative_of(found), 1, False
         if found := self._take(ONE_CORNER):
             return corner_of(found), 1, False
         if found := self._take(ONE_SIDE):
@@ -398,31 +403,47 @@ class _Reading:
                 return word
         return name
 
-    def _core(self, modality: str, amount: int | None) -> tuple[str, bool]:
-        """Return the expression of the category, and whether no other words are left; "" without a known noun."""
+    def _core(self, modality: str, amount: int | None) -> tuple[str, bool, str | None, str]:
+        """Return the category's expression, "" without a known noun, whether no words are left, and the colour.
+
+        The last is the expression with its colour, empty without one.
+        """
         found = NOUN.search(self.rest)
         if not found:
-            return (self._open_set(), False) if amount != 1 else ("", False)
+            return (self._open_set() if amount != 1 else "", False, None, "")
         while (compound := NOUN.match(self.rest, found.end() + 1)) and self.rest[found.end()] == " ":
             found = compound  # a "boat dock" is a dock
         word = self.hidden.restore(found[1])
         word = word if word == found[1] else self._singular(word)
         before, after = self.rest[: found.start()].split(), self.rest[found.end() :].strip(" ,")
-        if PREPOSITION.search(" ".join(before)):
-            self.failed = True  # the noun is that of a landmark: "the court further away from the parked cars"
+        # the noun is that of a landmark or of a group: "the court further away from the parked cars", "the rightmost
+        # court of the upper three tennis courts"
+        self.failed |= bool(re.search(rf"{PREPOSITION.pattern}|\b{NUMBER}", " ".join(before), re.IGNORECASE))
         before = [w for w in before if w.lower() not in FILLERS | {"only"}]
         again = re.sub(rf"\b{re.escape(found[0])}\b", "", after)
         unread = [w for w in re.findall(r"[\w'-]+", again) if w.lower() not in FILLERS]
         if modality and modality.lower() not in (w.lower() for w in before):
             before.insert(0, modality)
         said = self.hidden.restore(" ".join([*before, word, *([after] if unread else [])])).strip()
-        article = "an" if takes_an(said.split()[0]) else "a"
-        core = f"{article} {said}"
-        return core, not unread and len(before) < 4
+        complete = not unread and len(before) < 4
+        seen = MODALITY.search(said)  # a radar sees no colours
+        by_pixels = complete and not (seen and (seen["sar"] or seen["own"]))
+        colour, others = split_colour(before) if by_pixels else (None, before)
+        core = f"a {said}" if not colour else "a " + self.hidden.restore(" ".join([*others, word])).strip()
+        return agree(core), complete, colour, agree(f"a {said}") if colour else ""
 
     def _open_set(self) -> str:
         """Return what a set of an unknown kind is searched with: its own words."""
         return self.hidden.restore(self.rest) if self.counted else self.text
+
+
+def in_words(query: ObjectQuery) -> ObjectQuery:
+    """Return a query with its colours in the expressions that are searched for, where no pixels are at hand."""
+    reference = tuple(in_words(other) for other in query.reference)
+    if query.colour is None:
+        return replace(query, reference=reference)
+    kind = query.kind if query.kind != "colour" else "place" if query.place else "category"
+    return replace(query, core=query.said, colour=None, said="", kind=kind, reference=reference)
 
 
 def _reference(text: str, vocabulary: Vocabulary) -> ObjectQuery:
@@ -434,55 +455,3 @@ def _reference(text: str, vocabulary: Vocabulary) -> ObjectQuery:
     reading = _Reading(text, vocabulary)
     query = reading.query()
     return query if reading.complete else ObjectQuery(text, text)
-
-
-def parse_raster_query(
-    text: str, compass: Callable[[], Mapping[str, str]], vocabulary: Vocabulary = BUILT_IN
-) -> ObjectQuery:
-    """Read an expression about a raster, which is searched in tiles.
-
-    A tile holds neither its place in the raster nor the objects of other tiles. Places, superlatives, ordinals, sets
-    and distances to other kinds are therefore taken out of the expression, and applied to the objects of the whole
-    raster. Everything else, sizes and sides of other objects included, is decided within each tile.
-
-    Args:
-        text: An English expression.
-        compass: Returns the sides of the image where north, east, south and west are. It is called only when the
-            expression has compass words.
-        vocabulary: The nouns that are read: those of the weights.
-
-    Raises:
-        ValueError: Not an expression, or compass words that have no meaning in this raster.
-    """
-    text = clean(text, REWRITTEN)
-    asked = read_notes(text)
-    if not asked.grounded:
-        return ObjectQuery(text, text, note=f'"{text}": {asked.message(0)}')
-    hidden = vocabulary.hide(text)  # the "north pier" of a data set is a name
-    whole = hidden.restore(without_compass(hidden.text, compass())) if has_compass(hidden.text) else text
-    query = read_query(whole, vocabulary)
-    if query.reasoned and query.relation in (None, NEAREST, FURTHEST, BETWEEN):
-        core = query.core[0].upper() + query.core[1:] if text[0].isupper() else query.core
-        return replace(query, text=text, core=core, note="")
-    parsed = parse(whole, vocabulary)
-    local = f'"{text}" is read within each tile of the raster'
-    if parsed.relation:
-        note = f"{local}, as it compares with another object" if parsed.place or parsed.superlative else ""
-        return ObjectQuery(text, whole, note=note)
-    bare = strip_position(whole, superlatives=True, vocabulary=vocabulary)
-    if bare is None:
-        return ObjectQuery(text, whole, note=f"{local}: without its place nothing would be left to look for")
-    superlative = parsed.superlative or _lone_side(vocabulary.hide(whole).text)
-    if parsed.superlative in ("largest", "smallest"):
-        bare = re.sub(r" +", " ", SUPERLATIVE.sub("", bare)).strip()
-    # "a ship" for "the ship": all ships of a tile are candidates.
-    bare = agree(re.sub(r"^(T|t)he ", lambda m: "A " if m[1] == "T" else "a ", bare))
-    kind = "superlative" if superlative else "place" if parsed.place else "category"
-    return ObjectQuery(text, bare, parsed.place, superlative, kind=kind)
-
-
-def _lone_side(text: str) -> str | None:
-    """Return the side in "the left ship", which means the one further left."""
-    text = IDIOM.sub(lambda m: "_" * len(m[0]), text)
-    found = next((m for m in PLACE.finditer(text) if m["one"] and read_place(m) is None), None)
-    return SIDE_OF[found["one"].lower()] if found else None

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from optisar_yolo.language.edit import REWRITTEN, clean, correct, dress, put
-from optisar_yolo.language.idioms import A_LITTLE, NEGATION
+from optisar_yolo.language.idioms import A_LITTLE, NEGATION, split_request
 from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.parser import parse, read_place
 from optisar_yolo.language.transform import IDIOM
@@ -103,6 +103,9 @@ def _of_superlative(found: re.Match[str]) -> Iterator[Variant]:
     if found["big"] or found["small"]:
         yield Variant(dress("smallest" if found["big"] else "largest", found[0]), "size")
         return
+    if found["low"]:
+        yield from (Variant(dress(f"{side}most", found[0]), "orientation") for side in ("top", *_HORIZONTAL))
+        return
     group = "most" if found["most"] else "near" if found["near"] else "far"
     word = found[group].lower()
     for new in (OPPOSITE[word], *(("top", "bottom") if word in _HORIZONTAL else _HORIZONTAL)):
@@ -177,7 +180,7 @@ def _free(found: re.Match[str], taken: Collection[tuple[int, int]]) -> bool:
 def _swaps(text: str, vocabulary: Vocabulary) -> tuple[Variant, ...]:
     """Return all variants of an expression. The words within a noun ("small-vehicle") stay."""
     hidden = vocabulary.hide(text)
-    text = correct(hidden.text)
+    lead, text, tail = split_request(correct(hidden.text))
     taken: list[tuple[int, int]] = [m.span() for p in (IDIOM, _BOTH_SIDES, A_LITTLE) for m in p.finditer(text)]
     taken += [(m.start(), len(text)) for m in [NEGATION.search(text)] if m]  # "not on the right" may be true as well
     variants: list[Variant] = []
@@ -198,7 +201,9 @@ def _swaps(text: str, vocabulary: Vocabulary) -> tuple[Variant, ...]:
                 continue  # "inside" and "behind" are single words
             variants += [Variant(put(text, *found.span(), new), kind) for new, kind in replacements(found)]
             taken.append(found.span())
-    return tuple(Variant(hidden.restore(v.text), v.kind) for v in dict.fromkeys(variants) if v.text != text)
+    return tuple(
+        Variant(hidden.restore(f"{lead}{v.text}{tail}"), v.kind) for v in dict.fromkeys(variants) if v.text != text
+    )
 
 
 def swap(text: str, kinds: Collection[str] | None = None, vocabulary: Vocabulary = BUILT_IN) -> list[Variant]:
@@ -269,21 +274,22 @@ def strip_position(text: str, superlatives: bool = False, vocabulary: Vocabulary
         the bridge in the middle").
     """
     hidden = vocabulary.hide(clean(text, REWRITTEN))
-    text = correct(hidden.text)
+    lead, text, tail = split_request(correct(hidden.text))
     most = [m for m in SUPERLATIVE.finditer(text) if not (m["big"] or m["small"])]
     kept = [m.span() for m in IDIOM.finditer(text)] + [m.span() for m in most]
     related = [m.span() for m in RELATION.finditer(text)]
     places = [m for m in PLACE.finditer(text) if _free(m, kept + related)]
     holes = [m for m in places if _is_place(m)] + (most if superlatives else [])
     if not holes and not places:
-        return hidden.restore(text)
+        return hidden.restore(f"{lead}{text}{tail}")
     if related or not holes or NEGATION.search(text):
         return None
     for found in sorted(holes, key=lambda m: -m.start()):
         text = _without(text, found.start(), found.end())
     text = re.sub(r"(?<!^There)(?<!there) is$", "", text.strip(" ,"), flags=re.IGNORECASE)
     left = _DIRECTION.search(text) is not None and not (most and not superlatives)
-    return None if left or set(re.findall(r"[\w'-]+", text.lower())) <= _EMPTY else hidden.restore(text)
+    empty = set(re.findall(r"[\w'-]+", text.lower())) <= _EMPTY
+    return None if left or empty else hidden.restore(f"{lead}{text}{tail}")
 
 
 def _is_place(found: re.Match[str]) -> bool:

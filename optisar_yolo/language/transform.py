@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 
 from optisar_yolo.language.edit import REWRITTEN, clean, correct, dress, put
-from optisar_yolo.language.idioms import LEFT_BEHIND, OWN_SIDES
+from optisar_yolo.language.idioms import LEFT_BEHIND, OWN_SIDES, split_request
 from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
 from optisar_yolo.language.vocabulary import (
     ATTRIBUTES,
@@ -123,7 +123,7 @@ def flip(text: str, horizontal: bool = False, vertical: bool = False, vocabulary
         ("clockwise", "L-shaped", "right next to", "over the road").
     """
     hidden = vocabulary.hide(clean(text, REWRITTEN))
-    text = correct(hidden.text)
+    lead, text, tail = split_request(correct(hidden.text))
     if (horizontal or vertical) and _FIXED.search(text):
         return None
     if horizontal and IDIOM.search(text):
@@ -138,7 +138,7 @@ def flip(text: str, horizontal: bool = False, vertical: bool = False, vocabulary
         new = _mirror(found[0], horizontal, vertical)
         if new != found[0]:
             done = put(done, found.start(), found.end(), new)
-    return hidden.restore(done)
+    return hidden.restore(f"{lead}{done}{tail}")
 
 
 def rotate180(text: str, vocabulary: Vocabulary = BUILT_IN) -> str | None:
@@ -180,10 +180,12 @@ def rotate90(text: str, turns: int = 1, vocabulary: Vocabulary = BUILT_IN) -> st
     if turns == 2:
         return rotate180(text, vocabulary)
     hidden = vocabulary.hide(text)
-    text = hidden.text
+    lead, text, tail = split_request(hidden.text)
     there, back = (_TURN, _BACK) if turns == 1 else (_BACK, _TURN)
     done = _quarter(text, there)
-    return hidden.restore(done) if done is not None and _quarter(done, back) == _plainly(text) else None
+    if done is None or _quarter(done, back) != _plainly(text):
+        return None
+    return hidden.restore(f"{lead}{done}{tail}")
 
 
 def _plainly(text: str) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from optisar_yolo.language.idioms import CONTINUES
+
 
 class Noun(NamedTuple):
     """The names of a category beside its canonical noun.
@@ -126,6 +128,12 @@ def count_of(word: str) -> int:
     return int(word) if word.isdigit() else (*NUMBERS, "eleven", "twelve").index(word.lower()) + 2
 
 
+def superlative_of(found: re.Match[str]) -> str:
+    """Return the superlative of a match of `SUPERLATIVE`: left, right, top, bottom, largest or smallest."""
+    side = found["most"] or found["near"] or found["far"]
+    return SIDE_OF[side.lower()] if side else "bottom" if found["low"] else "largest" if found["big"] else "smallest"
+
+
 def cell_of(side: str) -> Place:
     """Return the place at a side of the image."""
     return (side, None) if side in ("left", "right") else (None, side)
@@ -133,11 +141,11 @@ def cell_of(side: str) -> Place:
 
 CENTRE_WORDS = ("middle", "center", "centre", "central")
 CENTRE = rf"(?:{'|'.join(CENTRE_WORDS)})"
-_SIDE_NOUN = r"(?:corner|side|part|area|region|section|portion|edge|end|zone)"
+_SIDE_NOUN = r"(?:corner|side|part|area|region|section|portion|edge|end|zone|border|margin)"
 _ANY_PLACE = rf"(?:(?:far|very) )?(?:left|right|top|bottom|upper|lower|{CENTRE})\b"
 # One place phrase; groups: v h (both axes) | m (middle) | one (a single direction, needs a preposition or a side noun).
 PLACE = re.compile(
-    rf"(?:\b(?P<prep>in|at|on|near|within)(?P<the> the)? (?:far |very )?|\b)(?:"
+    rf"(?:\b(?P<prep>in|at|on|near|within|close to|near to|next to)(?P<the> the)? (?:far |very )?|\b)(?:"
     rf"(?P<v>upper|top|lower|bottom)[ -](?:hand[ -])?(?P<h>left|right)"
     # "upper middle" and "left center" are neither a middle nor a side
     rf"|(?<!upper )(?<!lower )(?<!left )(?<!right )(?P<m>{CENTRE})(?:[ -](?P<mh>left|right|top|bottom))?"
@@ -165,7 +173,8 @@ RELATION = re.compile(
     rf"|\bon the (?P<v>upper|lower) side of{NOT_IMAGE}"
     rf"|\b(?:in the )?(?P<w>above|below|beneath|underneath|under|further up than|further down than)\b(?: of\b)?(?= \w)"
     rf"|\b(?P<other>(?:(?:a little|a bit|slightly|much) )?(?:smaller|bigger|larger) than|similar in size to"
-    rf"|next to|beside|near to|close to|between|behind|in front of|inside|outside|surrounded by|than|around"
+    rf"|(?:next to|beside|near to|close to)(?! (?:the )?{_ANY_PLACE})|between|behind|in front of|inside|outside"
+    r"|surrounded by|than|around"
     rf"|near (?=an? )|with|similar"
     rf"|(?:located|driving|parked|lying|standing|anchored|going) (?:in|on|at|through)(?! the {_ANY_PLACE})"
     rf"|has(?= (?:the|an?)\b)|in the (?=(?:\w+ ){{0,6}}(?:stadium|service area)\b))\b",
@@ -176,13 +185,17 @@ SUPERLATIVES: dict[str, tuple[str, ...]] = {
     "left": ("leftmost",), "right": ("rightmost",), "top": ("topmost",), "bottom": ("bottommost",),
     "largest": ("largest", "biggest"), "smallest": ("smallest",),
 }  # fmt: skip
+_OF_OTHER = rf"(?:[ -]hand)?(?:[ -]{_SIDE_NOUN})? of{NOT_IMAGE}(?! (?:all|any|them|these|those)\b)"
 SUPERLATIVE = re.compile(
     r"\b(?:(?P<most>left|right|top|bottom|upper|lower)-?most"
     r"|(?:closest|nearest)(?: to)? the (?P<near>left|right|top|bottom|upper|lower)(?:[ -]hand)?"
     # a corner is no side of its own: "nearest the bottom left corner"
     r"(?: (?:edge|side|border))?(?![ -](?:hand[ -])?(?:left|right)\b)"
+    # nor is that of another thing: "nearest the left end of the pier", "closest to the upper pier"
+    rf"(?!{_OF_OTHER})(?!(?:[ -]hand)?(?: (?:edge|side|border))? (?!(?:{CONTINUES.pattern})\b)\w)"
     r"|(?:furthest|farthest)(?: to the| to| towards? the)? (?P<far>left|right|top|bottom)(?![ -](?:left|right)\b)"
-    r"|(?P<big>largest|biggest)|(?P<small>smallest|tiniest))\b",
+    rf"(?!{_OF_OTHER})"
+    r"|(?P<low>lowest)|(?P<big>largest|biggest)|(?P<small>smallest|tiniest))\b",
     re.IGNORECASE,
 )
 ORDINAL_WORDS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
@@ -218,6 +231,16 @@ HALF = re.compile(
     rf"(?!,? of{NOT_IMAGE})",
     re.IGNORECASE,
 )
+# "right of the middle", "a bit below the centre of the image", "up and to the left of the centre": halves of the image.
+BESIDE_CENTRE = re.compile(
+    r"\b(?P<about>(?:(?:just|slightly|well|far|somewhat|directly|immediately|a (?:little|bit|touch|tad|hair)(?: bit)?"
+    r"|right(?= (?:above|below|beneath|under)\b)),? )*)"
+    r"(?:(?:(?P<up>above|below|up|down),? and )?(?:(?:to|on|at) the )?(?:(?P<v>upper|lower|top|bottom)[ -])?"
+    r"(?P<h>left|right)(?:[ -]hand)?(?: side)? of|(?P<w>above|below|beneath|under))"
+    rf" (?:the )?(?:exact |very |dead )?{CENTRE}(?: line| axis| point)?\b(?!,? of{NOT_IMAGE})"
+    rf"(?![ -](?!(?:{CONTINUES.pattern})\b)\w)",
+    re.IGNORECASE,
+)
 # How a set begins: "all ships", "both ships", "the two ships", "every ship", "there are three ships", "two ships".
 SET = re.compile(
     r"^(?:there are |here are )?(?:only |just |exactly )?"
@@ -243,6 +266,14 @@ COLOUR = re.compile(
     r"(?:ish|s|ed|ful)?\b|\bcolou?r",
     re.IGNORECASE,
 )
+
+# Words of the colours that pixels tell (`data.colours`). Gray is not among them: most of an image is gray.
+COLOUR_WORDS = {
+    "red": "red", "crimson": "red", "orange": "orange", "yellow": "yellow", "golden": "yellow", "green": "green",
+    "blue": "blue", "turquoise": "blue", "purple": "purple", "violet": "purple", "brown": "brown", "white": "white",
+    "black": "black",
+}  # fmt: skip
+SHADES = frozenset("bright brightly light dark pale deep vivid all mostly purely plain".split())
 
 MODALITIES: dict[str, tuple[str, ...]] = {"sar": ("SAR", "radar"), "optical": ("optical",)}
 MODALITY = re.compile(

@@ -90,11 +90,14 @@ class ChannelFactors(nn.Module):
 
     def __init__(self, ssa: SpatialShuffleAttention, channels: int) -> None:
         super().__init__()
-        shuffled = torch.arange(channels).view(ssa.groups, 2, -1).transpose(1, 2)  # the first shuffle, group by group
+        shuffled = (
+            torch.arange(channels, device=ssa.weight_max.device).view(ssa.groups, 2, -1).transpose(1, 2)
+        )  # the first shuffle, group by group
         first, second = shuffled.reshape(ssa.groups, 2, -1).unbind(1)  # [G, C / 2G] input channels of the two halves
         self.order = torch.stack((first, second), 1).view(2, -1).T.flatten()  # input channel of each output channel
         self.partner = self._both(first, second, second, first)  # each gates the other
-        self.maximum = self._both(first, second, torch.tensor(True), torch.tensor(False))
+        yes = torch.ones_like(first, dtype=torch.bool)
+        self.maximum = self._both(first, second, yes, ~yes)
         self.weight = self._both(first, second, ssa.weight_max.detach().flatten(), ssa.weight_avg.detach().flatten())
         self.bias = self._both(first, second, ssa.bias_max.detach().flatten(), ssa.bias_avg.detach().flatten())
         for name in ("order", "partner", "maximum", "weight", "bias"):
@@ -128,8 +131,10 @@ class FusedTGDFSSA(TGDFSSA):
         self.c, self.cv1, self.m, self.attn, self.act = block.c, block.cv1, block.m, block.attn, block.cv2.act
         self.factors = ChannelFactors(block.ssa, conv.in_channels)
         known = last.in_channels - self.c
-        self.before = nn.Conv2d(known, last.out_channels, 1)  # the part of the last convolution that needs no text
-        self.after = nn.Conv2d(self.c, last.out_channels, 1, bias=False)
+        where = last.weight.device
+        # the part of the last convolution that needs no text
+        self.before = nn.Conv2d(known, last.out_channels, 1, device=where)
+        self.after = nn.Conv2d(self.c, last.out_channels, 1, bias=False, device=where)
         weight = conv.weight.detach().clone()
         conv.weight.data[:, self.factors.order] = weight
         self.before.weight.data, self.after.weight.data = last.weight.data.split([known, self.c], 1)

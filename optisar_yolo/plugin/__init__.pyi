@@ -20,4 +20,13 @@ from .settings import (
     STRETCHES as STRETCHES,
     keys_of_mode as keys_of_mode,
 )
-from .words import merged as merged
+from .stock_keys import (
+    HEEDED as HEEDED,
+    meaning_of as meaning_of,
+    name_ignored as name_ignored,
+    refuse as refuse,
+)
+from .words import (
+    NO_DATA as NO_DATA,
+    merged as merged,
+)

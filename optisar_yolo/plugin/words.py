@@ -14,6 +14,12 @@ from optisar_yolo.plugin.settings import SETTINGS
 from optisar_yolo.utils import SettingError, UsageError, read_texts
 
 _DECIMAL_COMMA = re.compile(r"\d+,\d+")
+NO_SOURCE = "no source= is given: name an image, a folder or a video, such as source=port.jpg"
+NO_DATA = (
+    "no data= is given: name a dataset config, a YAML file of images with expressions, such as data=demo.yaml "
+    "(rendered images)"
+)
+"""What a call without images or without a data set is told."""
 
 
 def merged(words: Sequence[str]) -> list[str]:
@@ -76,13 +82,23 @@ def checked(words: Sequence[str]) -> list[str]:
             said = " ".join([text, *takewhile(lambda w: "=" not in w, words[place:])])
             raise UsageError(f"expected key=value, got '{word}'; a value with spaces needs quotes: text=\"{said}\"")
         out.append(word)
-    if {"predict", "track"} & {*modes, *(w.partition("=")[2] for w in words if w.startswith("mode="))}:
-        _check_source(words)
+    asked = {*modes, *(w.partition("=")[2] for w in words if w.startswith("mode="))}
+    if asked & {"predict", "track"}:
+        _check_named(words, {"source", "cfg"}, NO_SOURCE)
+    if "train" in asked:
+        _check_named(words, {"data", "cfg", "resume"}, NO_DATA)
     return out
 
 
-def _check_source(words: Sequence[str]) -> None:
-    """Check that a prediction has a source, where Ultralytics has nothing else to say: it would take sample images.
+def _check_named(words: Sequence[str], needed: set[str], message: str) -> None:
+    """Check that a command names what it works on, where Ultralytics has nothing else to say.
+
+    Ultralytics would take images or a data set of its own.
+
+    Args:
+        words: The command.
+        needed: Keys of which one suffices.
+        message: What to say where there is none.
 
     Raises:
         UsageError: There is none.
@@ -93,8 +109,9 @@ def _check_source(words: Sequence[str]) -> None:
     pairs = [word.lstrip("-").partition("=") for word in words]
     keys = {key.strip() for key, equals, _ in pairs if equals}
     rest = {key.strip() for key, equals, _ in pairs if not equals}
-    if not keys & {"source", "cfg"} and keys <= {*DEFAULT_CFG_DICT, *SETTINGS} and rest <= {*MODES, *TASKS}:
-        raise UsageError("no source= is given: name an image, a folder or a video, such as source=port.jpg")
+    known = rest <= {*MODES, *TASKS, *(key for key in DEFAULT_CFG_DICT if isinstance(DEFAULT_CFG_DICT[key], bool))}
+    if not (keys | rest) & needed and keys <= {*DEFAULT_CFG_DICT, *SETTINGS} and known:
+        raise UsageError(message)
 
 
 def _is_text(word: str) -> bool:

@@ -27,12 +27,13 @@ from optisar_yolo.serve.outputs import (
     ResultFolder,
     draw_results,
     overlay,
-    page_rows,
+    page_table,
     score_maps,
     shrink,
     write_png,
     write_results,
 )
+from optisar_yolo.serve.places import Place, place_of
 from optisar_yolo.serve.uploads import check_bytes, image_key, read_upload
 from optisar_yolo.synthetic import render_image
 
@@ -42,6 +43,7 @@ MAPS = 12  # expressions whose score maps are drawn
 BOXES = 5  # per expression, at most, unless all matches are wanted
 OUTPUTS = 5  # elements that results fill
 STEP = 0.001  # of the confidence threshold
+WIDTHS = [f"{w}px" for w in (190, 80, 105, 152, 190, 190, 150)]  # of columns: five, or seven with coordinates
 THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 HOVER = Path(__file__).with_name("hover.js").read_text(encoding="utf-8")
 STYLE = """
@@ -57,6 +59,18 @@ footer { opacity: 0.7 }
   .optisar-columns { flex-direction: column; flex-wrap: nowrap }
   .optisar-columns > *, .optisar-given > * { width: 100% !important; min-width: 0 !important; flex: none !important }
   .optisar-columns > .optisar-given { display: contents }
+  /* gradio sets widths on the cells themselves */
+  #table .header-cell, #table .body-cell { --body-text-size: 12px; font-size: 12px }
+  #table :is(.header-cell, .body-cell):nth-child(1) { --wide: 104px }
+  #table :is(.header-cell, .body-cell):nth-child(2) { --wide: 70px }
+  #table :is(.header-cell, .body-cell):nth-child(3) { --wide: 96px }
+  #table :is(.header-cell, .body-cell):nth-child(-n + 3) {
+    width: var(--wide) !important; min-width: var(--wide) !important; max-width: var(--wide) !important;
+    flex-basis: var(--wide) !important;
+  }
+  #table .header-table thead tr { display: flex } /* else its columns have the widths of a wide page */
+  #files .filename { min-width: max-content; padding-right: 0 } /* else names are cut to their first letters */
+  #files .download { padding-left: 0; padding-right: 0 }
   .optisar-later { order: 2 } .optisar-results { order: 1 }
 }
 """
@@ -134,6 +148,7 @@ class AppHandlers:
         self.models, self.limits = models, limits
         self.folder = ResultFolder()
         self.views: LRUCache[np.ndarray] = LRUCache(limits.remembered)
+        self.places: LRUCache[Place] = LRUCache(limits.remembered)
 
     def load(self, path: str | None, grounder: Grounder) -> tuple[CachedImage, np.ndarray, bool]:
         """Return an image as encoded and as shown, and whether it was in the cache.
@@ -163,7 +178,7 @@ class AppHandlers:
         image, view, _ = self.load(path, self.models.get(name))
         spent = (time.perf_counter() - started) * 1000
         status = f"{image.size[0]} x {image.size[1]} pixels, read and encoded in {spent:.0f} ms; type expressions"
-        status += _shrunk(image)
+        status += _shrunk(image) + self._place(path, image).said
         return str(write_png(self.folder.new() / "image.png", view)), status
 
     # The names of the parameters are those of the endpoint /ground: programs may use them as keywords.
@@ -184,14 +199,22 @@ class AppHandlers:
         about = {"model": grounder.name, "conf": conf, "width": image.size[0], "height": image.size[1]}
         about |= {"image": image.key, "picture": image.key}  # the former name
         folder = self.folder.new()
-        files = write_results(folder, draw_results(view, image.size, results), results, about)
+        place = self._place(str(path), image)
+        files = write_results(folder, draw_results(view, image.size, results), results, about, place.found)
         found, boxes = sum(bool(result.boxes) for result in results), sum(len(result.boxes) for result in results)
         counted = f"{found} of {len(results)} found" + (f" ({boxes} boxes)" if boxes > found else "")
         state = "image already encoded" if known else "image encoded"
         status = f"{counted}; {state}, grounded in {spent:.0f} ms; {image.size[0]} x {image.size[1]} pixels"
-        status += _shrunk(image)
+        status += _shrunk(image) + place.said
         maps = self._draw_maps(grounder, image, view, results, folder)
-        return str(files[0]), status, page_rows(results), maps, [str(f) for f in files]
+        return str(files[0]), status, page_table(results, place.found), maps, [str(f) for f in files]
+
+    def _place(self, path: str, image: CachedImage) -> Place:
+        """Return where an uploaded image lies on the ground."""
+        place = self.places.get(image.key)
+        if place is None:
+            self.places.put(image.key, place := place_of(Path(path), image.size))
+        return place
 
     def typed(self, path: str | None, sentences: str, *rest: Any) -> tuple[Any, ...]:
         """Ground when a line was ended with Enter; otherwise leave the page as it is."""
@@ -298,7 +321,7 @@ def build_page(handlers: AppHandlers) -> gr.Blocks:
                 table = gr.Dataframe(
                     headers=list(PAGE_COLUMNS), datatype="str", interactive=False, wrap=True, elem_id="table",
                     label="Boxes: left, top, right, bottom in pixels",
-                    column_widths=["220px", "90px", "105px", "150px", "130px"],  # a narrow page scrolls the table
+                    column_widths=WIDTHS,  # a narrow page scrolls the table
                 )  # fmt: skip
                 gallery = gr.Gallery(
                     label="Score maps: yellow where the expression fits best", columns=2, object_fit="contain",

@@ -69,12 +69,14 @@ class CachedImage:
         encoded: Its features, one row.
         canvas: Height and width of the canvas, pixels.
         size: Width and height of the image itself, pixels.
+        pixels: [3, H, W] RGB in 0..1, on its canvas.
     """
 
     key: str
     encoded: Encoded | CanvasImages
     canvas: tuple[int, int]
     size: tuple[int, int]
+    pixels: Tensor
 
 
 @dataclass(frozen=True)
@@ -215,9 +217,10 @@ class Grounder:
             for group, members in groups.items():
                 (key, topk, conf, several), plan = group, plans[group]
                 image, stacked = images[key], torch.stack([features[t] for t in plan.searched]).to(self.device)
-                found = match(self.network, image.encoded, plan, stacked, image.canvas, [image.size], topk, conf=conf)[
-                    0
-                ]
+                (found,) = match(
+                    self.network, image.encoded, plan, stacked, image.canvas, [image.size], topk, conf=conf,
+                    images=image.pixels[None],
+                )  # fmt: skip
                 notes = notes_of(self.network, plan.texts, topk, several)
                 least = thresholds(self.network, plan, topk, conf)
                 results = found.results(_NO_PIXELS, "", plan.texts, conf, False, notes, plan.queries, least)
@@ -268,7 +271,7 @@ class Grounder:
                 encoded = self.network.encode(x, torch.stack([image.extent for image in batch]).to(self.device))
                 for i, image in enumerate(batch):
                     row = encoded if len(batch) == 1 else _copy_row(encoded, i)
-                    out[image.key] = CachedImage(image.key, row, (x.shape[2], x.shape[3]), image.size)
+                    out[image.key] = CachedImage(image.key, row, (x.shape[2], x.shape[3]), image.size, image.pixels)
                     self.cache.put(image.key, out[image.key])
         return out
 

@@ -16,7 +16,9 @@ import cv2
 import numpy as np
 import torch
 
+from optisar_yolo.geo import GROUND_COLUMNS, Georeference, centres, feature_collection
 from optisar_yolo.serve.grounder import CachedImage, ExpressionResult, Grounder
+from optisar_yolo.serve.places import crs_of
 from optisar_yolo.utils import write_atomic
 from optisar_yolo.visualize import Frame, draw_predictions
 
@@ -34,22 +36,47 @@ def shrink(image: np.ndarray) -> np.ndarray:
     return image if scale >= 1 else cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
-def csv_rows(results: Sequence[ExpressionResult], digits: int = 1) -> list[list[Any]]:
-    """Return one row per box, and one per expression without a box; pixels are rounded to so many digits."""
+def csv_rows(
+    results: Sequence[ExpressionResult], digits: int = 1, place: Georeference | None = None
+) -> list[list[Any]]:
+    """Return one row per box, and one per expression without a box.
+
+    Args:
+        results: The results.
+        digits: Digits of pixels.
+        place: The image's georeference; with one, rows end with `GROUND_COLUMNS`.
+    """
     table: list[list[Any]] = []
+    ground = iter(centres(found_boxes(results)[:, :4], place)) if place else None
     for result in results:
         for box in result.boxes:
             pixels = (round(v, digits) for v in box.xyxy)
-            table.append([result.text, "found", round(box.conf, 3), *pixels, result.note])
+            own = [float(v) if v else "" for v in next(ground)] if ground else []
+            table.append([result.text, "found", round(box.conf, 3), *pixels, result.note, *own])
         if not result.boxes:
             table.append([result.text, "nothing found", round(result.best, 3), "", "", "", "", result.note])
+            table[-1] += [""] * len(GROUND_COLUMNS) if ground else []
     return table
 
 
-def page_rows(results: Sequence[ExpressionResult]) -> list[list[Any]]:
-    """Return the rows of the page's table, where a box is one cell."""
-    table = csv_rows(results, digits=0)
-    return [[*row[:3], " ".join(f"{v:.0f}" for v in row[3:7] if v != ""), row[7]] for row in table]
+def page_table(results: Sequence[ExpressionResult], place: Georeference | None = None) -> Any:
+    """Return what the page's table shows, where a box is one cell: rows, or with coordinates headers and rows."""
+    table = csv_rows(results, digits=0, place=place)
+    rows = [[*row[:3], " ".join(f"{v:.0f}" for v in row[3:7] if v != ""), row[7]] for row in table]
+    if not place:
+        return rows
+    ground = [
+        [" ".join(f"{v:.{digits}f}" for v in row[at : at + 2] if v != "") for at, digits in ((10, 2), (8, 6))]
+        for row in table
+    ]
+    headers = [*PAGE_COLUMNS[:4], f"centre, {crs_of(place)}", "longitude, latitude", PAGE_COLUMNS[4]]
+    return {"headers": headers, "data": [[*r[:4], *g, r[4]] for r, g in zip(rows, ground, strict=True)]}
+
+
+def found_boxes(results: Sequence[ExpressionResult]) -> np.ndarray:
+    """Return all boxes [N, 6]: xyxy in pixels, confidence, index of the expression."""
+    rows = [[*box.xyxy, box.conf, j] for j, result in enumerate(results) for box in result.boxes]
+    return np.array(rows, float).reshape(-1, 6)
 
 
 def draw_results(view: np.ndarray, size: tuple[int, int], results: Sequence[ExpressionResult]) -> np.ndarray:
@@ -64,9 +91,10 @@ def draw_results(view: np.ndarray, size: tuple[int, int], results: Sequence[Expr
         The image with boxes and legend, BGR.
     """
     scale = np.tile((view.shape[1] / size[0], view.shape[0] / size[1]), 2)
-    boxes = [[*(box.xyxy * scale), box.conf, j] for j, result in enumerate(results) for box in result.boxes]
+    boxes = found_boxes(results)
+    boxes[:, :4] *= scale
     texts = {j: result.text for j, result in enumerate(results)}
-    return np.asarray(draw_predictions(view, np.array(boxes).reshape(-1, 6), texts))[..., ::-1]
+    return np.asarray(draw_predictions(view, boxes, texts))[..., ::-1]
 
 
 def score_maps(grounder: Grounder, image: CachedImage, texts: Sequence[str]) -> list[np.ndarray]:
@@ -144,20 +172,25 @@ def write_png(path: Path, image: np.ndarray) -> Path:
 
 
 def write_results(
-    folder: Path, image: np.ndarray, results: Sequence[ExpressionResult], about: dict[str, Any]
+    folder: Path,
+    image: np.ndarray,
+    results: Sequence[ExpressionResult],
+    about: dict[str, Any],
+    place: Georeference | None = None,
 ) -> list[Path]:
-    """Write the image with its boxes, and the results as JSON and CSV.
+    """Write the image with its boxes, and the results as JSON and CSV, with a georeference also as GeoJSON.
 
     Args:
         folder: Folder of the files.
         image: The drawn image, BGR.
         results: The results.
         about: Other entries of the JSON file.
+        place: The image's georeference.
 
     Returns:
         The files, the image first.
     """
-    answers = [
+    answers: list[dict[str, Any]] = [
         {
             "text": r.text,
             "found": bool(r.boxes),
@@ -168,9 +201,23 @@ def write_results(
         for r in results
     ]
     table = StringIO(newline="")
-    csv.writer(table, quoting=csv.QUOTE_NONNUMERIC).writerows([CSV_COLUMNS, *csv_rows(results)])
+    columns = [*CSV_COLUMNS, *(GROUND_COLUMNS if place else ())]
+    csv.writer(table, quoting=csv.QUOTE_NONNUMERIC).writerows([columns, *csv_rows(results, place=place)])
+    files: dict[str, Any] = {"answers.json": about | {"answers": answers}}
+    if place:
+        files["answers.json"] = {"crs": place.crs.to_string(), **files["answers.json"]}
+        boxes, texts = found_boxes(results), [r.text for r in results]
+        ground = iter(centres(boxes[:, :4], place))
+        for entry in (box for answer in answers for box in answer["boxes"]):
+            entry["centre"] = {k: float(v) for k, v in zip(GROUND_COLUMNS, next(ground), strict=True) if v}
+        if place.on_earth:
+            files["answers.geojson"] = feature_collection(boxes, texts, place)
+        files["answers-crs.geojson"] = feature_collection(boxes, texts, place, source_crs=True)
     return [
         write_png(folder / "answers.png", image),
-        write_atomic(folder / "answers.json", json.dumps(about | {"answers": answers}, indent=1, ensure_ascii=False)),
+        *(
+            write_atomic(folder / name, json.dumps(content, indent=1, ensure_ascii=False))
+            for name, content in files.items()
+        ),
         write_atomic(folder / "answers.csv", table.getvalue()),
     ]

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from ultralytics.engine.results import Results
+from ultralytics.utils import LOGGER
 
 from optisar_yolo.language import ObjectQuery
 from optisar_yolo.utils import file_name_of
-from optisar_yolo.visualize.overlay import PALETTE as PALETTE, draw_predictions as draw_predictions
+from optisar_yolo.visualize.overlay import PALETTE as PALETTE, DrawingStyle, draw_predictions as draw_predictions
 from optisar_yolo.visualize.table import table_of, tidy_rows
 
 
@@ -36,6 +37,14 @@ class GroundingResults(Results):
         """Number of boxes of each expression."""
         which = [] if self.boxes is None else [int(j) for j in self.boxes.cls.tolist()]
         return {text: which.count(j) for j, text in self.names.items()}
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The boxes [n, 6]: xyxy in pixels, confidence, index of the expression, without the identities of a video."""
+        if self.boxes is None:
+            return np.zeros((0, 6))
+        data = self.boxes.data.cpu().numpy()
+        return np.concatenate([data[:, :4], data[:, -2:]], 1)  # between them, a tracked box has its identity
 
     def new(self) -> GroundingResults:
         """Return an empty copy, as Ultralytics' own conversions need it."""
@@ -61,7 +70,7 @@ class GroundingResults(Results):
         if self.boxes is None or not len(self.boxes):
             return "(nothing found), "
         best: dict[int, list[float]] = {}
-        for c, j in self.boxes.data[:, 4:6].tolist():
+        for c, j in self.rows[:, 4:6].tolist():
             best.setdefault(int(j), []).append(c)
         return "".join(f'"{self.names[j]}" {_outcome(confs)}, ' for j, confs in best.items())
 
@@ -90,9 +99,13 @@ class GroundingResults(Results):
 
     def plot(  # type: ignore[override]
         self,
+        conf: bool = True,
+        line_width: float | None = None,
         *args: Any,
         img: np.ndarray | None = None,
         pil: bool = False,
+        labels: bool = True,
+        boxes: bool = True,
         show: bool = False,
         save: bool = False,
         filename: str | Path | None = None,
@@ -101,9 +114,13 @@ class GroundingResults(Results):
         """Draw the boxes, and below the image each expression with its confidence, or "nothing found".
 
         Args:
-            *args: Ultralytics' drawing options, which are ignored.
+            conf: Say confidences.
+            line_width: Width of the outlines, pixels; by the size of the image by default.
+            *args: Ultralytics' further drawing options, which have no effect here.
             img: Draw on this image instead (BGR).
             pil: Return a PIL image.
+            labels: Draw the numbers of the boxes, and the legend with the expressions.
+            boxes: Draw the boxes.
             show: Open it in a window.
             save: Write it to ``filename``.
             filename: Where to; ``results_<image>`` by default.
@@ -112,7 +129,12 @@ class GroundingResults(Results):
         Returns:
             The drawing, BGR [h, w, 3] unless ``pil``; taller than the image by its legend.
         """
-        drawing = draw_predictions(self.orig_img if img is None else img, self.boxes.data.cpu().numpy(), self.names)
+        if args or kwargs:
+            LOGGER.warning(f"plot: no effect here: {', '.join([*map(repr, args), *kwargs])}")
+        style = DrawingStyle(line_width, boxes, conf, labels)
+        image = self.orig_img if img is None else img
+        ids = None if self.boxes is None or self.boxes.id is None else self.boxes.id.int().tolist()
+        drawing = draw_predictions(image, self.rows, self.names, style, ids)
         if show:
             drawing.show()
         if save:

@@ -5,11 +5,14 @@
 2. A tag at a corner of a box has its number: that of the expression in the legend, and where an expression has several
    boxes, a second number, 1 for the most confident one.
 3. The legend below the image has all expressions, each with its confidence or "nothing found".
+
+:class:`DrawingStyle` leaves parts of this out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -24,13 +27,41 @@ MIN_WIDTH = 320  # pixels; smaller images are enlarged, so that expressions can 
 Rectangle = tuple[float, float, float, float]
 
 
-def draw_predictions(image: np.ndarray, boxes: np.ndarray, expressions: dict[int, str]) -> Image.Image:
+@dataclass(frozen=True)
+class DrawingStyle:
+    """What is drawn, in the words of Ultralytics' ``plot``.
+
+    Attributes:
+        line_width: Width of the outlines, pixels; None: by the size of the image.
+        boxes: Draw the outlines and their numbers.
+        conf: Say confidences in the legend.
+        labels: Draw the numbers and the legend.
+    """
+
+    line_width: float | None = None
+    boxes: bool = True
+    conf: bool = True
+    labels: bool = True
+
+
+PLAIN = DrawingStyle()
+
+
+def draw_predictions(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    expressions: dict[int, str],
+    style: DrawingStyle = PLAIN,
+    tracks: Sequence[int] | None = None,
+) -> Image.Image:
     """Draw boxes on an image, and the expressions with their confidences in a legend below it.
 
     Args:
         image: Image [h, w, 3], BGR.
         boxes: [n, 6]: xyxy in pixels, confidence, index of the expression.
         expressions: By index.
+        style: What is drawn.
+        tracks: [n] identities of the boxes in a video, which take the place of second numbers: "2 #7".
 
     Returns:
         The canvas with its legend.
@@ -42,12 +73,18 @@ def draw_predictions(image: np.ndarray, boxes: np.ndarray, expressions: dict[int
     size = max(round(min(canvas.size) / 28), 11)
     report_missing("".join(expressions.values()))
     fonts = TextFonts(size)
-    lines = _legend(boxes, expressions, fonts, canvas.width - 3.5 * size)
+    lines = _legend(boxes, expressions, fonts, canvas.width - 3.5 * size, style.conf) if style.labels else []
     step = round(size * 1.5)
-    out = Image.new("RGB", (canvas.width, canvas.height + step * len(lines) + size), LEGEND)
+    out = Image.new("RGB", (canvas.width, canvas.height + (step * len(lines) + size if lines else 0)), LEGEND)
     out.paste(canvas)
     pen = ImageDraw.Draw(out)
-    _draw_boxes(pen, np.asarray(boxes, float).reshape(-1, 6), scale, canvas.size, size)
+    if style.boxes:
+        rows = np.asarray(boxes, float).reshape(-1, 6)
+        tags = (
+            numbers_of(rows) if tracks is None else [f"{int(r[5]) + 1} #{i}" for r, i in zip(rows, tracks, strict=True)]
+        )
+        width = max(round(style.line_width or min(canvas.size) / 200), 1 if style.line_width else 2)
+        _draw_boxes(pen, rows, scale, canvas.size, size, width, tags if style.labels else [])
     y = canvas.height + size // 2
     for j, text, found in lines:
         if j is not None:
@@ -75,23 +112,32 @@ def numbers_of(boxes: np.ndarray) -> list[str]:
 
 
 def _legend(
-    boxes: np.ndarray, expressions: dict[int, str], fonts: TextFonts, width: float
+    boxes: np.ndarray, expressions: dict[int, str], fonts: TextFonts, width: float, confidences: bool
 ) -> list[tuple[int | None, str, bool]]:
     """Return the lines of the legend: index of the expression that begins here, text, whether it has a box."""
     lines: list[tuple[int | None, str, bool]] = []
     for j, text in expressions.items():
         found = sorted((float(b[4]) for b in boxes if int(b[5]) == j), reverse=True)
-        outcome = f"{found[0]:.2f}" if found else "nothing found"
+        outcome = f": {found[0]:.2f}" if found else ": nothing found"
         if len(found) > 1:
-            outcome = f"{len(found)} boxes, {found[0]:.2f} to {found[-1]:.2f}"
-        first, *more = fonts.wrap(f"{j + 1}  {text}: {outcome}", width)
+            outcome = f": {len(found)} boxes, {found[0]:.2f} to {found[-1]:.2f}"
+        if found and not confidences:
+            outcome = f": {len(found)} boxes" if len(found) > 1 else ""
+        first, *more = fonts.wrap(f"{j + 1}  {text}{outcome}", width)
         lines += [(j, first, bool(found)), *((None, line, bool(found)) for line in more)]
     return lines
 
 
-def _draw_boxes(pen: ImageDraw.ImageDraw, boxes: np.ndarray, scale: float, size: tuple[int, int], letters: int) -> None:
-    """Draw outlines, the largest first, then the tags above all of them."""
-    width = max(round(min(size) / 200), 2)
+def _draw_boxes(
+    pen: ImageDraw.ImageDraw,
+    boxes: np.ndarray,
+    scale: float,
+    size: tuple[int, int],
+    letters: int,
+    width: int,
+    tags: Sequence[str],
+) -> None:
+    """Draw outlines, the largest first, then the tags above all of them, where there are any."""
     order = np.argsort(-np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1), kind="stable")
     outlines = nested(boxes[:, :4] * scale, size, width)
     for i in order:
@@ -100,14 +146,13 @@ def _draw_boxes(pen: ImageDraw.ImageDraw, boxes: np.ndarray, scale: float, size:
         inner = [left + 1, top + 1, right - 1, bottom - 1]
         pen.rectangle(inner, outline=colour_of(int(boxes[i, 5])), width=width)
     fonts = TextFonts(max(round(letters * 0.8), 10))
-    numbers = numbers_of(boxes)
     taken: list[Rectangle] = []
-    for i in order:
-        across, high = fonts.length(numbers[i]) + 6, fonts.size * 1.25
+    for i in order if tags else ():
+        across, high = fonts.length(tags[i]) + 6, fonts.size * 1.25
         place = _free_place(outlines[i], (across, high), size, taken)
         taken.append(place)
         pen.rectangle(place, fill=LEGEND)
-        fonts.draw(pen, (place[0] + 3, place[1] + 1), numbers[i], "white")
+        fonts.draw(pen, (place[0] + 3, place[1] + 1), tags[i], "white")
 
 
 def nested(boxes: np.ndarray, size: tuple[int, int], width: int) -> list[Rectangle]:

@@ -104,6 +104,7 @@ def test_old_names_of_options_work_and_say_the_new_one(capsys, verb):
     [
         (["trian", "data=x.yaml"], "unknown command 'trian'; did you mean 'train'?"),
         (["qqq"], "unknown command 'qqq'; known are train"),
+        (["tune", "data=x.yaml"], "tune is a method of Python: OptiSAR"),
         (["record", "a", "epoch=3"], "unknown argument 'epoch'; did you mean 'epochs'?"),
         (["record", "a", "quick"], 'a value with spaces needs quotes: corpus="a quick"'),
         (["record", "a", "epochs"], "expected key=value, got 'epochs', for example epochs=1"),

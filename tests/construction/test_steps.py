@@ -228,3 +228,12 @@ def test_a_recipe_with_an_unknown_option_or_value_fails_before_the_first_step(
         assert main(["dataset", "build", f"recipe={tmp_path / 'r.yaml'}", f"work={tmp_path / 'w'}"]) == 1
         err = capsys.readouterr().err
         assert "r.yaml: step split: " in err and message in err
+
+
+def test_counts_begin_with_the_whole_set_and_then_each_split() -> None:
+    report = Report()
+    for name in ("test pictures", "val ship", "pictures", "train pictures", "objects", "odd things"):
+        report.count(name, 3)
+    said = "3 images, 3 objects, 3 train images, 3 test images, 3 val ship, 3 odd things"
+    assert report.lines()[0] == said
+    assert report.lines(2)[0] == "3 images, 3 objects, 4 more counts"

@@ -149,6 +149,15 @@ def test_a_boat_is_not_the_leftmost_ship_where_a_ship_lies_further_left() -> Non
     assert findings.skips["warning"].counts["expression that the boxes contradict"] == 2
 
 
+def test_a_set_is_said_of_its_objects_on_purpose() -> None:
+    boxes = [(10, 50, 20, 60), (50, 50, 60, 60), (80, 10, 90, 20)]
+    for caption, warned in (("The two ships at the bottom", False), ("The ship at the bottom", True)):
+        notes = [ExpressionNote(str(i), box, "optical ship", caption) for i, box in enumerate(boxes[:2])]
+        findings = Findings(False)
+        check_expressions(notes, [(boxes[2], "optical ship")], (100, 100), findings)
+        assert ("expression said of several objects of an image" in findings.skips["warning"].counts) == warned
+
+
 def test_more_objects_in_the_labels_are_a_note_and_count_for_truth(out: Path) -> None:
     with open(out / "labels" / "train" / "opt_000001.txt", "a") as file:
         file.write("1 0.1 0.05 0.05 0.03\n")  # closer to the top than "the ship closest to the top"

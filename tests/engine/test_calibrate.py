@@ -217,3 +217,10 @@ def test_setting_is_true_or_false() -> None:
     check({"sensitivity": True})
     with pytest.raises(SettingError, match="'sensitivity=1' is not valid: it must be True or False"):
         check({"sensitivity": 1})
+
+
+def test_a_calibration_that_did_not_help_says_so():
+    about = {"data": "a.yaml", "split": "val", "true": 35, "false": 28, "f1": 0.7}
+    rough = str(Calibration(1.0, 0.0, 0.4, ece_before=0.089, ece_after=0.111, **about))
+    assert rough.endswith("; rough: the error did not fall on so few expressions")
+    assert "rough" not in str(Calibration(1.0, 0.0, 0.4, ece_before=0.2, ece_after=0.05, **about))

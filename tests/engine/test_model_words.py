@@ -11,8 +11,8 @@ from tiny_net import network
 from optisar_yolo import OptiSAR
 from optisar_yolo.engine.checkpoint import load_model, model_vocabulary, save_shared
 from optisar_yolo.export.exported import ExportedModel
+from optisar_yolo.language import parse_raster_query
 from optisar_yolo.language.nouns import BUILT_IN, Vocabulary
-from optisar_yolo.language.query import parse_raster_query
 
 OWN = Vocabulary.of(
     ("optical helipad", "sar radar station", "optical small-vehicle"),

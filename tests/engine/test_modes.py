@@ -62,7 +62,7 @@ def test_what_comes_back_is_declared() -> None:
 def test_arguments_arrive_as_given_and_none_stands_for_the_default(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     arrived: dict[str, Any] = {}
     model = object.__new__(OptiSAR)
-    model.__dict__["overrides"] = {}
+    model.__dict__["overrides"] = {"data": "of-the-weights.yaml"}
     monkeypatch.setattr(OptiSAR, f"_{mode}", lambda self, *args: arrived.update(args[-1]))
     named = [name for name in inspect.signature(getattr(OptiSAR, mode)).parameters if name not in OWN]
     given = {name: f"<{name}>" for name in (*named, "cos_lr") if name != "project"}
@@ -73,6 +73,7 @@ def test_arguments_arrive_as_given_and_none_stands_for_the_default(mode: str, mo
     assert (project is None) == (mode == "export")
     arrived.clear()
     getattr(model, mode)(**dict.fromkeys(named))
+    assert arrived.pop("data", None) == ("of-the-weights.yaml" if mode in ("train", "val") else None)
     assert set(arrived) <= {"project"}
 
 

@@ -9,6 +9,7 @@ import pytest
 from optisar_yolo import OptiSAR
 from optisar_yolo.synthetic.render import render_image
 from optisar_yolo.utils import BUNDLED_MODEL, MissingExtraError
+from optisar_yolo.visualize import PALETTE, GroundingResults
 
 pytest.importorskip("lap")
 pytestmark = pytest.mark.timeout(300)
@@ -115,3 +116,37 @@ def test_a_missing_package_is_named_and_not_installed(model, video, monkeypatch)
     monkeypatch.setitem(sys.modules, "lap", None)
     with pytest.raises(MissingExtraError, match=r"tracking needs the package lap.*optisar-yolo\[track\]"):
         model.track(video, text=LARGEST)
+
+
+def test_tracked_boxes_are_named_and_drawn_with_their_own_expression(model, video, tmp_path, log):
+    texts = ["the tennis court", "all ships"]  # the first means nothing here
+    results = model.track(video, text=texts, save=True, save_frames=True, project=tmp_path, name="x")
+    for result in results[2:]:
+        tracked = result.boxes
+        assert tracked.is_track and len(tracked) > 2 and set(tracked.cls.tolist()) == {1}
+        confs = tracked.conf.tolist()
+        assert result.verbose() == f'"all ships" {len(confs)} found, {max(confs):.2f} to {min(confs):.2f}, '
+        assert result.rows.shape == (len(confs), 6) and np.array_equal(result.rows[:, 5], tracked.cls.numpy())
+        drawn = result.plot()[: PORT.shape[0]].astype(int)
+        wrong, own = (np.array([int(PALETTE[j][i : i + 2], 16) for i in (5, 3, 1)]) for j in (0, 1))
+        assert (np.abs(drawn - own).max(-1) < 3).sum() > 100
+        assert not (np.abs(drawn - wrong).max(-1) < 3).any(), "a box in the colour of another expression"
+    assert '"the tennis court" ' not in "".join(line for line in log.text.splitlines() if "found, " in line)
+
+
+def test_a_saved_video_has_all_frames_also_where_legends_differ(model, video, tmp_path, monkeypatch):
+    whole = model.track(video, text=["all ships"], save=True, project=tmp_path, name="plain", verbose=False)
+    heights = iter([0, 40, 0, 20, 0])
+    plot = GroundingResults.plot
+
+    def uneven(self, **keys):
+        return np.pad(plot(self, **keys), ((0, next(heights)), (0, 0), (0, 0)))
+
+    monkeypatch.setattr(GroundingResults, "plot", uneven)
+    model.track(video, text=["all ships"], save=True, project=tmp_path, name="uneven", verbose=False)
+    for name in ("plain", "uneven"):
+        opened = cv2.VideoCapture(str(next((tmp_path / name).glob("*.avi"))))
+        count = 0
+        while opened.read()[0]:
+            count += 1
+        assert count == len(whole) == FRAMES, name

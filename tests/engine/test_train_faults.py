@@ -148,9 +148,16 @@ def test_batch_sizes_that_are_found_by_trying_are_refused(batch: Any, tiny: Path
 
 def test_no_dataset_config(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for verb in ("train", "val"):
-        assert main([verb, "model=optisar++n.yaml", f"project={tmp_path}"]) == 1
-        assert "no data= is given: name a dataset config" in capsys.readouterr().err
+    for verb, more, status in (("train", [], 2), ("train", ["plots"], 2), ("val", [], 1), ("val", ["data=None"], 1)):
+        assert main([verb, "model=optisar++n.yaml", f"project={tmp_path}", *more]) == status
+        said = capsys.readouterr()
+        assert "no data= is given: name a dataset config" in said.err
+        assert "coco8" not in said.err + said.out, "Ultralytics' own data set would not be taken"
+    for method in (OptiSAR("optisar++n.yaml").train, OptiSAR("optisar++n.yaml").val):
+        with pytest.raises(ValueError, match="no data= is given"):
+            method(project=tmp_path)
+    assert main(["train", "model=optisar++n.yaml", "data=coco8.yaml", f"project={tmp_path}"]) == 1
+    assert "coco8.yaml: a data set of Ultralytics, whose boxes have no expressions" in capsys.readouterr().err
     assert not (tmp_path / "train").exists()
 
 

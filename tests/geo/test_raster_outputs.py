@@ -11,7 +11,7 @@ from rasterio.transform import Affine, from_origin
 
 from optisar_yolo.geo import ground_raster
 from optisar_yolo.geo.georeference import Georeference
-from optisar_yolo.geo.outputs import polygon
+from optisar_yolo.geo.placed import polygon
 from optisar_yolo.geo.reading import Raster
 
 gpd = pytest.importorskip("geopandas")

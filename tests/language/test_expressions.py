@@ -19,7 +19,7 @@ from optisar_yolo.language import (
     swap,
     truths_of_variant,
 )
-from optisar_yolo.language.nouns import plural
+from optisar_yolo.language.inflect import plural
 
 SIZE = (600, 600)
 ANY = Vocabulary.of(["ferry", "solar panels", "ship under construction", "aircraft", "small-vehicle", "ship", "bridge"])

@@ -36,7 +36,7 @@ def said_of(text: str, draws: int, unread: float = 0.0) -> set[str]:
 
 @pytest.mark.parametrize("noun", NOUNS)
 def test_every_wording_has_the_same_claims(noun: str) -> None:
-    from optisar_yolo.language.nouns import plural
+    from optisar_yolo.language.inflect import plural
 
     for text in [*(c.format(noun) for c in CLAIMS), *(s.format(plural(noun)) for s in SETS)]:
         query = parse(text, WORDS)
@@ -103,7 +103,6 @@ def test_every_frame_is_read(noun: str) -> None:
 
 
 def test_every_frame_is_grounded() -> None:
-    """ "How about the ship?" is no wording of the bank: `read_notes` takes it for a question."""
     slots = {"x": "ship on the left", "n": "ship", "a": "on the left", "p": "ships", "w": "largest", "o": "second",
              "e": "left", "s": "the two ships on the left", "c": "the two ships", "r": "bridge"}  # fmt: skip
     frames = (phrases.THE, phrases.A, phrases.APART, phrases.FRONTED, phrases.SETS, phrases.SIZED, phrases.RANKED,

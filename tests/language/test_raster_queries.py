@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from optisar_yolo.language import parse_raster_query
 from optisar_yolo.language.choice import Found, order
 from optisar_yolo.language.compass import has_compass, without_compass
 from optisar_yolo.language.parser import parse
-from optisar_yolo.language.query import parse_raster_query
 
 UP = {"north": "top", "south": "bottom", "east": "right", "west": "left"}
 DOWN = {"north": "bottom", "south": "top", "east": "right", "west": "left"}

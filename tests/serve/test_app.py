@@ -227,6 +227,8 @@ def test_upload_two_expressions_boxes(app, page, image, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth") <= 400, "the page is wider than the window"
     word = page.locator("#table [data-row='0'][data-col='1'] span")
     assert word.inner_text() == "found" and word.bounding_box()["height"] < 30, "letters of a word are stacked"
+    sure = page.locator("#table [data-row='0'][data-col='2']").bounding_box()
+    assert sure["x"] + sure["width"] <= 400, "confidences are beside the expressions"
     places = [page.locator(f"#{name}").bounding_box()["y"] for name in ("go", "image", "examples")]
     assert places == sorted(places), "results come before examples"
     page.set_viewport_size({"width": 1400, "height": 1000})

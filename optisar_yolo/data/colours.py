@@ -1,4 +1,6 @@
-"""Colours of labelled objects, measured from pixels: only those that are clear, and that tell an object from others.
+"""Colours of objects, measured from pixels.
+
+For expressions that are **written** of labelled objects a colour must be certain (:func:`distinguishing_colour`):
 
 1. Pixels are counted by colour in the middle of a box (`INNER` of its sides), and in a margin around the box.
 2. An object has a colour where at least `SHARE` of the middle has it, and at most `AROUND` times as much of the margin:
@@ -9,6 +11,11 @@
 The limits were chosen on 143 optical objects of real images whose expression names one colour: 37 get that colour (32
 of these white), 3 another one ("orange" passes for red), and the others none. With green and black, or with half of the
 middle as the least share, fewer were right.
+
+For the **choice** among objects that were found, how much each has of the colour that the expression names is enough
+(:func:`how_coloured`): a pixel belongs to a colour by degrees, and of an object its most coloured pixels count. Of 46
+free English expressions of training images that name an object by its colour ("the leftmost blue aircraft") the network
+alone finds 24, and 33 are found with this choice. Shares of the pixels and of the box were compared there.
 """
 
 from __future__ import annotations
@@ -25,6 +32,13 @@ AROUND = 0.33
 INNER = 0.7  # of a box's sides: labelled boxes have background in their corners
 MARGIN = 0.35  # of a box's sides
 LEAST = 8  # pixels of a side, below which pixels mix
+MOST_COLOURED = 0.15  # share of the middle's pixels that counts for the choice; the others are shadow and ground
+GREYS = 4  # mean difference of the channels, 0..255, up to which an image has no hues
+# Of the soft colours: hue (0 to 179) and the distance from it at which a pixel is no longer of the colour.
+_HUES = {
+    "red": (0, 14), "orange": (14, 11), "yellow": (28, 13), "green": (58, 32), "blue": (110, 26), "purple": (145, 18),
+    "brown": (12, 14),
+}  # fmt: skip
 # Hue (0 to 179), saturation and value (0 to 255), each from and to. Other colours are too easily confused.
 _RANGES: dict[str, tuple[tuple[tuple[int, int, int], tuple[int, int, int]], ...]] = {
     "red": (((0, 80, 60), (9, 255, 255)), ((168, 80, 60), (179, 255, 255))),
@@ -103,3 +117,50 @@ def _count(hsv: NDArray[np.uint8], ranges: Sequence[tuple[tuple[int, int, int], 
     if not hsv.size:
         return 0
     return sum(int(np.count_nonzero(cv2.inRange(hsv, np.array(low), np.array(high)))) for low, high in ranges)
+
+
+def has_hues(img: NDArray[np.uint8]) -> bool:
+    """Tell whether an image [h, w, 3] has colours at all: one of a radar is grey."""
+    spread = img.max(2).astype(np.int16) - img.min(2)
+    return bool(spread.mean() > GREYS)
+
+
+def how_coloured(img: NDArray[np.uint8], boxes: NDArray[np.floating], colour: str) -> NDArray[np.float64]:
+    """Return how much of a colour each object has: the mean degree of its most coloured pixels.
+
+    Args:
+        img: [h, w, 3], RGB.
+        boxes: [N, 4], xyxy in its pixels.
+        colour: One of `language.COLOUR_WORDS`' colours.
+
+    Returns:
+        [N], 0 to 1.
+    """
+    degree = _degrees(cv2.cvtColor(img, cv2.COLOR_RGB2HSV), colour)
+    height, width = degree.shape
+    found = np.zeros(len(boxes))
+    for i, (x1, y1, x2, y2) in enumerate(np.asarray(boxes, np.float64)):
+        dx, dy = (x2 - x1) * (1 - INNER) / 2, (y2 - y1) * (1 - INNER) / 2
+        left, top = max(int(x1 + dx), 0), max(int(y1 + dy), 0)
+        right, bottom = min(int(np.ceil(x2 - dx)), width), min(int(np.ceil(y2 - dy)), height)
+        pixels = np.sort(degree[top:bottom, left:right], axis=None)[::-1]
+        if len(pixels):
+            found[i] = pixels[: max(int(len(pixels) * MOST_COLOURED), 1)].mean()
+    return found
+
+
+def _degrees(hsv: NDArray[np.integer], colour: str) -> NDArray[np.floating]:
+    """Return how much each pixel belongs to a colour, 0 to 1 [h, w]."""
+    hue, saturation, value = (hsv[..., i].astype(np.float32) for i in range(3))
+    if colour == "white":
+        return np.clip(1 - saturation / 70, 0, 1) * np.clip((value - 150) / 80, 0, 1)
+    if colour == "black":
+        return np.clip((110 - value) / 70, 0, 1)
+    middle, width = _HUES[colour]
+    near = np.clip(1 - (((hue - middle + 90) % 180 - 90) / width) ** 2, 0, 1)
+    chroma = saturation * value / 255**2  # pale and dark pixels have any hue
+    if colour == "brown":  # a dark orange
+        return near * np.clip((chroma - 0.04) / 0.15, 0, 1) * np.clip((200 - value) / 60, 0, 1)
+    if colour == "orange":
+        near = near * np.clip((value - 110) / 60, 0, 1)
+    return near * np.clip((chroma - 0.06) / 0.25, 0, 1)
