@@ -121,11 +121,11 @@ class Annotator:
         Raises:
             DataError: The file is no image.
         """
-        assert self.options.conf is not None  # set at the start
+        o = self.options
+        assert o.conf is not None  # set at the start
         image = self.model.encode(path, self.options.imgsz, self.options.engine)
         size = (image.image.shape[1], image.image.shape[0])
         texts = self.texts.to(image.device)
-        o = self.options
         return match(image.model, image.encoded, texts, image.canvas, size, o.conf, o.topk, o.iou), size
 
     def expect(self, images: int) -> None:
