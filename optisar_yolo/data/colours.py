@@ -34,6 +34,7 @@ INNER = 0.7  # of a box's sides: labelled boxes have background in their corners
 MARGIN = 0.35  # of a box's sides
 LEAST = 8  # pixels of a side, below which pixels mix
 MOST_COLOURED = 0.15  # share of the middle's pixels that counts for the choice; the others are shadow and ground
+SAMPLES = 128  # pixels of a side that are looked at, up to twice as many: hundreds of large boxes take a moment
 GREYS = 4  # mean difference of the channels, 0..255, up to which an image has no hues
 # Of the soft colours: hue (0 to 179) and the distance from it at which a pixel is no longer of the colour.
 _HUES = {
@@ -144,7 +145,8 @@ def how_coloured(img: NDArray[np.uint8], boxes: NDArray[np.floating], colour: st
         dx, dy = (x2 - x1) * (1 - INNER) / 2, (y2 - y1) * (1 - INNER) / 2
         left, top = max(int(x1 + dx), 0), max(int(y1 + dy), 0)
         right, bottom = min(int(np.ceil(x2 - dx)), width), min(int(np.ceil(y2 - dy)), height)
-        pixels = np.sort(degree[top:bottom, left:right], axis=None)[::-1]
+        down, across = (max(side // SAMPLES, 1) for side in (bottom - top, right - left))
+        pixels = np.sort(degree[top:bottom:down, left:right:across], axis=None)[::-1]
         if len(pixels):
             found[i] = pixels[: max(int(len(pixels) * MOST_COLOURED), 1)].mean()
     return found

@@ -80,6 +80,7 @@ from .reasoning import (
     QueryPlan as QueryPlan,
     match as match,
     plan_of as plan_of,
+    queries_in as queries_in,
     thresholds as thresholds,
 )
 from .report import write_report as write_report

@@ -10,7 +10,7 @@ import torch
 from optisar_yolo.engine.calibrate import default_conf
 from optisar_yolo.engine.grounding import KnownExpressions, NetworkRunner, log_notes, notes_of
 from optisar_yolo.engine.predict import as_colours, canvas, checked_expressions
-from optisar_yolo.engine.reasoning import match, plan_of, thresholds
+from optisar_yolo.engine.reasoning import match, plan_of, queries_in, thresholds
 from optisar_yolo.nn import GroundingModel
 from optisar_yolo.plugin import SETTINGS
 from optisar_yolo.text import TextFeatureCache
@@ -75,5 +75,6 @@ class EncodedImage:
                 self.model, self.encoded, plan, features, self.canvas, [size], topk, conf=conf, images=self.pixels
             )
         least = thresholds(self.model, plan, topk, conf)
+        (read,) = queries_in(plan.queries, self.pixels, self.encoded.extent)
         shown = as_colours(self.image)
-        return found.results(shown, self.path, texts, conf, notes=notes, queries=plan.queries, thresholds=least)
+        return found.results(shown, self.path, texts, conf, notes=notes, queries=read, thresholds=least)

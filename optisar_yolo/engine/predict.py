@@ -37,10 +37,10 @@ from optisar_yolo.engine.grounding import (
     notes_of,
     text_features_for,
 )
-from optisar_yolo.engine.reasoning import ALL, QueryPlan, match, plan_of, thresholds
+from optisar_yolo.engine.reasoning import ALL, QueryPlan, match, plan_of, queries_in, thresholds
 from optisar_yolo.engine.sizes import shrink_note, side_for
 from optisar_yolo.engine.tracking import split_trackers
-from optisar_yolo.language import clean
+from optisar_yolo.language import ObjectQuery, clean
 from optisar_yolo.nn import Encoded, GroundingModel, mixed
 from optisar_yolo.text import TextFeatureCache
 from optisar_yolo.utils import short, write_atomic
@@ -319,6 +319,7 @@ class GroundingPredictor(DetectionPredictor):
         if isinstance(orig_imgs, Tensor):
             orig_imgs = [(i.permute(1, 2, 0).flip(-1) * 255).round().byte().cpu().numpy() for i in orig_imgs]
         found: dict[int, Detections] = {}
+        read: dict[int, list[ObjectQuery]] = {}
         for (index, x, extent), group in zip(self.groups, encoded, strict=True):
             sizes = [(orig_imgs[i].shape[1], orig_imgs[i].shape[0]) for i in index]
             with mixed(self.args.quantize == 16, self.device):
@@ -332,10 +333,11 @@ class GroundingPredictor(DetectionPredictor):
                         self.network, group, plan, features, canvas_size, sizes, topk, overlap, self.args.conf, images=x
                     )
             found.update(zip(index, boxes, strict=True))
+            read.update(zip(index, queries_in(plan.queries, x, extent), strict=True))
         notes = notes_of(self.network, texts, topk, self._reasons)
         least = thresholds(self.network, plan, topk, self.args.conf)
         return [
-            found[i].results(image, path, texts, self.args.conf, self.args.verbose, notes, plan.queries, least)
+            found[i].results(image, path, texts, self.args.conf, self.args.verbose, notes, read[i], least)
             for i, (image, path) in enumerate(zip(map(as_colours, orig_imgs), self.batch[0], strict=True))
         ]
 

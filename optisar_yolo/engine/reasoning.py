@@ -92,8 +92,48 @@ def plan_of(
     queries = [query if several or query.kind != "set" else ObjectQuery(query.text, query.text) for query in queries]
     if model.channels != COLOUR_BANDS:
         queries = [in_words(query) for query in queries]
-    cores = [core for query in queries if query.reasoned for core in query.cores]
+    read = [*queries, *map(in_words, filter(_names_colour, queries))]
+    cores = [core for query in read if query.reasoned for core in query.cores]
     return QueryPlan(list(texts), queries, [*texts, *(core for core in dict.fromkeys(cores) if core not in texts)])
+
+
+def queries_in(queries: Sequence[ObjectQuery], images: Tensor, extent: Tensor) -> list[list[ObjectQuery]]:
+    """Return how expressions are read in each image: in one without hues the network alone reads their colours.
+
+    Args:
+        queries: How they were read.
+        images: The images on their canvases, [B, bands, H, W] in 0..1.
+        extent: [B, 4], of the images in their canvases.
+    """
+    coloured = [query.text for query in queries if _names_colour(query)]
+    if not coloured:
+        return [list(queries)] * len(images)
+    out = []
+    for image, (x1, y1, x2, y2) in zip(images, extent.float().cpu().numpy(), strict=True):
+        pixels = _pixels(image)
+        height, width = pixels.shape[:2]
+        own = pixels[round(y1 * height) : round(y2 * height), round(x1 * width) : round(x2 * width)]
+        if own.size and has_hues(own):
+            out.append(list(queries))
+            continue
+        for text in coloured:
+            _say_gray(text)
+        out.append([in_words(query) if _names_colour(query) else query for query in queries])
+    return out
+
+
+def _names_colour(query: ObjectQuery) -> bool:
+    """Tell whether a query or one of its references is chosen by colour."""
+    return query.reasoned and (query.colour is not None or any(map(_has_colour, query.reference)))
+
+
+def _has_colour(query: ObjectQuery) -> bool:
+    return query.colour is not None or any(map(_has_colour, query.reference))
+
+
+def _pixels(image: Tensor) -> np.ndarray:
+    """Return an image [3, H, W] in 0..1 as uint8 [H, W, 3]."""
+    return (image.permute(1, 2, 0).float() * 255).round().byte().cpu().numpy()
 
 
 def thresholds(
@@ -157,16 +197,21 @@ def match(
     least = thresholds(model, plan, topk, conf)
     index = {text: n for n, text in enumerate(plan.searched)}
     plain = [j for j, query in enumerate(plan.queries) if not query.reasoned]
-    wide = list(dict.fromkeys(core for query in plan.queries if query.reasoned for core in query.cores))
+    queries = queries_in(plan.queries, images, encoded.extent)
+    wide = list(dict.fromkeys(core for own in queries for query in own if query.reasoned for core in query.cores))
     judged = [j for j, query in enumerate(plan.queries) if query.reasoned and query.kind != "set"]
     alone = [*plain, *judged]
     own = best_boxes(model, encoded, features[alone], canvas, sizes, most, overlap) if alone else []
     own = [_recalibrated(found, model) for found in own] if topk == ALL else own
-    search = candidates(model, encoded, features[[index[core] for core in wide]], canvas, sizes, SEARCHED)
+    search = (
+        candidates(model, encoded, features[[index[core] for core in wide]], canvas, sizes, SEARCHED)
+        if wide
+        else [[] for _ in sizes]
+    )
     out = []
     for i, size in enumerate(sizes):
         found = {core: _without_duplicates(*search[i][n], overlap) for n, core in enumerate(wide)}
-        found = with_colours(plan.queries, found, images[i], encoded.extent[i], size)
+        found = with_colours(queries[i], found, images[i], encoded.extent[i], size)
         every = {core: one._replace(conf=among_all(one.conf, model)) for core, one in found.items()}
         network = {j: own[i].of(n) for n, j in enumerate(alone)}
         parts = [
@@ -175,7 +220,7 @@ def match(
             else network[j]
             if not query.reasoned
             else _single(query, network[j], found, size, most)
-            for j, query in enumerate(plan.queries)
+            for j, query in enumerate(queries[i])
         ]
         for j, part in enumerate(parts):
             part.expression[:] = j
@@ -228,6 +273,8 @@ def reconsider(
     read = {j: read_query(text, words) for j, text in enumerate(texts)}
     if model.channels != COLOUR_BANDS:
         read = {j: in_words(query) for j, query in read.items()}
+    (own,) = queries_in(list(read.values()), image[None], encoded.extent[:1])
+    read = dict(zip(read, own, strict=True))
     queries = {j: query for j, query in read.items() if query.reasoned and query.kind != "set"}
     cores = list(dict.fromkeys(core for query in queries.values() for core in query.cores))
     if not cores:
@@ -261,24 +308,19 @@ def with_colours(
         size: Width and height of the image.
 
     Returns:
-        The objects, with their colours where the image has any.
+        The objects, with their colours.
     """
     wanted: dict[str, set[str]] = {}
-    queries = list(queries)
     every = list(queries)
     while every:
         query = every.pop()
         every += query.reference
-        if query.colour and query.reasoned:
+        if query.colour and query.core in found:
             wanted.setdefault(query.core, set()).add(query.colour)
     if not wanted:
         return found
-    pixels = (image.permute(1, 2, 0).float() * 255).round().byte().cpu().numpy()
+    pixels = _pixels(image)
     shares, (height, width) = extent.float().cpu().numpy(), pixels.shape[:2]
-    if not has_hues(pixels):
-        for text in (query.text for query in queries if query.colour):
-            _say_gray(text)
-        return found
     for core, colours in wanted.items():
         boxes = to_canvas(np.asarray(found[core].boxes, np.float32), size, shares) * np.tile((width, height), 2)
         found[core] = found[core]._replace(colours={c: how_coloured(pixels, boxes, c) for c in sorted(colours)})

@@ -25,6 +25,7 @@ from optisar_yolo.engine import (
     match,
     notes_of,
     plan_of,
+    queries_in,
     side_for,
     thresholds,
 )
@@ -223,7 +224,8 @@ class Grounder:
                 )  # fmt: skip
                 notes = notes_of(self.network, plan.texts, topk, several)
                 least = thresholds(self.network, plan, topk, conf)
-                results = found.results(_NO_PIXELS, "", plan.texts, conf, False, notes, plan.queries, least)
+                (read,) = queries_in(plan.queries, image.pixels[None], image.encoded.extent)
+                results = found.results(_NO_PIXELS, "", plan.texts, conf, False, notes, read, least)
                 own = iter(range(len(plan.texts)))
                 for i in members:
                     out[i] = [self._result(t, next(own), found, results) for t in requests[i].texts]

@@ -55,3 +55,14 @@ def test_boxes_at_the_border_and_of_no_pixel() -> None:
 def test_an_image_of_a_radar_has_no_hues() -> None:
     gray = np.random.default_rng(0).integers(0, 256, (32, 32, 1), np.uint8).repeat(3, 2)
     assert not has_hues(gray) and has_hues(painted([SHOWN["red"]])[0])
+
+
+def test_large_boxes_are_sampled() -> None:
+    """Hundreds of large boxes would take seconds otherwise; the degree stays that of all pixels."""
+    image = np.random.default_rng(0).integers(0, 256, (900, 900, 3), np.uint8)
+    image[300:600, 300:600] = SHOWN["red"][::-1]
+    boxes = np.array([[0, 0, 900, 900]], float)
+    sampled = how_coloured(image, boxes, "red")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("optisar_yolo.data.colours.SAMPLES", 10**6)
+        assert abs(how_coloured(image, boxes, "red") - sampled).max() < 0.02

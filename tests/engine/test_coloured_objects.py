@@ -62,14 +62,41 @@ def test_the_network_alone_reads_the_words(model: OptiSAR, image: np.ndarray, mo
     assert len(model.predict(image, text="the red plane", reason=False, conf=0.0)[0].boxes) == 1
 
 
-def test_gray_images_have_no_colours(model: OptiSAR, image: np.ndarray) -> None:
+def test_of_gray_images_the_network_reads_the_words(
+    model: OptiSAR, image: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without hues no box is a choice by colour, and no reading says so: neither of one object nor of a landmark."""
     gray = image.mean(2, keepdims=True).astype(np.uint8).repeat(3, 2)
-    queries, found = [read_query("the red plane")], {"a plane": Found(BOXES, np.full(3, 0.9))}
-    tensor = torch.from_numpy(gray[..., ::-1].copy()).permute(2, 0, 1) / 255
-    extent = torch.tensor([0.0, 0.0, 1.0, 1.0])
-    assert reasoning.with_colours(queries, dict(found), tensor, extent, SIZE)["a plane"].colours == {}
-    shown = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1) / 255
-    assert reasoning.with_colours(queries, dict(found), shown, extent, SIZE)["a plane"].colours["red"].argmax() == 1
+    texts = ["the red plane", "all red planes", "the leftmost red plane", "the ship nearest to the red plane"]
+    monkeypatch.setattr(reasoning, "how_coloured", None)  # not called
+    own = model.predict(gray, text="the red plane", reason=False, conf=0.0)[0]
+    said: list[str] = []
+    monkeypatch.setattr(reasoning.LOGGER, "info", said.append)
+    reasoning._say_gray.cache_clear()
+    for result in (model.predict(gray, text=texts, conf=0.0)[0], model.encode(gray).ground(texts, conf=0.0)):
+        assert str(result.query[texts[0]]) == "as a whole, by the network"
+        assert all("a red plane" in str(result.query[text]) for text in texts[1:])
+        assert not any(result.query[text].colour for text in texts)
+        first = result.boxes[result.boxes.cls == 0]
+        assert np.allclose(first.xyxy.numpy(), own.boxes.xyxy.numpy(), atol=1e-3)
+    assert sum("no hues" in line for line in said) == len(texts)
+
+
+def test_gray_and_coloured_images_of_one_batch_are_read_apart(model: OptiSAR, image: np.ndarray) -> None:
+    gray = image.mean(2, keepdims=True).astype(np.uint8).repeat(3, 2)
+    first, second = model.predict([gray, image], text="the blue plane", conf=0.0)
+    assert first.query["the blue plane"].colour is None and second.query["the blue plane"].colour == "blue"
+    assert nearest(second.boxes.xyxy[0].numpy()) == 2
+
+
+def test_the_border_of_the_canvas_is_no_part_of_an_image(image: np.ndarray) -> None:
+    """A wide image with a little colour has hues, however much of its canvas is empty."""
+    faint = torch.full((1, 3, 96, 96), 114 / 255)
+    faint[:, 0, :8] += 12 / 255
+    extent = torch.tensor([[0.0, 0.0, 1.0, 8 / 96]])
+    queries = [read_query("the red plane")]
+    assert reasoning.queries_in(queries, faint, extent)[0][0].colour == "red"
+    assert reasoning.queries_in(queries, faint, torch.tensor([[0.0, 0.2, 1.0, 1.0]]))[0][0].colour is None
 
 
 def test_boxes_are_measured_where_the_image_lies_on_its_canvas(image: np.ndarray) -> None:

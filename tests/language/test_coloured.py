@@ -27,6 +27,8 @@ SURE = np.array([0.95, 0.95, 0.95])
         ("show me the light blue car, please", "colour", "a car", "blue"),
         ("the brightest orange ship", "colour", "a ship", "orange"),
         ("the all-white jet", "colour", "a jet", "white"),
+        ("the very white jet", "colour", "a jet", "white"),
+        ("the green golf field", "colour", "a golf field", "green"),
         ("a blue-bodied airliner", "colour", "an airliner", "blue"),
         ("blue plane at the bottom", "colour", "a plane", "blue"),
         ("the white storage tank in the upper left", "colour", "a storage tank", "white"),
@@ -55,6 +57,18 @@ def test_a_colour_before_the_noun_is_one_of_the_objects(text: str, kind: str, co
     ],
 )  # fmt: skip
 def test_other_colours_are_left_to_the_network(text: str) -> None:
+    assert read_query(text).colour is None
+
+
+@pytest.mark.parametrize(
+    "text", ["the less red ship", "the most red car", "the red most car", "an almost white ship", "the non white car"]
+)
+def test_a_colour_that_is_compared_or_denied_is_left_to_the_network(text: str) -> None:
+    assert read_query(text).colour is None and not read_query(text).reasoned
+
+
+@pytest.mark.parametrize("text", ["the Red Sea ship", "white water bridge", "the Green Bay harbor", "black sea ship"])
+def test_a_colour_in_a_name_is_none_of_an_object(text: str) -> None:
     assert read_query(text).colour is None
 
 
