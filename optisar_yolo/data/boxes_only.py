@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from ultralytics.utils import LOGGER, USER_CONFIG_DIR
+from ultralytics.utils import LOGGER, TQDM, USER_CONFIG_DIR
 
 from optisar_yolo.data.config import (
     SPLITS,
@@ -211,7 +211,8 @@ def _no_boxes(source: Path, images: list[Path]) -> str:
 def _write(boxes: _Boxes, labels: Mapping[Path, Path | None], folder: Path, file: Path) -> str:
     """Write annotations and dataset config, and return what was done in a line."""
     skips = Skips()
-    records = list(_from_coco(boxes, skips) if boxes.annotations else _from_labels(boxes, labels, skips))
+    found = _from_coco(boxes, skips) if boxes.annotations else _from_labels(boxes, labels, skips)
+    records = TQDM(found, desc="expressions of boxes", total=len(boxes.images) or None, unit="image")
     images: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
     looks: dict[str, int] = {}

@@ -37,6 +37,7 @@ QUERY_BATCH = 16  # expressions that run through the text-guided layers at once;
 TEXT_BATCH = 256  # expressions that are scored at once on a pyramid without text
 CANDIDATES = 100  # anchors per expression that compete where several boxes are wanted
 OVERLAP = 0.7  # IoU threshold of their non-maximum suppression
+NO_HUES = "the image has no hues, so the network alone reads the colour"  # note of such an expression
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,9 @@ class Detections:
             elif query.kind == "set" and query.amount is not None and n != query.amount:
                 more = [result.notes[text]] if text in result.notes else []
                 result.notes[text] = "; ".join([*more, f"{n} found, not {query.amount}"])
+            if query.note == NO_HUES:
+                more = [result.notes[text]] if text in result.notes else []
+                result.notes[text] = "; ".join([*more, NO_HUES])
         return result
 
 

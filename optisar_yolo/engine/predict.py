@@ -225,6 +225,8 @@ class GroundingPredictor(DetectionPredictor):
     def setup_source(self, source: Any, stride: int | None = None) -> None:
         """Open the source; Ultralytics' own reader keeps only the high byte of 16-bit images."""
         check_classes(self.args)
+        if self.args.augment and self.args.topk == ALL:
+            LOGGER.warning("'augment=True' has no effect with topk=all: all objects are found in the image as it is")
         self.shrink_said = False
         bands = self.network.channels
         rendering = ImageRendering(getattr(self.args, "bands", None), getattr(self.args, "stretch", "auto"), bands)

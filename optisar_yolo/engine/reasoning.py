@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ from optisar_yolo.data import has_hues, how_coloured, to_canvas
 from optisar_yolo.engine.calibrate import calibration_of, default_conf, default_match_conf, match_calibration_of
 from optisar_yolo.engine.checkpoint import model_vocabulary
 from optisar_yolo.engine.grounding import (
+    NO_HUES,
     OVERLAP,
     CanvasImages,
     Detections,
@@ -92,7 +94,7 @@ def plan_of(
     queries = [query if several or query.kind != "set" else ObjectQuery(query.text, query.text) for query in queries]
     if model.channels != COLOUR_BANDS:
         queries = [in_words(query) for query in queries]
-    read = [*queries, *map(in_words, filter(_names_colour, queries))]
+    read = [*queries, *(in_words(query) for query in queries if query.coloured)]
     cores = [core for query in read if query.reasoned for core in query.cores]
     return QueryPlan(list(texts), queries, [*texts, *(core for core in dict.fromkeys(cores) if core not in texts)])
 
@@ -105,7 +107,7 @@ def queries_in(queries: Sequence[ObjectQuery], images: Tensor, extent: Tensor) -
         images: The images on their canvases, [B, bands, H, W] in 0..1.
         extent: [B, 4], of the images in their canvases.
     """
-    coloured = [query.text for query in queries if _names_colour(query)]
+    coloured = [query.text for query in queries if query.coloured]
     if not coloured:
         return [list(queries)] * len(images)
     out = []
@@ -118,17 +120,8 @@ def queries_in(queries: Sequence[ObjectQuery], images: Tensor, extent: Tensor) -
             continue
         for text in coloured:
             _say_gray(text)
-        out.append([in_words(query) if _names_colour(query) else query for query in queries])
+        out.append([replace(in_words(query), note=NO_HUES) if query.coloured else query for query in queries])
     return out
-
-
-def _names_colour(query: ObjectQuery) -> bool:
-    """Tell whether a query or one of its references is chosen by colour."""
-    return query.reasoned and (query.colour is not None or any(map(_has_colour, query.reference)))
-
-
-def _has_colour(query: ObjectQuery) -> bool:
-    return query.colour is not None or any(map(_has_colour, query.reference))
 
 
 def _pixels(image: Tensor) -> np.ndarray:
@@ -292,7 +285,7 @@ def reconsider(
 @lru_cache
 def _say_gray(text: str) -> None:
     """Say once for an expression that an image has no colours."""
-    LOGGER.info(f'"{text}": the image has no hues, so the network alone reads the colour; said once')
+    LOGGER.info(f'"{text}": {NO_HUES}; said once')
 
 
 def with_colours(

@@ -33,8 +33,8 @@ def split_colour(words: Sequence[str]) -> tuple[str | None, list[str]]:
 
     Returns:
         The colour, one of `COLOUR_WORDS`' values, and the other adjectives. None and all of them where they name no
-        colour, several, one that pixels do not tell well ("gray", "reddish"), one that is compared ("the less red ship")
-        or one of a name ("the Red Sea ship").
+        colour, several, one that pixels do not tell well ("gray", "reddish"), one that is compared ("the less red
+        ship") or one of a name ("the Red Sea ship").
     """
     colours: list[str] = []
     others: list[str] = []

@@ -36,7 +36,7 @@ from optisar_yolo.language.vocabulary import COLOUR, NOUN, NUMBERS, OF_IMAGE, RE
 # Share of a data set's captions from which on a kind counts as taught. 41 % of DIOR-RSVG's captions name a colour. Of
 # expressions that people write freely, 1.3 % hold a negation, and a training set with that share hardly teaches it.
 TAUGHT = 0.05
-_ALONE = "one box per expression (an export, reason=False, or a batch with topk=1)"
+_ALONE = "one box per expression (an export, reason=False, augment=True, or a batch with topk=1)"
 _ONE_BOX = f"this run gives {_ALONE}"
 _NO_BOX = "no box is returned (conf=0 returns the best one for its words)"
 

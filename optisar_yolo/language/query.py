@@ -129,6 +129,11 @@ class ObjectQuery:
         return self.kind in REASONED
 
     @property
+    def coloured(self) -> bool:
+        """It is chosen by a colour, or compares with objects that are."""
+        return self.colour is not None or any(query.coloured for query in self.reference)
+
+    @property
     def cores(self) -> tuple[str, ...]:
         """The expressions to search with: its own, and those of its references."""
         return tuple(dict.fromkeys((self.core, *(core for query in self.reference for core in query.cores))))

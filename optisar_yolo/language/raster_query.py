@@ -43,14 +43,16 @@ def parse_raster_query(
         return ObjectQuery(text, text, note=f'"{text}": {asked.message(0)}')
     hidden = vocabulary.hide(text)  # the "north pier" of a data set is a name
     whole = hidden.restore(without_compass(hidden.text, compass())) if has_compass(hidden.text) else text
-    query = in_words(read_query(whole, vocabulary))
+    query = read_query(whole, vocabulary)
+    alone = f'"{text}": in a raster the network alone reads the colour, not its pixels' if query.coloured else ""
+    query = in_words(query)
     if query.reasoned and query.relation in (None, NEAREST, FURTHEST, BETWEEN):
         core = query.core[0].upper() + query.core[1:] if text[0].isupper() else query.core
-        return replace(query, text=text, core=core, note="")
+        return replace(query, text=text, core=core, note=alone)
     parsed = parse(whole, vocabulary)
     local = f'"{text}" is read within each tile of the raster'
     if parsed.relation:
-        note = f"{local}, as it compares with another object" if parsed.place or parsed.superlative else ""
+        note = f"{local}, as it compares with another object" if parsed.place or parsed.superlative else alone
         return ObjectQuery(text, whole, note=note)
     body = _meant(whole, vocabulary)
     bare = strip_position(body, superlatives=True, vocabulary=vocabulary)
@@ -62,7 +64,7 @@ def parse_raster_query(
     # "a ship" for "the ship": all ships of a tile are candidates.
     bare = agree(re.sub(r"^(T|t)he ", lambda m: "A " if m[1] == "T" else "a ", bare))
     kind = "superlative" if superlative else "place" if parsed.place else "category"
-    return ObjectQuery(text, bare, parsed.place, superlative, kind=kind)
+    return ObjectQuery(text, bare, parsed.place, superlative, note=alone, kind=kind)
 
 
 def _meant(text: str, vocabulary: Vocabulary) -> str:

@@ -77,6 +77,7 @@ def test_of_gray_images_the_network_reads_the_words(
         assert str(result.query[texts[0]]) == "as a whole, by the network"
         assert all("a red plane" in str(result.query[text]) for text in texts[1:])
         assert not any(result.query[text].colour for text in texts)
+        assert all("no hues" in result.notes[text] for text in texts)
         first = result.boxes[result.boxes.cls == 0]
         assert np.allclose(first.xyxy.numpy(), own.boxes.xyxy.numpy(), atol=1e-3)
     assert sum("no hues" in line for line in said) == len(texts)
@@ -87,6 +88,16 @@ def test_gray_and_coloured_images_of_one_batch_are_read_apart(model: OptiSAR, im
     first, second = model.predict([gray, image], text="the blue plane", conf=0.0)
     assert first.query["the blue plane"].colour is None and second.query["the blue plane"].colour == "blue"
     assert nearest(second.boxes.xyxy[0].numpy()) == 2
+
+
+def test_mirrored_views_claim_no_choice(model: OptiSAR, image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = model.predict(image, text=["the red plane", "all red planes"], augment=True, conf=0.0)[0]
+    assert {str(query) for query in result.query.values()} == {"as a whole, by the network"}
+    assert "augment=True" in result.notes["all red planes"] and len(result.boxes) == 2
+    said: list[str] = []
+    monkeypatch.setattr("optisar_yolo.engine.predict.LOGGER.warning", said.append)
+    model.predict(image, text="all red planes", augment=True, topk="all")
+    assert sum("'augment=True' has no effect with topk=all" in line for line in said) == 1
 
 
 def test_the_border_of_the_canvas_is_no_part_of_an_image(image: np.ndarray) -> None:

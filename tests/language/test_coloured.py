@@ -79,6 +79,9 @@ def test_a_colour_in_the_name_of_a_category_is_none_of_an_object() -> None:
 
 
 def test_rasters_keep_the_colour_in_the_words() -> None:
+    for text in ("the red ship", "all red ships", "the ship nearest to the red car", "the red ship left of the bridge"):
+        assert "the network alone reads the colour" in parse_raster_query(text, dict).note, text
+    assert not parse_raster_query("the leftmost ship", dict).note
     query = parse_raster_query("the leftmost red ship", dict)
     assert (query.core, query.colour, query.superlative) == ("a red ship", None, "left")
 
