@@ -64,7 +64,8 @@ def mean_box(boxes: Tensor, logits: Tensor, inside: Tensor) -> Tensor:
     areas = (boxes[..., 2:] - boxes[..., :2]).prod(-1) + (middle[..., 2:] - middle[..., :2]).prod(-1)
     overlap = shared / (areas - shared).clamp(min=1e-9)
     # relative to the middle cell, whose weight is 1: the sum is never near 0
-    weight = ((F.logsigmoid(logits) - F.logsigmoid(reference)) / 2).clamp(max=20).exp() * overlap
+    # the logarithm of a sigmoid by softplus: ONNX has no logsigmoid, and of log(sigmoid(-90)) it makes no number
+    weight = ((F.softplus(-reference) - F.softplus(-logits)) / 2).clamp(max=20).exp() * overlap
     weight = torch.where((overlap >= SAME) & inside, weight, torch.zeros_like(weight))
     weight = torch.where(own, torch.ones_like(weight), weight)
     return (boxes * weight[..., None]).sum(-2) / weight.sum(-1, keepdim=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+import pytest
 import torch
 
 from optisar_yolo.nn.averaging import SIDE, mean_box, neighbourhood
@@ -32,6 +36,24 @@ def test_mean_leaves_out_other_objects_and_what_is_outside() -> None:
     torch.testing.assert_close(mean_box(boxes, logits, inside), own, atol=1e-3, rtol=0)
     flat = torch.zeros(9, 4)  # boxes without an area stay what they are
     assert torch.equal(mean_box(flat, logits, inside), flat[0])
+
+
+def test_scores_of_nothing_leave_boxes_numbers_in_a_graph(tmp_path: Path) -> None:
+    """As the logarithm of a sigmoid, weights of logits below -20 were no numbers in ONNX Runtime, and so were boxes."""
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+
+    class Mean(torch.nn.Module):
+        def forward(self, boxes: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+            return mean_box(boxes, logits, torch.ones_like(logits, dtype=torch.bool))
+
+    lows = torch.tensor([2.0, -10, -19, -50, -90, -104, -1e4])
+    given = torch.tensor([10.0, 10, 20, 20]).repeat(len(lows), SIDE * SIDE, 1), lows[:, None].repeat(1, SIDE * SIDE)
+    file = tmp_path / "mean.onnx"
+    torch.onnx.export(Mean(), given, str(file), input_names=["boxes", "logits"], dynamo=False)
+    feed = {"boxes": given[0].numpy(), "logits": given[1].numpy()}
+    (found,) = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"]).run(None, feed)
+    assert np.allclose(found, given[0][:, 0].numpy())
 
 
 def test_the_head_averages_where_its_description_says_so() -> None:
