@@ -85,13 +85,13 @@ def run(words: Sequence[str], config: Path, threads: int) -> str:
     """Run a command of Python with graphs in a folder; return what it prints.
 
     Raises:
-        RuntimeError: It failed; the message is its last line.
+        RuntimeError: It failed; the message is the end of what it said.
     """
     own = {"YOLO_CONFIG_DIR": str(config), "YOLO_OFFLINE": "1", "YOLO_AUTOINSTALL": "false"}
     own |= {"OMP_NUM_THREADS": str(threads)}
     done = subprocess.run([sys.executable, *words], env=os.environ | own, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError((done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1])
+        raise RuntimeError("\n".join((done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-3:]))
     return done.stdout
 
 

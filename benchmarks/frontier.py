@@ -42,11 +42,9 @@ def options_of(bits: int, data: Path, images: int, imgsz: int) -> dict[str, Any]
     return {"format": "openvino", "quantize": 8, "data": str(data), "fraction": images, "imgsz": imgsz}
 
 
-def accuracy(model: OptiSAR, args: argparse.Namespace, imgsz: int, folder: str) -> dict[str, float]:
-    """Return the figures of the split in percent."""
-    options: dict[str, Any] = {"project": folder, "plots": False, "reason": False, "batch": 1}
-    if args.limit:
-        options["fraction"] = args.limit
+def accuracy(model: OptiSAR, args: argparse.Namespace, imgsz: int, folder: str, share: float) -> dict[str, float]:
+    """Return the figures of a share of the split in percent."""
+    options: dict[str, Any] = {"project": folder, "plots": False, "reason": False, "batch": 1, "fraction": share}
     found = model.val(data=str(args.data), split=args.split, imgsz=imgsz, **options).results_dict
     names = {"meanIoU": "meanIoU(all)", "Pr@0.5": "Pr@0.5(all)"}
     return {name: round(100 * found[f"metrics/{key}"], 2) for name, key in names.items()}
@@ -54,7 +52,8 @@ def accuracy(model: OptiSAR, args: argparse.Namespace, imgsz: int, folder: str) 
 
 def measure(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Export, validate and time every network at every size; the measurements by name."""
-    image = read_image(load_split(load_dataset_config(args.data), args.split)[0].path)
+    split = load_split(load_dataset_config(args.data), args.split)
+    image, share = read_image(split[0].path), min(args.limit or len(split), len(split)) / len(split)
     cells: dict[str, dict[str, Any]] = {}
     calls: dict[str, Callable[[], object]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +67,7 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
                     key = f"{weights.stem} | {bits} | {imgsz}"
                     cells[key] = {"model": weights.name, "bits": bits, "engine": ENGINES[bits], "imgsz": imgsz}
                     cells[key] |= {"texts": EXPRESSIONS, "split": args.split, "limit": args.limit}
-                    cells[key] |= accuracy(model, args, imgsz, folder)
+                    cells[key] |= accuracy(model, args, imgsz, folder, share)
                     images, extent = (t[None] for t in canvas(image, imgsz))
                     calls[key] = call_of(model, images, extent)
                     LOGGER.info(f"{key}: {cells[key]}")

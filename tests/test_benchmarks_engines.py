@@ -50,7 +50,17 @@ def test_a_run_with_tiny_settings(tiny: Path, tmp_path: Path, monkeypatch: pytes
         bits.append("8")
     except ImportError:
         pass
-    words = [f"--data={tiny}", "--sizes", "96", "128", "--repeats=1", "--images=2", f"--out={out}", "--split=test"]
+    words = [
+        f"--data={tiny}",
+        "--sizes",
+        "96",
+        "128",
+        "--repeats=1",
+        "--images=2",
+        f"--out={out}",
+        "--split=test",
+        "--limit=2",
+    ]
     frontier.main([*words, "--bits", *bits])
     cells = json.loads(out.read_text(encoding="utf-8"))["cells"]
     assert len(cells) == 2 * len(bits)

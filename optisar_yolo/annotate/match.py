@@ -2,7 +2,7 @@
 
 1. The best box of every caption is found. Where it is below the threshold, the caption has no box: most captions of a
    pool are of other images.
-2. The others get their best boxes without duplicates, as by ``predict`` with ``topk`` and ``reason=False``.
+2. The others get their best boxes without duplicates, as by ``predict`` with ``topk``, ``iou`` and ``reason=False``.
 
 A network without text-guided rows computes the anchors of an image once, and scoring is a matrix product [captions, D]
 x [D, anchors] (OptiSAR-Net++, Eq. 4). A network with text-guided rows runs its neck once per caption.
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from optisar_yolo.engine import TEXT_BATCH, CanvasImages, Detections, NetworkRunner, best_boxes
+from optisar_yolo.engine import OVERLAP, TEXT_BATCH, CanvasImages, Detections, NetworkRunner, best_boxes
 from optisar_yolo.nn import Encoded, GroundingModel
 
 SCORES = 1 << 24  # scores held at once: 64 MB in single precision, whatever the size of the image and of the pool
@@ -58,6 +58,7 @@ def match(
     size: tuple[int, int],
     conf: float,
     topk: int,
+    iou: float = OVERLAP,
     chunk: int | None = None,
 ) -> CaptionMatches:
     """Score all captions on one image, and keep the boxes above the threshold.
@@ -70,6 +71,7 @@ def match(
         size: Width and height of the image in pixels.
         conf: Confidence threshold.
         topk: Boxes per caption at most, without duplicates.
+        iou: IoU above which two boxes of a caption are duplicates.
         chunk: Captions at once; by default as many as memory allows (`captions_at_once`). It does not change the
             result.
 
@@ -82,7 +84,7 @@ def match(
         """Return the best k boxes of some captions that are above the threshold; ``expression`` is the caption."""
         found = []
         for few in np.split(captions, range(chunk, len(captions), chunk)):
-            (part,) = best_boxes(net, encoded, texts[torch.from_numpy(few).to(texts.device)], canvas, [size], k)
+            (part,) = best_boxes(net, encoded, texts[torch.from_numpy(few).to(texts.device)], canvas, [size], k, iou)
             part.expression[:] = few[part.expression]
             found.append(part[part.confidence >= conf])
         columns = zip(*((part.boxes, part.confidence, part.expression) for part in found), strict=True)

@@ -121,12 +121,12 @@ class Annotator:
         Raises:
             DataError: The file is no image.
         """
-        assert self.options.conf is not None
+        o = self.options
+        assert o.conf is not None  # set at the start
         image = self.model.encode(path, self.options.imgsz, self.options.engine)
         size = (image.image.shape[1], image.image.shape[0])
         texts = self.texts.to(image.device)
-        found = match(image.model, image.encoded, texts, image.canvas, size, self.options.conf, self.options.topk)
-        return found, size
+        return match(image.model, image.encoded, texts, image.canvas, size, o.conf, o.topk, o.iou), size
 
     def expect(self, images: int) -> None:
         """Say how many images are ahead, so that a graph that pays is made from the start."""

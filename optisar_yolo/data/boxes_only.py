@@ -249,7 +249,7 @@ def _write(boxes: _Boxes, labels: Mapping[Path, Path | None], folder: Path, file
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / f"{boxes.split}.json", json.dumps(content).encode())
         write_atomic(file, yaml.safe_dump(settings, allow_unicode=True, sort_keys=False).encode())
-    # Of 430 real images of optsar-real drawn at random, all 143 optical ones are coloured and 287 of 294 SAR ones grey.
+    # Of 437 real images of optsar-real drawn at random, all 143 optical ones are coloured and 287 of 294 SAR ones grey.
     taken = {"grey": "SAR", "coloured": "optical"}
     guessed = " and ".join(f"{n} {look} images are taken for {taken[look]}" for look, n in looks.items())
     hint = f" ({guessed}; begin file names with sar_ or opt_ to say it)" if guessed else ""

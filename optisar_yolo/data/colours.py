@@ -15,7 +15,8 @@ middle as the least share, fewer were right.
 For the **choice** among objects that were found, how much each has of the colour that the expression names is enough
 (:func:`how_coloured`): a pixel belongs to a colour by degrees, and of an object its most coloured pixels count. Of 46
 free English expressions of training images that name an object by its colour ("the leftmost blue aircraft") the network
-alone finds 24, and 33 are found with this choice. Shares of the pixels and of the box were compared there.
+alone finds 24, and 32 are found with this choice (benchmarks/coloured.py). Shares of the pixels and of the box were
+compared there.
 """
 
 from __future__ import annotations

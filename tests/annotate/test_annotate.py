@@ -97,6 +97,11 @@ def test_the_command_writes_what_the_project_reads_back(folder: Path, tmp_path: 
     assert {i["category"] for s in kept for i in s["instances"]} == set(recipe["sources"][0]["categories"].values())
 
 
+def test_the_engine_is_no_part_of_what_a_run_depends_on(model):
+    assert ready(model, engine="torch").about() == ready(model).about()
+    assert ready(model, topk=2).about() != ready(model).about()
+
+
 def test_an_interrupted_run_continues(model, folder: Path, tmp_path: Path, monkeypatch):
     whole = annotate_images(ready(model), folder, tmp_path / "whole", preview=0)
     assert not (tmp_path / "whole" / "progress.jsonl").exists()

@@ -65,7 +65,9 @@ def test_all_captions_at_once_equal_each_alone(net, image_and_texts):
     assert len(truth) > 5
     with torch.inference_mode():
         encoded = net.encode(image_and_texts[0], EXTENT)
-    results = [match(net, encoded, image_and_texts[1], CANVAS, SIZE, conf, TOPK, chunk) for chunk in (1, 3, 7, None)]
+    results = [
+        match(net, encoded, image_and_texts[1], CANVAS, SIZE, conf, TOPK, chunk=chunk) for chunk in (1, 3, 7, None)
+    ]
     for found in results:
         assert (np.diff(found.conf) <= 0).all()  # the most confident first
         np.testing.assert_allclose(listed(found)[:, :2], truth[:, :2], atol=1e-4)
@@ -110,13 +112,14 @@ def test_boxes_are_those_of_prediction_in_every_engine(kind, engine, tmp_path, m
     cv2.imwrite(str(tmp_path / "image.png"), image)
     texts = ["the ship in the upper left", "a large airplane", "all ships", "the second tank from the left"]
     for conf in (0.0, 0.3):
-        options = AnnotateOptions(conf=conf, imgsz=96, topk=TOPK, engine=engine)
+        options = AnnotateOptions(conf=conf, imgsz=96, topk=TOPK, engine=engine, iou=0.4)
         annotator = Annotator(model, [Caption(text) for text in texts], options)
         annotator.expect(3)
         found, size = annotator.find(tmp_path / "image.png")
         assert size == (96, 60)
         assert isinstance(model.encode(image, 96, engine).model, EngineNetwork) == (engine != "torch")
         ask = {"text": texts, "conf": conf, "topk": TOPK, "imgsz": 96, "reason": False, "verbose": False}
+        ask |= {"iou": 0.4}
         expected = model.predict(image, **ask, engine="torch")[0].boxes.data.numpy()
         wide = (expected[:, 2:4] - expected[:, :2]).min(1) >= 1
         order = np.lexsort((-expected[:, 4], expected[:, 5]))
