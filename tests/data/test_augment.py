@@ -342,8 +342,10 @@ def test_no_caption_claims_sizes_where_an_object_is_cut():
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_targets_agree_with_the_boxes(config, step):
+def test_targets_agree_with_the_boxes(config, step, monkeypatch):
     """Expressions taught as true are not false, and those taught as false are proven so, on the boxes of the sample."""
+    # What is said in words that the parser does not know was proven before it was reworded, and cannot be here.
+    monkeypatch.setattr("optisar_yolo.data.prompts.UNREAD", 0.0)
     data = GroundingDataset(load_split(config, "train"), config.names, settings_of(**STEPS[step]))
     true = false = changed = 0
     for epoch in range(6):

@@ -64,7 +64,6 @@ def test_every_other_format_of_ultralytics_is_refused() -> None:
         ({"quantize": 8, "format": "openvino", "data": "x.yaml", "parts": True}, "leave one of them out"),
         ({"quantize": 16, "format": "openvino"}, "32 bits"),
         ({"text": "a ship", "parts": True}, "leave one out"),
-        ({"nms": True}, "the best box of an expression"),
     ],
 )
 def test_options_that_cannot_be_met(given: dict[str, Any], words: str) -> None:
