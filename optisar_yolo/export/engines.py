@@ -55,7 +55,7 @@ from optisar_yolo.version import __version__
 
 PACKAGE = {"onnx": "onnxruntime", "openvino": "openvino"}
 TITLE = {"torch": "PyTorch", "onnx": "ONNX Runtime", "openvino": "OpenVINO"}
-GRAPH = 2  # raised when the same weights come to give other graphs
+GRAPH = 3  # raised when the same weights come to give other graphs
 MUCH = 100  # images from which on making a graph (about 10 s at scale n) pays
 LOOK = 20  # images between two looks whether the graph is there
 CLEARLY = 0.9  # share of PyTorch's time that an engine has to stay below
