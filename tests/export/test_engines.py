@@ -197,6 +197,8 @@ def test_auto_takes_what_a_trial_found_faster(weights: dict[str, str], cache: Gr
 def test_fastest(monkeypatch: Any) -> None:
     monkeypatch.setattr(engines, "installed", lambda: ["onnx", "openvino"])
     assert fastest({"torch": 10, "onnx": 8, "openvino": 7}) == "openvino"
+    assert fastest({"torch": 10, "onnx": 8, "openvino": 7.5}) == "onnx"  # OpenVINO takes longer to start
+    assert fastest({"torch": 10, "onnx": 9.5, "openvino": 8.8}) == "openvino"
     assert fastest({"torch": 10, "onnx": 9.5}) == fastest({"torch": 10}) == fastest({}) == "torch"
     monkeypatch.setattr(engines, "installed", lambda: ["onnx"])
     assert fastest({"torch": 10, "onnx": 8, "openvino": 1}) == "onnx"  # uninstalled since
