@@ -177,7 +177,7 @@ def test_stock_checkpoint_is_refused(tmp_path):
         OptiSAR(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"\x80\x04\x95" + b"\xff" * 8, None])
 def test_damaged_checkpoint(model, tmp_path, content):
     path = tmp_path / "last.pt"
     torch.save({"model": model}, path)
