@@ -49,8 +49,7 @@ from optisar_yolo.data.records import (
     is_id,
     label_boxes,
     modality_by_name,
-    read_json,
-    same_ids,
+    read_coco,
 )
 from optisar_yolo.data.stretch import is_grey
 from optisar_yolo.language import LabelledObjects, describe, describe_sets, draw_by_kind
@@ -166,7 +165,7 @@ def _of_detector(file: Path, split: str) -> _Boxes | None:
 def _of_coco(boxes: _Boxes, named: tuple[str, ...]) -> DatasetConfig:
     """Return the dataset config of a COCO JSON; with captions it is used as it is."""
     assert boxes.annotations is not None
-    content = _coco(boxes.annotations)
+    content = read_coco(boxes.annotations)
     listed = sorted(
         (c["id"], " ".join(c["name"].split()))
         for c in content.get("categories") or []
@@ -274,7 +273,7 @@ def _from_labels(
 def _from_coco(boxes: _Boxes, skips: Skips) -> Iterator[tuple[Path, tuple[int, int], list[tuple[Box, int]], list[str]]]:
     """Yield the same of a COCO JSON; crowds are objects without a box."""
     assert boxes.annotations is not None
-    content = _coco(boxes.annotations)
+    content = read_coco(boxes.annotations)
     index = {name: i for i, name in enumerate(boxes.names)}
     by_id = {
         c["id"]: " ".join(c["name"].split())
@@ -385,24 +384,12 @@ def _content(file: Path) -> dict[Any, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _coco(file: Path) -> dict[str, Any]:
-    content = read_json(file)
-    for key in ("images", "annotations"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise DataError(
-                f"{file}: no list '{key}' at its top; expected COCO JSON with images, annotations, categories"
-            )
-    assert isinstance(content, dict)
-    same_ids(content)
-    return content
-
-
 def _is_coco(file: Path) -> bool:
     try:
-        return bool(_coco(file))
+        return bool(read_coco(file))
     except DataError:
         return False
 
 
 def _has_captions(file: Path) -> bool:
-    return any(isinstance(n, dict) and isinstance(n.get("caption"), str) for n in _coco(file)["annotations"])
+    return any(isinstance(n, dict) and isinstance(n.get("caption"), str) for n in read_coco(file)["annotations"])

@@ -121,7 +121,7 @@ def load_split(
         raise DataError(f"fraction must be above 0 and at most 1, not {fraction}")
     skips = Skips() if skips is None else skips
     file = config.splits[split]
-    content = _read_coco(file, config)
+    content = read_coco(file, config.download or f"Correct the dataset config {config.path}")
     entries = _image_entries(content["images"], file, skips)
     objects = _annotations(content, entries, config, skips)
     images = [
@@ -260,11 +260,10 @@ def is_number(value: object) -> TypeGuard[float]:
     return abs(value) <= 2**53 if isinstance(value, int) else math.isfinite(value)
 
 
-def _read_coco(file: Path, config: DatasetConfig) -> dict[str, Any]:
-    if not file.exists():
-        raise DataError(
-            f"{file}: annotation file missing. {config.download or 'Correct the dataset config ' + str(config.path)}"
-        )
+def read_coco(file: Path, remedy: str = "") -> dict[str, Any]:
+    """Read COCO JSON with ids of one type, or raise `DataError`; the remedy is said where the file is missing."""
+    if remedy and not file.exists():
+        raise DataError(f"{file}: annotation file missing. {remedy}")
     content = read_json(file)
     for key in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):

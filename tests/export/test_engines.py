@@ -19,25 +19,16 @@ from lively_net import lively
 from optisar_yolo import OptiSAR
 from optisar_yolo.commands.main import main as cli
 from optisar_yolo.engine.checkpoint import save_shared
-from optisar_yolo.export import engines, graph_cache
+from optisar_yolo.export import engines
 from optisar_yolo.export.engines import EngineNetwork, fastest, key_of, machine_of
 from optisar_yolo.export.graph_cache import GraphCache
 from optisar_yolo.serve.grounder import Grounder, GroundingRequest, PreparedImage
 
 pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("cache")]
 
 TEXTS = ["the ship in the upper left", "the airplane at the bottom", "the small ship"]
 ASK: dict[str, Any] = {"text": TEXTS, "conf": 0.0, "verbose": False, "imgsz": 96}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A cache of this file alone."""
-    patch = pytest.MonkeyPatch()
-    patch.setattr(graph_cache, "USER_CONFIG_DIR", tmp_path_factory.mktemp("config"))
-    yield GraphCache()
-    patch.undo()
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ gr = pytest.importorskip("gradio")
 from matplotlib.colors import to_rgb  # noqa: E402
 
 from optisar_yolo.commands.main import main  # noqa: E402
-from optisar_yolo.serve.app import AppHandlers, ModelChoice, launch_app, shows_refusals  # noqa: E402
+from optisar_yolo.serve.app import ModelChoice, launch_app, shows_refusals  # noqa: E402
 from optisar_yolo.serve.grounder import GroundingRequest  # noqa: E402
 from optisar_yolo.serve.limits import Limits, Refusal  # noqa: E402
 from optisar_yolo.serve.outputs import ResultFolder  # noqa: E402
@@ -27,15 +27,6 @@ from optisar_yolo.utils.options import BUNDLED_MODEL  # noqa: E402
 from optisar_yolo.visualize.draw import PALETTE  # noqa: E402
 
 HOSTILE = '<img src=x onerror="alert(1)"> the ship'
-
-
-@pytest.fixture
-def handlers():
-    models = ModelChoice([BUNDLED_MODEL], True, Limits())
-    models._open.put(BUNDLED_MODEL, grounder())
-    made = AppHandlers(models, Limits())
-    yield made
-    made.folder.remove()
 
 
 @pytest.fixture

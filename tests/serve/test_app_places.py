@@ -13,27 +13,17 @@ import rasterio
 import rasterio.warp
 from PIL import Image, TiffImagePlugin
 from rasterio.transform import Affine, from_origin
-from serving import LEFT, RIGHT, grounder, rendered
+from serving import LEFT, RIGHT, rendered
 
 pytest.importorskip("gradio")
 
 from optisar_yolo.geo import ground_raster  # noqa: E402
-from optisar_yolo.serve.app import AppHandlers, ModelChoice  # noqa: E402
-from optisar_yolo.serve.limits import Limits  # noqa: E402
+from optisar_yolo.serve.app import AppHandlers  # noqa: E402
 from optisar_yolo.serve.outputs import PAGE_COLUMNS  # noqa: E402
 from optisar_yolo.utils import BUNDLED_MODEL  # noqa: E402
 
 UTM = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_400_000, 2, 2)}
 TEXTS = f"{LEFT}\n{RIGHT}\nthe tennis court"
-
-
-@pytest.fixture
-def handlers():
-    models = ModelChoice([BUNDLED_MODEL], True, Limits())
-    models._open.put(BUNDLED_MODEL, grounder())
-    made = AppHandlers(models, Limits())
-    yield made
-    made.folder.remove()
 
 
 def write(path: Path, **place: Any) -> Path:
